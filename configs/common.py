@@ -1,0 +1,173 @@
+"""Keys that every recipe shares: the paper's setting on KAIST, and the changes of data and scale for other sets.
+
+Sources: "paper" is Liu et al., Deep Cross-modal Representation Learning and Distillation for Illumination-invariant
+Pedestrian Detection; "peers" are two-stage KAIST detectors (MSDS-RCNN, AR-CNN); "ours" is a choice made here.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def paper() -> ConfigDict:
+    """The paper's setting on KAIST, without what differs between teacher and student."""
+    config = ConfigDict()
+    config.seed = 0
+
+    config.data = ConfigDict()
+    config.data.name = "kaist"
+    config.data.options = ConfigDict()  # arguments of the data set's builder
+    config.data.data_dir = placeholder(str)  # where prepared data lies; TFDS's own default if not given
+    config.data.manual_dir = placeholder(str)  # where data that you fetched yourself lies
+    config.data.train_split = "train"
+    config.data.test_split = "test"
+    config.data.height_px = 512  # KAIST's own size
+    config.data.width_px = 640
+    config.data.max_boxes = 64  # padding of the annotations of one image; ours: above KAIST's largest count
+    config.data.train_labels = ("person",)  # what trains as a pedestrian; other people become ignore regions
+    config.data.train_min_height_px = 0.0  # annotated pixels; smaller ones become ignore regions
+    config.data.train_max_occlusion = 2  # 0 none, 1 partial, 2 heavy; above becomes an ignore region
+    config.data.flip_probability = 0.5
+    config.data.brightness_jitter = 0.0  # relative; ours: off
+    config.data.blank_probability = 0.0  # of one modality, as a defence against ignoring the other; ours: off
+
+    config.backbone = ConfigDict()
+    config.backbone.width = 1.0  # multiplier of VGG-16's channels
+    config.backbone.norm = "none"  # none (paper) | group
+    config.backbone.stride = 8  # pixels; pool4 dropped as in MSDS-RCNN and AR-CNN; or 16
+
+    config.cfl = ConfigDict()
+    config.cfl.enabled = True
+    config.cfl.shared_fraction = 0.5  # alpha, paper V-B
+    config.cfl.groups = 2  # G, paper V-B
+    config.cfl.aggregation = "attention"  # attention (Eq. 4-6) | average (Table II, without AAS)
+
+    config.fusion = ConfigDict()
+    config.fusion.strategy = "maf"  # maf (Eq. 10-13) | linear | average (Table III)
+    config.fusion.grid = (4, 5)  # ours: average to 4x5 cells before the MLP; () flattens the whole map
+    config.fusion.hidden = 256  # ours
+
+    config.segmentation = ConfigDict()
+    config.segmentation.stages = ("rpg", "rdr")  # Table VI
+
+    config.anchors = ConfigDict()
+    config.anchors.per_cell = 9  # peers
+    config.anchors.aspect_ratio = 0.41  # width / height of a pedestrian
+    config.anchors.smallest_px = 30.0  # height at an input of reference_height_px; scaled with the input; peers
+    config.anchors.largest_px = 500.0
+    config.anchors.reference_height_px = 512.0
+
+    config.rpn = ConfigDict()
+    config.rpn.positive_iou = 0.5  # paper V-B
+    config.rpn.negative_iou = 0.3  # peers
+    config.rpn.ignore_ioa = 0.5  # ours
+    config.rpn.match_best_anchor = True  # Faster R-CNN: the best anchor of each pedestrian is positive
+    config.rpn.sampled = 256  # peers
+    config.rpn.max_positive = 128
+    config.rpn.offset_std = (0.1, 0.1, 0.2, 0.2)  # Fast R-CNN's divisors, of both stages
+    config.rpn.min_size_px = 4.0
+    config.rpn.before_nms = 6000  # peers
+    config.rpn.nms_iou = 0.7
+    config.rpn.kept_training = 1000  # ours
+    config.rpn.kept_testing = 300  # peers
+
+    config.roi = ConfigDict()
+    config.roi.positive_iou = 0.5
+    config.roi.ignore_ioa = 0.5  # ours
+    config.roi.sampled = 128  # peers
+    config.roi.max_positive = 32
+    config.roi.size = 7  # bins on a side
+    config.roi.samples_per_bin = 2  # on a side
+    config.roi.hidden = 4096  # peers
+
+    config.final = ConfigDict()
+    config.final.min_score = 0.001
+    config.final.nms_iou = 0.3  # peers
+    config.final.max_detections = 100  # per image
+
+    config.loss = ConfigDict()
+    config.loss.box_weight = 1.0  # lambda, paper III-A
+    config.loss.segmentation_weight = 1.0  # eta, paper III-A
+    config.loss.per_branch_weight = 0.0  # of each branch's own losses; paper: only the fused outputs
+
+    config.optimizer = ConfigDict()
+    config.optimizer.name = "adam"  # adam | sgd | adamw
+    config.optimizer.learning_rate = 1e-3  # paper V-B
+    config.optimizer.schedule = "steps"  # steps | cosine
+    config.optimizer.decay_epochs = (50.0, 75.0)  # of "steps"; paper V-B
+    config.optimizer.decay_factor = 0.1
+    config.optimizer.warmup_steps = 0  # paper: none
+    config.optimizer.momentum = 0.9  # of sgd
+    config.optimizer.weight_decay = 0.0  # of adamw
+    config.optimizer.clip_norm = 0.0  # global norm of the gradients; 0 = off, as in the paper
+
+    config.train = ConfigDict()
+    config.train.batch_size = 64  # over all devices; paper V-B
+    config.train.epochs = 100.0  # paper V-B
+    config.train.steps = placeholder(int)  # instead of epochs, if given
+    config.train.log_every_steps = 20
+    config.train.evaluate_every_epochs = 5.0  # also saves a checkpoint; the best by miss rate is kept apart
+    config.train.checkpoint_every_minutes = 15.0
+
+    config.init = ConfigDict()
+    config.init.vgg16 = placeholder(str)  # safetensors file or hf://owner/name/file with ImageNet's VGG-16 weights
+    config.init.checkpoint = placeholder(str)  # a workdir to start the parameters from
+
+    config.eval = ConfigDict()
+    config.eval.batch_size = 8
+    config.eval.min_height_px = 55.0  # KAIST reasonable, annotated pixels
+    config.eval.border_px = (5.0, 5.0, 635.0, 507.0)  # KAIST: boxes beyond it are ignored; () for none
+    return config
+
+
+def _small_scale(config: ConfigDict) -> None:
+    """Settings for networks that start from nothing and train on a CPU; all of them ours."""
+    config.backbone.width = 0.125
+    config.backbone.norm = "group"
+    config.roi.hidden = 128
+    config.roi.sampled = 32
+    config.roi.max_positive = 8
+    config.rpn.sampled = 64
+    config.rpn.max_positive = 32
+    config.rpn.min_size_px = 2.0
+    config.rpn.before_nms = 600
+    config.rpn.kept_training = 100
+    config.rpn.kept_testing = 100
+    config.fusion.hidden = 64
+    config.data.max_boxes = 16
+    config.optimizer.name = "adamw"
+    config.optimizer.learning_rate = 2e-3
+    config.optimizer.schedule = "cosine"
+    config.optimizer.warmup_steps = 50
+    config.optimizer.weight_decay = 1e-4
+    config.optimizer.clip_norm = 10.0
+    config.train.batch_size = 8
+    config.eval.batch_size = 20
+    config.eval.border_px = ()
+
+
+def use_data(config: ConfigDict, data: str) -> ConfigDict:
+    """Change data and scale: 'kaist' (no change), 'synthetic' (160x128 scenes) or 'msrs' (real pairs at 320x240)."""
+    if data == "kaist":
+        return config
+    if data == "synthetic":
+        _small_scale(config)
+        config.data.name = "synthetic_rgbt"
+        config.data.options.seed = 0
+        config.data.options.train = 2000  # scenes
+        config.data.options.validation = 300
+        config.data.options.test = 500
+        config.data.options.label_noise = False  # of the training boxes
+        config.data.height_px = 128
+        config.data.width_px = 160
+        config.eval.min_height_px = 16.0
+        return config
+    if data == "msrs":
+        _small_scale(config)
+        config.data.name = "msrs"
+        config.data.options.labels = "fusion"  # fusion | visible | infrared
+        config.data.height_px = 240
+        config.data.width_px = 320
+        config.data.max_boxes = 32
+        config.eval.min_height_px = 20.0
+        return config
+    raise ValueError(f"configs know the data sets kaist, synthetic and msrs, not {data!r}")

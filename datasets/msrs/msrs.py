@@ -1,0 +1,290 @@
+"""MSRS: 1,444 registered RGB-thermal pairs of road scenes, 640x480 pixels, day and night, with person boxes.
+
+The images are those of the repository Linfeng-Tang/MSRS (Tang et al. 2022), the boxes those of the repository
+Lele-3/MSRS-detection-label, where everything was annotated three times: on the visible images, on the infrared
+images and on fused ones.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import zipfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import cv2
+import numpy as np
+import requests
+import tensorflow_datasets as tfds
+
+from datasets import records
+from dcrl_jax.annotations import yolo
+from dcrl_jax.annotations.problems import raise_if_any
+from dcrl_jax.annotations.types import Annotation
+from dcrl_jax.errors import InputError
+
+CLASSES = ("person", "bicycle", "car")
+SPLITS = ("train", "test")
+LABEL_SETS = ("fusion", "visible", "infrared")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+# HEAD is the default branch, whatever its name.
+IMAGES_URL = "https://github.com/Linfeng-Tang/MSRS/archive/HEAD.zip"
+LABELS_URL = "https://github.com/Lele-3/MSRS-detection-label/archive/HEAD.zip"
+
+LAYOUT = """\
+Expected layout of the folder (ID is a number and D for day or N for night, as in 00004N):
+  {train,test}/vi/ID.{png,jpg}, {train,test}/ir/ID.{png,jpg}    from https://github.com/Linfeng-Tang/MSRS
+  labels/{fusion,visible,infrared}/{train,test}/ID.txt          from https://github.com/Lele-3/MSRS-detection-label"""
+
+_ID = re.compile(r"\d+[DN]")
+
+
+class Pair(NamedTuple):
+    """The files of one record, checked, and its annotations in pixels."""
+
+    image_id: str
+    visible: Path
+    lwir: Path
+    annotations: list[Annotation]
+
+    @property
+    def condition(self) -> str:
+        return "night" if self.image_id.endswith("N") else "day"
+
+
+class Msrs(tfds.core.GeneratorBasedBuilder):
+    """MSRS with the boxes of one of its three label sets, named by the builder config.
+
+    ``fusion`` (default) has what either camera shows, ``visible`` and ``infrared`` what that camera alone shows: by
+    night most people are annotated on the infrared images only. Labels are ``person``, ``bicycle`` and ``car``;
+    occlusion is not annotated (0) and nothing is ignored.
+
+    The raw files come from ``DownloadConfig(manual_dir=...)`` where that is given, else from two public repositories.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES: ClassVar = {"1.0.0": "First release."}
+    BUILDER_CONFIGS: ClassVar = [
+        tfds.core.BuilderConfig(name=name, description=f"Boxes annotated on the {image} images.")
+        for name, image in zip(LABEL_SETS, ("fused", "visible", "infrared"), strict=True)
+    ]
+    DEFAULT_BUILDER_CONFIG_NAME = "fusion"
+    MANUAL_DOWNLOAD_INSTRUCTIONS = LAYOUT
+
+    _checked_pairs: dict[str, list[Pair]] | None = None
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="Registered RGB-thermal pairs of road scenes by day and night with boxes of road users.",
+            features=records.features(),
+            homepage="https://github.com/Linfeng-Tang/MSRS",
+            citation="Tang, Yuan, Zhang, Jiang, Ma: PIAFusion. Information Fusion 83-84, 2022.",
+        )
+
+    def download_and_prepare(
+        self, *, download_config: tfds.download.DownloadConfig | None = None, **options: Any
+    ) -> None:
+        """Prepares the data set, as every builder of TFDS; see there for the arguments.
+
+        A manual folder is read and checked in full before anything is written, or deleted to be overwritten.
+
+        Raises:
+            InputError: files are missing or unreadable, or labels malformed (all are named in one message); the
+                layout is another one; or the download failed.
+        """
+        download_config = download_config or tfds.download.DownloadConfig()
+        is_to_be_written = not self.data_path.exists() or download_config.download_mode.overwrite_dataset
+        if download_config.manual_dir is not None and is_to_be_written:
+            root = Path(download_config.manual_dir).expanduser()
+            self._checked_pairs = find_pairs(root, root / "labels", self.builder_config.name)
+        super().download_and_prepare(download_config=download_config, **options)
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+        splits = self._checked_pairs or download_pairs(dl_manager, self.builder_config.name)
+        return {split: self._generate_examples(pairs) for split, pairs in splits.items()}
+
+    def _generate_examples(self, pairs: list[Pair]) -> Iterator[tuple[str, dict[str, Any]]]:
+        for pair in pairs:
+            yield (
+                pair.image_id,
+                {
+                    "image_id": pair.image_id,
+                    "visible": os.fspath(pair.visible),
+                    "lwir": os.fspath(pair.lwir),
+                    "condition": pair.condition,
+                    "objects": [
+                        annotation._asdict() | {"box": np.array(annotation.box, np.float32)}
+                        for annotation in pair.annotations
+                    ],
+                },
+            )
+
+
+def download_pairs(dl_manager: tfds.download.DownloadManager, label_set: str) -> dict[str, list[Pair]]:
+    """Downloads both repositories and finds the pairs in them.
+
+    Images without objects may have no label file there; in a manual folder every image has one.
+
+    Raises:
+        InputError: the download failed, or what came is not what is expected.
+    """
+    urls = {"images": IMAGES_URL, "labels": LABELS_URL}
+    try:
+        for url in urls.values():
+            _check_is_reachable(url, Path(dl_manager.download_dir))
+        archives = dl_manager.download(urls)
+    except (OSError, tfds.download.DownloadError) as error:
+        raise InputError(
+            f"MSRS: {IMAGES_URL} and {LABELS_URL} could not be downloaded ({error}). Connect to the network, or get "
+            f"the two repositories elsewhere and pass their folder with DownloadConfig(manual_dir=...).\n{LAYOUT}"
+        ) from error
+    images = _parent_of(_extract(Path(archives["images"])), Path("train", "vi"))
+    labels = _parent_of(_extract(Path(archives["labels"])), Path(label_set, "train"))
+    return find_pairs(images, labels, label_set, absent_label_is_empty=True)
+
+
+def find_pairs(
+    images: Path, labels: Path, label_set: str, absent_label_is_empty: bool = False
+) -> dict[str, list[Pair]]:
+    """Finds and checks all files of the data set without writing anything.
+
+    Args:
+        images: folder of ``{train,test}/{vi,ir}``.
+        labels: folder of ``{fusion,visible,infrared}/{train,test}``.
+        label_set: which of the three annotations to read.
+        absent_label_is_empty: take an image without label file for one without objects, instead of for an error.
+
+    Returns:
+        The pairs of every split, ordered by id.
+
+    Raises:
+        InputError: folders, files or lines are missing or broken; all are named, the first twenty in full.
+    """
+    heading = f"MSRS in {images}"
+    folders = [images / split / modality for split in SPLITS for modality in ("vi", "ir")]
+    folders += [labels / label_set / split for split in SPLITS]
+    raise_if_any([f"{folder}: no such folder" for folder in folders if not folder.is_dir()], heading, LAYOUT)
+
+    splits, problems = {}, []
+    for split in SPLITS:
+        label_folder = labels / label_set / split
+        found, split_problems = _find_split(images / split, label_folder, absent_label_is_empty)
+        splits[split] = found
+        problems += split_problems
+        if not found and not split_problems:
+            problems.append(f"{images / split}: no images")
+    raise_if_any(problems, heading, f"Replace or remove these files.\n{LAYOUT}")
+    return splits
+
+
+def _find_split(images: Path, labels: Path, absent_label_is_empty: bool) -> tuple[list[Pair], list[str]]:
+    files = {modality: _files_by_id(images / modality, IMAGE_SUFFIXES) for modality in ("vi", "ir")}
+    texts = _files_by_id(labels, (".txt",))
+    # A label tool's classes.txt lies among the labels.
+    ids = {image_id for image_id in texts if _ID.fullmatch(image_id)}.union(*files.values())
+
+    def check(image_id: str) -> tuple[Pair | None, list[str]]:
+        if not _ID.fullmatch(image_id):
+            return None, [f"{images}/*/{image_id}: the name is not a number and D (day) or N (night)"]
+        problems, paths, sizes = [], {}, set()
+        for modality, by_id in files.items():
+            path, problem = _only(by_id.get(image_id, []), images / modality / image_id, "image")
+            size, problem = (None, problem) if path is None else _image_size(path)
+            paths[modality] = path
+            sizes.add(size)
+            problems += [problem] if problem else []
+        if not problems and len(sizes) > 1:
+            shapes = " and ".join(f"{width}x{height}" for width, height in sorted(sizes))
+            problems.append(f"{images}/{{vi,ir}}/{image_id}: the sizes of the pair differ, {shapes} pixels")
+        if image_id not in texts and absent_label_is_empty:
+            text = ""
+        else:
+            path, problem = _only(texts.get(image_id, []), labels / f"{image_id}.txt", "label file")
+            text, problem = ("", problem) if path is None else _label_text(path)
+            problems += [problem] if problem else []
+        # Sizes are unknown where an image is broken; its lines are checked all the same.
+        width, height = next(iter(sizes - {None}), (1, 1))
+        annotations, line_problems = yolo.parse(text, width, height, CLASSES, str(labels / f"{image_id}.txt"))
+        problems += line_problems
+        return None if problems else Pair(image_id, paths["vi"], paths["ir"], annotations), problems
+
+    with ThreadPoolExecutor() as threads:
+        checked = list(threads.map(check, sorted(ids)))
+    return [pair for pair, _ in checked if pair], [problem for _, problems in checked for problem in problems]
+
+
+def _files_by_id(folder: Path, suffixes: tuple[str, ...]) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in suffixes and not path.name.startswith("."):
+            found.setdefault(path.stem, []).append(path)
+    return found
+
+
+def _only(paths: list[Path], expected: Path, kind: str) -> tuple[Path | None, str]:
+    """Returns the one path, or what is wrong."""
+    if not paths:
+        return None, f"{expected}: the {kind} is missing"
+    if len(paths) > 1:
+        return None, f"{expected}: {len(paths)} files of one name, {', '.join(path.name for path in paths)}"
+    return paths[0], ""
+
+
+def _image_size(path: Path) -> tuple[tuple[int, int] | None, str]:
+    """Returns the width and height of an image that decodes in full, or what is wrong."""
+    try:
+        encoded = path.read_bytes()
+        image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
+    except OSError as error:
+        return None, f"{path}: cannot be read ({error.strerror})"
+    except cv2.error:
+        image = None
+    # Some versions of OpenCV fill up a JPEG that was cut off.
+    is_cut_off = encoded.startswith(b"\xff\xd8") and b"\xff\xd9" not in encoded[-1024:]
+    if image is None or is_cut_off:
+        return None, f"{path}: not a complete image ({len(encoded)} bytes)"
+    return (image.shape[1], image.shape[0]), ""
+
+
+def _label_text(path: Path) -> tuple[str, str]:
+    """Returns the text of a label file, or what is wrong."""
+    try:
+        return yolo.read_text(path), ""
+    except InputError as error:
+        return "", str(error)
+
+
+def _check_is_reachable(url: str, download_dir: Path) -> None:
+    """Raises OSError at once where TFDS would try again for minutes; an earlier download needs no network."""
+    if any(url in info.read_text() for info in download_dir.glob("*/*.INFO")):
+        return
+    # Whatever the host answers, and any trouble with certificates, is for the download itself to report.
+    with contextlib.suppress(requests.exceptions.SSLError):
+        requests.head(url, timeout=20)
+
+
+def _extract(archive: Path) -> Path:
+    """Unpacks a zip file beside itself; TFDS' own extraction needs TensorFlow."""
+    folder = archive.with_name(f"{archive.name}.extracted")
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        with zipfile.ZipFile(archive) as content:
+            content.extractall(folder)
+    except zipfile.BadZipFile as error:
+        raise InputError(
+            f"MSRS: the download {archive} is not a zip archive ({error}). Delete it and retry."
+        ) from error
+    return folder
+
+
+def _parent_of(folder: Path, inner: Path) -> Path:
+    """Returns the folder that holds ``inner``: an archive wraps its content in a folder named after the branch."""
+    for candidate in (folder, *sorted(folder.glob("*")), *sorted(folder.glob("*/*"))):
+        if (candidate / inner).is_dir():
+            return candidate
+    return folder

@@ -1,0 +1,48 @@
+"""The one record schema of every data set.
+
+A record is one registered RGB-thermal pair with its annotations:
+
+======================  =======================================================================================
+``image_id``            text, unique in its data set; names the image in results files and messages
+``visible``             encoded RGB image, uint8 ``[H, W, 3]``
+``lwir``                encoded long-wave infrared image of the same scene and size. Grey files are stored as they
+                        are and decode to one channel or to three equal ones: take the first
+``condition``           0 day, 1 night (``CONDITIONS``)
+``objects``             sequence, maybe empty, of
+  ``box``               float32 ``[4]``: ``[x, y, w, h]`` in pixels of the stored images, exactly as annotated;
+                        the origin is the top left corner, a box around one pixel is 1 wide
+  ``label``             text, the annotator's class: ``person``, ``people`` (a group), ``person?``, ``cyclist``...
+  ``occlusion``         0 none, 1 partial, 2 heavy (``OCCLUSIONS``)
+  ``ignore``            true where a detection is neither right nor wrong, whatever the label says
+======================  =======================================================================================
+
+Which labels count as pedestrians, and which heights and occlusions are scored, is decided by who reads the records.
+Builders hand images over as paths or as encoded bytes in ``io.BytesIO``, so that files are stored untouched and
+nothing needs TensorFlow. Readers get the encoded bytes with ``decoders={"visible": SkipDecoding(), ...}``.
+"""
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+CONDITIONS = ("day", "night")
+OCCLUSIONS = ("none", "partial", "heavy")
+
+
+def features() -> tfds.features.FeaturesDict:
+    """Returns the features every builder declares; see the module's table for shapes, types and units."""
+    return tfds.features.FeaturesDict(
+        {
+            "image_id": tfds.features.Text(),
+            "visible": tfds.features.Image(shape=(None, None, 3)),
+            "lwir": tfds.features.Image(shape=(None, None, 3)),
+            "condition": tfds.features.ClassLabel(names=list(CONDITIONS)),
+            "objects": tfds.features.Sequence(
+                {
+                    "box": tfds.features.Tensor(shape=(4,), dtype=np.float32),
+                    "label": tfds.features.Text(),
+                    "occlusion": tfds.features.Scalar(dtype=np.int32),
+                    "ignore": tfds.features.Scalar(dtype=np.bool_),
+                }
+            ),
+        }
+    )

@@ -1,0 +1,80 @@
+"""TFDS builder of the synthetic RGB-thermal scenes: nothing to download, the same scenes for the same options."""
+
+import dataclasses
+import io
+from collections.abc import Iterator
+
+import tensorflow_datasets as tfds
+from tqdm import tqdm
+
+from datasets import records
+from datasets.synthetic_rgbt.rendering import SPLITS, SceneOptions, encode_scenes
+from dcrl_jax.errors import InputError
+
+_LEAST = {"height_px": 32, "width_px": 32, "seed": 0, **dict.fromkeys(SPLITS, 1)}
+
+
+@dataclasses.dataclass(eq=False, kw_only=True)
+class SyntheticConfig(tfds.core.BuilderConfig):
+    """Everything that decides the records. The name is made from the options, so no two configs share files.
+
+    Attributes:
+        height_px: height of the images.
+        width_px: width of the images.
+        seed: not negative. Splits draw from different streams of it: no scene is in two splits.
+        train: number of scenes in this split; scenes 0, 2, 4... are days, the others nights.
+        validation: as ``train``.
+        test: as ``train``.
+        label_noise: whether the training split's boxes have faults (see ``label_noise``). All images, and the boxes
+            of the other splits, are the same with and without.
+
+    Raises:
+        InputError: for an option out of range.
+    """
+
+    name: str = dataclasses.field(default="", init=False)
+    height_px: int = 128
+    width_px: int = 160
+    seed: int = 0
+    train: int = 2000
+    validation: int = 300
+    test: int = 500
+    label_noise: bool = False
+
+    def __post_init__(self):
+        for key, least in _LEAST.items():
+            value = getattr(self, key)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise InputError(f"synthetic_rgbt: {key} must be a whole number of at least {least}, not {value!r}.")
+        if not isinstance(self.label_noise, bool):
+            raise InputError(f"synthetic_rgbt: label_noise must be True or False, not {self.label_noise!r}.")
+        counts = "-".join(f"{split}{getattr(self, split)}" for split in SPLITS)
+        self.name = f"{self.width_px}x{self.height_px}-seed{self.seed}-{counts}" + "-noisy" * self.label_noise
+
+
+class SyntheticRgbt(tfds.core.GeneratorBasedBuilder):
+    """Registered RGB-thermal street scenes by day and by night, rendered on all cores of the machine."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012
+    BUILDER_CONFIGS = [SyntheticConfig()]  # noqa: RUF012
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        # Scenes are stored in the order of their index; whoever trains shuffles.
+        return self.dataset_info_from_configs(
+            description="Synthetic registered RGB-thermal street scenes with pedestrians, by day and by night.",
+            features=records.features(),
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager):
+        return {split: self._generate_examples(split) for split in SPLITS}
+
+    def _generate_examples(self, split: str) -> Iterator[tuple[int, dict]]:
+        config = self.builder_config
+        count = getattr(config, split)
+        noisy = config.label_noise and split == "train"
+        options = SceneOptions(split, config.seed, config.height_px, config.width_px, noisy)
+        encoded = encode_scenes(options, count)
+        for index, record in enumerate(tqdm(encoded, f"Rendering {split}", count, unit=" scenes", mininterval=1.0)):
+            yield index, record | {name: io.BytesIO(record[name]) for name in ("visible", "lwir")}

@@ -1,0 +1,136 @@
+"""What a scene shares: the camera, the hour, the light and the temperatures.
+
+World coordinates are metres: X to the right, z away from the camera, heights above flat ground. Lengths on the image
+are in units of the image's height until they are painted, so a scene looks the same at every size.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Camera(NamedTuple):
+    """A pinhole camera above flat ground, looking along z."""
+
+    height_px: int  # of the canvas
+    width_px: int
+    horizon: float  # its place, as a share of the image's height from the top
+    eye_m: float
+    focal: float  # in image heights
+
+    def ground(self, x: float, z: float) -> np.ndarray:
+        """Returns the canvas pixel of a point on the ground, float ``[2]``."""
+        return self.point(x, 0.0, z)
+
+    def point(self, x: float, y: float, z: float) -> np.ndarray:
+        """Returns the canvas pixel of a point ``y`` metres above the ground, float ``[2]``."""
+        scale = self.scale(z)
+        return np.array([self.width_px / 2 + x * scale, self.horizon * self.height_px + (self.eye_m - y) * scale])
+
+    def scale(self, z: float) -> float:
+        """Returns canvas pixels per metre at a distance."""
+        return self.focal * self.height_px / z
+
+    def half_width_m(self, z: float) -> float:
+        """Returns how far the image reaches to either side at a distance."""
+        return 0.5 * self.width_px / self.scale(z)
+
+
+class Lamp(NamedTuple):
+    """A source of light above the ground."""
+
+    x: float
+    z: float
+    strength: float
+    radius_m: float  # of its pool of light
+
+
+class World(NamedTuple):
+    """One scene's hour and weather. Temperatures are degrees Celsius."""
+
+    camera: Camera
+    night: bool
+    sunny: bool
+    ambient: float  # light everywhere, linear
+    own_headlights: float  # light 5 m ahead from the camera's own car
+    lamps: tuple[Lamp, ...]
+    tint: tuple[float, float, float]  # colour of the light
+    sun_side: float  # shadows fall by so many metres to the right per metre of height
+    air: float
+    ground: float  # mean temperature of the ground
+    mottle: float  # standard deviation of the ground's temperature from place to place
+    unrest: float  # the same for everything on it
+
+    def light(self, x, z):
+        """Returns the light on something that stands at (x, z), linear; arrays broadcast."""
+        total = self.ambient + self.own_headlights * np.exp(
+            -((np.maximum(z, 5.0) - 5.0) / 7) - (x / (0.25 * z + 1)) ** 2
+        )
+        for lamp in self.lamps:
+            distance = ((x - lamp.x) ** 2 + (z - lamp.z) ** 2) / lamp.radius_m**2
+            total = total + lamp.strength / (1 + distance) ** 1.5
+        return total
+
+
+def draw(rng: np.random.Generator, night: bool, height_px: int, width_px: int) -> World:
+    """Draws the shared conditions of a scene for a canvas of the given size."""
+    camera = Camera(height_px, width_px, rng.uniform(0.34, 0.46), rng.uniform(1.15, 1.7), rng.uniform(1.7, 2.3))
+    sunny = not night and rng.random() < 0.65
+    if not night:
+        air = rng.uniform(17, 27)
+        return World(
+            camera,
+            night,
+            sunny,
+            ambient=rng.uniform(0.8, 1.0) if sunny else rng.uniform(0.45, 0.8),
+            own_headlights=0.0,
+            lamps=(),
+            tint=tuple(np.array([1.0, 0.97, 0.9]) if sunny else np.array([0.93, 0.97, 1.0])),
+            sun_side=rng.uniform(-1.6, 1.6),
+            air=air,
+            ground=air + (rng.uniform(2.5, 7) if sunny else rng.uniform(1.5, 5)),
+            mottle=rng.uniform(2.0, 3.0) if sunny else rng.uniform(1.4, 2.2),
+            unrest=rng.uniform(0.4, 0.7),
+        )
+    lamps = []
+    for _ in range(rng.integers(1, 5)):
+        z = rng.uniform(5, 35)
+        x = rng.uniform(-1, 1) * camera.half_width_m(z)
+        lamps.append(Lamp(x, z, rng.uniform(0.1, 0.4), rng.uniform(2.0, 4.5)))
+    air = rng.uniform(2, 14)
+    return World(
+        camera,
+        night,
+        sunny,
+        ambient=rng.uniform(0.02, 0.09),
+        own_headlights=rng.uniform(0.1, 0.35) if rng.random() < 0.5 else 0.0,
+        lamps=tuple(lamps),
+        tint=((1.0, 0.82, 0.58), (1.0, 0.95, 0.85), (0.9, 0.95, 1.0))[rng.integers(3)],
+        sun_side=0.0,
+        air=air,
+        ground=air + rng.uniform(0, 2.5),
+        mottle=rng.uniform(0.4, 0.9),
+        unrest=rng.uniform(0.1, 0.25),
+    )
+
+
+class Place(NamedTuple):
+    """Where a figure or something of its size stands."""
+
+    x: float
+    z: float
+    height_m: float
+
+
+def place(rng: np.random.Generator, camera: Camera) -> Place:
+    """Draws a place such that image heights follow one law: median 0.28 of the image, from 0.16 to 0.75.
+
+    People and everything that is there to be taken for people use this one law, so that neither place nor size
+    tells them apart.
+    """
+    share = 0.0
+    while not 0.16 <= share <= 0.75:
+        share = 0.29 * np.exp(0.36 * rng.standard_normal())
+    height_m = rng.uniform(1.55, 1.9) if rng.random() < 0.9 else rng.uniform(1.1, 1.4)
+    z = camera.focal * height_m / share
+    return Place(rng.uniform(-0.95, 0.95) * camera.half_width_m(z), z, height_m)

@@ -1,0 +1,18 @@
+"""What every annotation format is read into."""
+
+from typing import NamedTuple
+
+
+class Annotation(NamedTuple):
+    """One annotated object of one image.
+
+    ``label`` is the annotator's class name. ``box`` is ``(x, y, w, h)`` in pixels of the annotated image, exactly as
+    annotated, parts outside the image included; the origin is the top left corner and a box around one pixel is 1
+    wide. ``occlusion`` is 0 none, 1 partial, 2 heavy; formats that do not say have 0. ``ignore`` is true where a
+    detection is neither right nor wrong.
+    """
+
+    label: str
+    box: tuple[float, float, float, float]
+    occlusion: int = 0
+    ignore: bool = False

@@ -1,0 +1,92 @@
+"""YOLO text annotations: one object a line, ``class x y w h``, relative to the image size, x and y the box's centre."""
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from dcrl_jax.annotations.problems import raise_if_any
+from dcrl_jax.annotations.types import Annotation
+from dcrl_jax.errors import InputError
+
+# Labelling tools write a handful of decimals; a twentieth of a pixel at 640 pixels is rounding, more is a mistake.
+ROUNDING = 1e-4
+
+
+def read(path: str | os.PathLike[str], width: int, height: int, class_names: Sequence[str]) -> list[Annotation]:
+    """Reads the annotations of one image.
+
+    Args:
+        path: the text file; an empty one belongs to an image without objects.
+        width, height: size of the annotated image in pixels.
+        class_names: names by class number.
+
+    Returns:
+        One annotation a line, in the order of the file, boxes in pixels.
+
+    Raises:
+        InputError: the file cannot be read, or any line is malformed; all such lines are named.
+    """
+    annotations, problems = parse(read_text(path), width, height, class_names, str(path))
+    raise_if_any(problems, f"YOLO annotations {path}", "Correct these lines: `class x y w h`, relative to the image.")
+    return annotations
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """Returns the text of an annotation file.
+
+    Raises:
+        InputError: there is no such file, or it is not text.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not a text file") from error
+
+
+def parse(
+    text: str, width: int, height: int, class_names: Sequence[str], place: str
+) -> tuple[list[Annotation], list[str]]:
+    """Parses the text of one annotation file, for callers who collect the problems of many.
+
+    Args:
+        text: content of the file.
+        width, height, class_names: as in ``read``.
+        place: the file's name for messages.
+
+    Returns:
+        The annotations of the good lines, and one ``place:line: what is wrong`` for each bad one.
+    """
+    annotations, problems = [], []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            annotations.append(_parse_line(line, width, height, class_names))
+        except InputError as error:
+            problems.append(f"{place}:{number}: {error}")
+    return annotations, problems
+
+
+def _parse_line(line: str, width: int, height: int, class_names: Sequence[str]) -> Annotation:
+    fields = line.split()
+    if len(fields) != 5:
+        raise InputError(f"{len(fields)} fields instead of the five `class x y w h`")
+    try:
+        class_id = int(fields[0])
+        x, y, w, h = values = [float(field) for field in fields[1:]]
+    except ValueError as error:
+        raise InputError(f"not a whole number and four numbers: {line.strip()!r}") from error
+    if not 0 <= class_id < len(class_names):
+        known = ", ".join(f"{number} {name}" for number, name in enumerate(class_names))
+        raise InputError(f"unknown class {class_id}; known are {known}")
+    for name, value in zip("xywh", values, strict=True):
+        if not (math.isfinite(value) and -ROUNDING <= value <= 1 + ROUNDING):
+            raise InputError(f"{name} = {value:g} is not relative to the image, in 0..1")
+    if w <= 0 or h <= 0:
+        raise InputError(f"a box of no size, w = {w:g}, h = {h:g}")
+    if x - w / 2 >= 1 or x + w / 2 <= 0 or y - h / 2 >= 1 or y + h / 2 <= 0:
+        raise InputError("a box wholly outside the image")
+    return Annotation(class_names[class_id], ((x - w / 2) * width, (y - h / 2) * height, w * width, h * height))

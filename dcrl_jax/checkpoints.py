@@ -1,0 +1,202 @@
+"""Orbax checkpoints: save, resume, and parameters alone for evaluation and inference.
+
+A workdir holds ``checkpoints/STEP``, the newest ones to resume from, and ``best/STEP``, the parameters with the lowest
+miss rate so far. Every checkpoint has its parameters as an item of their own, and the config as JSON beside them.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from grain.checkpoint import CheckpointHandler, CheckpointRestore, CheckpointSave
+from ml_collections import ConfigDict
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from dcrl_jax.errors import InputError
+
+RESUME_FOLDER = "checkpoints"
+BEST_FOLDER = "best"
+
+
+def open_manager(folder: Path, keep: int = 1, read_only: bool = False) -> ocp.CheckpointManager:
+    """Open a folder of checkpoints, made if missing unless read only, that keeps the ``keep`` newest."""
+    registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
+    for item, save, restore, handler in (
+        ("params", ocp.args.StandardSave, ocp.args.StandardRestore, ocp.StandardCheckpointHandler),
+        ("optimizer", ocp.args.StandardSave, ocp.args.StandardRestore, ocp.StandardCheckpointHandler),
+        ("data", CheckpointSave, CheckpointRestore, CheckpointHandler),
+        ("config", ocp.args.JsonSave, ocp.args.JsonRestore, ocp.JsonCheckpointHandler),
+        ("scores", ocp.args.JsonSave, ocp.args.JsonRestore, ocp.JsonCheckpointHandler),
+    ):
+        registry.add(item, save, handler())
+        registry.add(item, restore, handler())
+    if read_only:
+        options = ocp.CheckpointManagerOptions(read_only=True)
+    else:
+        options = ocp.CheckpointManagerOptions(preservation_policy=preservation_policy.LatestN(keep))
+    return ocp.CheckpointManager(folder.absolute(), options=options, handler_registry=registry)
+
+
+def config_to_json(config: ConfigDict) -> dict:
+    """A config as plain JSON values."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def config_from_json(values: dict) -> ConfigDict:
+    """The inverse of ``config_to_json``: lists become tuples again."""
+
+    def convert(value):
+        if isinstance(value, dict):
+            return {key: convert(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return tuple(convert(item) for item in value)
+        return value
+
+    return ConfigDict(convert(values))
+
+
+def save_training(manager: ocp.CheckpointManager, state: Any, data_iterator: Any, config: ConfigDict) -> None:
+    """Save everything that a run needs to go on; returns when the write is under way.
+
+    Args:
+      manager: of the workdir's RESUME_FOLDER.
+      state: a TrainState.
+      data_iterator: the Grain iterator whose next batch is the next step's.
+      config: of the run.
+    """
+    step = int(jax.device_get(state.step))
+    if step in manager.all_steps():
+        return
+    items = {
+        "params": ocp.args.StandardSave(state.params),
+        "optimizer": ocp.args.StandardSave({"step": state.step, "opt_state": state.opt_state}),
+        "data": CheckpointSave(data_iterator),
+        "config": ocp.args.JsonSave(config_to_json(config)),
+    }
+    manager.save(step, args=ocp.args.Composite(**items))
+
+
+def restore_training(manager: ocp.CheckpointManager, state: Any, data_iterator: Any) -> Any:
+    """Restore the newest checkpoint into the shapes and placement of ``state``, and the iterator's position.
+
+    Raises:
+      InputError: the checkpoint is of another model or optimizer.
+    """
+    step = manager.latest_step()
+    folder = manager.directory / str(step)
+    saved = manager.item_metadata(step)
+    wanted = {"params": state.params, "optimizer": {"step": state.step, "opt_state": state.opt_state}}
+    for item, tree in wanted.items():
+        _check_fits(_shapes_by_path(saved[item].tree), _shapes_by_path(tree), f"{folder} ({item})")
+    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, wanted)
+    items = {name: ocp.args.StandardRestore(tree) for name, tree in abstract.items()}
+    restored = manager.restore(step, args=ocp.args.Composite(data=CheckpointRestore(data_iterator), **items))
+    optimizer = restored["optimizer"]
+    return state._replace(params=restored["params"], step=optimizer["step"], opt_state=optimizer["opt_state"])
+
+
+def save_best(manager: ocp.CheckpointManager, step: int, params: Any, config: ConfigDict, miss_rate: float) -> bool:
+    """Save parameters if their miss rate is below that of the best so far; says whether it did."""
+    best = manager.latest_step()
+    if best is not None:
+        scores = manager.restore(best, args=ocp.args.Composite(scores=ocp.args.JsonRestore()))["scores"]
+        if not miss_rate < scores["miss_rate"]:
+            return False
+    items = {
+        "params": ocp.args.StandardSave(params),
+        "config": ocp.args.JsonSave(config_to_json(config)),
+        "scores": ocp.args.JsonSave({"miss_rate": miss_rate, "step": step}),
+    }
+    manager.save(step, args=ocp.args.Composite(**items), force=True)
+    return True
+
+
+def _checkpoint_folder(path: str) -> tuple[Path, int]:
+    """The folder of checkpoints and the step that a path means: a workdir (its best), such a folder, or one step."""
+    given = Path(path).absolute()
+    if given.name.isdigit() and (given / "params").is_dir():
+        return given.parent, int(given.name)
+    for folder in (given / BEST_FOLDER, given / RESUME_FOLDER, given):
+        steps = [int(f.name) for f in folder.glob("*") if f.name.isdigit() and (f / "params").is_dir()]
+        if steps:
+            return folder, max(steps)
+    raise InputError(
+        f"{given} holds no checkpoint: expected a run's workdir, its {BEST_FOLDER}/ or {RESUME_FOLDER}/, or one "
+        "numbered folder in them."
+    )
+
+
+def restore_params(path: str) -> tuple[Any, ConfigDict, int]:
+    """Restore parameters alone, whatever devices they were saved from.
+
+    Args:
+      path: a workdir (its best parameters, else its newest), a folder of checkpoints, or one checkpoint.
+
+    Returns:
+      The parameter tree on the first local device, the config it was trained with, and its step.
+
+    Raises:
+      InputError: there is no checkpoint at the path, or it cannot be read.
+    """
+    folder, step = _checkpoint_folder(path)
+    manager = open_manager(folder, read_only=True)
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    try:
+        tree = manager.item_metadata(step)["params"].tree
+        abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
+        restored = manager.restore(
+            step,
+            args=ocp.args.Composite(params=ocp.args.StandardRestore(abstract), config=ocp.args.JsonRestore()),
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{folder / str(step)} cannot be read as a checkpoint: {error}") from error
+    finally:
+        manager.close()
+    return restored["params"], config_from_json(restored["config"]), step
+
+
+def check_params(params: Any, expected: Any, source: str) -> None:
+    """Refuse parameters that do not fit a model.
+
+    Args:
+      params: the tree found.
+      expected: a tree of the same structure with the shapes that the model has.
+      source: where ``params`` came from, for the message.
+
+    Raises:
+      InputError: keys or shapes differ; names the first of them.
+    """
+    _check_fits(_shapes_by_path(params), _shapes_by_path(expected), source)
+
+
+def _shapes_by_path(tree):
+    """Shapes by key path; keys of tuples and of dicts read the same, since a checkpoint does not tell them apart."""
+
+    def name(key):
+        for attribute in ("key", "name", "idx"):
+            if hasattr(key, attribute):
+                return str(getattr(key, attribute))
+        return str(key)
+
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {"/".join(name(key) for key in path): tuple(np.shape(leaf)) for path, leaf in leaves}
+
+
+def _check_fits(found, expected, source):
+    differences = [f"{key}: missing" for key in expected if key not in found]
+    differences += [f"{key}: not expected" for key in found if key not in expected]
+    differences += [
+        f"{key}: {found[key]} instead of {expected[key]}"
+        for key in expected
+        if key in found and found[key] != expected[key]
+    ]
+    if differences:
+        shown = "\n  ".join(differences[:5])
+        more = f"\n  and {len(differences) - 5} more" if len(differences) > 5 else ""
+        raise InputError(
+            f"{source} does not fit the configured model:\n  {shown}{more}\n"
+            "Use the config that it was trained with, or another workdir."
+        )

@@ -1,0 +1,253 @@
+"""Input pipeline: prepared data sets to ``Batch``, in NumPy on the host or ahead of time on the devices.
+
+Sources are random access (``tfds``'s array_record); Grain shuffles, shards and batches their indices, and threads
+read and transform the records. The state of an iterator is a few integers that say what was handed out, not what was
+read ahead, so a checkpoint taken in the training loop resumes with the very next batch.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import grain
+import jax
+import numpy as np
+import tensorflow_datasets as tfds
+
+from dcrl_jax.data import transforms
+from dcrl_jax.data.transforms import Augmentation, BoxFilter
+from dcrl_jax.errors import InputError
+from dcrl_jax.structures import Batch
+
+# Each use of randomness has its own number, so that switching one on or off leaves the others' draws as they were.
+_SHUFFLE, _FLIP, _BRIGHTNESS, _BLANK = range(4)
+
+
+def open_split(builder: tfds.core.DatasetBuilder, split: str) -> Sequence[Any]:
+    """Opens a split of a prepared data set for random access, its images left as encoded bytes.
+
+    Args:
+        builder: a builder of ``datasets/``, after ``download_and_prepare()``.
+        split: a split's name, or a slice of one in the syntax of tfds (``train[:90%]``).
+
+    Raises:
+        InputError: the data set is not prepared, or has no such split.
+    """
+    if not builder.info.splits:
+        raise InputError(
+            f"data set {builder.info.full_name} is not prepared in {builder.data_dir}: call its "
+            "download_and_prepare() first."
+        )
+    skip = tfds.decode.SkipDecoding()
+    try:
+        return builder.as_data_source(split, decoders={"visible": skip, "lwir": skip})
+    except ValueError as error:
+        raise InputError(
+            f"data set {builder.info.full_name}: split {split!r} cannot be opened ({error}); it has "
+            f"{', '.join(sorted(builder.info.splits))}."
+        ) from error
+
+
+def train_iterator(
+    source: Sequence[Any],
+    *,
+    height: int,
+    width: int,
+    max_boxes: int,
+    batch_size: int,
+    seed: int,
+    box_filter: BoxFilter,
+    augmentation: Augmentation,
+    process_index: int = 0,
+    process_count: int = 1,
+    sharding: jax.sharding.Sharding | None = None,
+    num_threads: int | None = None,
+) -> grain.DatasetIterator[Batch]:
+    """Iterates for ever over augmented training batches, newly shuffled in every epoch.
+
+    Every process takes the same number of records an epoch; where the split does not divide evenly, an epoch leaves
+    out a few records, others each time. Batches run on across the end of an epoch and are always full. The order and
+    the augmentation of a record depend on the seed and on its place in the epoch alone: the global batch of N
+    processes with ``batch_size`` B holds what a single process with B * N would get.
+
+    Args:
+        source: records, from ``open_split``.
+        height, width: the network's input in pixels; pairs are stretched to it.
+        max_boxes: length G of the padded boxes (``data.max_boxes``).
+        batch_size: images per batch of this process.
+        seed: of the order and the augmentation, at least 0.
+        box_filter: which objects are people, which ignore regions.
+        augmentation: random changes; ``Augmentation()`` for none.
+        process_index, process_count: this process's place among those that train together.
+        sharding: with it, batches come as ``prefetch_to_devices`` gives them; without, as NumPy arrays [B, ...].
+        num_threads: threads that read and transform; default the number of CPUs, at most 16.
+
+    Returns:
+        A Grain iterator with ``get_state`` and ``set_state``; close it at the end.
+
+    Raises:
+        InputError: at once for arguments that do not fit, later for a record that cannot be used (see ``transforms``).
+    """
+    _check_arguments(source, batch_size, process_index, process_count, sharding)
+    _check_augmentation(augmentation)
+    if len(source) < process_count:
+        raise InputError(f"{len(source)} training records cannot be shared by {process_count} processes; use fewer.")
+
+    def load(index: int) -> transforms.Pair:
+        pair = transforms.resize_pair(transforms.decode(source[index]), height, width)
+        return pair | {"index": np.int32(index)}
+
+    # Random maps come before the shards, where a record's place does not depend on the number of processes.
+    dataset = grain.MapDataset.range(len(source)).shuffle(seed=_stream_seed(seed, _SHUFFLE)).map(load)
+    random_maps = (
+        (_FLIP, transforms.random_flip, augmentation.flip_probability),
+        (_BRIGHTNESS, transforms.random_brightness, augmentation.brightness),
+        (_BLANK, transforms.random_blank, augmentation.blank_probability),
+    )
+    for stream, random_map, amount in random_maps:
+        if amount > 0:
+            dataset = dataset.random_map(_with_amount(random_map, amount), seed=_stream_seed(seed, stream))
+    even_length = len(source) - len(source) % process_count
+    dataset = dataset[:even_length][process_index::process_count].repeat()
+
+    def to_arrays(pair: transforms.Pair) -> dict[str, np.ndarray]:
+        padded = transforms.to_padded(pair, max_boxes, box_filter)
+        return padded | {"index": pair["index"], "valid": np.array(True)}
+
+    dataset = dataset.map(to_arrays).to_iter_dataset(_read_options(num_threads, batch_size))
+    batches = dataset.batch(batch_size, drop_remainder=True).map(_to_batch)
+    return iter(batches if sharding is None else prefetch_to_devices(batches, sharding))
+
+
+def evaluation_batches(
+    source: Sequence[Any],
+    *,
+    height: int,
+    width: int,
+    max_boxes: int,
+    batch_size: int,
+    box_filter: BoxFilter,
+    process_index: int = 0,
+    process_count: int = 1,
+    sharding: jax.sharding.Sharding | None = None,
+    num_threads: int | None = None,
+) -> grain.IterDataset[Batch]:
+    """Gives every record of a split once, in order, in batches of one size.
+
+    Process p takes the records p, p + P, p + 2 P... What is missing to full batches, and to the same number of
+    batches in every process, is filled with black images without boxes whose ``valid`` is False and whose ``index``
+    is -1.
+
+    Args:
+        source, height, width, max_boxes, batch_size, box_filter, process_index, process_count, sharding, num_threads:
+            as in ``train_iterator``.
+
+    Returns:
+        An iterable of ``Batch``; every ``iter()`` starts from the beginning. Close an iterator left unfinished.
+
+    Raises:
+        InputError: as ``train_iterator``.
+    """
+    _check_arguments(source, batch_size, process_index, process_count, sharding)
+    batches_per_process = -(-len(source) // (batch_size * process_count))
+    padding = {
+        "visible": np.zeros((height, width, 3), np.uint8),
+        "lwir": np.zeros((height, width, 1), np.uint8),
+        "boxes": np.zeros((max_boxes, 4), np.float32),
+        "is_person": np.zeros(max_boxes, bool),
+        "is_ignore": np.zeros(max_boxes, bool),
+        "is_night": np.array(False),
+        "index": np.int32(-1),
+        "valid": np.array(False),
+    }
+
+    def load(place: int) -> dict[str, np.ndarray]:
+        index = place * process_count + process_index
+        if index >= len(source):
+            return padding
+        pair = transforms.resize_pair(transforms.decode(source[index]), height, width)
+        padded = transforms.to_padded(pair, max_boxes, box_filter)
+        return padded | {"index": np.int32(index), "valid": np.array(True)}
+
+    dataset = grain.MapDataset.range(batches_per_process * batch_size).map(load)
+    dataset = dataset.to_iter_dataset(_read_options(num_threads, batch_size))
+    batches = dataset.batch(batch_size, drop_remainder=True).map(_to_batch)
+    return batches if sharding is None else prefetch_to_devices(batches, sharding)
+
+
+def prefetch_to_devices(
+    batches: grain.IterDataset[Batch],
+    sharding: jax.sharding.Sharding,
+    *,
+    host_batches: int = 2,
+    device_batches: int = 2,
+) -> grain.IterDataset[Batch]:
+    """Puts batches on this process's devices from a thread of its own, ahead of the loop that takes them.
+
+    The transfer is an explicit ``jax.device_put``, which ``jax.transfer_guard("disallow")`` lets pass; nothing is
+    left to be moved when the step is called.
+
+    Args:
+        batches: of NumPy arrays [B, ...].
+        sharding: over this process's D devices along the first axis, ``NamedSharding(mesh, P("devices"))``.
+        host_batches, device_batches: how many batches wait on the host and on the devices.
+
+    Returns:
+        The batches as ``jax.Array`` [D, B / D, ...], the layout of ``jax.pmap``. Its iterator's state counts the
+        batches taken out, not those read ahead.
+    """
+    num_devices = len(sharding.addressable_devices)
+
+    def split(array: np.ndarray) -> np.ndarray:
+        return array.reshape(num_devices, -1, *array.shape[1:])
+
+    return grain.experimental.device_put(
+        batches.map(lambda batch: jax.tree.map(split, batch)),
+        sharding,
+        cpu_buffer_size=host_batches,
+        device_buffer_size=device_batches,
+    )
+
+
+def _with_amount(random_map: Any, amount: float) -> Any:
+    return lambda pair, rng: random_map(pair, rng, amount)
+
+
+def _to_batch(arrays: dict[str, np.ndarray]) -> Batch:
+    return Batch(**arrays)
+
+
+def _stream_seed(seed: int, stream: int) -> int:
+    return int(np.random.SeedSequence([seed, stream]).generate_state(1)[0])
+
+
+def _read_options(num_threads: int | None, batch_size: int) -> grain.ReadOptions:
+    num_threads = num_threads or min(os.cpu_count() or 1, 16)
+    # Two batches of records ahead: enough to keep the threads busy, little enough for full-size images.
+    return grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=max(num_threads, 2 * batch_size))
+
+
+def _check_arguments(
+    source: Sequence[Any],
+    batch_size: int,
+    process_index: int,
+    process_count: int,
+    sharding: jax.sharding.Sharding | None,
+) -> None:
+    if not 0 <= process_index < process_count:
+        raise InputError(f"process {process_index} of {process_count}: the index must lie in 0..{process_count - 1}.")
+    if batch_size < 1:
+        raise InputError(f"a batch of {batch_size} images: the batch size must be at least 1.")
+    if len(source) == 0:
+        raise InputError("the split holds no records: choose another one, or prepare the data set again.")
+    if sharding is not None and batch_size % len(sharding.addressable_devices):
+        raise InputError(
+            f"a batch of {batch_size} images cannot be shared evenly by {len(sharding.addressable_devices)} devices: "
+            "choose a multiple of their number."
+        )
+
+
+def _check_augmentation(augmentation: Augmentation) -> None:
+    for name, amount in augmentation._asdict().items():
+        if not 0 <= amount <= 1:
+            raise InputError(f"data.augment.{name}={amount}: it must lie between 0 and 1.")

@@ -1,0 +1,43 @@
+"""From a config's ``data`` keys to prepared data: one place that knows the data sets by name."""
+
+import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
+
+from dcrl_jax.errors import InputError
+
+NAMES = ("synthetic_rgbt", "msrs")
+
+
+def prepare(data: ConfigDict) -> tfds.core.DatasetBuilder:
+    """Prepare a data set on disk unless it is there already, with a line on where it lies.
+
+    Args:
+      data: the config's ``data`` keys.
+
+    Raises:
+      InputError: unknown data set or option, or something about its files; nothing is written then.
+    """
+    options = data.options.to_dict()
+    if data.name == "synthetic_rgbt":
+        from datasets.synthetic_rgbt import SyntheticConfig, SyntheticRgbt
+
+        try:
+            builder_class, builder_config = SyntheticRgbt, SyntheticConfig(**options)
+        except TypeError as error:
+            raise InputError(f"config.data.options: {error}.") from error
+    elif data.name == "msrs":
+        from datasets.msrs import Msrs
+
+        builder_class, builder_config = Msrs, options.get("labels", "fusion")
+    else:
+        raise InputError(f"config.data.name is {data.name!r}; the data sets are: {', '.join(NAMES)}.")
+    try:
+        builder = builder_class(config=builder_config, data_dir=data.data_dir, file_format="array_record")
+    except ValueError as error:
+        raise InputError(f"config.data.options of {data.name}: {error}") from error
+    # Scenes are rendered under a bar of their own.
+    tfds.display_progress_bar(data.name != "synthetic_rgbt")
+    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=data.manual_dir))
+    counts = ", ".join(f"{split.num_examples:,} {name}" for name, split in builder.info.splits.items())
+    print(f"data: {builder.info.full_name}: {counts}; in {builder.data_dir}", flush=True)
+    return builder

@@ -1,0 +1,212 @@
+"""From one record of a data set to the fixed-shape arrays of one image: decoding, paired geometry, padding.
+
+A *pair* is a dict: ``image_id`` str; ``visible`` uint8 [h, w, 3] RGB; ``lwir`` uint8 [h, w, 1]; ``is_night`` bool;
+``boxes`` float32 [n, 4], ``[x1, y1, x2, y2]`` in pixels of the two images; ``labels`` tuple of n str; ``heights_px``
+float32 [n], box heights as annotated, whatever was resized or clipped since; ``occlusion`` int32 [n]; ``ignore``
+bool [n]. Every transform takes a pair and returns a new one; both images and the boxes always move together.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from dcrl_jax.errors import InputError
+
+Pair = dict[str, Any]
+
+MODALITIES = ("visible", "lwir")
+
+# A blanked modality is a camera that is switched off, in training and in evaluation alike.
+BLANK_GREY = 0
+
+
+class BoxFilter(NamedTuple):
+    """Which annotated objects are people to be found, and which are regions to be left alone.
+
+    An object is an *ignore region* when the record says so, when its label is in ``ignore_labels``, or when its label
+    is in ``labels`` and it is too small or too occluded. Of the rest, those with a label in ``labels`` are *people*;
+    all others (a car) are background.
+    """
+
+    labels: tuple[str, ...] = ("person",)
+    ignore_labels: tuple[str, ...] = ("people", "person?", "cyclist")
+    min_height_px: float = 0.0  # height of the box in pixels as annotated
+    max_occlusion: int = 2  # 0 none, 1 partial, 2 heavy
+
+
+class Augmentation(NamedTuple):
+    """Random changes of a training pair; a zero switches one off exactly, and leaves the draws of the others alone."""
+
+    flip_probability: float = 0.0
+    brightness: float = 0.0  # the visible image is multiplied by a factor from [1 - brightness, 1 + brightness]
+    blank_probability: float = 0.0  # of one modality, each as often as the other, being switched off
+
+
+def decode(record: Mapping[str, Any]) -> Pair:
+    """Decodes a record whose images are still encoded bytes.
+
+    Boxes change from ``[x, y, w, h]`` to ``[x1, y1, x2, y2]`` and are clipped to the image.
+
+    Raises:
+        InputError: an image cannot be decoded, the two sizes differ, or a box has no size or lies wholly outside.
+    """
+    image_id = text(record["image_id"])
+    visible = _decode_image(record["visible"], cv2.IMREAD_COLOR, image_id, "visible")
+    visible = cv2.cvtColor(visible, cv2.COLOR_BGR2RGB)
+    lwir = _decode_image(record["lwir"], cv2.IMREAD_GRAYSCALE, image_id, "lwir")[..., None]
+    height, width = visible.shape[:2]
+    if lwir.shape[:2] != (height, width):
+        raise InputError(
+            f"image {image_id}: the visible image is {width}x{height} pixels, the lwir image "
+            f"{lwir.shape[1]}x{lwir.shape[0]}; a pair must be registered and of one size. Prepare the data set again "
+            "from registered pairs."
+        )
+    objects = record["objects"]
+    xywh = np.asarray(objects["box"], np.float32).reshape(-1, 4)
+    labels = tuple(text(label) for label in objects["label"])
+    return {
+        "image_id": image_id,
+        "visible": visible,
+        "lwir": lwir,
+        "is_night": bool(record["condition"] == 1),
+        "boxes": _clipped_xyxy(xywh, labels, height, width, image_id),
+        "labels": labels,
+        "heights_px": xywh[:, 3].copy(),
+        "occlusion": np.asarray(objects["occlusion"], np.int32).reshape(-1),
+        "ignore": np.asarray(objects["ignore"], bool).reshape(-1),
+    }
+
+
+def resize_pair(pair: Pair, height: int, width: int) -> Pair:
+    """Stretches both images to ``[height, width]``, and the boxes with them, each axis by its own factor."""
+    old_height, old_width = pair["visible"].shape[:2]
+    if (old_height, old_width) == (height, width):
+        return pair
+    # Averaging over the source area keeps thin people when an image shrinks; it has no meaning when one grows.
+    shrinks = height <= old_height and width <= old_width
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    x_scale, y_scale = width / old_width, height / old_height
+    return pair | {
+        "visible": cv2.resize(pair["visible"], (width, height), interpolation=interpolation),
+        "lwir": cv2.resize(pair["lwir"][..., 0], (width, height), interpolation=interpolation)[..., None],
+        "boxes": pair["boxes"] * np.array([x_scale, y_scale, x_scale, y_scale], np.float32),
+    }
+
+
+def flip_pair(pair: Pair) -> Pair:
+    """Mirrors both images and the boxes left to right."""
+    width = np.float32(pair["visible"].shape[1])
+    x1, y1, x2, y2 = pair["boxes"].T
+    return pair | {
+        "visible": np.ascontiguousarray(pair["visible"][:, ::-1]),
+        "lwir": np.ascontiguousarray(pair["lwir"][:, ::-1]),
+        "boxes": np.stack([width - x2, y1, width - x1, y2], axis=1),
+    }
+
+
+def scale_brightness(pair: Pair, factor: float) -> Pair:
+    """Multiplies the visible image by ``factor``, rounded and saturated at 255; lwir keeps its temperatures."""
+    table = np.clip(np.round(np.arange(256) * factor), 0, 255).astype(np.uint8)
+    return pair | {"visible": table[pair["visible"]]}
+
+
+def blank(pair: Pair, modality: str) -> Pair:
+    """Switches one camera off: the image of ``modality`` (``visible`` or ``lwir``) becomes ``BLANK_GREY``."""
+    return pair | {modality: np.full_like(pair[modality], BLANK_GREY)}
+
+
+def random_flip(pair: Pair, rng: np.random.Generator, probability: float) -> Pair:
+    """Flips the pair with ``probability``."""
+    return flip_pair(pair) if rng.random() < probability else pair
+
+
+def random_brightness(pair: Pair, rng: np.random.Generator, brightness: float) -> Pair:
+    """Scales the visible image's brightness by a factor drawn from ``[1 - brightness, 1 + brightness]``."""
+    return scale_brightness(pair, rng.uniform(1.0 - brightness, 1.0 + brightness))
+
+
+def random_blank(pair: Pair, rng: np.random.Generator, probability: float) -> Pair:
+    """Blanks one modality with ``probability``, visible and lwir equally often."""
+    is_blanked = rng.random() < probability
+    modality = MODALITIES[int(rng.random() < 0.5)]
+    return blank(pair, modality) if is_blanked else pair
+
+
+def to_padded(pair: Pair, max_boxes: int, box_filter: BoxFilter) -> dict[str, np.ndarray]:
+    """Turns a pair into arrays whose shapes depend on the image size and ``max_boxes`` (G) alone.
+
+    Returns:
+        ``visible`` uint8 [H, W, 3], ``lwir`` uint8 [H, W, 1], ``boxes`` float32 [G, 4], ``is_person`` and
+        ``is_ignore`` bool [G] (see ``BoxFilter``; both False in the padding), ``is_night`` bool []. People and ignore
+        regions keep the order of the annotation.
+
+    Raises:
+        InputError: more people and ignore regions than ``max_boxes``.
+    """
+    has_person_label = np.array([label in box_filter.labels for label in pair["labels"]], bool)
+    has_ignore_label = np.array([label in box_filter.ignore_labels for label in pair["labels"]], bool)
+    is_hard = (pair["heights_px"] < box_filter.min_height_px) | (pair["occlusion"] > box_filter.max_occlusion)
+    is_ignore = pair["ignore"] | has_ignore_label | (has_person_label & is_hard)
+    is_person = has_person_label & ~is_ignore
+    kept = np.flatnonzero(is_person | is_ignore)
+    if len(kept) > max_boxes:
+        raise InputError(
+            f"image {pair['image_id']}: {len(kept)} people and ignore regions do not fit into data.max_boxes="
+            f"{max_boxes}; raise data.max_boxes to at least {len(kept)}."
+        )
+    boxes = np.zeros((max_boxes, 4), np.float32)
+    boxes[: len(kept)] = pair["boxes"][kept]
+    return {
+        "visible": pair["visible"],
+        "lwir": pair["lwir"],
+        "boxes": boxes,
+        "is_person": _padded_mask(is_person[kept], max_boxes),
+        "is_ignore": _padded_mask(is_ignore[kept], max_boxes),
+        "is_night": np.array(pair["is_night"]),
+    }
+
+
+def text(value: str | bytes) -> str:
+    """The text of a record's feature, which TFDS gives as bytes."""
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _decode_image(encoded: bytes, mode: int, image_id: str, modality: str) -> np.ndarray:
+    # An orientation tag would turn one image of a pair, and its boxes would stay.
+    flags = mode | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags) if encoded else None
+    except cv2.error:  # a header that asks for more pixels than OpenCV allows
+        image = None
+    if image is None:
+        raise InputError(
+            f"image {image_id}: the {modality} image ({len(encoded)} bytes) cannot be decoded; replace the file and "
+            "prepare the data set again."
+        )
+    return image
+
+
+def _clipped_xyxy(xywh: np.ndarray, labels: tuple[str, ...], height: int, width: int, image_id: str) -> np.ndarray:
+    """Returns float32 [n, 4], xyxy, inside an image of ``height`` x ``width``."""
+    xyxy = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
+    limits = np.array([width, height, width, height], np.float32)
+    clipped = np.clip(xyxy, np.float32(0), limits)
+    has_size = (xywh[:, 2:] > 0).all(1) & np.isfinite(xywh).all(1)
+    is_inside = (clipped[:, 2:] > clipped[:, :2]).all(1)
+    problems = [
+        f"box {i} ({labels[i]}, x y w h = {' '.join(f'{value:g}' for value in xywh[i])}) "
+        + ("has no size" if not has_size[i] else "lies wholly outside")
+        for i in np.flatnonzero(~(has_size & is_inside))
+    ]
+    if problems:
+        raise InputError(
+            f"image {image_id} ({width}x{height} pixels): {'; '.join(problems)}. Correct its annotation and prepare "
+            "the data set again."
+        )
+    return clipped
+
+
+def _padded_mask(mask: np.ndarray, length: int) -> np.ndarray:
+    return np.pad(mask, (0, length - len(mask)))

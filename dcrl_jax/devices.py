@@ -1,0 +1,20 @@
+"""What the machine offers, asked before JAX is imported."""
+
+import ctypes
+import importlib.util
+import os
+
+
+def quiet_without_gpu() -> None:
+    """Choose the CPU where JAX's CUDA plugin is installed and the machine has no NVIDIA driver.
+
+    JAX would fall back to the CPU by itself, after a stack trace. A platform that the user chose stays. Call this
+    before JAX is first used.
+    """
+    plugins = ("jax_cuda12_plugin", "jax_cuda13_plugin")
+    if "JAX_PLATFORMS" in os.environ or not any(importlib.util.find_spec(name) for name in plugins):
+        return
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        os.environ["JAX_PLATFORMS"] = "cpu"

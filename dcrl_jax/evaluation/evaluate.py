@@ -1,0 +1,280 @@
+"""From a model to its score: detections of a split, miss rates, average precision, and the files that show them."""
+
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+from PIL import Image
+from tqdm import tqdm
+
+from dcrl_jax.data import pipeline, transforms
+from dcrl_jax.evaluation import results
+from dcrl_jax.evaluation.average_precision import average_precision
+from dcrl_jax.evaluation.miss_rate import ImageDetections, ImageTruth, Score, score_subsets
+from dcrl_jax.evaluation.rules import CONDITIONS, Subset, assign_roles, reasonable
+from dcrl_jax.models.detect import detect, detection_rules
+from dcrl_jax.models.teacher import Teacher
+from dcrl_jax.parallel import AXIS, batch_sharding
+from dcrl_jax.reports import curves, panels, tables
+from dcrl_jax.structures import Array, Batch
+
+MODALITIES = ("visible", "lwir")
+
+
+class Truths(NamedTuple):
+    """The annotations of a split, in its order."""
+
+    images: list[ImageTruth]
+    sizes: list[tuple[int, int]]  # width and height in pixels, as annotated
+
+
+class SplitDetections(NamedTuple):
+    """What a detector found on a split."""
+
+    detections: dict[str, ImageDetections]  # in pixels as annotated
+    modality_weights: dict[str, list[float]]  # mean mu by condition: all, day, night
+
+
+class Evaluation(NamedTuple):
+    """The scores of one detector: with both modalities, and with either blanked."""
+
+    scores: dict[str, Score]
+    average_precision: dict[str, float]  # by the name of the subset
+    blanked_scores: dict[str, dict[str, Score]]  # by the modality that was blanked
+    detections: dict[str, ImageDetections]
+    modality_weights: dict[str, list[float]]
+
+
+def read_truths(source: Sequence[Any]) -> Truths:
+    """Read a split's annotations and image sizes; images are not decoded."""
+    images, sizes = [], []
+    for index in range(len(source)):
+        record = source[index]
+        objects = record["objects"]
+        images.append(
+            ImageTruth(
+                image_id=transforms.text(record["image_id"]),
+                condition=("day", "night")[int(record["condition"])],
+                boxes=np.asarray(objects["box"], np.float64).reshape(-1, 4),
+                labels=[transforms.text(label) for label in objects["label"]],
+                occlusion=np.asarray(objects["occlusion"], int),
+                ignore=np.asarray(objects["ignore"], bool),
+            )
+        )
+        sizes.append(Image.open(io.BytesIO(record["visible"])).size)
+    return Truths(images, sizes)
+
+
+def subsets_of(config: ConfigDict) -> tuple[Subset, ...]:
+    """The reasonable subsets, all / day / night, by the config's ``eval`` keys."""
+    return reasonable(config.eval.min_height_px, tuple(config.eval.border_px) or None)
+
+
+def make_detector(model: Teacher, anchors: Array, config: ConfigDict, mesh: Mesh) -> Callable:
+    """Compile detection for all local devices.
+
+    Returns:
+      A function of (params, visible [devices, B, ...], lwir [devices, B, ...]) that gives Detections and mu in the
+      same layout.
+    """
+    rules = detection_rules(config)
+
+    def run(params, visible, lwir):
+        return detect(model, params, anchors, rules, visible, lwir)
+
+    return jax.pmap(run, AXIS, in_axes=(None, 0, 0), devices=list(mesh.devices.flat))
+
+
+def test_batches(source: Sequence[Any], config: ConfigDict, mesh: Mesh) -> Iterable[Batch]:
+    """The split in batches on the devices, the last one padded."""
+    devices = mesh.devices.size
+    return pipeline.evaluation_batches(
+        source,
+        height=config.data.height_px,
+        width=config.data.width_px,
+        max_boxes=config.data.max_boxes,
+        box_filter=transforms.BoxFilter(),
+        batch_size=-(-config.eval.batch_size // devices) * devices,
+        sharding=batch_sharding(mesh),
+    )
+
+
+def detect_split(
+    detector: Callable,
+    params: Any,
+    batches: Iterable[Batch],
+    truths: Truths,
+    input_size: tuple[int, int],
+    blank: str | None = None,
+) -> SplitDetections:
+    """Run a detector over a split.
+
+    Args:
+      detector: of ``make_detector``.
+      params: replicated on its devices.
+      batches: of ``test_batches``.
+      truths: of the same split; for image ids and sizes.
+      input_size: height and width of the network input.
+      blank: the modality to switch off, 'visible' or 'lwir'.
+    """
+    detections = {}
+    weights = {condition: [] for condition in CONDITIONS}
+    name = f"detecting, {blank} blanked" if blank else "detecting"
+    with tqdm(total=len(truths.images), desc=name, unit=" images", mininterval=1.0) as bar:
+        for batch in batches:
+            images = {"visible": batch.visible, "lwir": batch.lwir}
+            if blank:
+                images[blank] = jnp.full_like(images[blank], transforms.BLANK_GREY)
+            outputs = jax.device_get((detector(params, **images), batch.index, batch.valid, batch.is_night))
+            (found, mu), index, valid, is_night = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), outputs)
+            for row in np.flatnonzero(valid):
+                truth, size = truths.images[index[row]], truths.sizes[index[row]]
+                kept = found.mask[row]
+                boxes = _to_annotated(found.boxes[row][kept], input_size, size)
+                detections[truth.image_id] = ImageDetections(boxes, found.scores[row][kept].astype(np.float64))
+                weights["all"].append(mu[row])
+                weights["night" if is_night[row] else "day"].append(mu[row])
+            bar.update(int(valid.sum()))
+    means = {condition: np.mean(rows, axis=0).tolist() for condition, rows in weights.items() if rows}
+    return SplitDetections(detections, means)
+
+
+def evaluate(
+    detector: Callable,
+    params: Any,
+    source: Sequence[Any],
+    truths: Truths,
+    config: ConfigDict,
+    mesh: Mesh,
+    blanked: bool,
+) -> Evaluation:
+    """Score a detector on a split.
+
+    Args:
+      detector: of ``make_detector``.
+      params: replicated on its devices.
+      source: the split.
+      truths: of ``read_truths``.
+      config: its ``data`` and ``eval`` keys are read.
+      mesh: the detector's devices.
+      blanked: whether to score with either modality blanked too, which takes three times as long.
+    """
+    subsets = subsets_of(config)
+    input_size = (config.data.height_px, config.data.width_px)
+    batches = test_batches(source, config, mesh)
+    found = detect_split(detector, params, batches, truths, input_size)
+    blanked_scores = {}
+    for modality in MODALITIES if blanked else ():
+        without = detect_split(detector, params, batches, truths, input_size, modality)
+        blanked_scores[modality] = score_subsets(truths.images, without.detections, subsets)
+    return Evaluation(
+        scores=score_subsets(truths.images, found.detections, subsets),
+        average_precision={s.name: average_precision(truths.images, found.detections, s) for s in subsets},
+        blanked_scores=blanked_scores,
+        detections=found.detections,
+        modality_weights=found.modality_weights,
+    )
+
+
+def summary(evaluation: Evaluation) -> str:
+    """The tables that a person reads: miss rates and average precision, and what each modality is worth."""
+
+    def percent(value):
+        return 100 * value
+
+    rows = [["miss rate, %", *(percent(s.miss_rate) for s in evaluation.scores.values())]]
+    rows += [
+        [f"  {modality} blanked", *(percent(s.miss_rate) for s in scores.values())]
+        for modality, scores in evaluation.blanked_scores.items()
+    ]
+    rows += [["average precision, %", *(percent(v) for v in evaluation.average_precision.values())]]
+    rows += [["people", *(s.people for s in evaluation.scores.values())]]
+    rows += [["images", *(s.images for s in evaluation.scores.values())]]
+    text = tables.format_table(rows, ["", *CONDITIONS])
+    weights = [
+        [f"mean weight of {name}", *(evaluation.modality_weights.get(c, [np.nan] * 2)[m] for c in CONDITIONS)]
+        for m, name in enumerate(MODALITIES)
+    ]
+    return text + "\n\n" + tables.format_table(weights, ["", *CONDITIONS], decimals=3)
+
+
+def write_report(
+    evaluation: Evaluation, truths: Truths, source: Sequence[Any], config: ConfigDict, folder: Path, name: str
+) -> None:
+    """Write scores.json, the results file, the MR-FPPI curves and the panel of images into a folder.
+
+    Args:
+      evaluation: of ``evaluate``.
+      truths, source: of the same split.
+      config: its ``eval`` and ``seed`` keys are read.
+      folder: made if missing.
+      name: of the detector, for titles.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    image_ids = [truth.image_id for truth in truths.images]
+    results.write_kaist_text(folder / "results.txt", evaluation.detections, image_ids)
+    results.write_coco_json(folder / "results.json", evaluation.detections, image_ids)
+    (folder / "images.txt").write_text("\n".join(image_ids) + "\n")
+    scores = {
+        "scores": {key: _plain(s, evaluation.average_precision[key]) for key, s in evaluation.scores.items()},
+        "blanked": {
+            modality: {key: 100 * s.miss_rate for key, s in by_subset.items()}
+            for modality, by_subset in evaluation.blanked_scores.items()
+        },
+        "modality_weights": evaluation.modality_weights,
+    }
+    (folder / "scores.json").write_text(json.dumps(scores, indent=1) + "\n")
+    curves.miss_rate_figure(
+        {f"{name}, {s.subset.condition}": s for s in evaluation.scores.values()}, folder / "miss_rate.png", name
+    )
+    everybody = subsets_of(config)[0]
+    rng = np.random.default_rng(config.seed)
+    picked = panels.pick_images(truths.images, evaluation.detections, everybody, rng)
+    places = {truth.image_id: index for index, truth in enumerate(truths.images)}
+    items = {
+        title: [_panel_item(entry, places, source, truths, evaluation.detections, everybody) for entry in entries]
+        for title, entries in picked.items()
+    }
+    panels.detection_panel(items, folder / "panel.png", name)
+
+
+def _plain(score: Score, precision: float) -> Mapping[str, float]:
+    return {
+        "miss_rate_percent": 100 * score.miss_rate,
+        "recall_percent": 100 * score.recall,
+        "average_precision_percent": 100 * precision,
+        "people": score.people,
+        "images": score.images,
+    }
+
+
+def _to_annotated(boxes, input_size, size):
+    height, width = input_size
+    scale = np.array([size[0] / width, size[1] / height] * 2)
+    x1, y1, x2, y2 = (boxes.astype(np.float64) * scale).T
+    return np.stack([x1, y1, x2 - x1, y2 - y1], axis=-1)
+
+
+def _panel_item(entry, places, source, truths, detections, subset):
+    index = places[entry.image_id]
+    pair, truth = transforms.decode(source[index]), truths.images[index]
+    found = detections[entry.image_id]
+    roles = assign_roles(subset, *truth[2:])
+    shown = roles.is_person | roles.is_ignore
+    return panels.PanelItem(
+        visible=pair["visible"],
+        lwir=pair["lwir"],
+        truth_boxes=truth.boxes[shown],
+        truth_is_ignored=roles.is_ignore[shown],
+        detection_boxes=found.boxes,
+        detection_scores=found.scores,
+        caption=f"{entry.image_id}, {truth.condition}: {entry.people} people, {entry.misses} missed, "
+        f"{entry.false_alarms} false alarms",
+    )

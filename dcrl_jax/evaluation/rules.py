@@ -1,0 +1,102 @@
+"""Which annotations count: the rules of a benchmark's subsets, as data.
+
+An annotation has one of three roles in a subset. A *person* must be found. An *ignore region* is neither asked for nor
+held against a detection that lies on it. Everything else (a car, a bicycle) is dropped: a detection on it is a false
+positive. A person that the subset does not ask for (too small, too hidden, cut by the border) becomes an ignore region.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+PERSON_LABELS = frozenset({"person"})
+# "people" are groups, "person?" is doubtful; "ignore" is what some annotation sets call any such region.
+IGNORE_LABELS = frozenset({"people", "person?", "cyclist", "ignore"})
+
+# Occlusion levels as annotated.
+NONE, PARTIAL, HEAVY = 0, 1, 2
+
+CONDITIONS = ("all", "day", "night")
+
+
+class Subset(NamedTuple):
+    """One subset of a benchmark: which images, and which of their annotations have to be found.
+
+    Limits include their edges: a person exactly ``min_height_px`` tall counts, and so does one that touches the border.
+    """
+
+    name: str
+    condition: str = "all"  # "all", "day" or "night"
+    min_height_px: float = 0.0  # pixels as annotated
+    max_height_px: float = float("inf")
+    occlusions: frozenset[int] = frozenset({NONE, PARTIAL})
+    border: tuple[float, float, float, float] | None = None  # x1, y1, x2, y2: a box that leaves it is ignored
+    person_labels: frozenset[str] = PERSON_LABELS
+    ignore_labels: frozenset[str] = IGNORE_LABELS
+
+
+class Roles(NamedTuple):
+    """What each annotation is in a subset. Both False: it is dropped."""
+
+    is_person: np.ndarray  # bool [G]
+    is_ignore: np.ndarray  # bool [G]
+
+
+def reasonable(
+    min_height_px: float, border: tuple[float, float, float, float] | None = None
+) -> tuple[Subset, Subset, Subset]:
+    """The three "reasonable" subsets, all / day / night: people tall enough, at most partly occluded.
+
+    Args:
+      min_height_px: the shortest person that counts, in pixels as annotated.
+      border: x1, y1, x2, y2 in pixels; people who leave it are ignored. None: the whole image counts.
+    """
+    return tuple(
+        Subset(f"reasonable-{condition}", condition, min_height_px=min_height_px, border=border)
+        for condition in CONDITIONS
+    )
+
+
+# The MATLAB evaluation of the KAIST benchmark: images of 640x512, annotations cut by a margin of 5 pixels are ignored.
+KAIST_BORDER = (5.0, 5.0, 635.0, 507.0)
+KAIST_REASONABLE = reasonable(55.0, KAIST_BORDER)
+KAIST_SCALE = (
+    Subset("scale-near", min_height_px=115.0, occlusions=frozenset({NONE}), border=KAIST_BORDER),
+    Subset("scale-medium", min_height_px=45.0, max_height_px=115.0, occlusions=frozenset({NONE}), border=KAIST_BORDER),
+    Subset("scale-far", min_height_px=1.0, max_height_px=45.0, occlusions=frozenset({NONE}), border=KAIST_BORDER),
+)
+KAIST_OCCLUSION = tuple(
+    Subset(f"occlusion-{name}", min_height_px=1.0, occlusions=frozenset({level}), border=KAIST_BORDER)
+    for name, level in (("none", NONE), ("partial", PARTIAL), ("heavy", HEAVY))
+)
+KAIST_SUBSETS = KAIST_REASONABLE + KAIST_SCALE + KAIST_OCCLUSION
+
+
+def assign_roles(
+    subset: Subset, boxes: np.ndarray, labels: Sequence[str], occlusion: np.ndarray, ignore: np.ndarray
+) -> Roles:
+    """Decides what each annotation is in ``subset``.
+
+    Args:
+      subset: the rules.
+      boxes: float [G, 4], x, y, width, height in pixels as annotated.
+      labels: G strings.
+      occlusion: int [G], 0 none, 1 partial, 2 heavy.
+      ignore: bool [G], annotations that are marked as not to be scored.
+    """
+    # An empty list would otherwise become an array of floats.
+    names, codes = np.unique(np.asarray(labels, dtype=np.str_), return_inverse=True)
+    has_person_label = np.isin(names, list(subset.person_labels))[codes]
+    has_ignore_label = np.isin(names, list(subset.ignore_labels))[codes]
+    x, y, width, height = np.asarray(boxes, np.float64).reshape(-1, 4).T
+    asked_for = (
+        ~np.asarray(ignore, bool)
+        & (height >= subset.min_height_px)
+        & (height <= subset.max_height_px)
+        & np.isin(occlusion, list(subset.occlusions))
+    )
+    if subset.border is not None:
+        x1, y1, x2, y2 = subset.border
+        asked_for &= (x >= x1) & (y >= y1) & (x + width <= x2) & (y + height <= y2)
+    return Roles(is_person=has_person_label & asked_for, is_ignore=has_ignore_label | (has_person_label & ~asked_for))

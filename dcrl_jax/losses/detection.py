@@ -1,0 +1,167 @@
+"""The terms of the detection and segmentation losses, Eq. 1, 8 and 9.
+
+Every term is a mean per image and then a mean over the images of the batch, so that the gradient of a large batch is
+the mean of the gradients of its equal parts. Terms are unweighted; ``weighted_sum`` applies the config's weights.
+
+Notation: B images, R sampled anchors or RoIs, h x w cells of the conv5 map.
+"""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dcrl_jax.structures import Array, RegionOutputs, Targets
+
+
+def masked_mean(values: Array, mask: Array) -> jax.Array:
+    """Mean over the true entries of ``mask`` of each image [B, ...], then over images; an image with none counts 0."""
+    axes = tuple(range(1, values.ndim))
+    total = jnp.sum(jnp.where(mask, values, 0.0), axis=axes)
+    return jnp.mean(total / jnp.maximum(jnp.sum(mask, axis=axes), 1))
+
+
+def classification(logits: Array, targets: Targets) -> jax.Array:
+    """L_cls of Eq. 1: two-class cross entropy, mean over the sampled anchors or RoIs.
+
+    Args:
+      logits: float32 [B, R, 2].
+      targets: of the same R.
+    """
+    labels = targets.is_positive.astype(jnp.int32)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    return masked_mean(losses, targets.is_sampled)
+
+
+def smooth_l1(errors: Array) -> jax.Array:
+    """Fast R-CNN Eq. 3 per element: 0.5 e^2 where |e| < 1, else |e| - 0.5."""
+    magnitude = jnp.abs(errors)
+    return jnp.where(magnitude < 1.0, 0.5 * errors**2, magnitude - 0.5)
+
+
+def box_regression(offsets: Array, targets: Targets) -> jax.Array:
+    """L_reg of Eq. 1: smooth L1 summed over the four offsets of positives, divided by all that were sampled.
+
+    Args:
+      offsets: float32 [B, R, 4], normalised.
+      targets: of the same R.
+    """
+    positive = (targets.is_positive & targets.is_sampled)[..., None]
+    errors = jnp.where(positive, offsets - jnp.where(positive, targets.offsets, 0.0), 0.0)
+    return masked_mean(jnp.sum(smooth_l1(errors), axis=-1), targets.is_sampled)
+
+
+def box_mask(points_x: Array, points_y: Array, boxes: Array, chosen: Array) -> jax.Array:
+    """Which points lie in one of the chosen boxes: the box-shaped masks of Sec. III-C.
+
+    Args:
+      points_x, points_y: float32 [...], pixels of the network input.
+      boxes: float32 [G, 4].
+      chosen: bool [G].
+
+    Returns:
+      bool [...].
+    """
+    boxes = jnp.where(chosen[:, None], boxes, 0.0)
+    x, y = points_x[..., None], points_y[..., None]
+    inside = (x >= boxes[:, 0]) & (x < boxes[:, 2]) & (y >= boxes[:, 1]) & (y < boxes[:, 3])
+    return jnp.any(inside & chosen, axis=-1)
+
+
+def cell_centres(height: int, width: int, stride: int) -> tuple[jax.Array, jax.Array]:
+    """x and y of the centres of a map's cells, each float32 [height, width], pixels of the network input."""
+    y, x = jnp.meshgrid(jnp.arange(height) + 0.5, jnp.arange(width) + 0.5, indexing="ij")
+    return x * stride, y * stride
+
+
+def bin_centres(rois: Array, size: int) -> tuple[jax.Array, jax.Array]:
+    """x and y of the centres of each RoI's bins, each float32 [R, size, size]; rois float32 [R, 4]."""
+    steps = (jnp.arange(size) + 0.5) / size
+    x = rois[:, 0, None] + (rois[:, 2] - rois[:, 0])[:, None] * steps
+    y = rois[:, 1, None] + (rois[:, 3] - rois[:, 1])[:, None] * steps
+    shape = (rois.shape[0], size, size)
+    return jnp.broadcast_to(x[:, None, :], shape), jnp.broadcast_to(y[:, :, None], shape)
+
+
+def segmentation(logits: Array, is_pedestrian: Array, counted: Array) -> jax.Array:
+    """Eq. 8 and 9: two-class cross entropy, mean over the counted pixels of an image (and its RoIs).
+
+    Args:
+      logits: float32 [B, h, w, 2] (Eq. 8) or [B, R, s, s, 2] (Eq. 9), raw.
+      is_pedestrian: bool, the same without the last axis: q.
+      counted: bool like it; False in ignore regions and in padded RoIs.
+    """
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, is_pedestrian.astype(jnp.int32))
+    return masked_mean(losses, counted)
+
+
+def rpg_masks(
+    height: int, width: int, stride: int, boxes: Array, is_person: Array, is_ignore: Array
+) -> tuple[jax.Array, jax.Array]:
+    """q of Eq. 8 and the counted pixels, each bool [B, height, width], on the grid of the conv5 map.
+
+    A cell belongs to a pedestrian when its centre lies in a pedestrian's box; cells in ignore regions do not count.
+
+    Args:
+      height, width: cells of the conv5 map.
+      stride: pixels per cell.
+      boxes: float32 [B, G, 4].
+      is_person, is_ignore: bool [B, G].
+    """
+    x, y = cell_centres(height, width, stride)
+    mask_of = jax.vmap(box_mask, in_axes=(None, None, 0, 0))
+    pedestrian = mask_of(x, y, boxes, is_person)
+    return pedestrian, pedestrian | ~mask_of(x, y, boxes, is_ignore)
+
+
+def rdr_masks(
+    rois: Array, size: int, is_sampled: Array, boxes: Array, is_person: Array, is_ignore: Array
+) -> tuple[jax.Array, jax.Array]:
+    """q of Eq. 9 and the counted bins, each bool [B, R, size, size].
+
+    Args:
+      rois: float32 [B, R, 4].
+      size: bins of RoIAlign on a side.
+      is_sampled: bool [B, R], False for padded RoIs.
+      boxes: float32 [B, G, 4].
+      is_person, is_ignore: bool [B, G].
+    """
+
+    def one_image(rois, boxes, is_person, is_ignore):
+        x, y = bin_centres(rois, size)
+        pedestrian = box_mask(x, y, boxes, is_person)
+        return pedestrian, pedestrian | ~box_mask(x, y, boxes, is_ignore)
+
+    pedestrian, counted = jax.vmap(one_image)(rois, boxes, is_person, is_ignore)
+    return pedestrian, counted & is_sampled[..., None, None]
+
+
+def stage_terms(outputs: RegionOutputs, targets: Targets, stage: str) -> dict[str, jax.Array]:
+    """Classification and regression of one stage of Eq. 1, of the fused outputs and of the branches' own.
+
+    Args:
+      outputs: of the sampled anchors or RoIs.
+      targets: of the same.
+      stage: 'rpg' or 'rdr', the prefix of the names.
+
+    Returns:
+      ``{stage}_cls``, ``{stage}_reg``, and ``{stage}_branches``: the sum of both, mean over the modalities.
+    """
+    branches = [
+        classification(logits, targets) + box_regression(offsets, targets)
+        for logits, offsets in zip(outputs.branch_logits, outputs.branch_offsets, strict=True)
+    ]
+    return {
+        f"{stage}_cls": classification(outputs.logits, targets),
+        f"{stage}_reg": box_regression(outputs.offsets, targets),
+        f"{stage}_branches": sum(branches) / len(branches),
+    }
+
+
+def weighted_sum(terms: Mapping[str, jax.Array], weights: Mapping[str, float]) -> jax.Array:
+    """Eq. 1 and 14: add the terms up, each times its weight; a term without a weight is a KeyError.
+
+    A weight of 0 leaves its term out, and the work of its gradient with it.
+    """
+    return sum(weights[name] * term for name, term in terms.items() if weights[name])

@@ -1,0 +1,98 @@
+"""From a config to the model, its anchors and its detection rules."""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from dcrl_jax.errors import InputError
+from dcrl_jax.models.teacher import Teacher
+from dcrl_jax.ops.anchors import anchor_heights_px, grid_anchors
+
+
+class ProposalRules(NamedTuple):
+    """Keyword arguments of ``rpn.propose``."""
+
+    image_size: tuple[int, int]
+    offset_std: tuple[float, ...]
+    min_size_px: float
+    before_nms: int
+    kept: int
+    iou: float
+
+
+def _require(config: ConfigDict, key: str, allowed: tuple) -> None:
+    value = config
+    for part in key.split("."):
+        value = value[part]
+    if value not in allowed:
+        names = ", ".join(str(a) for a in allowed)
+        raise InputError(f"config.{key} is {value!r}; it must be one of: {names}.")
+
+
+def check_model(config: ConfigDict) -> None:
+    """Refuse model settings that mean nothing, before anything is built; raises InputError naming the key."""
+    _require(config, "backbone.norm", ("none", "group"))
+    _require(config, "backbone.stride", (8, 16))
+    _require(config, "cfl.aggregation", ("attention", "average"))
+    _require(config, "fusion.strategy", ("maf", "linear", "average"))
+    if not 0.0 <= config.cfl.shared_fraction <= 1.0:
+        raise InputError(f"config.cfl.shared_fraction is {config.cfl.shared_fraction}; it must lie in 0..1.")
+    unknown = set(config.segmentation.stages) - {"rpg", "rdr"}
+    if unknown:
+        raise InputError(f"config.segmentation.stages has {sorted(unknown)}; it may hold 'rpg' and 'rdr'.")
+
+
+def build_teacher(config: ConfigDict) -> Teacher:
+    """The teacher that a config describes; raises InputError for settings that mean nothing."""
+    check_model(config)
+    return Teacher(
+        width=config.backbone.width,
+        norm=config.backbone.norm,
+        stride=config.backbone.stride,
+        cfl=config.cfl.enabled,
+        cfl_shared_fraction=config.cfl.shared_fraction,
+        cfl_groups=config.cfl.groups,
+        cfl_aggregation=config.cfl.aggregation,
+        fusion=config.fusion.strategy,
+        fusion_grid=tuple(config.fusion.grid) or None,
+        fusion_hidden=config.fusion.hidden,
+        segmentation_stages=tuple(config.segmentation.stages),
+        anchors_per_cell=config.anchors.per_cell,
+        roi_hidden=config.roi.hidden,
+        roi_size=config.roi.size,
+        roi_samples_per_bin=config.roi.samples_per_bin,
+    )
+
+
+def build_anchors(config: ConfigDict) -> np.ndarray:
+    """All anchors of the config's input, float32 [N, 4]; raises InputError for a size the stride does not divide."""
+    keys, data = config.anchors, config.data
+    scale = data.height_px / keys.reference_height_px
+    heights = anchor_heights_px(keys.per_cell, keys.smallest_px * scale, keys.largest_px * scale)
+    return grid_anchors(data.height_px, data.width_px, config.backbone.stride, heights, keys.aspect_ratio)
+
+
+def proposal_rules(config: ConfigDict, kept: int) -> ProposalRules:
+    """How the RPG stage's outputs become ``kept`` proposals."""
+    keys = config.rpn
+    return ProposalRules(
+        image_size=(config.data.height_px, config.data.width_px),
+        offset_std=tuple(keys.offset_std),
+        min_size_px=keys.min_size_px,
+        before_nms=keys.before_nms,
+        kept=kept,
+        iou=keys.nms_iou,
+    )
+
+
+def init_params(model: Teacher, config: ConfigDict, seed: int) -> Any:
+    """Random parameters, float32, by the initialisers of the modules (paper V-B: Gaussian)."""
+    height, width = config.data.height_px, config.data.width_px
+    visible = np.zeros((1, height, width, 3), np.uint8)
+    lwir = np.zeros((1, height, width, 1), np.uint8)
+    rois = np.zeros((1, 1, 4), np.float32)
+    # Many threefry draws in one program compile for a minute on a CPU; XLA's own generator takes seconds.
+    key = jax.random.key(seed, impl="rbg")
+    return jax.jit(model.init)(key, visible, lwir, rois)["params"]

@@ -1,0 +1,91 @@
+"""Cross-modal feature learning, Eq. 2-7: shared and modality-specific channels, gated per channel."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+MODALITIES = ("visible", "lwir")
+
+
+def channel_gate(shared: jax.Array, specific: jax.Array) -> jax.Array:
+    """Eq. 4: beta, the softmax weight of the shared features, from the global averages of both.
+
+    Args:
+      shared: S^m, float32 [B, H, W, C].
+      specific: R^m, float32 [B, H, W, C].
+
+    Returns:
+      float32 [B, 1, 1, C] in 0..1; Eq. 5 is one minus it.
+    """
+    s = jnp.mean(shared, axis=(1, 2), keepdims=True)
+    r = jnp.mean(specific, axis=(1, 2), keepdims=True)
+    return jax.nn.sigmoid(s - r)
+
+
+class GroupedConv(nn.Module):
+    """The block-diagonal convolution P of Eq. 3.
+
+    Written as one convolution per group: XLA's CPU backend is many times slower in the backward pass of
+    ``feature_group_count``. The kernel has the layout of a grouped convolution, [k, k, C_in / G, C_out].
+    """
+
+    features: int
+    groups: int
+    kernel_size: int = 3
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        size, channels = self.kernel_size, inputs.shape[-1]
+        shape = (size, size, channels // self.groups, self.features)
+        kernel = self.param("kernel", nn.initializers.he_normal(), shape)
+        outputs = [
+            jax.lax.conv_general_dilated(part, weights, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+            for part, weights in zip(
+                jnp.split(inputs, self.groups, axis=-1), jnp.split(kernel, self.groups, axis=-1), strict=True
+            )
+        ]
+        return jnp.concatenate(outputs, axis=-1)
+
+
+class CrossModalFeatureLearning(nn.Module):
+    """The CFL module (Fig. 3) on the features of one VGG block of both modalities.
+
+    The first alpha C channels go through W, a 1x1 convolution shared by the modalities, to S^m. The others go through
+    the modality's own grouped convolution P^m and 1x1 convolution V^m, whose sum is R^m. Each output channel is
+    beta S + gamma R. A ReLU follows; the equations have no biases.
+
+    Attributes:
+      shared_fraction: alpha. 0 leaves R alone (without SFL), 1 leaves S alone (without MFL): Table II.
+      groups: G of Eq. 3.
+      aggregation: 'attention' (Eq. 4-6) or 'average' (without AAS): Table II.
+    """
+
+    shared_fraction: float = 0.5
+    groups: int = 2
+    aggregation: str = "attention"
+
+    @nn.compact
+    def __call__(self, features: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        """Map (visible, lwir), each float32 [B, H, W, C], to two maps of the same shape."""
+        channels = features[0].shape[-1]
+        split = round(self.shared_fraction * channels)
+        init = nn.initializers.he_normal()
+        shared_conv = nn.Conv(channels, (1, 1), use_bias=False, kernel_init=init, name="shared") if split else None
+        outputs = []
+        for name, x in zip(MODALITIES, features, strict=True):
+            if split:
+                shared = shared_conv(x[..., :split])
+            if split < channels:
+                own = x[..., split:]
+                grouped = GroupedConv(channels, self.groups, name=f"grouped_{name}")(own)
+                pointwise = nn.Conv(channels, (1, 1), use_bias=False, kernel_init=init, name=f"pointwise_{name}")(own)
+                specific = grouped + pointwise
+            if split == 0:
+                combined = specific
+            elif split == channels:
+                combined = shared
+            else:
+                beta = channel_gate(shared, specific) if self.aggregation == "attention" else 0.5
+                combined = beta * shared + (1.0 - beta) * specific
+            outputs.append(nn.relu(combined))
+        return tuple(outputs)

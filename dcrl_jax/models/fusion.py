@@ -1,0 +1,62 @@
+"""Modality fusion: MAF (Eq. 10-13) and the two rivals of Table III."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def averaging_matrix(cells: int, size: int) -> np.ndarray:
+    """Float32 [cells, size]: row i averages the pixels of the i-th of ``cells`` equal parts (adaptive average pool)."""
+    matrix = np.zeros((cells, size), np.float32)
+    for cell in range(cells):
+        start, stop = cell * size // cells, -(-(cell + 1) * size // cells)
+        matrix[cell, start:stop] = 1.0 / (stop - start)
+    return matrix
+
+
+def fuse(weights: jax.Array, branches: jax.Array) -> jax.Array:
+    """Eq. 12 and 13: sum over m of mu_m times the branch's output.
+
+    Args:
+      weights: mu, float32 [B, M].
+      branches: float32 [M, B, N, K], logits or offsets of each modality.
+
+    Returns:
+      float32 [B, N, K].
+    """
+    return jnp.einsum("bm,mbnk->bnk", weights, branches)
+
+
+class ModalityFusion(nn.Module):
+    """One weight per modality and image, mu [B, M], adding up to one.
+
+    Attributes:
+      strategy: 'maf' (Eq. 10, 11), 'linear' (learned weights that do not see the image) or 'average'.
+      grid: rows and columns that each map is averaged to before it is flattened, so that the MLP does not depend on
+        the input size; None flattens the whole map, as Eq. 10 is written.
+      hidden: units of the MLP's hidden layer.
+    """
+
+    strategy: str = "maf"
+    grid: tuple[int, int] | None = (4, 5)
+    hidden: int = 256
+
+    @nn.compact
+    def __call__(self, features: tuple[jax.Array, ...]) -> jax.Array:
+        """Map the conv5 features of each modality, float32 [B, h, w, C], to mu, float32 [B, M]."""
+        batch, height, width, _ = features[0].shape
+        modalities = len(features)
+        if self.strategy == "average":
+            return jnp.full((batch, modalities), 1.0 / modalities)
+        if self.strategy == "linear":
+            weights = self.param("weights", nn.initializers.zeros, (modalities,))
+            return jnp.broadcast_to(jax.nn.softmax(weights), (batch, modalities))
+        if self.grid is not None:
+            rows, columns = averaging_matrix(self.grid[0], height), averaging_matrix(self.grid[1], width)
+            features = [jnp.einsum("ih,bhwc,jw->bijc", rows, x, columns) for x in features]
+        flat = jnp.concatenate([x.reshape(batch, -1) for x in features], axis=-1)
+        hidden = nn.relu(nn.Dense(self.hidden, kernel_init=nn.initializers.he_normal(), name="hidden")(flat))
+        # Zero weights in the last layer make mu = 1/M at the start.
+        logits = nn.Dense(modalities, kernel_init=nn.initializers.zeros, name="logits")(hidden)
+        return jax.nn.softmax(logits)

@@ -1,0 +1,23 @@
+"""The region head of one modality (RDR stage)."""
+
+import flax.linen as nn
+import jax
+
+from dcrl_jax.models.rpn import HEAD_INIT
+
+
+class RoiHead(nn.Module):
+    """Two fully connected layers with ReLU, then two class logits and one box offset per RoI."""
+
+    hidden: int
+
+    @nn.compact
+    def __call__(self, roi_features: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Map float32 [B, R, 7, 7, C] to logits [B, R, 2] and normalised offsets [B, R, 4]."""
+        init = nn.initializers.he_normal()
+        hidden = roi_features.reshape(*roi_features.shape[:2], -1)
+        for layer in ("fc6", "fc7"):
+            hidden = nn.relu(nn.Dense(self.hidden, kernel_init=init, name=layer)(hidden))
+        logits = nn.Dense(2, kernel_init=HEAD_INIT, name="logits")(hidden)
+        offsets = nn.Dense(4, kernel_init=HEAD_INIT, name="offsets")(hidden)
+        return logits, offsets

@@ -1,0 +1,74 @@
+"""The region proposal network of one modality, and the proposal list of both (RPG stage)."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from dcrl_jax.ops import boxes, nms
+from dcrl_jax.structures import Proposals
+
+HEAD_INIT = nn.initializers.normal(0.01)
+
+
+class RegionProposalNetwork(nn.Module):
+    """A 3x3 convolution with ReLU, then logits and offsets of A anchors per cell from 1x1 convolutions."""
+
+    channels: int
+    anchors_per_cell: int
+
+    @nn.compact
+    def __call__(self, features: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Map float32 [B, h, w, C] to logits [B, N, 2] and normalised offsets [B, N, 4], N = h * w * A."""
+        init = nn.initializers.he_normal()
+        hidden = nn.relu(nn.Conv(self.channels, (3, 3), padding=1, kernel_init=init, name="conv")(features))
+        logits = nn.Conv(2 * self.anchors_per_cell, (1, 1), kernel_init=HEAD_INIT, name="logits")(hidden)
+        offsets = nn.Conv(4 * self.anchors_per_cell, (1, 1), kernel_init=HEAD_INIT, name="offsets")(hidden)
+        batch = features.shape[0]
+        return logits.reshape(batch, -1, 2), offsets.reshape(batch, -1, 4)
+
+
+@functools.partial(jax.jit, static_argnames=("image_size", "offset_std", "min_size_px", "before_nms", "kept", "iou"))
+def propose(
+    logits: jax.Array,
+    offsets: jax.Array,
+    anchors: jax.Array,
+    *,
+    image_size: tuple[int, int],
+    offset_std: tuple[float, ...],
+    min_size_px: float,
+    before_nms: int,
+    kept: int,
+    iou: float,
+) -> Proposals:
+    """Turn the fused outputs of the RPG stage into one list of proposals per image.
+
+    Decode, clip to the image, drop what is smaller than ``min_size_px`` on a side, keep the ``before_nms`` best,
+    greedy NMS, keep the ``kept`` best (Faster R-CNN's order). Nothing here is differentiated.
+
+    Args:
+      logits: float32 [B, N, 2].
+      offsets: float32 [B, N, 4], normalised by ``offset_std``.
+      anchors: float32 [N, 4].
+      image_size: (height, width) in pixels.
+      offset_std: four divisors of the normalised offsets.
+      min_size_px: smallest side of a proposal.
+      before_nms: best proposals that enter NMS.
+      kept: P, best proposals that leave it.
+      iou: NMS threshold.
+    """
+    before = min(before_nms, anchors.shape[0])
+
+    def one_image(image_logits, image_offsets):
+        scores = image_logits[:, 1] - image_logits[:, 0]
+        decoded = boxes.decode_offsets(image_offsets, anchors, offset_std)
+        decoded = boxes.clip_to_image(decoded, *image_size)
+        sides = jnp.minimum(decoded[:, 2] - decoded[:, 0], decoded[:, 3] - decoded[:, 1])
+        # Of equal scores the sort keeps the lower index first, as greedy NMS expects.
+        best_scores, best = jax.lax.top_k(jnp.where(sides >= min_size_px, scores, -jnp.inf), before)
+        best_boxes = decoded[best]
+        index, mask = nms.nms(best_boxes, best_scores, best_scores > -jnp.inf, iou, kept)
+        return Proposals(best_boxes[index], best_scores[index], mask)
+
+    return jax.vmap(one_image)(jax.lax.stop_gradient(logits), jax.lax.stop_gradient(offsets))

@@ -1,0 +1,132 @@
+"""DCRL-PDN, the teacher: two VGG-16 branches joined by CFL, Faster R-CNN heads, segmentation, modality fusion."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from dcrl_jax.models.cfl import MODALITIES, CrossModalFeatureLearning
+from dcrl_jax.models.fusion import ModalityFusion, fuse
+from dcrl_jax.models.roi_head import RoiHead
+from dcrl_jax.models.rpn import HEAD_INIT, RegionProposalNetwork
+from dcrl_jax.models.vgg16 import BLOCKS, Vgg16, block_channels, normalise, pool, pools_after
+from dcrl_jax.ops.roi_align import roi_align
+from dcrl_jax.structures import RegionOutputs
+
+
+class Teacher(nn.Module):
+    """The multimodal detector of Fig. 1 as two stages, ``propose_regions`` (RPG) and ``refine`` (RDR).
+
+    Attributes:
+      width: multiplier of VGG's channel counts and of the RPN's 512.
+      norm: see Vgg16.
+      stride: pixels of the input per cell of the conv5 map, 8 or 16.
+      cfl: False leaves the CFL modules out: both branches' heads then see the concatenated conv5 features (Fig. 6).
+      cfl_shared_fraction, cfl_groups, cfl_aggregation: see CrossModalFeatureLearning.
+      fusion, fusion_grid, fusion_hidden: see ModalityFusion.
+      segmentation_stages: of 'rpg' and 'rdr', those with the auxiliary task (Table VI).
+      anchors_per_cell: A.
+      roi_hidden: units of fc6 and fc7.
+      roi_size: bins of RoIAlign on a side.
+      roi_samples_per_bin: RoIAlign's samples on a side of a bin.
+    """
+
+    width: float = 1.0
+    norm: str = "none"
+    stride: int = 8
+    cfl: bool = True
+    cfl_shared_fraction: float = 0.5
+    cfl_groups: int = 2
+    cfl_aggregation: str = "attention"
+    fusion: str = "maf"
+    fusion_grid: tuple[int, int] | None = (4, 5)
+    fusion_hidden: int = 256
+    segmentation_stages: Sequence[str] = ("rpg", "rdr")
+    anchors_per_cell: int = 9
+    roi_hidden: int = 4096
+    roi_size: int = 7
+    roi_samples_per_bin: int = 2
+
+    def setup(self):
+        self.backbones = {name: Vgg16(self.width, self.norm) for name in MODALITIES}
+        if self.cfl:
+            self.cfl_blocks = [
+                CrossModalFeatureLearning(self.cfl_shared_fraction, self.cfl_groups, self.cfl_aggregation)
+                for _ in BLOCKS
+            ]
+        channels = block_channels(5, self.width)
+        self.rpns = {name: RegionProposalNetwork(channels, self.anchors_per_cell) for name in MODALITIES}
+        self.roi_heads = {name: RoiHead(self.roi_hidden) for name in MODALITIES}
+        self.modality_fusion = ModalityFusion(self.fusion, self.fusion_grid, self.fusion_hidden)
+        if "rpg" in self.segmentation_stages:
+            self.segmentation_rpg = nn.Conv(2, (1, 1), kernel_init=HEAD_INIT)
+        if "rdr" in self.segmentation_stages:
+            self.segmentation_rdr = nn.Conv(2, (1, 1), kernel_init=HEAD_INIT)
+
+    def extract(self, visible: jax.Array, lwir: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Map uint8 images [B, H, W, 3] and [B, H, W, 1] to o^1, o^2 after conv5, each [B, H/stride, W/stride, C]."""
+        features = (normalise(visible), normalise(lwir))
+        pools = pools_after(self.stride)
+        for block in range(1, len(BLOCKS) + 1):
+            features = tuple(self.backbones[name].block(block, x) for name, x in zip(MODALITIES, features, strict=True))
+            if self.cfl:
+                features = self.cfl_blocks[block - 1](features)
+            if block in pools:
+                features = tuple(pool(x) for x in features)
+        return features
+
+    def _head_inputs(self, features):
+        if self.cfl:
+            return features
+        return (jnp.concatenate(features, axis=-1),) * len(features)
+
+    def propose_regions(
+        self, visible: jax.Array, lwir: jax.Array
+    ) -> tuple[tuple[jax.Array, jax.Array], jax.Array, RegionOutputs]:
+        """The RPG stage.
+
+        Args:
+          visible: uint8 [B, H, W, 3].
+          lwir: uint8 [B, H, W, 1].
+
+        Returns:
+          The conv5 features of both modalities, mu [B, 2], and the outputs for all N anchors, in the order of
+          ``anchors.grid_anchors``.
+        """
+        features = self.extract(visible, lwir)
+        weights = self.modality_fusion(features)
+        heads = [self.rpns[name](x) for name, x in zip(MODALITIES, self._head_inputs(features), strict=True)]
+        segmentation = None
+        if "rpg" in self.segmentation_stages:
+            segmentation = self.segmentation_rpg(jnp.concatenate(features, axis=-1))
+        return features, weights, _fused(weights, heads, segmentation)
+
+    def refine(self, features: tuple[jax.Array, jax.Array], weights: jax.Array, rois: jax.Array) -> RegionOutputs:
+        """The RDR stage: RoIAlign on both branches, a head each, fused by the same weights.
+
+        Args:
+          features: of ``propose_regions``.
+          weights: mu of ``propose_regions``, float32 [B, 2].
+          rois: float32 [B, R, 4]; padded rows may hold anything finite.
+        """
+        align = jax.vmap(lambda x, r: roi_align(x, r, self.stride, self.roi_size, self.roi_samples_per_bin))
+        pooled = tuple(align(x, rois) for x in features)
+        heads = [self.roi_heads[name](x) for name, x in zip(MODALITIES, self._head_inputs(pooled), strict=True)]
+        segmentation = None
+        if "rdr" in self.segmentation_stages:
+            segmentation = self.segmentation_rdr(jnp.concatenate(pooled, axis=-1))
+        return _fused(weights, heads, segmentation)
+
+    def __call__(self, visible: jax.Array, lwir: jax.Array, rois: jax.Array) -> RegionOutputs:
+        """Run both stages on given RoIs; used to initialise all parameters."""
+        features, weights, _ = self.propose_regions(visible, lwir)
+        return self.refine(features, weights, rois)
+
+
+def _fused(weights, heads, segmentation):
+    branch_logits = jnp.stack([logits for logits, _ in heads])
+    branch_offsets = jnp.stack([offsets for _, offsets in heads])
+    return RegionOutputs(
+        fuse(weights, branch_logits), fuse(weights, branch_offsets), branch_logits, branch_offsets, segmentation
+    )

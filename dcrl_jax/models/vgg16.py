@@ -1,0 +1,65 @@
+"""The VGG-16 backbone, conv1_1 to conv5_3 (paper Sec. III-A), one instance per modality."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# Channels at width 1, convolutions of each block.
+BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
+
+# torchvision's statistics of ImageNet, RGB in 0..1, which its VGG-16 weights expect.
+IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
+
+
+def normalise(image: jax.Array) -> jax.Array:
+    """Bring uint8 [..., 3] RGB or [..., 1] grey (replicated) to float32 [..., 3] as ImageNet's weights expect."""
+    scaled = image.astype(jnp.float32) / 255.0
+    return (scaled - IMAGENET_MEAN) / IMAGENET_STD
+
+
+def block_channels(block: int, width: float) -> int:
+    """Output channels of block 1..5 at a width multiplier."""
+    return max(4, round(BLOCKS[block - 1][0] * width))
+
+
+def pools_after(stride: int) -> tuple[int, ...]:
+    """Blocks followed by a 2x2 max pool: pool5 is never used, pool4 only at stride 16."""
+    return (1, 2, 3) if stride == 8 else (1, 2, 3, 4)
+
+
+class Vgg16(nn.Module):
+    """The convolutions of VGG-16 as five blocks, so that something can stand between a block and its pool.
+
+    Attributes:
+      width: multiplier of the channel counts.
+      norm: 'none' as in the paper, or 'group': GroupNorm before each ReLU, for training without ImageNet weights.
+    """
+
+    width: float = 1.0
+    norm: str = "none"
+
+    def setup(self):
+        for block, (_, convolutions) in enumerate(BLOCKS, 1):
+            channels = block_channels(block, self.width)
+            for layer in range(1, convolutions + 1):
+                convolution = nn.Conv(channels, (3, 3), padding=1, kernel_init=nn.initializers.he_normal())
+                setattr(self, f"conv{block}_{layer}", convolution)
+                if self.norm == "group":
+                    # Groups of at least four channels keep the contrast between channels, which one group each loses.
+                    setattr(self, f"norm{block}_{layer}", nn.GroupNorm(num_groups=max(1, min(32, channels // 4))))
+
+    def block(self, block: int, features: jax.Array) -> jax.Array:
+        """Apply the convolutions of block 1..5: float32 [B, H, W, C] to [B, H, W, C'] after its last ReLU."""
+        for layer in range(1, BLOCKS[block - 1][1] + 1):
+            features = getattr(self, f"conv{block}_{layer}")(features)
+            if self.norm == "group":
+                features = getattr(self, f"norm{block}_{layer}")(features)
+            features = nn.relu(features)
+        return features
+
+
+def pool(features: jax.Array) -> jax.Array:
+    """2x2 max pool, float32 [B, H, W, C] to [B, H/2, W/2, C]."""
+    return nn.max_pool(features, (2, 2), strides=(2, 2))

@@ -1,0 +1,55 @@
+"""Anchors of the region proposal stage. NumPy: they are constants of the compiled program."""
+
+import numpy as np
+
+from dcrl_jax.errors import InputError
+
+
+def anchor_heights_px(count: int, smallest_px: float, largest_px: float) -> np.ndarray:
+    """Heights in geometric progression, float32 [count], from ``smallest_px`` to ``largest_px`` pixels.
+
+    Raises:
+      InputError: the count is below 1, or the heights are not positive and rising.
+    """
+    if count < 1 or not 0 < smallest_px <= largest_px:
+        raise InputError(
+            f"anchor heights: found {count} heights from {smallest_px} to {largest_px} px; expected at least one "
+            "height and 0 < smallest <= largest. Change the anchors' keys in the config."
+        )
+    return np.geomspace(smallest_px, largest_px, count).astype(np.float32)
+
+
+def grid_anchors(height: int, width: int, stride: int, heights_px: np.ndarray, aspect_ratio: float) -> np.ndarray:
+    """Anchors of every cell of a feature map.
+
+    Cells come row by row, and within a cell the heights in the given order, which is the order of an RPN output
+    ``[height / stride, width / stride, A * 4]`` reshaped to ``[-1, 4]``. Anchors stand on the cells' centres and may
+    reach beyond the image.
+
+    Args:
+      height, width: size of the network input in pixels.
+      stride: pixels per cell.
+      heights_px: float [A].
+      aspect_ratio: width / height.
+
+    Returns:
+      float32 [height / stride * width / stride * A, 4].
+
+    Raises:
+      InputError: the height or the width is not a positive multiple of the stride.
+    """
+    for name, size in (("height", height), ("width", width)):
+        if size <= 0 or size % stride:
+            below = max(size // stride, 1) * stride
+            raise InputError(
+                f"network input: its {name} of {size} px is not a positive multiple of the stride, {stride} px. "
+                f"Set the {name} to {below} or {below + stride}, for instance."
+            )
+    centre_y = (np.arange(height // stride) + 0.5) * stride
+    centre_x = (np.arange(width // stride) + 0.5) * stride
+    half_height = np.asarray(heights_px, np.float64) / 2
+    half_width = half_height * aspect_ratio
+    y, x, half_height = np.meshgrid(centre_y, centre_x, half_height, indexing="ij")
+    half_width = np.broadcast_to(half_width, x.shape)
+    corners = [x - half_width, y - half_height, x + half_width, y + half_height]
+    return np.stack(corners, axis=-1).reshape(-1, 4).astype(np.float32)

@@ -1,0 +1,80 @@
+"""Miss rate against false positives per image, drawn as the pedestrian literature draws it."""
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+
+from dcrl_jax.evaluation.miss_rate import REFERENCE_FPPI, Score
+
+FPPI_LIMITS = (1e-3, 1e1)
+MISS_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.64, 0.8, 1.0)
+# Distinct in print and to colour-blind readers (Okabe and Ito's set), the darkest first.
+COLORS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+LINE_STYLES = ("-", "--", "-.", ":")
+
+
+def miss_rate_figure(curves: Mapping[str, Score], path: str | os.PathLike, title: str) -> None:
+    """Draws MR-FPPI curves on logarithmic axes; the legend lists them by miss rate, the lowest first.
+
+    The band marks the range over which the miss rate in the legend is averaged.
+
+    Args:
+      curves: scores by the name they get in the legend: several methods, several subsets, or both.
+      path: the image; its ending chooses the format (.png, .pdf, .svg). Its folder is made.
+      title: above the axes.
+    """
+    # NaN, a subset without people, sorts last.
+    ordered = sorted(curves.items(), key=lambda item: (math.isnan(item[1].miss_rate), item[1].miss_rate))
+    figure = Figure(figsize=(7.0, 5.6), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    axes.axvspan(REFERENCE_FPPI[0], REFERENCE_FPPI[-1], color="#000000", alpha=0.04, linewidth=0)
+    lowest = 1.0
+    for place, (name, score) in enumerate(ordered):
+        fppi, miss = _visible_curve(score)
+        lowest = min(lowest, miss[miss > 0].min(initial=1.0))
+        axes.plot(
+            fppi,
+            miss,
+            drawstyle="steps-post",
+            color=COLORS[place % len(COLORS)],
+            linestyle=LINE_STYLES[place // len(COLORS) % len(LINE_STYLES)],
+            linewidth=1.8,
+            label=f"{_percent(score.miss_rate)}  {name}",
+        )
+    # The usual axis starts at 0.05; better methods need more of it.
+    bottom = max([tick for tick in MISS_TICKS if tick <= min(lowest, 0.05)], default=MISS_TICKS[0])
+    ticks = [tick for tick in MISS_TICKS if tick >= bottom]
+    axes.set(xscale="log", yscale="log", xlim=FPPI_LIMITS, ylim=(bottom, 1.0))
+    axes.yaxis.set_major_locator(FixedLocator(ticks))
+    axes.yaxis.set_major_formatter(FixedFormatter([f"{tick:g}".removeprefix("0") for tick in ticks]))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_axisbelow(True)
+    axes.grid(color="#d0d0d0", linewidth=0.6)
+    axes.set_xlabel("false positives per image")
+    axes.set_ylabel("miss rate")
+    axes.set_title(title)
+    if ordered:
+        axes.legend(
+            loc="lower left", fontsize="small", framealpha=0.9, title="log-average miss rate", title_fontsize="small"
+        )
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
+def _visible_curve(score: Score) -> tuple[np.ndarray, np.ndarray]:
+    """The curve's points for axes that have no zero: float64 [D + 2] each."""
+    # What happens before the first false positive lies left of the axis; the line enters at the height it has reached.
+    # After the last detection the miss rate stays, up to the right edge where the curve has not reached it.
+    fppi = np.concatenate([[0.0], score.fppi, [max([FPPI_LIMITS[1], *score.fppi[-1:]])]])
+    miss = np.concatenate([[1.0], score.miss, score.miss[-1:] if score.miss.size else [1.0]])
+    return np.clip(fppi, FPPI_LIMITS[0] / 10, None), miss
+
+
+def _percent(miss_rate: float) -> str:
+    return "no people" if math.isnan(miss_rate) else f"{100 * miss_rate:.2f}%"

@@ -1,0 +1,252 @@
+"""The training loop of the teacher: wiring of data, step, logs, checkpoints and evaluation."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from tensorboardX import SummaryWriter
+
+from dcrl_jax import checkpoints, parallel
+from dcrl_jax.data import pipeline, sources
+from dcrl_jax.data.transforms import Augmentation, BoxFilter
+from dcrl_jax.errors import InputError
+from dcrl_jax.evaluation import evaluate as evaluation
+from dcrl_jax.models import pretrained
+from dcrl_jax.models.build import build_anchors, build_teacher, init_params
+from dcrl_jax.models.teacher import Teacher
+from dcrl_jax.training.optimizer import build_optimizer, build_schedule, total_steps
+from dcrl_jax.training.teacher_step import TrainState, make_teacher_step, training_rules
+
+
+def train_data(source: Sequence[Any], config: ConfigDict, sharding: jax.sharding.Sharding | None) -> Any:
+    """The endless iterator of augmented training batches that a config describes."""
+    data = config.data
+    return pipeline.train_iterator(
+        source,
+        height=data.height_px,
+        width=data.width_px,
+        max_boxes=data.max_boxes,
+        batch_size=config.train.batch_size,
+        seed=config.seed,
+        box_filter=BoxFilter(
+            labels=tuple(data.train_labels),
+            min_height_px=data.train_min_height_px,
+            max_occlusion=data.train_max_occlusion,
+        ),
+        augmentation=Augmentation(data.flip_probability, data.brightness_jitter, data.blank_probability),
+        sharding=sharding,
+    )
+
+
+def initial_params(model: Teacher, config: ConfigDict) -> Any:
+    """Random parameters, then those that ``init.checkpoint`` or ``init.vgg16`` name; raises InputError."""
+    params = init_params(model, config, config.seed)
+    if config.init.checkpoint:
+        restored, _, step = checkpoints.restore_params(config.init.checkpoint)
+        checkpoints.check_params(restored, params, config.init.checkpoint)
+        print(f"init: all parameters from {config.init.checkpoint}, step {step}", flush=True)
+        return restored
+    if config.init.vgg16:
+        params = pretrained.load_vgg16(config.init.vgg16, params)
+        print(f"init: VGG-16 convolutions of both branches from {config.init.vgg16}", flush=True)
+    return params
+
+
+def train_and_evaluate(config: ConfigDict, workdir: Path) -> evaluation.Evaluation:
+    """Train the teacher, or go on where the workdir's newest checkpoint stands; then score its best parameters.
+
+    Args:
+      config: see configs/common.py.
+      workdir: made if missing; holds checkpoints/, best/, logs/, evaluation/ and config.json afterwards.
+
+    Returns:
+      The evaluation of the best parameters on the test split.
+
+    Raises:
+      InputError: bad config, data or checkpoint, or a loss that is not a number.
+    """
+    model, anchors = build_teacher(config), build_anchors(config)
+    mesh = parallel.device_mesh()
+    parallel.check_batch(config.train.batch_size, mesh.devices.size)
+    builder = sources.prepare(config.data)
+    train_source = pipeline.open_split(builder, config.data.train_split)
+    test_source = pipeline.open_split(builder, config.data.test_split)
+    truths = evaluation.read_truths(test_source)
+
+    schedule = build_schedule(config, len(train_source))
+    optimizer = build_optimizer(config, schedule)
+    last_step = total_steps(config, len(train_source))
+    workdir.mkdir(parents=True, exist_ok=True)
+    manager = checkpoints.open_manager(workdir / checkpoints.RESUME_FOLDER, keep=2)
+    best_manager = checkpoints.open_manager(workdir / checkpoints.BEST_FOLDER)
+    iterator = train_data(train_source, config, parallel.batch_sharding(mesh))
+    detector = evaluation.make_detector(model, anchors, config, mesh)
+    with manager, best_manager, SummaryWriter(str(workdir / "logs")) as writer:
+        try:
+            params = initial_params(model, config) if manager.latest_step() is None else init_params(model, config, 0)
+            state = TrainState(np.int32(0), params, jax.jit(optimizer.init)(params))
+            # The copy keeps the donated state apart from buffers that somebody else may hold.
+            state = parallel.replicate(jax.tree.map(np.array, jax.device_get(state)), mesh)
+            if manager.latest_step() is not None:
+                state = checkpoints.restore_training(manager, state, iterator)
+                print(f"resume: step {manager.latest_step()} of {last_step}", flush=True)
+            (workdir / "config.json").write_text(json.dumps(checkpoints.config_to_json(config), indent=1) + "\n")
+            step_function = parallel.parallel_step(
+                make_teacher_step(model, optimizer, anchors, training_rules(config), config.seed), mesh
+            )
+
+            def score_and_save(state, step):
+                checkpoints.save_training(manager, state, iterator, config)
+                score = evaluation.evaluate(detector, state.params, test_source, truths, config, mesh, blanked=False)
+                rates = {name: s.miss_rate for name, s in score.scores.items()}
+                for name, rate in rates.items():
+                    writer.add_scalar(f"miss_rate/{name}", rate, step)
+                print(f"step {step}: miss rate " + _percentages(rates), flush=True)
+                everybody = rates["reasonable-all"]
+                checkpoints.save_best(best_manager, step, state.params, config, everybody)
+
+            run_steps(
+                step_function,
+                state,
+                iterator,
+                last_step=last_step,
+                config=config,
+                evaluate_every=max(
+                    1, round(config.train.evaluate_every_epochs * len(train_source) / config.train.batch_size)
+                ),
+                schedule=schedule,
+                writer=writer,
+                save=lambda state: checkpoints.save_training(manager, state, iterator, config),
+                score_and_save=score_and_save,
+            )
+        finally:
+            iterator.close()
+            manager.wait_until_finished()
+            best_manager.wait_until_finished()
+    return score_checkpoint(config, workdir, str(workdir))
+
+
+def run_steps(
+    step_function: Callable,
+    state: TrainState,
+    iterator: Any,
+    *,
+    last_step: int,
+    config: ConfigDict,
+    evaluate_every: int,
+    schedule: Callable,
+    writer: SummaryWriter,
+    save: Callable,
+    score_and_save: Callable,
+) -> TrainState:
+    """Run the steps that are left; the loop moves nothing between host and devices but what it logs.
+
+    A stop by Ctrl-C saves a checkpoint first. A loss that is not a number raises InputError; checkpoints are only
+    written of states whose losses have been seen to be finite.
+    """
+    step = int(jax.device_get(state.step))
+    images = config.train.batch_size
+    pending, started, logged_step, saved = [], time.monotonic(), step, time.monotonic()
+    compiled = None
+
+    def log():
+        nonlocal pending, started, logged_step
+        if not pending:
+            return
+        rows = jax.device_get(pending)
+        pending = []
+        _check_finite(rows, step - len(rows))
+        means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+        now = time.monotonic()
+        rate = (step - logged_step) / (now - started) if compiled else math.nan
+        started, logged_step = now, step
+        for name, value in means.items():
+            writer.add_scalar(f"train/{name}", value, step)
+        writer.add_scalar("train/learning_rate", float(schedule(step - 1)), step)
+        writer.add_scalar("train/images_per_second", rate * images, step)
+        left = (last_step - step) / rate if rate else math.nan
+        terms = " ".join(f"{name} {means[name]:.3f}" for name in means if name != "loss")
+        print(
+            f"step {step}/{last_step} loss {means['loss']:.3f} ({terms}) "
+            f"{rate * images:.1f} images/s, {_duration(left)} left",
+            flush=True,
+        )
+
+    try:
+        while step < last_step:
+            batch = next(iterator)
+            state, metrics = step_function(state, batch)
+            step += 1
+            pending.append(metrics)
+            if compiled is None:
+                # The first step waits for the compiler: it is reported, and kept out of the speed.
+                jax.block_until_ready(metrics)
+                print(f"first step after {time.monotonic() - started:.0f} s (compilation)", flush=True)
+                compiled, started, logged_step = True, time.monotonic(), step
+            if step % config.train.log_every_steps == 0:
+                log()
+            if step % evaluate_every == 0 or step == last_step:
+                log()
+                score_and_save(state, step)
+                started, logged_step, saved = time.monotonic(), step, time.monotonic()
+            elif time.monotonic() - saved > 60 * config.train.checkpoint_every_minutes:
+                log()
+                save(state)
+                saved = time.monotonic()
+    except KeyboardInterrupt:
+        log()
+        save(state)
+        print(f"\nstopped at step {step}; the same command goes on from there", flush=True)
+        raise
+    return state
+
+
+def score_checkpoint(config: ConfigDict, workdir: Path, checkpoint: str) -> evaluation.Evaluation:
+    """Score a checkpoint on the config's test split, print the tables and write them to ``workdir/evaluation``.
+
+    Raises:
+      InputError: the checkpoint is missing or of another model.
+    """
+    model, anchors = build_teacher(config), build_anchors(config)
+    params, _, step = checkpoints.restore_params(checkpoint)
+    shapes = jax.eval_shape(lambda: init_params(model, config, 0))
+    checkpoints.check_params(params, shapes, checkpoint)
+    mesh = parallel.device_mesh()
+    source = pipeline.open_split(sources.prepare(config.data), config.data.test_split)
+    truths = evaluation.read_truths(source)
+    detector = evaluation.make_detector(model, anchors, config, mesh)
+    params = parallel.replicate(params, mesh)
+    result = evaluation.evaluate(detector, params, source, truths, config, mesh, blanked=True)
+    folder = workdir / "evaluation"
+    evaluation.write_report(result, truths, source, config, folder, f"DCRL-PDN (teacher), step {step}")
+    print(f"\nteacher, step {step}, {config.data.name} {config.data.test_split}\n")
+    print(evaluation.summary(result))
+    print(f"\nresults, curves and pictures: {folder}", flush=True)
+    return result
+
+
+def _check_finite(rows, first_step):
+    for offset, row in enumerate(rows, 1):
+        bad = sorted(name for name, value in row.items() if not np.isfinite(value))
+        if bad:
+            raise InputError(
+                f"step {first_step + offset}: {', '.join(bad)} is not a finite number. The last checkpoint is from before "
+                "it. Lower config.optimizer.learning_rate, or set config.optimizer.warmup_steps or clip_norm."
+            )
+
+
+def _percentages(rates):
+    return ", ".join(f"{name.removeprefix('reasonable-')} {100 * rate:.2f} %" for name, rate in rates.items())
+
+
+def _duration(seconds):
+    if not math.isfinite(seconds):
+        return "?"
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60}h{minutes % 60:02d}m" if minutes >= 60 else f"{minutes}m{seconds:02d}s"

@@ -1,0 +1,58 @@
+"""Optimizers and learning-rate schedules from a config."""
+
+import optax
+from ml_collections import ConfigDict
+
+from dcrl_jax.errors import InputError
+
+
+def total_steps(config: ConfigDict, training_images: int) -> int:
+    """Steps of the whole run: ``train.steps``, or ``train.epochs`` over the training images; raises InputError."""
+    if config.train.steps is not None:
+        if config.train.steps < 1:
+            raise InputError(f"config.train.steps is {config.train.steps}; it must be at least 1.")
+        return config.train.steps
+    return max(1, round(config.train.epochs * training_images / config.train.batch_size))
+
+
+def build_schedule(config: ConfigDict, training_images: int) -> optax.Schedule:
+    """Learning rate by step: linear warm-up, then 'steps' (times ``decay_factor`` at each of ``decay_epochs``) or
+    'cosine' to zero at the last step.
+
+    Args:
+      config: its ``optimizer`` and ``train`` keys are read.
+      training_images: size of an epoch.
+
+    Raises:
+      InputError: an unknown schedule.
+    """
+    keys = config.optimizer
+    steps = total_steps(config, training_images)
+    warmup = keys.warmup_steps
+    if keys.schedule == "cosine":
+        after = optax.cosine_decay_schedule(keys.learning_rate, max(1, steps - warmup))
+    elif keys.schedule == "steps":
+        epoch_steps = training_images / config.train.batch_size
+        boundaries = {round(epoch * epoch_steps) - warmup: keys.decay_factor for epoch in keys.decay_epochs}
+        after = optax.piecewise_constant_schedule(keys.learning_rate, boundaries)
+    else:
+        raise InputError(f"config.optimizer.schedule is {keys.schedule!r}; it must be 'steps' or 'cosine'.")
+    if not warmup:
+        return after
+    return optax.join_schedules([optax.linear_schedule(0.0, keys.learning_rate, warmup), after], [warmup])
+
+
+def build_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
+    """Adam, SGD with momentum or AdamW, after clipping by global norm if asked for; raises InputError."""
+    keys = config.optimizer
+    if keys.name == "adam":
+        optimizer = optax.adam(schedule)
+    elif keys.name == "sgd":
+        optimizer = optax.sgd(schedule, momentum=keys.momentum)
+    elif keys.name == "adamw":
+        optimizer = optax.adamw(schedule, weight_decay=keys.weight_decay)
+    else:
+        raise InputError(f"config.optimizer.name is {keys.name!r}; it must be 'adam', 'sgd' or 'adamw'.")
+    if keys.clip_norm > 0:
+        return optax.chain(optax.clip_by_global_norm(keys.clip_norm), optimizer)
+    return optimizer

@@ -1,0 +1,44 @@
+"""Train or evaluate a detector: python main.py --config=configs/teacher.py:synthetic --workdir=DIR [--mode=...]."""
+
+import sys
+from pathlib import Path
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from dcrl_jax.devices import quiet_without_gpu
+from dcrl_jax.errors import InputError
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe, e.g. configs/teacher.py:synthetic.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints, logs and results.")
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "train: train, resume, then score. eval: score.")
+_CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", None, "What to score with --mode=eval; the workdir's best if not given."
+)
+
+
+def main(argv):
+    """Run the mode; a user's mistake ends with one message and status 1."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+    logging.set_verbosity(logging.ERROR)
+    quiet_without_gpu()
+    from dcrl_jax.training import loop
+
+    config = _CONFIG.value.lock()
+    workdir = Path(_WORKDIR.value)
+    try:
+        if _MODE.value == "train":
+            loop.train_and_evaluate(config, workdir)
+        else:
+            loop.score_checkpoint(config, workdir, _CHECKPOINT.value or str(workdir))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["config", "workdir"])
+    app.run(main)

@@ -1,0 +1,323 @@
+"""Order, sharding, padding, resumption and placement of batches."""
+
+import contextlib
+import itertools
+import json
+
+import cv2
+import grain
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+import tensorflow_datasets as tfds
+
+from datasets import records
+from dcrl_jax.data import pipeline
+from dcrl_jax.data.transforms import Augmentation, BoxFilter
+from dcrl_jax.errors import InputError
+from dcrl_jax.structures import Batch
+
+HEIGHT, WIDTH, MAX_BOXES = 10, 15, 3
+SHAPES = {"height": HEIGHT, "width": WIDTH, "max_boxes": MAX_BOXES, "box_filter": BoxFilter(), "num_threads": 2}
+
+
+def make_source(length):
+    """Record i shows the grey value 10 + i in both images, holds i % 3 people, and is a night scene when i is odd."""
+    source = []
+    for i in range(length):
+        encoded = cv2.imencode(".png", np.full((20, 30, 3), 10 + i, np.uint8))[1].tobytes()
+        people = i % 3
+        objects = {
+            "box": [np.float32([2 + 4 * k, 4, 6, 8]) for k in range(people)],
+            "label": [b"person"] * people,
+            "occlusion": [0] * people,
+            "ignore": [False] * people,
+        }
+        record = {"image_id": b"I%05d" % i, "visible": encoded, "lwir": encoded, "condition": i % 2}
+        source.append(record | {"objects": objects})
+    return source
+
+
+@contextlib.contextmanager
+def training(length=7, augmentation=Augmentation(), **options):  # noqa: B008
+    defaults = {"batch_size": 2, "seed": 0}
+    iterator = pipeline.train_iterator(make_source(length), augmentation=augmentation, **SHAPES, **defaults | options)
+    with contextlib.closing(iterator):
+        yield iterator
+
+
+def take(iterator, count):
+    return list(itertools.islice(iterator, count))
+
+
+def indices(batches):
+    return np.concatenate([np.asarray(batch.index).reshape(-1) for batch in batches])
+
+
+def assert_same_batches(left, right):
+    assert len(left) == len(right)
+    jax.tree.map(np.testing.assert_array_equal, left, right)
+
+
+def device_sharding(devices=None):
+    mesh = jax.sharding.Mesh(devices or jax.local_devices(), ("devices",))
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("devices"))
+
+
+def test_batch_holds_the_shapes_types_and_values_of_its_records():
+    with training(batch_size=4) as iterator:
+        batch = next(iterator)
+    assert isinstance(batch, Batch)
+    assert {name: (value.shape, value.dtype.name) for name, value in batch._asdict().items()} == {
+        "visible": ((4, HEIGHT, WIDTH, 3), "uint8"),
+        "lwir": ((4, HEIGHT, WIDTH, 1), "uint8"),
+        "boxes": ((4, MAX_BOXES, 4), "float32"),
+        "is_person": ((4, MAX_BOXES), "bool"),
+        "is_ignore": ((4, MAX_BOXES), "bool"),
+        "is_night": ((4,), "bool"),
+        "index": ((4,), "int32"),
+        "valid": ((4,), "bool"),
+    }
+    for place, index in enumerate(batch.index):
+        assert (batch.visible[place] == 10 + index).all()
+        assert (batch.lwir[place] == 10 + index).all()
+        assert batch.is_person[place].sum() == index % 3
+        assert batch.is_night[place] == index % 2
+        if index % 3:
+            assert batch.boxes[place, 0].tolist() == [1, 2, 4, 6]
+    assert batch.valid.all()
+
+
+def test_every_epoch_holds_every_record_once_in_a_new_order():
+    with training(length=9, batch_size=3) as iterator:
+        epochs = indices(take(iterator, 9)).reshape(3, 9)
+    assert (np.sort(epochs) == np.arange(9)).all()
+    assert len({tuple(epoch) for epoch in epochs.tolist()}) == 3
+
+
+def test_batch_larger_than_the_split_is_filled_from_the_next_epochs():
+    with training(length=3, batch_size=7) as iterator:
+        index = next(iterator).index
+    assert sorted(index[:3]) == sorted(index[3:6]) == [0, 1, 2]
+
+
+def test_seed_decides_the_order():
+    orders = []
+    for seed in (4, 4, 5):
+        with training(length=30, batch_size=30, seed=seed) as iterator:
+            orders.append(next(iterator).index.tolist())
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_processes_share_an_epoch_evenly_and_without_overlap():
+    shares = []
+    for process in range(3):
+        with training(length=11, batch_size=3, process_index=process, process_count=3) as iterator:
+            shares.append(indices(take(iterator, 40)).reshape(40, 3))
+    epochs = np.stack(shares, axis=1).reshape(40, 9)
+    assert all(len(set(epoch)) == 9 for epoch in epochs.tolist())
+    assert set(epochs.reshape(-1)) == set(range(11))
+
+
+def test_processes_together_get_the_batches_of_one_process_augmentation_included():
+    options = {"length": 8, "augmentation": Augmentation(0.5, 0.3, 0.4), "seed": 3}
+    with training(batch_size=4, **options) as iterator:
+        alone = take(iterator, 6)
+    halves = []
+    for process in range(2):
+        with training(batch_size=2, process_index=process, process_count=2, **options) as iterator:
+            halves.append(take(iterator, 6))
+    for whole, *parts in zip(alone, *halves, strict=True):
+        interleaved = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1).reshape(4, *leaves[0].shape[1:]), *parts)
+        assert_same_batches(whole, interleaved)
+
+
+def test_flip_of_probability_one_mirrors_every_record():
+    with training(augmentation=Augmentation(flip_probability=1.0), batch_size=7) as iterator:
+        batch = next(iterator)
+    has_person = batch.is_person[:, 0]
+    assert has_person.any()
+    assert (batch.boxes[has_person, 0] == [WIDTH - 4, 2, WIDTH - 1, 6]).all()
+
+
+def test_switching_one_augmentation_on_leaves_the_draws_of_the_others():
+    def flips(**amounts):
+        with training(augmentation=Augmentation(flip_probability=0.5, **amounts), batch_size=50) as iterator:
+            batch = next(iterator)
+        return np.where(batch.is_person[:, 0], batch.boxes[:, 0, 0], -1)
+
+    plain = flips()
+    assert len(set(plain)) == 3
+    np.testing.assert_array_equal(plain, flips(brightness=0.5, blank_probability=0.5))
+
+
+def test_augmentation_draws_are_new_in_every_epoch():
+    with training(length=1, augmentation=Augmentation(brightness=0.9), batch_size=20) as iterator:
+        assert len(set(next(iterator).visible[:, 0, 0, 0].tolist())) > 5
+
+
+def test_augmentation_of_amount_zero_changes_no_pixel_and_no_box():
+    with training(length=5, batch_size=5) as plain, training(length=5, batch_size=5, seed=0) as again:
+        batch = next(plain)
+        assert_same_batches([batch], [next(again)])
+    assert (batch.visible == (10 + batch.index)[:, None, None, None]).all()
+
+
+@pytest.mark.parametrize("on_devices", [False, True])
+def test_killed_and_resumed_iterator_gives_the_same_next_batches(on_devices):
+    devices = jax.local_device_count() if on_devices else 1
+    options = {
+        "batch_size": 2 * devices,
+        "augmentation": Augmentation(0.5, 0.3, 0.4),
+        "sharding": device_sharding() if on_devices else None,
+    }
+    with training(**options) as iterator:
+        take(iterator, 3)
+        state = json.dumps(iterator.get_state())
+        expected = take(iterator, 5)
+    with training(**options) as iterator:
+        take(iterator, 1)
+        iterator.set_state(json.loads(state))
+        assert_same_batches(take(iterator, 5), expected)
+
+
+def test_orbax_saves_and_restores_a_prefetching_iterator(tmp_path):
+    options = {"batch_size": 2 * jax.local_device_count(), "sharding": device_sharding()}
+    with ocp.CheckpointManager(tmp_path) as manager:
+        with training(**options) as iterator:
+            take(iterator, 4)
+            manager.save(4, args=ocp.args.Composite(data=grain.checkpoint.CheckpointSave(iterator)))
+            manager.wait_until_finished()
+            expected = take(iterator, 3)
+        with training(**options) as iterator:
+            manager.restore(4, args=ocp.args.Composite(data=grain.checkpoint.CheckpointRestore(iterator)))
+            assert_same_batches(take(iterator, 3), expected)
+
+
+def test_batches_on_devices_feed_pmap_without_a_transfer():
+    devices = jax.local_devices()
+    mean = jax.pmap(lambda batch: jax.lax.pmean(batch.index.sum(), "devices"), "devices")
+    with training(batch_size=3 * len(devices), sharding=device_sharding()) as iterator:
+        mean(next(iterator))
+        with jax.transfer_guard("disallow"):
+            batch = next(iterator)
+            result = mean(batch)
+    assert batch.visible.shape == (len(devices), 3, HEIGHT, WIDTH, 3)
+    assert {shard.device for shard in batch.boxes.addressable_shards} == set(devices)
+    assert float(jax.device_get(result)[0]) == np.asarray(batch.index).sum() / len(devices)
+
+
+@pytest.mark.parametrize(("length", "batch_size", "processes"), [(7, 3, 1), (6, 3, 1), (9, 4, 2), (2, 2, 3), (7, 3, 2)])
+def test_evaluation_gives_every_record_once_and_as_many_batches_to_every_process(length, batch_size, processes):
+    shares = [
+        list(
+            pipeline.evaluation_batches(
+                make_source(length), batch_size=batch_size, process_index=p, process_count=processes, **SHAPES
+            )
+        )
+        for p in range(processes)
+    ]
+    assert len({len(batches) for batches in shares}) == 1
+    batches = [batch for share in shares for batch in share]
+    assert {batch.visible.shape for batch in batches} == {(batch_size, HEIGHT, WIDTH, 3)}
+    valid = np.concatenate([batch.valid for batch in batches])
+    assert sorted(indices(batches)[valid]) == list(range(length))
+    assert (indices(batches)[~valid] == -1).all()
+    for batch in batches:
+        assert not batch.is_person[~batch.valid].any()
+        assert not batch.is_ignore[~batch.valid].any()
+        assert (batch.lwir[batch.valid][:, 0, 0, 0] == 10 + batch.index[batch.valid]).all()
+
+
+def test_evaluation_of_one_process_keeps_the_order_of_the_split():
+    batches = list(pipeline.evaluation_batches(make_source(5), batch_size=2, **SHAPES))
+    assert [batch.index.tolist() for batch in batches] == [[0, 1], [2, 3], [4, -1]]
+
+
+def test_evaluation_batches_can_be_put_on_devices():
+    devices = jax.local_devices()[:1]
+    batches = pipeline.evaluation_batches(make_source(3), batch_size=2, sharding=device_sharding(devices), **SHAPES)
+    assert [np.asarray(batch.index).tolist() for batch in batches] == [[[0, 1]], [[2, -1]]]
+
+
+def test_broken_record_reaches_the_loop_as_an_input_error_naming_it():
+    source = make_source(4)
+    source[2] = source[2] | {"lwir": b"broken"}
+    iterator = pipeline.train_iterator(
+        source,
+        augmentation=Augmentation(0.5),
+        batch_size=4,
+        seed=0,
+        sharding=device_sharding(jax.devices()[:1]),
+        **SHAPES,
+    )
+    with contextlib.closing(iterator), pytest.raises(InputError, match="I00002: the lwir image"):
+        next(iterator)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "at least 1"),
+        ({"process_index": 2, "process_count": 2}, "process 2 of 2"),
+        ({"process_count": 8}, "7 training records cannot be shared by 8"),
+        ({"augmentation": Augmentation(flip_probability=1.5)}, r"data\.augment\.flip_probability=1.5"),
+        ({"augmentation": Augmentation(blank_probability=-0.1)}, r"data\.augment\.blank_probability=-0.1"),
+        ({"length": 0}, "no records"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused_at_once(options, message):
+    with pytest.raises(InputError, match=message), training(**options):
+        pass
+
+
+def test_batch_that_does_not_divide_over_the_devices_is_refused():
+    class TwoDevices:
+        addressable_devices = (0, 1)
+
+    with (
+        pytest.raises(InputError, match="3 images cannot be shared evenly by 2 devices"),
+        training(batch_size=3, sharding=TwoDevices()),
+    ):
+        pass
+
+
+class Tiny(tfds.core.GeneratorBasedBuilder):
+    """Five records of the common schema."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        return tfds.core.DatasetInfo(builder=self, features=records.features())
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        for i, record in enumerate(make_source(5)):
+            objects = record["objects"]
+            rows = zip(*objects.values(), strict=True)
+            yield (
+                i,
+                record
+                | {
+                    "image_id": record["image_id"].decode(),
+                    "objects": [dict(zip(objects, row, strict=True)) for row in rows],
+                },
+            )
+
+
+def test_prepared_data_set_feeds_the_pipeline_through_array_record(tmp_path):
+    builder = Tiny(data_dir=tmp_path, file_format="array_record")
+    with pytest.raises(InputError, match="not prepared"):
+        pipeline.open_split(builder, "train")
+    builder.download_and_prepare()
+    source = pipeline.open_split(builder, "train")
+    assert len(source) == 5
+    assert isinstance(source[0]["visible"], bytes)
+    batches = list(pipeline.evaluation_batches(source, batch_size=5, **SHAPES))
+    np.testing.assert_array_equal(np.sort(batches[0].visible[:, 0, 0, 0]), 10 + np.arange(5))
+    assert batches[0].is_person.sum() == 0 + 1 + 2 + 0 + 1
+    with pytest.raises(InputError, match=r"validation.*train"):
+        pipeline.open_split(builder, "validation")

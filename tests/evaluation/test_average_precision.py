@@ -1,0 +1,46 @@
+"""Average precision on cases worked by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from dcrl_jax.evaluation.average_precision import average_precision
+from dcrl_jax.evaluation.miss_rate import ImageDetections, ImageTruth
+from dcrl_jax.evaluation.rules import Subset
+
+ANYONE = Subset("anyone")
+PEOPLE = np.array([[0.0, 0, 10, 20], [30, 0, 10, 20], [60, 0, 10, 20], [90, 0, 50, 50]])
+LABELS = ("person", "person", "person", "people")
+TRUTHS = [ImageTruth("a", "day", PEOPLE, LABELS, np.zeros(4, int), np.zeros(4, bool))]
+
+
+def precision_of(outcomes):
+    """The average precision of detections that are, by falling score, true (t), false (f) or ignored (i)."""
+    people = iter(PEOPLE)
+    boxes = {"f": [300.0, 0, 10, 20], "i": [100.0, 10, 10, 20]}
+    found = [next(people) if letter == "t" else boxes[letter] for letter in outcomes]
+    scores = np.linspace(0.9, 0.1, len(outcomes))
+    return average_precision(TRUTHS, {"a": ImageDetections(np.array(found).reshape(-1, 4), scores)}, ANYONE)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "expected"),
+    [
+        ("ttt", 1.0),
+        ("t", 1 / 3),
+        ("tft", (1 + 2 / 3) / 3),
+        # Precision 1/2 at the first person is lifted to the 2/3 of the second.
+        ("ftt", (2 / 3 + 2 / 3) / 3),
+        ("fftftt", (1 / 2 + 1 / 2 + 1 / 2) / 3),
+        ("itiitt", 1.0),
+        ("fff", 0.0),
+        ("", 0.0),
+    ],
+)
+def test_area_under_the_interpolated_curve(outcomes, expected):
+    assert precision_of(outcomes) == pytest.approx(expected)
+
+
+def test_subset_without_people_has_none():
+    assert math.isnan(average_precision(TRUTHS, {}, Subset("tall", min_height_px=100)))
