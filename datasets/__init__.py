@@ -1,1 +1,1 @@
-"""One TFDS builder per data set: raw files in, records of one schema (``datasets.records``) out; nothing about models."""
+"""One TFDS builder per data set: raw files in, records of one schema (``datasets.records``) out."""

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datasets.synthetic_rgbt.canvas import SCENERY, Canvas, Material, capsule, ellipse, paint
-from datasets.synthetic_rgbt.world import Place, World
+from datasets.synthetic_rgbt.canvas import SCENERY, capsule, ellipse
+from datasets.synthetic_rgbt.standing import Colour, Standing, pick
+from datasets.synthetic_rgbt.world import World
 
 SKIN = ((0.62, 0.42, 0.32), (0.5, 0.31, 0.21), (0.3, 0.17, 0.1), (0.7, 0.5, 0.4), (0.17, 0.09, 0.06))
 HAIR = ((0.02, 0.015, 0.01), (0.08, 0.04, 0.02), (0.3, 0.2, 0.08), (0.35, 0.35, 0.35), (0.03, 0.03, 0.03))
@@ -44,7 +45,7 @@ class Figure(NamedTuple):
     """A posed and dressed figure."""
 
     parts: tuple[Part, ...]
-    colours: dict[str, tuple[float, float, float]]  # linear reflectance by part name
+    colours: dict[str, Colour]  # linear reflectance by part name
 
 
 def figure(rng: np.random.Generator) -> Figure:
@@ -52,17 +53,14 @@ def figure(rng: np.random.Generator) -> Figure:
     return Figure(_pose(rng), _clothes(rng))
 
 
-def _clothes(rng: np.random.Generator) -> dict[str, tuple[float, float, float]]:
-    def pick(colours):
-        return tuple(np.clip(np.array(colours[rng.integers(len(colours))]) * rng.uniform(0.75, 1.3), 0.01, 0.85))
-
+def _clothes(rng: np.random.Generator) -> dict[str, Colour]:
     return {
-        "skin": pick(SKIN),
-        "hair": pick(HAIR if rng.random() < 0.8 else BRIGHT),
-        "top": pick(BRIGHT if rng.random() < 0.5 else SUBDUED),
-        "bottom": pick(BRIGHT if rng.random() < 0.15 else SUBDUED),
-        "shoes": pick(BRIGHT if rng.random() < 0.2 else SUBDUED),
-        "bag": pick(BRIGHT if rng.random() < 0.4 else SUBDUED),
+        "skin": pick(rng, SKIN),
+        "hair": pick(rng, HAIR if rng.random() < 0.8 else BRIGHT),
+        "top": pick(rng, BRIGHT if rng.random() < 0.5 else SUBDUED),
+        "bottom": pick(rng, BRIGHT if rng.random() < 0.15 else SUBDUED),
+        "shoes": pick(rng, BRIGHT if rng.random() < 0.2 else SUBDUED),
+        "bag": pick(rng, BRIGHT if rng.random() < 0.4 else SUBDUED),
     }
 
 
@@ -131,7 +129,7 @@ def _pose(rng: np.random.Generator) -> tuple[Part, ...]:
     from_behind = side < 0.5 and rng.random() < 0.5
     head_parts = [
         Part("skin", capsule(head - (0, 0.09), head - (0, 0.03), 0.03, 0.03)),
-        Part("hair", ellipse(*(head + (0, 0.008)), 0.054, 0.066)),
+        Part("hair", ellipse(head[0], head[1] + 0.008, 0.054, 0.066)),
     ]
     if not from_behind:
         head_parts.append(Part("skin", ellipse(*face, 0.044, 0.054)))
@@ -151,37 +149,28 @@ def _pose(rng: np.random.Generator) -> tuple[Part, ...]:
     return (*arms[far], *legs[far], *legs[near], *under, Part("top", torso), *head_parts, *arms[near], *over)
 
 
-def outline(figure: Figure, world: World, place: Place) -> list[np.ndarray]:
-    """Returns the parts' polygons on the canvas, float ``[N, 2]`` each."""
-    foot = world.camera.ground(place.x, place.z)
-    size = place.height_m * world.camera.scale(place.z)
-    return [foot + part.polygon * (size, -size) for part in figure.parts]
+def outline(figure: Figure, frame: Standing) -> list[np.ndarray]:
+    """Returns the parts' polygons on the canvas, float ``[N, 2]`` each; the frame's unit is the figure's height."""
+    return [frame.at(part.polygon) for part in figure.parts]
 
 
 def paint_figure(
-    canvas: Canvas,
-    world: World,
-    figure: Figure,
-    place: Place,
-    temperatures: dict[str, float],
-    light: float,
-    owner: int = SCENERY,
-    emission: float = 0.0,
+    frame: Standing, figure: Figure, temperatures: dict[str, float], owner: int = SCENERY, emission: float = 0.0
 ) -> None:
-    """Paints a figure where it stands, in place.
+    """Paints a figure, in place.
 
     Args:
+        frame: where it stands; its unit is the figure's height.
+        figure: pose and clothes.
         temperatures: degrees Celsius by part name.
-        light: what falls on it, linear.
         owner: number of the person, or SCENERY.
-        emission: share of its reflectance that it shines by itself.
+        emission: the light it gives by itself, as a share of its reflectance.
     """
-    # Limbs and folds differ a little in tone, so that a dark coat is not one flat blot.
-    for number, (part, polygon) in enumerate(zip(figure.parts, outline(figure, world, place), strict=True)):
+    for number, part in enumerate(figure.parts):
         colour = figure.colours[part.name]
-        tone = light * (0.88 + 0.06 * (number * 7 % 5))
-        glow = tuple(emission * c for c in colour)
-        paint(canvas, polygon, Material(colour, temperatures[part.name], tone, glow), owner)
+        # Limbs and folds differ a little in tone, so that a dark coat is not one flat blot.
+        tone = 0.88 + 0.06 * (number * 7 % 5)
+        frame.polygon(part.polygon, colour, temperatures[part.name], tone, tuple(emission * c for c in colour), owner)
 
 
 def body_temperatures(rng: np.random.Generator, world: World) -> dict[str, float]:

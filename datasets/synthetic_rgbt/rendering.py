@@ -37,7 +37,7 @@ def encode_scene(options: SceneOptions, index: int) -> dict:
     """Returns record ``index`` of a split as ``datasets.records`` describes it, images as PNG bytes."""
     seeds = (options.seed, SPLITS.index(options.split))
     scene = render(seeds, index, options.height_px, options.width_px)
-    boxes, occlusion, ignore = scene.boxes, scene.occlusion, scene.ignore
+    boxes, occlusion, ignore, _ = scene.people
     if options.label_noise:
         rng = np.random.default_rng([*seeds, index, _NOISE_STREAM])
         boxes, source = add_label_noise(rng, boxes, options.height_px, options.width_px)

@@ -18,10 +18,6 @@ class Camera(NamedTuple):
     eye_m: float
     focal: float  # in image heights
 
-    def ground(self, x: float, z: float) -> np.ndarray:
-        """Returns the canvas pixel of a point on the ground, float ``[2]``."""
-        return self.point(x, 0.0, z)
-
     def point(self, x: float, y: float, z: float) -> np.ndarray:
         """Returns the canvas pixel of a point ``y`` metres above the ground, float ``[2]``."""
         scale = self.scale(z)
@@ -63,9 +59,8 @@ class World(NamedTuple):
 
     def light(self, x, z):
         """Returns the light on something that stands at (x, z), linear; arrays broadcast."""
-        total = self.ambient + self.own_headlights * np.exp(
-            -((np.maximum(z, 5.0) - 5.0) / 7) - (x / (0.25 * z + 1)) ** 2
-        )
+        ahead, aside = np.maximum(z - 5.0, 0.0) / 7.0, x / (0.25 * z + 1)
+        total = self.ambient + self.own_headlights * np.exp(-ahead - aside**2)
         for lamp in self.lamps:
             distance = ((x - lamp.x) ** 2 + (z - lamp.z) ** 2) / lamp.radius_m**2
             total = total + lamp.strength / (1 + distance) ** 1.5
@@ -75,23 +70,29 @@ class World(NamedTuple):
 def draw(rng: np.random.Generator, night: bool, height_px: int, width_px: int) -> World:
     """Draws the shared conditions of a scene for a canvas of the given size."""
     camera = Camera(height_px, width_px, rng.uniform(0.34, 0.46), rng.uniform(1.15, 1.7), rng.uniform(1.7, 2.3))
-    sunny = not night and rng.random() < 0.65
-    if not night:
-        air = rng.uniform(17, 27)
-        return World(
-            camera,
-            night,
-            sunny,
-            ambient=rng.uniform(0.8, 1.0) if sunny else rng.uniform(0.45, 0.8),
-            own_headlights=0.0,
-            lamps=(),
-            tint=tuple(np.array([1.0, 0.97, 0.9]) if sunny else np.array([0.93, 0.97, 1.0])),
-            sun_side=rng.uniform(-1.6, 1.6),
-            air=air,
-            ground=air + (rng.uniform(2.5, 7) if sunny else rng.uniform(1.5, 5)),
-            mottle=rng.uniform(2.0, 3.0) if sunny else rng.uniform(1.4, 2.2),
-            unrest=rng.uniform(0.4, 0.7),
-        )
+    return _draw_night(rng, camera) if night else _draw_day(rng, camera)
+
+
+def _draw_day(rng: np.random.Generator, camera: Camera) -> World:
+    sunny = bool(rng.random() < 0.65)
+    air = rng.uniform(17, 27)
+    return World(
+        camera,
+        night=False,
+        sunny=sunny,
+        ambient=rng.uniform(0.8, 1.0) if sunny else rng.uniform(0.45, 0.8),
+        own_headlights=0.0,
+        lamps=(),
+        tint=(1.0, 0.97, 0.9) if sunny else (0.93, 0.97, 1.0),
+        sun_side=rng.uniform(-1.6, 1.6),
+        air=air,
+        ground=air + (rng.uniform(2.5, 7) if sunny else rng.uniform(1.5, 5)),
+        mottle=rng.uniform(2.0, 3.0) if sunny else rng.uniform(1.4, 2.2),
+        unrest=rng.uniform(0.4, 0.7),
+    )
+
+
+def _draw_night(rng: np.random.Generator, camera: Camera) -> World:
     lamps = []
     for _ in range(rng.integers(1, 5)):
         z = rng.uniform(5, 35)
@@ -100,8 +101,8 @@ def draw(rng: np.random.Generator, night: bool, height_px: int, width_px: int) -
     air = rng.uniform(2, 14)
     return World(
         camera,
-        night,
-        sunny,
+        night=True,
+        sunny=False,
         ambient=rng.uniform(0.02, 0.09),
         own_headlights=rng.uniform(0.1, 0.35) if rng.random() < 0.5 else 0.0,
         lamps=tuple(lamps),
@@ -123,7 +124,7 @@ class Place(NamedTuple):
 
 
 def place(rng: np.random.Generator, camera: Camera) -> Place:
-    """Draws a place such that image heights follow one law: median 0.28 of the image, from 0.16 to 0.75.
+    """Draws a place such that image heights follow one law: median 0.29 of the image, from 0.16 to 0.75.
 
     People and everything that is there to be taken for people use this one law, so that neither place nor size
     tells them apart.

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tensorflow_datasets as tfds
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from PIL import Image
@@ -40,6 +41,16 @@ class SplitDetections(NamedTuple):
 
     detections: dict[str, ImageDetections]  # in pixels as annotated
     modality_weights: dict[str, list[float]]  # mean mu by condition: all, day, night
+
+
+class TestBench(NamedTuple):
+    """All that is needed to score parameters, compiled once."""
+
+    config: ConfigDict
+    mesh: Mesh
+    source: Sequence[Any]
+    truths: Truths
+    detector: Callable  # of make_detector
 
 
 class Evaluation(NamedTuple):
@@ -132,7 +143,7 @@ def detect_split(
             images = {"visible": batch.visible, "lwir": batch.lwir}
             if blank:
                 images[blank] = jnp.full_like(images[blank], transforms.BLANK_GREY)
-            outputs = jax.device_get((detector(params, **images), batch.index, batch.valid, batch.is_night))
+            outputs = jax.device_get((detector(params, *images.values()), batch.index, batch.valid, batch.is_night))
             (found, mu), index, valid, is_night = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), outputs)
             for row in np.flatnonzero(valid):
                 truth, size = truths.images[index[row]], truths.sizes[index[row]]
@@ -146,33 +157,30 @@ def detect_split(
     return SplitDetections(detections, means)
 
 
-def evaluate(
-    detector: Callable,
-    params: Any,
-    source: Sequence[Any],
-    truths: Truths,
-    config: ConfigDict,
-    mesh: Mesh,
-    blanked: bool,
-) -> Evaluation:
-    """Score a detector on a split.
+def open_bench(
+    model: Teacher, anchors: Array, builder: tfds.core.DatasetBuilder, config: ConfigDict, mesh: Mesh
+) -> TestBench:
+    """Open the config's test split and compile a model's detector for it; raises InputError for a missing split."""
+    source = pipeline.open_split(builder, config.data.test_split)
+    return TestBench(config, mesh, source, read_truths(source), make_detector(model, anchors, config, mesh))
+
+
+def evaluate(bench: TestBench, params: Any, blanked: bool) -> Evaluation:
+    """Score parameters on the bench's split.
 
     Args:
-      detector: of ``make_detector``.
+      bench: of ``open_bench``.
       params: replicated on its devices.
-      source: the split.
-      truths: of ``read_truths``.
-      config: its ``data`` and ``eval`` keys are read.
-      mesh: the detector's devices.
       blanked: whether to score with either modality blanked too, which takes three times as long.
     """
+    config, truths = bench.config, bench.truths
     subsets = subsets_of(config)
     input_size = (config.data.height_px, config.data.width_px)
-    batches = test_batches(source, config, mesh)
-    found = detect_split(detector, params, batches, truths, input_size)
+    batches = test_batches(bench.source, config, bench.mesh)
+    found = detect_split(bench.detector, params, batches, truths, input_size)
     blanked_scores = {}
     for modality in MODALITIES if blanked else ():
-        without = detect_split(detector, params, batches, truths, input_size, modality)
+        without = detect_split(bench.detector, params, batches, truths, input_size, modality)
         blanked_scores[modality] = score_subsets(truths.images, without.detections, subsets)
     return Evaluation(
         scores=score_subsets(truths.images, found.detections, subsets),
@@ -205,18 +213,16 @@ def summary(evaluation: Evaluation) -> str:
     return text + "\n\n" + tables.format_table(weights, ["", *CONDITIONS], decimals=3)
 
 
-def write_report(
-    evaluation: Evaluation, truths: Truths, source: Sequence[Any], config: ConfigDict, folder: Path, name: str
-) -> None:
-    """Write scores.json, the results file, the MR-FPPI curves and the panel of images into a folder.
+def write_report(evaluation: Evaluation, bench: TestBench, folder: Path, name: str) -> None:
+    """Write scores.json, the results files, the MR-FPPI curves and the panel of images into a folder.
 
     Args:
       evaluation: of ``evaluate``.
-      truths, source: of the same split.
-      config: its ``eval`` and ``seed`` keys are read.
+      bench: that it was made with.
       folder: made if missing.
       name: of the detector, for titles.
     """
+    truths = bench.truths
     folder.mkdir(parents=True, exist_ok=True)
     image_ids = [truth.image_id for truth in truths.images]
     results.write_kaist_text(folder / "results.txt", evaluation.detections, image_ids)
@@ -234,12 +240,12 @@ def write_report(
     curves.miss_rate_figure(
         {f"{name}, {s.subset.condition}": s for s in evaluation.scores.values()}, folder / "miss_rate.png", name
     )
-    everybody = subsets_of(config)[0]
-    rng = np.random.default_rng(config.seed)
+    everybody = subsets_of(bench.config)[0]
+    rng = np.random.default_rng(bench.config.seed)
     picked = panels.pick_images(truths.images, evaluation.detections, everybody, rng)
     places = {truth.image_id: index for index, truth in enumerate(truths.images)}
     items = {
-        title: [_panel_item(entry, places, source, truths, evaluation.detections, everybody) for entry in entries]
+        title: [_panel_item(entry, places, bench, evaluation.detections, everybody) for entry in entries]
         for title, entries in picked.items()
     }
     panels.detection_panel(items, folder / "panel.png", name)
@@ -262,9 +268,9 @@ def _to_annotated(boxes, input_size, size):
     return np.stack([x1, y1, x2 - x1, y2 - y1], axis=-1)
 
 
-def _panel_item(entry, places, source, truths, detections, subset):
+def _panel_item(entry, places, bench, detections, subset):
     index = places[entry.image_id]
-    pair, truth = transforms.decode(source[index]), truths.images[index]
+    pair, truth = transforms.decode(bench.source[index]), bench.truths.images[index]
     found = detections[entry.image_id]
     roles = assign_roles(subset, *truth[2:])
     shown = roles.is_person | roles.is_ignore

@@ -76,8 +76,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> evaluation.Evaluati
     parallel.check_batch(config.train.batch_size, mesh.devices.size)
     builder = sources.prepare(config.data)
     train_source = pipeline.open_split(builder, config.data.train_split)
-    test_source = pipeline.open_split(builder, config.data.test_split)
-    truths = evaluation.read_truths(test_source)
+    bench = evaluation.open_bench(model, anchors, builder, config, mesh)
 
     schedule = build_schedule(config, len(train_source))
     optimizer = build_optimizer(config, schedule)
@@ -86,7 +85,6 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> evaluation.Evaluati
     manager = checkpoints.open_manager(workdir / checkpoints.RESUME_FOLDER, keep=2)
     best_manager = checkpoints.open_manager(workdir / checkpoints.BEST_FOLDER)
     iterator = train_data(train_source, config, parallel.batch_sharding(mesh))
-    detector = evaluation.make_detector(model, anchors, config, mesh)
     with manager, best_manager, SummaryWriter(str(workdir / "logs")) as writer:
         try:
             params = initial_params(model, config) if manager.latest_step() is None else init_params(model, config, 0)
@@ -103,7 +101,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> evaluation.Evaluati
 
             def score_and_save(state, step):
                 checkpoints.save_training(manager, state, iterator, config)
-                score = evaluation.evaluate(detector, state.params, test_source, truths, config, mesh, blanked=False)
+                score = evaluation.evaluate(bench, state.params, blanked=False)
                 rates = {name: s.miss_rate for name, s in score.scores.items()}
                 for name, rate in rates.items():
                     writer.add_scalar(f"miss_rate/{name}", rate, step)
@@ -129,7 +127,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> evaluation.Evaluati
             iterator.close()
             manager.wait_until_finished()
             best_manager.wait_until_finished()
-    return score_checkpoint(config, workdir, str(workdir))
+    return _score(bench, workdir, str(workdir))
 
 
 def run_steps(
@@ -214,19 +212,19 @@ def score_checkpoint(config: ConfigDict, workdir: Path, checkpoint: str) -> eval
       InputError: the checkpoint is missing or of another model.
     """
     model, anchors = build_teacher(config), build_anchors(config)
+    params, _, _ = checkpoints.restore_params(checkpoint)
+    checkpoints.check_params(params, jax.eval_shape(lambda: init_params(model, config, 0)), checkpoint)
+    bench = evaluation.open_bench(model, anchors, sources.prepare(config.data), config, parallel.device_mesh())
+    return _score(bench, workdir, checkpoint)
+
+
+def _score(bench, workdir, checkpoint):
     params, _, step = checkpoints.restore_params(checkpoint)
-    shapes = jax.eval_shape(lambda: init_params(model, config, 0))
-    checkpoints.check_params(params, shapes, checkpoint)
-    mesh = parallel.device_mesh()
-    source = pipeline.open_split(sources.prepare(config.data), config.data.test_split)
-    truths = evaluation.read_truths(source)
-    detector = evaluation.make_detector(model, anchors, config, mesh)
-    params = parallel.replicate(params, mesh)
-    result = evaluation.evaluate(detector, params, source, truths, config, mesh, blanked=True)
+    result = evaluation.evaluate(bench, parallel.replicate(params, bench.mesh), blanked=True)
     folder = workdir / "evaluation"
-    evaluation.write_report(result, truths, source, config, folder, f"DCRL-PDN (teacher), step {step}")
-    print(f"\nteacher, step {step}, {config.data.name} {config.data.test_split}\n")
-    print(evaluation.summary(result))
+    evaluation.write_report(result, bench, folder, f"DCRL-PDN (teacher), step {step}")
+    data = bench.config.data
+    print(f"\nteacher, step {step}, {data.name} {data.test_split}\n\n{evaluation.summary(result)}")
     print(f"\nresults, curves and pictures: {folder}", flush=True)
     return result
 
@@ -236,8 +234,8 @@ def _check_finite(rows, first_step):
         bad = sorted(name for name, value in row.items() if not np.isfinite(value))
         if bad:
             raise InputError(
-                f"step {first_step + offset}: {', '.join(bad)} is not a finite number. The last checkpoint is from before "
-                "it. Lower config.optimizer.learning_rate, or set config.optimizer.warmup_steps or clip_norm."
+                f"step {first_step + offset}: {', '.join(bad)} is not a finite number. The last checkpoint is from "
+                "before it. Lower config.optimizer.learning_rate, or set config.optimizer.warmup_steps or clip_norm."
             )
 
 
