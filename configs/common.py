@@ -92,6 +92,7 @@ def paper() -> ConfigDict:
     config.optimizer = ConfigDict()
     config.optimizer.name = "adam"  # adam | sgd | adamw
     config.optimizer.learning_rate = 1e-3  # paper V-B
+    config.optimizer.fusion_rate_scale = 1.0  # times the learning rate, for the modality fusion's parameters
     config.optimizer.schedule = "steps"  # steps | cosine
     config.optimizer.decay_epochs = (50.0, 75.0)  # of "steps"; paper V-B
     config.optimizer.decay_factor = 0.1
@@ -137,6 +138,9 @@ def _small_scale(config: ConfigDict) -> None:
     config.optimizer.name = "adamw"
     config.optimizer.learning_rate = 2e-3
     config.optimizer.schedule = "cosine"
+    # At the full rate Adam moves the gate to one modality within the first 40 steps, before the branches can detect.
+    config.optimizer.fusion_rate_scale = 0.1
+    config.loss.per_branch_weight = 1.0  # keeps a branch learning that the gate does not favour yet
     config.optimizer.warmup_steps = 50
     config.optimizer.weight_decay = 1e-4
     config.optimizer.clip_norm = 10.0

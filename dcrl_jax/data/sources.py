@@ -23,6 +23,7 @@ def prepare(data: ConfigDict) -> tfds.core.DatasetBuilder:
 
         try:
             builder_class, builder_config = SyntheticRgbt, SyntheticConfig(**options)
+            builder_config = SyntheticRgbt.builder_configs.get(builder_config.name, builder_config)
         except TypeError as error:
             raise InputError(f"config.data.options: {error}.") from error
     elif data.name == "msrs":

@@ -1,5 +1,6 @@
 """Optimizers and learning-rate schedules from a config."""
 
+import jax
 import optax
 from ml_collections import ConfigDict
 
@@ -53,6 +54,12 @@ def build_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.Gradi
         optimizer = optax.adamw(schedule, weight_decay=keys.weight_decay)
     else:
         raise InputError(f"config.optimizer.name is {keys.name!r}; it must be 'adam', 'sgd' or 'adamw'.")
-    if keys.clip_norm > 0:
-        return optax.chain(optax.clip_by_global_norm(keys.clip_norm), optimizer)
-    return optimizer
+    parts = [optax.clip_by_global_norm(keys.clip_norm)] if keys.clip_norm > 0 else []
+    parts.append(optimizer)
+    if keys.fusion_rate_scale != 1.0:
+        parts.append(optax.masked(optax.scale(keys.fusion_rate_scale), _is_fusion))
+    return optax.chain(*parts)
+
+
+def _is_fusion(params):
+    return {name: jax.tree.map(lambda _: name == "modality_fusion", tree) for name, tree in params.items()}

@@ -1,0 +1,96 @@
+"""A picture of what the synthetic scenes look like.
+
+    python -m datasets.synthetic_rgbt.contact_sheet --output=sheet.png
+
+Both modalities of some scenes with their annotations, days above nights.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+
+from datasets.synthetic_rgbt.scenes import Scene, render
+from dcrl_jax.errors import InputError
+
+COLOURS = {"not occluded": "#3ddc4a", "partially": "#ffe14d", "heavily": "#ff8c1a", "ignored": "#e256ff"}
+_INCH_PX = 100
+
+
+def contact_sheet(seed: int, columns: int, height_px: int, width_px: int) -> Figure:
+    """Returns a figure of the first ``columns`` days and nights: four rows, visible and thermal of each.
+
+    Args:
+        seed: of the scenes, as in ``render``.
+        columns: number of days, and of nights.
+        height_px: height of one image; the figure shows it at this size.
+        width_px: width of one image.
+    """
+    border, title, label = 4, 40, 24
+    sheet_px = np.array([label + columns * (width_px + border), title + 4 * (height_px + border)])
+    figure = Figure(figsize=sheet_px / _INCH_PX, dpi=_INCH_PX, facecolor="white")
+    for column in range(columns):
+        scenes = [render(seed, 2 * column + night, height_px, width_px) for night in (0, 1)]
+        images = [image for scene in scenes for image in ((scene, scene.visible), (scene, scene.lwir))]
+        for row, (scene, image) in enumerate(images):
+            left, top = label + column * (width_px + border), title + row * (height_px + border)
+            place = (left, sheet_px[1] - top - height_px, width_px, height_px)
+            axes = figure.add_axes(np.array(place) / np.tile(sheet_px, 2))
+            axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest", aspect="auto")
+            axes.set_axis_off()
+            _draw_boxes(axes, scene)
+    for row, name in enumerate(("day, visible", "day, thermal", "night, visible", "night, thermal")):
+        middle = title + row * (height_px + border) + height_px / 2
+        at = np.array([label / 2, sheet_px[1] - middle]) / sheet_px
+        figure.text(*at, name, rotation=90, ha="center", va="center", fontsize=9)
+    at = np.array([label, sheet_px[1] - title / 2]) / sheet_px
+    figure.text(*at, f"Synthetic RGB-thermal pairs, seed {seed}", ha="left", va="center", fontsize=11, weight="bold")
+    handles = [Line2D([], [], color=colour, label=name) for name, colour in COLOURS.items()]
+    figure.legend(handles=handles, loc="upper right", ncols=len(handles), fontsize=8, frameon=False)
+    return figure
+
+
+def _draw_boxes(axes, scene: Scene) -> None:
+    by_level = list(COLOURS.values())
+    people = scene.people
+    for (x, y, w, h), occlusion, ignore in zip(people.boxes, people.occlusion, people.ignore, strict=True):
+        colour = by_level[3 if ignore else occlusion]
+        # imshow puts the centre of the first pixel at 0; continuous pixels begin at its edge.
+        axes.add_patch(Rectangle((x - 0.5, y - 0.5), w, h, fill=False, edgecolor=colour, linewidth=1))
+
+
+def main(arguments: list[str]) -> None:
+    """Writes the sheet to a file.
+
+    Raises:
+        InputError: for an impossible size or seed, or a file that cannot be written.
+    """
+    parser = argparse.ArgumentParser(prog="python -m datasets.synthetic_rgbt.contact_sheet", description=__doc__)
+    parser.add_argument("--output", type=Path, required=True, help="picture to write: .png, .jpg or .pdf")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the scenes (default: 0)")
+    parser.add_argument("--columns", type=int, default=5, help="number of days and of nights (default: 5)")
+    parser.add_argument("--height_px", type=int, default=192, help="height of an image (default: 192)")
+    parser.add_argument("--width_px", type=int, default=240, help="width of an image (default: 240)")
+    options = parser.parse_args(arguments)
+    for name, least in (("seed", 0), ("columns", 1), ("height_px", 32), ("width_px", 32)):
+        if getattr(options, name) < least:
+            raise InputError(f"--{name} must be at least {least}, not {getattr(options, name)}.")
+    figure = contact_sheet(options.seed, options.columns, options.height_px, options.width_px)
+    try:
+        figure.savefig(options.output, dpi=_INCH_PX)
+    except (OSError, ValueError) as error:
+        raise InputError(f"--output={options.output} cannot be written: {error}") from error
+    print(f"wrote {options.output}")
+
+
+if __name__ == "__main__":
+    matplotlib.use("Agg")
+    try:
+        main(sys.argv[1:])
+    except InputError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,288 @@
+import itertools
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from datasets.synthetic_rgbt import SyntheticConfig, SyntheticRgbt, contact_sheet, layout, world
+from datasets.synthetic_rgbt.label_noise import JITTER_SHARE, MISSED_SHARE, SPURIOUS_PER_IMAGE, add_label_noise
+from datasets.synthetic_rgbt.rendering import SceneOptions, encode_scene, encode_scenes
+from datasets.synthetic_rgbt.scenes import render
+from dcrl_jax.errors import InputError
+
+HEIGHT, WIDTH = 96, 120
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return [render(11, index, HEIGHT, WIDTH) for index in range(80)]
+
+
+def same_records(first, second):
+    return [str(record) for record in first] == [str(record) for record in second]
+
+
+# ------------------------------------------------------------------------------------------------ determinism
+
+
+def test_scene_depends_on_seed_and_index_alone():
+    scene, again = render(3, 4, HEIGHT, WIDTH), render(3, 4, HEIGHT, WIDTH)
+    np.testing.assert_array_equal(scene.visible, again.visible)
+    np.testing.assert_array_equal(scene.lwir, again.lwir)
+    np.testing.assert_array_equal(scene.people.boxes, again.people.boxes)
+    for other in (render(3, 6, HEIGHT, WIDTH), render(4, 4, HEIGHT, WIDTH), render((3, 1), 4, HEIGHT, WIDTH)):
+        assert np.mean(scene.visible != other.visible) > 0.5
+
+
+def test_number_of_processes_changes_nothing():
+    options = SceneOptions("validation", seed=2, height_px=48, width_px=64)
+    here = [encode_scene(options, index) for index in range(7)]
+    assert same_records(here, encode_scenes(options, 7, processes=1))
+    assert same_records(here, encode_scenes(options, 7, processes=3))
+
+
+def test_splits_share_no_scene():
+    of_split = [encode_scene(SceneOptions(split, 2, 48, 64), 0)["visible"] for split in ("train", "validation", "test")]
+    assert len(set(of_split)) == 3
+
+
+def test_larger_image_shows_the_same_scene():
+    for index in range(6):
+        small, large = render(1, index, 64, 80), render(1, index, 192, 240)
+        assert len(small.people.boxes) == len(large.people.boxes)
+        np.testing.assert_allclose(3 * small.people.boxes, large.people.boxes, atol=3.0)
+        shrunk = cv2.resize(large.visible, (80, 64), interpolation=cv2.INTER_AREA).astype(int)
+        assert np.median(np.abs(shrunk - small.visible)) < 12
+
+
+def test_a_failing_worker_is_an_error_not_a_short_split():
+    with pytest.raises(RuntimeError, match="status 1"):
+        list(encode_scenes(SceneOptions("train", 0, height_px=0, width_px=0), 4, processes=2))
+
+
+def test_rendering_imports_neither_jax_nor_tfds():
+    code = "import sys, datasets.synthetic_rgbt.rendering; assert not {'jax', 'tensorflow_datasets'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# ------------------------------------------------------------------------------------------------ annotations
+
+
+def test_half_of_the_scenes_are_nights(scenes):
+    assert [scene.is_night for scene in scenes] == [index % 2 == 1 for index in range(80)]
+
+
+def test_boxes_lie_inside_the_image_and_tight_around_the_person(scenes):
+    count = 0
+    for people in (scene.people for scene in scenes):
+        for (x, y, w, h), mask in zip(people.boxes, people.masks, strict=True):
+            assert 0 <= x < x + w <= WIDTH
+            assert 0 <= y < y + h <= HEIGHT
+            rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+            expected = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+            np.testing.assert_allclose((x, y, x + w, y + h), expected, atol=0.5)
+            count += 1
+    assert count > 100
+
+
+def test_people_have_natural_numbers_heights_and_shapes(scenes):
+    counts = [len(scene.people.boxes) for scene in scenes]
+    assert 1.4 < np.mean(counts) < 2.4
+    assert min(counts) == 0
+    boxes = np.concatenate([scene.people.boxes for scene in scenes])
+    share = boxes[:, 3] / HEIGHT
+    assert 0.22 < np.median(share) < 0.36
+    assert np.mean((share > 0.14) & (share < 0.8)) > 0.95  # the rest is cut off at the border
+    assert 0.33 < np.mean(boxes[:, 2] / boxes[:, 3]) < 0.47  # width / height
+
+
+def test_most_people_are_seen_whole_and_some_hardly(scenes):
+    occlusion = np.concatenate([scene.people.occlusion for scene in scenes])
+    ignore = np.concatenate([scene.people.ignore for scene in scenes])
+    shares = np.bincount(occlusion, minlength=3) / len(occlusion)
+    assert shares[0] > 0.5
+    assert shares[1] > 0.05
+    assert shares[2] > 0.05
+    assert np.all(occlusion[ignore] == 2)
+    assert 0 < ignore.mean() < 0.15
+
+
+def test_place_and_size_do_not_tell_decoys_from_people():
+    places = {"person": [], "decoy": []}
+    for index in range(600):
+        rng = np.random.default_rng(index)
+        conditions = world.draw(rng, index % 2 == 1, 256, 320)
+        for item in layout.draw(rng, conditions):
+            kind = {"person": "person", "cold": "decoy", "hot": "decoy"}.get(item.kind)
+            if kind:
+                scale = conditions.camera.scale(item.place.z)
+                places[kind].append((np.log(item.place.height_m * scale), item.place.x * scale))
+    people, decoys = np.array(places["person"]), np.array(places["decoy"])
+    assert len(decoys) > 300
+    standard_error = people.std(0) * np.sqrt(1 / len(people) + 1 / len(decoys))
+    assert np.all(np.abs(people.mean(0) - decoys.mean(0)) < 4 * standard_error)
+    np.testing.assert_allclose(people.std(0), decoys.std(0), rtol=0.12)
+
+
+# ------------------------------------------------------------------------------------------------ why two modalities
+
+
+def thermal_contrasts(scenes):
+    """Grey levels by which people are brighter than what surrounds them."""
+    contrasts = []
+    for scene in scenes:
+        for mask, occlusion in zip(scene.people.masks, scene.people.occlusion, strict=True):
+            if occlusion == 0:
+                around = cv2.dilate(mask.astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool) & ~mask
+                contrasts.append(scene.lwir[mask].mean() - scene.lwir[around].mean())
+    return np.array(contrasts)
+
+
+def test_people_stand_out_in_thermal_by_night_and_hardly_by_day(scenes):
+    day, night = thermal_contrasts(scenes[::2]), thermal_contrasts(scenes[1::2])
+    assert np.median(night) > 40
+    assert np.median(np.abs(day)) < 20
+    assert np.mean(day < 0) > 0.1  # some are colder than what is behind them
+
+
+def test_visible_light_is_bright_by_day_and_dark_by_night(scenes):
+    day = np.array([scene.visible.mean() for scene in scenes[::2]])
+    night = np.array([scene.visible.mean() for scene in scenes[1::2]])
+    assert day.min() > 1.5 * night.max()
+    assert day.mean() > 3 * night.mean()
+    assert night.min() > 5  # dark, yet not blank
+
+
+# ------------------------------------------------------------------------------------------------ label noise
+
+
+def test_label_noise_misses_invents_and_shifts_at_its_rates():
+    boxes = np.tile(np.array([[40, 30, 20, 48]], np.float32), (10, 1))
+    noisy = [add_label_noise(np.random.default_rng(index), boxes, 128, 160) for index in range(600)]
+    source = np.concatenate([n.source for n in noisy])
+    drawn = np.concatenate([n.boxes for n in noisy])
+    kept = source >= 0
+    assert np.sum(kept) / 6000 == pytest.approx(1 - MISSED_SHARE, abs=0.02)
+    assert np.sum(~kept) / 600 == pytest.approx(SPURIOUS_PER_IMAGE, abs=0.07)
+    centre = drawn[kept, :2] + drawn[kept, 2:] / 2
+    np.testing.assert_allclose(centre.mean(0), (50, 54), atol=0.3)
+    np.testing.assert_allclose(centre.std(0) / (20, 48), JITTER_SHARE, rtol=0.06)
+    np.testing.assert_allclose(np.log(drawn[kept, 2:] / (20, 48)).std(0), JITTER_SHARE, rtol=0.06)
+
+
+def test_label_noise_keeps_boxes_inside_the_image_and_of_some_size():
+    boxes = np.array([[0, 0, 3, 4], [155, 100, 5, 28], [0, 90, 160, 38]], np.float32)
+    for index in range(200):
+        noisy = add_label_noise(np.random.default_rng(index), boxes, 128, 160).boxes
+        assert noisy.dtype == np.float32
+        assert np.all(noisy[:, :2] >= 0)
+        assert np.all(noisy[:, 2:] >= 1.99)
+        assert np.all(noisy[:, :2] + noisy[:, 2:] <= (160.01, 128.01))
+
+
+def test_label_noise_of_nobody_is_nothing_but_inventions():
+    noisy = [add_label_noise(np.random.default_rng(index), np.zeros((0, 4), np.float32), 64, 80) for index in range(40)]
+    assert {n.boxes.shape[1] for n in noisy} == {4}
+    assert 0 < sum(len(n.boxes) for n in noisy) < 40
+    assert all((n.source == -1).all() for n in noisy)
+
+
+def test_label_noise_leaves_the_images_alone():
+    clean, noisy = (SceneOptions("train", 1, 64, 80, label_noise) for label_noise in (False, True))
+    pairs = [(encode_scene(clean, index), encode_scene(noisy, index)) for index in range(8)]
+    assert all(a["visible"] == b["visible"] and a["lwir"] == b["lwir"] for a, b in pairs)
+    assert any(str(a["objects"]) != str(b["objects"]) for a, b in pairs)
+
+
+# ------------------------------------------------------------------------------------------------ builder
+
+
+def build(data_dir, **options):
+    config = SyntheticConfig(height_px=48, width_px=64, train=6, validation=3, test=4, **options)
+    builder = SyntheticRgbt(config=config, data_dir=data_dir, file_format="array_record")
+    builder.download_and_prepare()
+    return builder
+
+
+@pytest.fixture(scope="module")
+def builders(tmp_path_factory):
+    data_dir = tmp_path_factory.mktemp("data")
+    return {noisy: build(data_dir, label_noise=noisy) for noisy in (False, True)}
+
+
+def test_builder_writes_what_is_rendered(builders):
+    source = builders[False].as_data_source()
+    assert {split: len(source[split]) for split in source} == {"train": 6, "validation": 3, "test": 4}
+    for index, record in enumerate(source["train"]):
+        scene = render((0, 0), index, 48, 64)
+        assert record["image_id"].decode() == f"train_{index:06d}"
+        assert record["condition"] == index % 2
+        np.testing.assert_array_equal(record["visible"], scene.visible)
+        np.testing.assert_array_equal(record["lwir"][..., 0], scene.lwir)
+        objects = record["objects"]
+        np.testing.assert_array_equal(np.reshape(objects["box"], (-1, 4)), scene.people.boxes)
+        assert list(objects["occlusion"]) == list(scene.people.occlusion)
+        assert list(objects["ignore"]) == list(scene.people.ignore)
+        assert set(objects["label"]) <= {b"person"}
+
+
+def test_encoded_images_can_be_read_without_decoding(builders):
+    skip = tfds.decode.SkipDecoding()
+    record = builders[False].as_data_source("test", decoders={"visible": skip, "lwir": skip})[1]
+    image = cv2.imdecode(np.frombuffer(record["visible"], np.uint8), cv2.IMREAD_COLOR_RGB)
+    np.testing.assert_array_equal(image, render((0, 2), 1, 48, 64).visible)
+    assert cv2.imdecode(np.frombuffer(record["lwir"], np.uint8), cv2.IMREAD_UNCHANGED).shape == (48, 64)
+
+
+def test_label_noise_touches_the_training_split_only(builders):
+    clean, noisy = (builders[key].as_data_source() for key in (False, True))
+    for split in ("validation", "test"):
+        assert same_records(clean[split], noisy[split])
+    assert not same_records(clean["train"], noisy["train"])
+
+
+def test_no_two_configs_share_a_name():
+    changed = {"height_px": 64, "width_px": 96, "seed": 1, "train": 4, "validation": 4, "test": 4, "label_noise": True}
+    names = [
+        SyntheticConfig(**dict(pairs)).name for n in range(8) for pairs in itertools.combinations(changed.items(), n)
+    ]
+    assert len(names) == len(set(names)) == 2**7
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("height_px", 0),
+        ("width_px", -160),
+        ("width_px", 160.0),
+        ("seed", -1),
+        ("seed", None),
+        ("train", 0),
+        ("validation", -3),
+        ("test", True),
+        ("label_noise", 1),
+    ],
+)
+def test_option_out_of_range_is_an_input_error(key, value):
+    with pytest.raises(InputError, match=rf"{key}.*{value!r}"):
+        SyntheticConfig(**{key: value})
+
+
+# ------------------------------------------------------------------------------------------------ contact sheet
+
+
+def test_contact_sheet_is_written_at_the_size_of_its_images(tmp_path):
+    path = tmp_path / "sheet.png"
+    contact_sheet.main([f"--output={path}", "--columns=2", "--height_px=40", "--width_px=56"])
+    height, width, _ = cv2.imread(str(path)).shape
+    assert height == 40 + 4 * 44
+    assert width == 24 + 2 * 60
+
+
+@pytest.mark.parametrize("bad", ["--columns=0", "--height_px=0", "--seed=-1", "--output=/nowhere/at/all.png"])
+def test_contact_sheet_names_a_bad_option(tmp_path, bad):
+    with pytest.raises(InputError, match=bad.split("=")[0]):
+        contact_sheet.main([f"--output={tmp_path / 'sheet.png'}", "--columns=1", bad])
