@@ -13,7 +13,7 @@ _CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe, e.g. conf
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints, logs and results.")
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "train: train, resume, then score. eval: score.")
 _CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", None, "What to score with --mode=eval; the workdir's best if not given."
+    "checkpoint", None, "What to score with --mode=eval; by default what the workdir's own run scored in the end."
 )
 
 
@@ -25,13 +25,13 @@ def main(argv):
     quiet_without_gpu()
     from dcrl_jax.training import loop
 
-    config = _CONFIG.value.lock()
+    config = _CONFIG.value
     workdir = Path(_WORKDIR.value)
     try:
         if _MODE.value == "train":
             loop.train_and_evaluate(config, workdir)
         else:
-            loop.score_checkpoint(config, workdir, _CHECKPOINT.value or str(workdir))
+            loop.score_checkpoint(config, workdir, _CHECKPOINT.value)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
@@ -39,6 +39,22 @@ def main(argv):
         sys.exit(130)
 
 
+def parse_flags(argv):
+    """Absl's parser, with one line instead of a stack trace for a mistake in the config."""
+    try:
+        rest = flags.FLAGS(argv)
+        # Absl keeps the error of a recipe that cannot be read until its first use.
+        _CONFIG.value.lock()
+        return rest
+    except (AttributeError, KeyError) as error:
+        while isinstance(error, BaseException):
+            error = error.args[0]
+        sys.exit(f"error: the config has no key {'. '.join(error.splitlines())}")
+    except (flags.Error, OSError, TypeError, ValueError) as error:
+        # What went wrong in a recipe stands in the last line of absl's report.
+        sys.exit(f"error: {str(error).strip().splitlines()[-1].strip()}")
+
+
 if __name__ == "__main__":
     flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

@@ -124,14 +124,14 @@ class Place(NamedTuple):
 
 
 def place(rng: np.random.Generator, camera: Camera) -> Place:
-    """Draws a place such that image heights follow one law: median 0.29 of the image, from 0.16 to 0.75.
+    """Draws a place such that image heights follow one law: median 0.4 of the image, from 0.22 to 0.85.
 
     People and everything that is there to be taken for people use this one law, so that neither place nor size
     tells them apart.
     """
     share = 0.0
-    while not 0.16 <= share <= 0.75:
-        share = 0.29 * np.exp(0.36 * rng.standard_normal())
+    while not 0.22 <= share <= 0.85:
+        share = 0.4 * np.exp(0.34 * rng.standard_normal())
     height_m = rng.uniform(1.55, 1.9) if rng.random() < 0.9 else rng.uniform(1.1, 1.4)
     z = camera.focal * height_m / share
     return Place(rng.uniform(-0.95, 0.95) * camera.half_width_m(z), z, height_m)

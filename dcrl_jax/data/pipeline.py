@@ -250,4 +250,4 @@ def _check_arguments(
 def _check_augmentation(augmentation: Augmentation) -> None:
     for name, amount in augmentation._asdict().items():
         if not 0 <= amount <= 1:
-            raise InputError(f"data.augment.{name}={amount}: it must lie between 0 and 1.")
+            raise InputError(f"augmentation {name} is {amount}; it must lie between 0 and 1.")

@@ -23,7 +23,6 @@ def prepare(data: ConfigDict) -> tfds.core.DatasetBuilder:
 
         try:
             builder_class, builder_config = SyntheticRgbt, SyntheticConfig(**options)
-            builder_config = SyntheticRgbt.builder_configs.get(builder_config.name, builder_config)
         except TypeError as error:
             raise InputError(f"config.data.options: {error}.") from error
     elif data.name == "msrs":
@@ -38,7 +37,12 @@ def prepare(data: ConfigDict) -> tfds.core.DatasetBuilder:
         raise InputError(f"config.data.options of {data.name}: {error}") from error
     # Scenes are rendered under a bar of their own.
     tfds.display_progress_bar(data.name != "synthetic_rgbt")
-    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=data.manual_dir))
+    try:
+        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=data.manual_dir))
+    except OSError as error:
+        raise InputError(
+            f"{builder.data_dir} cannot be written: {error}. Choose another config.data.data_dir."
+        ) from error
     counts = ", ".join(f"{split.num_examples:,} {name}" for name, split in builder.info.splits.items())
     print(f"data: {builder.info.full_name}: {counts}; in {builder.data_dir}", flush=True)
     return builder

@@ -43,8 +43,8 @@ class SplitDetections(NamedTuple):
     modality_weights: dict[str, list[float]]  # mean mu by condition: all, day, night
 
 
-class TestBench(NamedTuple):
-    """All that is needed to score parameters, compiled once."""
+class Bench(NamedTuple):
+    """All that is needed to score parameters on a split."""
 
     config: ConfigDict
     mesh: Mesh
@@ -103,7 +103,7 @@ def make_detector(model: Teacher, anchors: Array, config: ConfigDict, mesh: Mesh
     return jax.pmap(run, AXIS, in_axes=(None, 0, 0), devices=list(mesh.devices.flat))
 
 
-def test_batches(source: Sequence[Any], config: ConfigDict, mesh: Mesh) -> Iterable[Batch]:
+def split_batches(source: Sequence[Any], config: ConfigDict, mesh: Mesh) -> Iterable[Batch]:
     """The split in batches on the devices, the last one padded."""
     devices = mesh.devices.size
     return pipeline.evaluation_batches(
@@ -130,7 +130,7 @@ def detect_split(
     Args:
       detector: of ``make_detector``.
       params: replicated on its devices.
-      batches: of ``test_batches``.
+      batches: of ``split_batches``.
       truths: of the same split; for image ids and sizes.
       input_size: height and width of the network input.
       blank: the modality to switch off, 'visible' or 'lwir'.
@@ -158,14 +158,14 @@ def detect_split(
 
 
 def open_bench(
-    model: Teacher, anchors: Array, builder: tfds.core.DatasetBuilder, config: ConfigDict, mesh: Mesh
-) -> TestBench:
-    """Open the config's test split and compile a model's detector for it; raises InputError for a missing split."""
-    source = pipeline.open_split(builder, config.data.test_split)
-    return TestBench(config, mesh, source, read_truths(source), make_detector(model, anchors, config, mesh))
+    detector: Callable, builder: tfds.core.DatasetBuilder, split: str, config: ConfigDict, mesh: Mesh
+) -> Bench:
+    """Open a split to score a detector of ``make_detector`` on it; raises InputError for a missing split."""
+    source = pipeline.open_split(builder, split)
+    return Bench(config, mesh, source, read_truths(source), detector)
 
 
-def evaluate(bench: TestBench, params: Any, blanked: bool) -> Evaluation:
+def evaluate(bench: Bench, params: Any, blanked: bool) -> Evaluation:
     """Score parameters on the bench's split.
 
     Args:
@@ -176,7 +176,7 @@ def evaluate(bench: TestBench, params: Any, blanked: bool) -> Evaluation:
     config, truths = bench.config, bench.truths
     subsets = subsets_of(config)
     input_size = (config.data.height_px, config.data.width_px)
-    batches = test_batches(bench.source, config, bench.mesh)
+    batches = split_batches(bench.source, config, bench.mesh)
     found = detect_split(bench.detector, params, batches, truths, input_size)
     blanked_scores = {}
     for modality in MODALITIES if blanked else ():
@@ -213,7 +213,7 @@ def summary(evaluation: Evaluation) -> str:
     return text + "\n\n" + tables.format_table(weights, ["", *CONDITIONS], decimals=3)
 
 
-def write_report(evaluation: Evaluation, bench: TestBench, folder: Path, name: str) -> None:
+def write_report(evaluation: Evaluation, bench: Bench, folder: Path, name: str) -> None:
     """Write scores.json, the results files, the MR-FPPI curves and the panel of images into a folder.
 
     Args:

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from dcrl_jax.errors import InputError
+from dcrl_jax.config_checks import check_config
 from dcrl_jax.models.teacher import Teacher
 from dcrl_jax.ops.anchors import anchor_heights_px, grid_anchors
 
@@ -22,31 +22,9 @@ class ProposalRules(NamedTuple):
     iou: float
 
 
-def _require(config: ConfigDict, key: str, allowed: tuple) -> None:
-    value = config
-    for part in key.split("."):
-        value = value[part]
-    if value not in allowed:
-        names = ", ".join(str(a) for a in allowed)
-        raise InputError(f"config.{key} is {value!r}; it must be one of: {names}.")
-
-
-def check_model(config: ConfigDict) -> None:
-    """Refuse model settings that mean nothing, before anything is built; raises InputError naming the key."""
-    _require(config, "backbone.norm", ("none", "group"))
-    _require(config, "backbone.stride", (8, 16))
-    _require(config, "cfl.aggregation", ("attention", "average"))
-    _require(config, "fusion.strategy", ("maf", "linear", "average"))
-    if not 0.0 <= config.cfl.shared_fraction <= 1.0:
-        raise InputError(f"config.cfl.shared_fraction is {config.cfl.shared_fraction}; it must lie in 0..1.")
-    unknown = set(config.segmentation.stages) - {"rpg", "rdr"}
-    if unknown:
-        raise InputError(f"config.segmentation.stages has {sorted(unknown)}; it may hold 'rpg' and 'rdr'.")
-
-
 def build_teacher(config: ConfigDict) -> Teacher:
     """The teacher that a config describes; raises InputError for settings that mean nothing."""
-    check_model(config)
+    check_config(config)
     return Teacher(
         width=config.backbone.width,
         norm=config.backbone.norm,

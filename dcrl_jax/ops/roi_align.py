@@ -1,24 +1,80 @@
 """RoIAlign with fixed shapes."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
 
 
-def _interpolation(start: jax.Array, end: jax.Array, cells: int, bins: int, samples_per_bin: int) -> jax.Array:
-    """Weights [R, bins, cells] that take a row of cells to its bins.
+def _taps(start: jax.Array, end: jax.Array, cells: int, bins: int, samples_per_bin: int) -> tuple[jax.Array, jax.Array]:
+    """Cells that the bins of one axis read, int32 [R, bins, T], and their weights, float32 [R, bins, T].
 
-    ``start`` and ``end`` [R] are in cells, cell i having its centre at i. A bin is the mean of its samples, so the
-    samples' two taps each are added up here and never stand in memory.
+    ``start`` and ``end`` [R] are in cells, cell i having its centre at i. A bin is the mean of its samples, and each
+    sample lies between two cells: T is ``2 * samples_per_bin``.
     """
     step = (end - start) / (bins * samples_per_bin)
     position = start[:, None] + (jnp.arange(bins * samples_per_bin) + 0.5) * step[:, None]
     is_inside = (position >= -1) & (position <= cells)
     position = jnp.clip(jnp.where(is_inside, position, 0), 0, cells - 1)
-    taps = jnp.maximum(1 - jnp.abs(position[..., None] - jnp.arange(cells)), 0)
-    taps = jnp.where(is_inside[..., None], taps, 0)
-    return jnp.mean(taps.reshape(-1, bins, samples_per_bin, cells), axis=2)
+    lower = jnp.floor(position).astype(jnp.int32)
+    index = jnp.stack([lower, jnp.minimum(lower + 1, cells - 1)], axis=-1)
+    share = position - lower
+    weight = jnp.stack([1 - share, share], axis=-1) * (is_inside[..., None] / samples_per_bin)
+    shape = (start.shape[0], bins, 2 * samples_per_bin)
+    return index.reshape(shape), weight.reshape(shape)
+
+
+def _matrix(taps: tuple[jax.Array, jax.Array], cells: int) -> jax.Array:
+    """The taps as weights [R, bins, cells] of all cells."""
+    index, weight = taps
+    return jnp.sum(jnp.where(index[..., None] == jnp.arange(cells), weight[..., None], 0), axis=2)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _pool(features, rows, columns, chunk_size):
+    """Bins [R, bins, bins, C] from the taps of both axes."""
+    del chunk_size
+    (row, row_weight), (column, column_weight) = rows, columns
+    _, width, channels = features.shape
+    count, bins, taps = row.shape
+    # One flat list of cells keeps the compiler's inner loop running over the channels of one cell.
+    cells = features.reshape(-1, channels)
+    pooled = 0
+    for i, j in itertools.product(range(taps), repeat=2):
+        index = row[:, :, None, i] * width + column[:, None, :, j]
+        weight = row_weight[:, :, None, i] * column_weight[:, None, :, j]
+        pooled += weight.reshape(-1, 1) * cells.at[index.reshape(-1)].get(mode="promise_in_bounds")
+    return pooled.reshape(count, bins, bins, channels)
+
+
+def _pool_forward(features, rows, columns, chunk_size):
+    return _pool(features, rows, columns, chunk_size), (features, rows, columns)
+
+
+def _pool_backward(chunk_size, saved, gradient):
+    features, rows, columns = saved
+    height, width, _ = features.shape
+    count, bins = gradient.shape[:2]
+    chunks = -(-count // chunk_size)
+
+    def in_chunks(array):
+        array = jnp.pad(array, [(0, chunks * chunk_size - count)] + [(0, 0)] * (array.ndim - 1))
+        return array.reshape(chunks, chunk_size, *array.shape[1:])
+
+    def add_chunk(total, chunk):
+        row, column, gradient = chunk
+        # Repeated for each row of bins, which spares the compiler a transposition of the large product.
+        column = jnp.broadcast_to(column[:, None], (chunk_size, bins, bins, width))
+        over_columns = jnp.einsum("rpqw,rpqc->rpwc", column, gradient)
+        return total + jnp.einsum("rph,rpwc->hwc", row, over_columns), None
+
+    chunked = (in_chunks(_matrix(rows, height)), in_chunks(_matrix(columns, width)), in_chunks(gradient))
+    total, _ = jax.lax.scan(add_chunk, jnp.zeros(features.shape, gradient.dtype), chunked)
+    return total.astype(features.dtype), None, None
+
+
+_pool.defvjp(_pool_forward, _pool_backward)
 
 
 @functools.partial(jax.jit, static_argnames=("stride", "output_size", "samples_per_bin", "chunk_size"))
@@ -28,13 +84,18 @@ def roi_align(
     stride: int,
     output_size: int = 7,
     samples_per_bin: int = 2,
-    chunk_size: int = 8,
+    chunk_size: int = 16,
 ) -> jax.Array:
     """Bilinear samples of one image's feature map, averaged in the bins of each RoI (Mask R-CNN, Sec. 3).
 
     Gives what ``torchvision.ops.roi_align`` gives with ``aligned=True`` and ``spatial_scale=1/stride``: samples more
     than one cell outside the map are zero, nearer ones take the border's value. The gradient flows to the features
-    only, not to the RoIs.
+    only, not to the RoIs, and in reverse mode only.
+
+    The values are gathered. The gradient is a product with two interpolation matrices per RoI instead of the gather's
+    transpose, a scatter: that one is slower on a CPU, and on a GPU adds in no fixed order, so that no run could be
+    repeated bit for bit. Both forms suit a GPU, where none of this was timed yet; there a large ``chunk_size`` (all
+    RoIs, if memory allows) should be best, unless ``vmap`` over images already makes each chunk large.
 
     Args:
       features: float32 [H, W, C].
@@ -42,20 +103,13 @@ def roi_align(
       stride: pixels per cell of the feature map.
       output_size: bins along each side.
       samples_per_bin: samples along each side of a bin.
-      chunk_size: RoIs computed together.
+      chunk_size: RoIs whose gradient is computed together; it takes ``chunk_size * output_size * W * C`` numbers.
 
     Returns:
       float32 [R, output_size, output_size, C].
     """
-    height, width, channels = features.shape
-    count = rois.shape[0]
+    height, width, _ = features.shape
     corners = jax.lax.stop_gradient(rois) / stride - 0.5
-    rows = _interpolation(corners[:, 1], corners[:, 3], height, output_size, samples_per_bin)
-    columns = _interpolation(corners[:, 0], corners[:, 2], width, output_size, samples_per_bin)
-
-    def pool(weights):
-        row, column = weights
-        return jnp.einsum("ph,hwc,qw->pqc", row, features, column, optimize=[(0, 1), (0, 1)])
-
-    bins = jax.lax.map(pool, (rows, columns), batch_size=min(chunk_size, count))
-    return bins.reshape(count, output_size, output_size, channels)
+    rows = _taps(corners[:, 1], corners[:, 3], height, output_size, samples_per_bin)
+    columns = _taps(corners[:, 0], corners[:, 2], width, output_size, samples_per_bin)
+    return _pool(features, rows, columns, min(chunk_size, rois.shape[0]))

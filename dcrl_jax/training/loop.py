@@ -59,14 +59,15 @@ def initial_params(model: Teacher, config: ConfigDict) -> Any:
 
 
 def train_and_evaluate(config: ConfigDict, workdir: Path) -> evaluation.Evaluation:
-    """Train the teacher, or go on where the workdir's newest checkpoint stands; then score its best parameters.
+    """Train the teacher, or go on where the workdir's newest checkpoint stands; then score its parameters.
 
     Args:
       config: see configs/common.py.
       workdir: made if missing; holds checkpoints/, best/, logs/, evaluation/ and config.json afterwards.
 
     Returns:
-      The evaluation of the best parameters on the test split.
+      The evaluation on the test split: of the best parameters by validation, or, where the test split is the
+      validation split too, of the last.
 
     Raises:
       InputError: bad config, data or checkpoint, or a loss that is not a number.
@@ -76,7 +77,9 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> evaluation.Evaluati
     parallel.check_batch(config.train.batch_size, mesh.devices.size)
     builder = sources.prepare(config.data)
     train_source = pipeline.open_split(builder, config.data.train_split)
-    bench = evaluation.open_bench(model, anchors, builder, config, mesh)
+    detector = evaluation.make_detector(model, anchors, config, mesh)
+    validation_bench = evaluation.open_bench(detector, builder, config.data.validation_split, config, mesh)
+    test_bench = evaluation.open_bench(detector, builder, config.data.test_split, config, mesh)
 
     schedule = build_schedule(config, len(train_source))
     optimizer = build_optimizer(config, schedule)
@@ -101,11 +104,11 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> evaluation.Evaluati
 
             def score_and_save(state, step):
                 checkpoints.save_training(manager, state, iterator, config)
-                score = evaluation.evaluate(bench, state.params, blanked=False)
+                score = evaluation.evaluate(validation_bench, state.params, blanked=False)
                 rates = {name: s.miss_rate for name, s in score.scores.items()}
                 for name, rate in rates.items():
-                    writer.add_scalar(f"miss_rate/{name}", rate, step)
-                print(f"step {step}: miss rate " + _percentages(rates), flush=True)
+                    writer.add_scalar(f"{config.data.validation_split}/{name}", rate, step)
+                print(f"step {step}: miss rate on {config.data.validation_split} " + _percentages(rates), flush=True)
                 everybody = rates["reasonable-all"]
                 checkpoints.save_best(best_manager, step, state.params, config, everybody)
 
@@ -118,7 +121,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> evaluation.Evaluati
                 evaluate_every=max(
                     1, round(config.train.evaluate_every_epochs * len(train_source) / config.train.batch_size)
                 ),
-                schedule=schedule,
+                learning_rates=jax.device_get(jax.jit(jax.vmap(schedule))(np.arange(last_step))),
                 writer=writer,
                 save=lambda state: checkpoints.save_training(manager, state, iterator, config),
                 score_and_save=score_and_save,
@@ -127,7 +130,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> evaluation.Evaluati
             iterator.close()
             manager.wait_until_finished()
             best_manager.wait_until_finished()
-    return _score(bench, workdir, str(workdir))
+    return _score(test_bench, workdir, str(_folder_to_score(workdir, config)))
 
 
 def run_steps(
@@ -138,7 +141,7 @@ def run_steps(
     last_step: int,
     config: ConfigDict,
     evaluate_every: int,
-    schedule: Callable,
+    learning_rates: np.ndarray,
     writer: SummaryWriter,
     save: Callable,
     score_and_save: Callable,
@@ -166,7 +169,7 @@ def run_steps(
         started, logged_step = now, step
         for name, value in means.items():
             writer.add_scalar(f"train/{name}", value, step)
-        writer.add_scalar("train/learning_rate", float(schedule(step - 1)), step)
+        writer.add_scalar("train/learning_rate", float(learning_rates[step - 1]), step)
         writer.add_scalar("train/images_per_second", rate * images, step)
         left = (last_step - step) / rate if rate else math.nan
         terms = " ".join(f"{name} {means[name]:.3f}" for name in means if name != "loss")
@@ -205,17 +208,26 @@ def run_steps(
     return state
 
 
-def score_checkpoint(config: ConfigDict, workdir: Path, checkpoint: str) -> evaluation.Evaluation:
+def score_checkpoint(config: ConfigDict, workdir: Path, checkpoint: str | None) -> evaluation.Evaluation:
     """Score a checkpoint on the config's test split, print the tables and write them to ``workdir/evaluation``.
 
     Raises:
       InputError: the checkpoint is missing or of another model.
     """
     model, anchors = build_teacher(config), build_anchors(config)
+    checkpoint = checkpoint or str(_folder_to_score(workdir, config))
     params, _, _ = checkpoints.restore_params(checkpoint)
     checkpoints.check_params(params, jax.eval_shape(lambda: init_params(model, config, 0)), checkpoint)
-    bench = evaluation.open_bench(model, anchors, sources.prepare(config.data), config, parallel.device_mesh())
+    mesh = parallel.device_mesh()
+    detector = evaluation.make_detector(model, anchors, config, mesh)
+    bench = evaluation.open_bench(detector, sources.prepare(config.data), config.data.test_split, config, mesh)
     return _score(bench, workdir, checkpoint)
+
+
+def _folder_to_score(workdir, config):
+    # A split that chose the parameters is no test of them.
+    chosen_on_test = config.data.validation_split == config.data.test_split
+    return workdir / (checkpoints.RESUME_FOLDER if chosen_on_test else checkpoints.BEST_FOLDER)
 
 
 def _score(bench, workdir, checkpoint):

@@ -1,0 +1,123 @@
+"""What a config's values must be: checked together, before anything is read, built or written."""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from dcrl_jax.errors import InputError
+from dcrl_jax.models.vgg16 import BLOCKS, block_channels
+
+_CHOICES = {
+    "backbone.norm": ("none", "group"),
+    "backbone.stride": (8, 16),
+    "cfl.aggregation": ("attention", "average"),
+    "fusion.strategy": ("maf", "linear", "average"),
+    "optimizer.name": ("adam", "sgd", "adamw"),
+    "optimizer.schedule": ("steps", "cosine"),
+}
+_POSITIVE = (
+    "data.height_px",
+    "data.width_px",
+    "data.max_boxes",
+    "backbone.width",
+    "cfl.groups",
+    "fusion.hidden",
+    "anchors.per_cell",
+    "anchors.aspect_ratio",
+    "anchors.smallest_px",
+    "anchors.largest_px",
+    "anchors.reference_height_px",
+    "rpn.sampled",
+    "rpn.before_nms",
+    "rpn.kept_training",
+    "rpn.kept_testing",
+    "roi.sampled",
+    "roi.size",
+    "roi.samples_per_bin",
+    "roi.hidden",
+    "final.max_detections",
+    "train.batch_size",
+    "train.epochs",
+    "train.log_every_steps",
+    "train.evaluate_every_epochs",
+    "train.checkpoint_every_minutes",
+    "eval.batch_size",
+)
+_NOT_NEGATIVE = (
+    "seed",
+    "data.train_min_height_px",
+    "rpn.max_positive",
+    "rpn.min_size_px",
+    "roi.max_positive",
+    "loss.box_weight",
+    "loss.segmentation_weight",
+    "loss.per_branch_weight",
+    "optimizer.learning_rate",
+    "optimizer.fusion_rate_scale",
+    "optimizer.decay_factor",
+    "optimizer.warmup_steps",
+    "optimizer.weight_decay",
+    "optimizer.clip_norm",
+    "eval.min_height_px",
+)
+_SHARES = (
+    "data.flip_probability",
+    "data.brightness_jitter",
+    "data.blank_probability",
+    "cfl.shared_fraction",
+    "rpn.positive_iou",
+    "rpn.negative_iou",
+    "rpn.ignore_ioa",
+    "rpn.nms_iou",
+    "roi.positive_iou",
+    "roi.ignore_ioa",
+    "final.min_score",
+    "final.nms_iou",
+    "optimizer.momentum",
+)
+_LENGTHS = {"rpn.offset_std": (4,), "fusion.grid": (0, 2), "eval.border_px": (0, 4)}
+_MEMBERS = {"segmentation.stages": ("rpg", "rdr")}
+
+
+def check_config(config: ConfigDict) -> None:
+    """Refuse values that mean nothing; raises InputError with every one of them, its key and what it must be."""
+    problems = []
+
+    def require(key: str, holds: bool, must: str) -> None:
+        if not holds:
+            problems.append(f"config.{key} is {_value(config, key)!r}; it must {must}.")
+
+    for key, allowed in _CHOICES.items():
+        require(key, _value(config, key) in allowed, f"be one of: {', '.join(map(str, allowed))}")
+    for key in _POSITIVE:
+        require(key, _value(config, key) > 0, "be above 0")
+    for key in _NOT_NEGATIVE:
+        require(key, _value(config, key) >= 0, "not be negative")
+    for key in _SHARES:
+        require(key, 0 <= _value(config, key) <= 1, "lie in 0..1")
+    for key, lengths in _LENGTHS.items():
+        values = _value(config, key)
+        fits = len(values) in lengths and all(isinstance(value, (int, float)) for value in values)
+        require(key, fits, f"hold {' or '.join(map(str, lengths))} numbers")
+    for key, allowed in _MEMBERS.items():
+        require(key, set(_value(config, key)) <= set(allowed), f"hold nothing but {' and '.join(allowed)}")
+    require("train.steps", config.train.steps is None or config.train.steps > 0, "be above 0")
+    for stage in ("rpn", "roi"):
+        keys = config[stage]
+        require(f"{stage}.max_positive", keys.max_positive <= keys.sampled, f"not exceed {stage}.sampled")
+    require("rpn.negative_iou", config.rpn.negative_iou <= config.rpn.positive_iou, "not exceed rpn.positive_iou")
+    if not problems:
+        fits, groups = True, config.cfl.groups
+        for block in range(1, len(BLOCKS) + 1):
+            channels = block_channels(block, config.backbone.width)
+            own = channels - round(config.cfl.shared_fraction * channels)
+            fits &= channels % groups == 0 and own % groups == 0
+        require("cfl.groups", fits, "divide the channels of every block and those that CFL keeps to each modality")
+    if problems:
+        raise InputError("\n  ".join(problems))
+
+
+def _value(config: ConfigDict, key: str) -> Any:
+    for part in key.split("."):
+        config = config[part]
+    return config

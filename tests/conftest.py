@@ -1,0 +1,77 @@
+"""What the tests share: two CPU devices, and teachers small enough to compile in seconds."""
+
+import atexit
+import os
+import shutil
+import tempfile
+
+# Read when JAX is first imported. Data parallel training needs two devices; the CPU gives the same numbers everywhere.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")
+# JAX looks only once, at its first compilation, whether there is a cache. With one, equal programs compile once.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="dcrl_jax_tests_")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+
+import numpy as np
+import pytest
+
+
+def _tiny_config():
+    from configs import teacher
+
+    config = teacher.get_config("synthetic")
+    config.data.height_px, config.data.width_px = 32, 48
+    config.data.max_boxes = 3
+    config.backbone.width = 1 / 32
+    config.backbone.norm = "none"
+    config.anchors.per_cell = 3
+    config.rpn.sampled = 72
+    config.rpn.max_positive = 8
+    config.rpn.before_nms = 40
+    config.rpn.kept_training = 40
+    config.rpn.kept_testing = 10
+    config.roi.size = 3
+    config.roi.sampled = 24
+    config.roi.max_positive = 6
+    config.roi.hidden = 8
+    config.fusion.grid = (2, 3)
+    config.fusion.hidden = 8
+    return config
+
+
+@pytest.fixture(scope="session")
+def tiny_config():
+    """Makes a fresh config of a complete teacher for 48x32 pixels: 6x4 cells with 3 anchors each."""
+    return _tiny_config
+
+
+@pytest.fixture(scope="session")
+def random_params():
+    """Makes parameters of a model and its config in NumPy, because the initialisers take seconds to compile."""
+    import jax
+
+    from dcrl_jax.models.build import init_params
+
+    def make(model, config, seed=0):
+        rng = np.random.default_rng(seed)
+
+        def draw(shape):
+            scale = 0.1 if len(shape) == 1 else np.sqrt(2.0 / np.prod(shape[:-1]))
+            return rng.normal(0.0, scale, shape).astype(np.float32)
+
+        shapes = jax.eval_shape(lambda: init_params(model, config, 0))
+        return jax.tree.map(lambda leaf: draw(leaf.shape), shapes)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def quick_compile():
+    """Compiles a module's programs without LLVM's optimizations, in a third of the time."""
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

@@ -1,0 +1,56 @@
+import pathlib
+
+import pytest
+
+from configs import teacher
+from dcrl_jax.data.sources import prepare
+from dcrl_jax.errors import InputError
+
+
+@pytest.fixture
+def data(tmp_path):
+    data = teacher.get_config("synthetic").data
+    data.data_dir = str(tmp_path / "prepared")
+    data.options = {"height_px": 32, "width_px": 40, "train": 3, "validation": 1, "test": 2}
+    return data
+
+
+def test_prepares_once_and_says_where(data, capsys):
+    builder = prepare(data)
+    assert {name: split.num_examples for name, split in builder.info.splits.items()} == {
+        "train": 3,
+        "validation": 1,
+        "test": 2,
+    }
+    written = capsys.readouterr().out
+    assert "3 train, 1 validation, 2 test" in written
+    assert str(data.data_dir) in written
+    files = {path: path.stat().st_mtime_ns for path in pathlib.Path(builder.data_dir).iterdir()}
+    prepare(data)
+    assert {path: path.stat().st_mtime_ns for path in pathlib.Path(builder.data_dir).iterdir()} == files
+
+
+def test_unknown_data_set_lists_the_known_ones(data):
+    data.name = "moon"
+    with pytest.raises(InputError, match=r"config.data.name is 'moon'; .*synthetic_rgbt, msrs"):
+        prepare(data)
+
+
+def test_unknown_option_is_named(data):
+    data.options.scenes = 3
+    with pytest.raises(InputError, match=r"config.data.options.*scenes"):
+        prepare(data)
+
+
+def test_unknown_kind_of_labels_is_named(data):
+    data.name = "msrs"
+    data.options = {"labels": "sonar"}
+    with pytest.raises(InputError, match=r"config.data.options of msrs.*sonar"):
+        prepare(data)
+
+
+def test_data_dir_that_cannot_be_written_is_named(data, tmp_path):
+    (tmp_path / "file").write_text("")
+    data.data_dir = str(tmp_path / "file" / "below")
+    with pytest.raises(InputError, match=r"file/below.*cannot be written.*config.data.data_dir"):
+        prepare(data)

@@ -1,0 +1,195 @@
+"""From a config to a model, its anchors and its rules; settings that mean nothing."""
+
+import jax
+import numpy as np
+import pytest
+
+from configs import teacher
+from dcrl_jax.errors import InputError
+from dcrl_jax.models.build import ProposalRules, build_anchors, build_teacher, init_params, proposal_rules
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
+
+def count(tree):
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
+
+
+@pytest.fixture(scope="module")
+def paper():
+    """The paper's config and the shapes of its parameters, by module."""
+    config = teacher.get_config()
+    return config, jax.eval_shape(lambda: init_params(build_teacher(config), config, 0))
+
+
+def test_full_size_teacher_has_the_parameters_of_its_layers(paper):
+    _, shapes = paper
+    inputs, vgg, cfl = 3, 0, []
+    for channels, convolutions in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+        for _ in range(convolutions):
+            vgg += 9 * inputs * channels + channels
+            inputs = channels
+        # W once; P, in two groups, and V for each modality. No biases.
+        half = channels // 2
+        cfl.append(half * channels + 2 * (9 * half // 2 * channels + half * channels))
+    rpn = (9 * 512 * 512 + 512) + (512 * 2 * 9 + 2 * 9) + (512 * 4 * 9 + 4 * 9)
+    head = (7 * 7 * 512 * 4096 + 4096) + (4096 * 4096 + 4096) + (4096 * 2 + 2) + (4096 * 4 + 4)
+    assert vgg == 14_714_688
+    expected = {
+        "backbones_visible": vgg,
+        "backbones_lwir": vgg,
+        **{f"cfl_blocks_{block}": number for block, number in enumerate(cfl)},
+        "rpns_visible": rpn,
+        "rpns_lwir": rpn,
+        "roi_heads_visible": head,
+        "roi_heads_lwir": head,
+        "modality_fusion": (2 * 4 * 5 * 512 * 256 + 256) + (256 * 2 + 2),
+        "segmentation_rpg": 2 * 512 * 2 + 2,
+        "segmentation_rdr": 2 * 512 * 2 + 2,
+    }
+    assert {name: count(tree) for name, tree in shapes.items()} == expected
+    assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {np.dtype(np.float32)}
+
+
+def test_every_key_of_the_model_reaches_it(tiny_config):
+    config = tiny_config()
+    config.backbone.update(width=0.25, norm="group", stride=16)
+    config.cfl.update(enabled=False, shared_fraction=0.25, groups=4, aggregation="average")
+    config.fusion.update(strategy="linear", grid=(3, 2), hidden=5)
+    config.segmentation.stages = ("rdr",)
+    config.anchors.per_cell = 6
+    config.roi.update(hidden=11, size=5, samples_per_bin=3)
+    model = build_teacher(config)
+    assert (model.width, model.norm, model.stride) == (0.25, "group", 16)
+    assert (model.cfl, model.cfl_shared_fraction, model.cfl_groups, model.cfl_aggregation) == (
+        False,
+        0.25,
+        4,
+        "average",
+    )
+    assert (model.fusion, model.fusion_grid, model.fusion_hidden) == ("linear", (3, 2), 5)
+    assert model.segmentation_stages == ("rdr",)
+    assert (model.anchors_per_cell, model.roi_hidden, model.roi_size, model.roi_samples_per_bin) == (6, 11, 5, 3)
+
+
+def test_empty_grid_flattens_the_whole_map(tiny_config):
+    config = tiny_config()
+    config.fusion.grid = ()
+    model = build_teacher(config)
+    shapes = jax.eval_shape(lambda: init_params(model, config, 0))
+    assert shapes["modality_fusion"]["hidden"]["kernel"].shape == (2 * 4 * 6 * 16, 8)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("backbone.norm", "batch"),
+        ("backbone.stride", 4),
+        ("backbone.width", 0.0),
+        ("cfl.aggregation", "sum"),
+        ("cfl.shared_fraction", 1.5),
+        ("cfl.shared_fraction", -0.1),
+        ("cfl.groups", 0),
+        ("cfl.groups", 3),
+        ("fusion.strategy", "attention"),
+        ("fusion.grid", (4,)),
+        ("fusion.hidden", 0),
+        ("segmentation.stages", ("rpg", "roi")),
+        ("anchors.per_cell", 0),
+        ("roi.hidden", 0),
+        ("roi.size", 0),
+    ],
+)
+def test_setting_of_the_model_that_means_nothing_is_refused_with_its_key_and_value(tiny_config, key, value):
+    config = tiny_config()
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(InputError) as refusal:
+        build_teacher(config)
+    assert str(refusal.value).startswith(f"config.{key} is {value!r}; it must ")
+    assert "\n" not in str(refusal.value)
+
+
+def test_limits_of_the_shared_fraction_are_accepted(tiny_config):
+    for value in (0.0, 1.0):
+        config = tiny_config()
+        config.cfl.shared_fraction = value
+        assert build_teacher(config).cfl_shared_fraction == value
+
+
+def test_paper_s_anchors_are_9_heights_from_30_to_500_pixels_in_64x80_cells():
+    anchors = build_anchors(teacher.get_config())
+    assert anchors.shape == (64 * 80 * 9, 4)
+    first = anchors[:9]
+    heights = first[:, 3] - first[:, 1]
+    np.testing.assert_allclose(heights[[0, 4, 8]], [30, np.sqrt(30 * 500), 500], rtol=1e-5)
+    np.testing.assert_allclose((first[:, 2] - first[:, 0]) / heights, 0.41, rtol=1e-4)
+    np.testing.assert_allclose((first[:, :2] + first[:, 2:]) / 2, 4, atol=1e-3)
+
+
+def test_anchors_shrink_with_the_input_and_fewer_stand_at_stride_16():
+    config = teacher.get_config("synthetic")
+    assert (config.data.height_px, config.data.width_px) == (128, 160)
+    anchors = build_anchors(config)
+    heights = anchors[:9, 3] - anchors[:9, 1]
+    np.testing.assert_allclose(heights[[0, 8]], [30 / 4, 500 / 4], rtol=1e-5)
+    config.backbone.stride = 16
+    assert len(build_anchors(config)) * 4 == len(anchors) == 16 * 20 * 9
+
+
+def test_input_that_the_stride_does_not_divide_is_refused():
+    config = teacher.get_config()
+    config.data.height_px = 500
+    with pytest.raises(InputError, match="height of 500 px is not a positive multiple of the stride, 8 px"):
+        build_anchors(config)
+
+
+def test_proposal_rules_come_from_the_config(tiny_config):
+    config = tiny_config()
+    config.rpn.update(offset_std=(1.0, 2.0, 3.0, 4.0), min_size_px=3.5, before_nms=77, nms_iou=0.65)
+    assert proposal_rules(config, 11) == ProposalRules((32, 48), (1.0, 2.0, 3.0, 4.0), 3.5, 77, 11, 0.65)
+
+
+@pytest.fixture(scope="module")
+def drawn(tiny_config):
+    """Parameters of two seeds, the first one drawn twice."""
+    config = tiny_config()
+    config.roi.hidden = 64
+    model = build_teacher(config)
+    return [jax.device_get(init_params(model, config, seed)) for seed in (0, 0, 1)]
+
+
+def test_seed_decides_the_random_parameters(drawn):
+    first, again, other = drawn
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    kernels = [params["backbones_visible"]["conv1_1"]["kernel"] for params in (first, other)]
+    assert not np.allclose(*kernels)
+
+
+def test_no_two_kernels_start_from_the_same_draw(drawn):
+    kernels = [leaf.ravel()[:4] for leaf in jax.tree.leaves(drawn[0]) if leaf.ndim > 1 and leaf.any()]
+    assert len(np.unique(np.array(kernels), axis=0)) == len(kernels)
+
+
+def test_layers_start_as_gaussians_of_their_fan_in_and_heads_at_0_01(drawn):
+    params = drawn[0]
+
+    def spread(*path):
+        leaf = params
+        for key in path:
+            leaf = leaf[key]
+        return np.std(leaf["kernel"])
+
+    for m in ("visible", "lwir"):
+        assert spread(f"backbones_{m}", "conv5_2") == pytest.approx(np.sqrt(2 / (9 * 16)), rel=0.1)
+        assert spread(f"rpns_{m}", "conv") == pytest.approx(np.sqrt(2 / (9 * 16)), rel=0.1)
+        assert spread(f"roi_heads_{m}", "fc6") == pytest.approx(np.sqrt(2 / (9 * 16)), rel=0.1)
+        assert spread("cfl_blocks_4", f"grouped_{m}") == pytest.approx(np.sqrt(2 / (9 * 4)), rel=0.1)
+        assert spread("cfl_blocks_4", f"pointwise_{m}") == pytest.approx(np.sqrt(2 / 8), rel=0.25)
+        for stage in (f"rpns_{m}", f"roi_heads_{m}"):
+            assert spread(stage, "logits") == pytest.approx(0.01, rel=0.3)
+            assert spread(stage, "offsets") == pytest.approx(0.01, rel=0.3)
+    assert spread("segmentation_rpg") == pytest.approx(0.01, rel=0.3)
+    assert not params["modality_fusion"]["logits"]["kernel"].any()
+    biases = [leaf for leaf in jax.tree.leaves(params) if leaf.ndim == 1]
+    assert biases
+    assert not any(bias.any() for bias in biases)

@@ -1,0 +1,166 @@
+"""From the outputs of both stages to detections."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import teacher
+from dcrl_jax.models.build import ProposalRules, build_anchors, build_teacher
+from dcrl_jax.models.detect import DetectionRules, detect, detection_rules
+from dcrl_jax.structures import RegionOutputs
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
+HEIGHT, WIDTH = 40, 100
+IMAGES = np.zeros((1, HEIGHT, WIDTH, 3), np.uint8), np.zeros((1, HEIGHT, WIDTH, 1), np.uint8)
+
+
+def logit(probability):
+    return np.log(probability / (1 - probability))
+
+
+def outputs(logits, offsets):
+    return RegionOutputs(jnp.array(logits, jnp.float32), jnp.array(offsets, jnp.float32), None, None, None)
+
+
+class FixedModel:
+    """A model of one image whose proposals are the anchors, with chosen outputs for them in both stages.
+
+    Args:
+      probabilities: of being a pedestrian, one a RoI, in the order of the proposals.
+      offsets: of the second stage, 0 if not given.
+      scores: of the first stage; falling if not given, so that the proposals come in the anchors' order.
+    """
+
+    def __init__(self, probabilities, offsets=None, scores=None):
+        count = len(probabilities)
+        self.probabilities = np.asarray(probabilities, np.float64)
+        self.offsets = np.zeros((count, 4)) if offsets is None else np.asarray(offsets)
+        self.scores = np.arange(len(probabilities), 0, -1) if scores is None else np.asarray(scores)
+        self.seen = None
+
+    def apply(self, variables, *arguments, method):
+        assert variables == {"params": "parameters"}
+        if method == "propose_regions":
+            count = len(self.scores)
+            logits = np.stack([np.zeros(count), self.scores], axis=-1)[None]
+            return "features", jnp.array([[0.25, 0.75]]), outputs(logits, np.zeros((1, count, 4)))
+        assert method == "refine"
+        self.seen = arguments
+        # Background 5, so that only the difference of both logits tells.
+        logits = np.stack([np.full(len(self.probabilities), 5.0), 5 + logit(self.probabilities)], axis=-1)
+        return outputs(logits[None], self.offsets[None])
+
+
+def run(model, anchors, min_score=0.001, nms_iou=0.3, max_detections=4, kept=None, offset_std=(1.0, 1.0, 1.0, 1.0)):
+    proposals = ProposalRules((HEIGHT, WIDTH), offset_std, 2.0, 100, kept or len(anchors), 0.7)
+    rules = DetectionRules(proposals, min_score, nms_iou, max_detections)
+    anchors = np.array(anchors, np.float32)
+    detections, weights = detect(model, "parameters", anchors, rules, *IMAGES)
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[0], detections), weights
+
+
+def row(*lefts, width=10):
+    return [[left, 0, left + width, 20] for left in lefts]
+
+
+def test_scores_are_probabilities_and_detections_stand_by_falling_score():
+    detections, _ = run(FixedModel([0.5, 0.9, 0.2]), row(0, 30, 60))
+    np.testing.assert_array_equal(detections.mask, [True, True, True, False])
+    np.testing.assert_allclose(detections.scores[:3], [0.9, 0.5, 0.2], rtol=1e-5)
+    np.testing.assert_allclose(detections.boxes[:3], row(30, 0, 60))
+
+
+def test_boxes_are_refined_by_the_offsets_times_their_std_and_clipped_to_the_image():
+    offsets = [[5, 5, np.log(2) / 2, 0], [0, -10, 0, 0], [30, 0, 0, 0]]
+    model = FixedModel([0.9, 0.8, 0.7], offsets)
+    detections, _ = run(model, row(0, 30, 70), offset_std=(0.2, 0.1, 2.0, 1.0))
+    # A width and half a height further and twice as wide; a height further up; six widths to the right.
+    expected = [[5, 10, 25, 30], [30, 0, 40, 0], [100, 0, 100, 20]]
+    np.testing.assert_allclose(detections.boxes[:3], expected, atol=1e-4)
+
+
+def test_least_score_is_a_detection_and_a_lower_one_is_not():
+    model = FixedModel([0.5, 0.0999, 0.9])
+    np.testing.assert_allclose(run(model, row(0, 30, 60), min_score=0.1)[0].mask, [True, True, False, False])
+    np.testing.assert_allclose(run(model, row(0, 30, 60), min_score=0.5)[0].mask, [True, True, False, False])
+    np.testing.assert_allclose(run(model, row(0, 30, 60), min_score=0.51)[0].mask, [True, False, False, False])
+
+
+def test_final_nms_keeps_the_more_probable_of_two_above_its_threshold():
+    # Overlaps with the first: 2/6 for the second, 1/4 for the third.
+    first, second, third = [0, 0, 40, 20], [20, 0, 60, 20], [24, 0, 64, 20]
+    detections, _ = run(FixedModel([0.8, 0.9]), [first, second])
+    np.testing.assert_array_equal(detections.mask, [True, False, False, False])
+    np.testing.assert_allclose(detections.boxes[0], second)
+    kept = run(FixedModel([0.9, 0.8]), [first, third])[0].mask
+    np.testing.assert_array_equal(kept, [True, True, False, False])
+    kept = run(FixedModel([0.9, 0.8]), [first, second], nms_iou=0.34)[0].mask
+    np.testing.assert_array_equal(kept, [True, True, False, False])
+
+
+def test_only_the_most_probable_are_kept():
+    detections, _ = run(FixedModel([0.3, 0.9, 0.5]), row(0, 30, 60), max_detections=2)
+    np.testing.assert_allclose(detections.scores, [0.9, 0.5], rtol=1e-5)
+    assert detections.mask.all()
+
+
+def test_proposals_of_the_first_stage_are_what_the_second_judges():
+    # The first stage suppresses the second anchor, by more than 0.7, and puts the last one first.
+    anchors = [*row(0), [0, 0, 10, 19], *row(50)]
+    model = FixedModel([0.6, 0.7], scores=[2.0, 1.0, 3.0])
+    detections, weights = run(model, anchors, kept=2)
+    features, refine_weights, rois = model.seen
+    assert features == "features"
+    np.testing.assert_array_equal(weights, [[0.25, 0.75]])
+    np.testing.assert_array_equal(refine_weights, weights)
+    np.testing.assert_allclose(rois[0], row(50, 0))
+    np.testing.assert_allclose(detections.boxes[:2], row(0, 50))
+    np.testing.assert_allclose(detections.scores[:2], [0.7, 0.6], rtol=1e-5)
+
+
+def test_padded_proposal_never_becomes_a_detection():
+    # One proposal; the places behind it are judged as certain pedestrians far from the origin.
+    offsets = [[0, 0, 0, 0], [1, 1, 1, 1], [np.nan] * 4]
+    model = FixedModel([0.1, 0.999, 0.999], offsets, scores=[1.0])
+    detections, _ = run(model, row(20), kept=3)
+    np.testing.assert_array_equal(model.seen[2][0], [*row(20), [0] * 4, [0] * 4])
+    np.testing.assert_array_equal(detections.mask, [True, False, False, False])
+    np.testing.assert_allclose(detections.scores[0], 0.1, rtol=1e-5)
+
+
+def test_image_without_proposals_has_no_detections():
+    model = FixedModel([0.9, 0.9], scores=[1.0])
+    detections, _ = run(model, [[0, 0, 1, 1]], kept=2)
+    assert not detections.mask.any()
+
+
+def test_rules_come_from_the_config():
+    config = teacher.get_config()
+    config.rpn.kept_testing = 123
+    rules = detection_rules(config)
+    assert rules == DetectionRules(
+        ProposalRules((512, 640), (0.1, 0.1, 0.2, 0.2), 4.0, 6000, 123, 0.7),
+        min_score=0.001,
+        nms_iou=0.3,
+        max_detections=100,
+    )
+
+
+def test_detections_of_a_pair_are_the_same_alone_and_in_any_batch(tiny_config, random_params):
+    config = tiny_config()
+    model, anchors, rules = build_teacher(config), build_anchors(config), detection_rules(config)
+    params = random_params(model, config)
+    rng = np.random.default_rng(1)
+    visible = rng.integers(0, 256, (3, 32, 48, 3), dtype=np.uint8)
+    lwir = rng.integers(0, 256, (3, 32, 48, 1), dtype=np.uint8)
+    run_pair = jax.jit(lambda visible, lwir: detect(model, params, anchors, rules, visible, lwir))
+    first, first_weights = run_pair(visible[[0, 1]], lwir[[0, 1]])
+    second, second_weights = run_pair(visible[[2, 0]], lwir[[2, 0]])
+    assert first.boxes.shape == (2, 100, 4)
+    assert first.mask.sum() > 2
+    for old, new in zip(first, second, strict=True):
+        np.testing.assert_allclose(old[0], new[1], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(first_weights[0], second_weights[1], rtol=1e-6)
+    assert not np.allclose(first.scores[1], second.scores[0])

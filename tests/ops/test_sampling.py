@@ -1,0 +1,89 @@
+"""Random choice of positives and negatives."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from dcrl_jax.ops.matching import NEGATIVE, NEITHER, POSITIVE
+from dcrl_jax.ops.sampling import sample
+
+
+@functools.cache
+def compiled(size, max_positive):
+    return jax.jit(functools.partial(sample, size=size, max_positive=max_positive))
+
+
+def labels(positive, negative, neither, seed=0):
+    label = np.repeat([POSITIVE, NEGATIVE, NEITHER], [positive, negative, neither])
+    return np.random.default_rng(seed).permutation(label).astype(np.int32)
+
+
+def run(label, size=10, max_positive=4, key=3):
+    return jax.tree.map(np.asarray, compiled(size, max_positive)(jax.random.key(key), label))
+
+
+@pytest.mark.parametrize(
+    ("positive", "negative", "chosen_positive", "chosen_negative"),
+    [
+        (9, 30, 4, 6),  # more positives than allowed
+        (2, 37, 2, 8),  # negatives fill the places of missing positives
+        (0, 39, 0, 10),
+        (30, 3, 4, 3),  # positives do not fill the places of missing negatives
+        (39, 0, 4, 0),
+        (1, 2, 1, 2),
+        (0, 0, 0, 0),
+    ],
+)
+def test_positives_come_first_then_negatives_then_empty_places(positive, negative, chosen_positive, chosen_negative):
+    label = labels(positive, negative, 40 - positive - negative)
+    chosen = run(label)
+    sampled = chosen_positive + chosen_negative
+    assert chosen.is_positive.tolist() == [True] * chosen_positive + [False] * (10 - chosen_positive)
+    assert chosen.is_sampled.tolist() == [True] * sampled + [False] * (10 - sampled)
+    assert (label[chosen.index[:chosen_positive]] == POSITIVE).all()
+    assert (label[chosen.index[chosen_positive:sampled]] == NEGATIVE).all()
+    assert (chosen.index[sampled:] == 0).all()
+
+
+@pytest.mark.parametrize("key", range(5))
+def test_nothing_is_chosen_twice(key):
+    chosen = run(labels(5, 8, 3), key=key)
+    assert chosen.is_sampled.all()
+    assert len(set(chosen.index.tolist())) == 10
+
+
+def test_fewer_candidates_than_places_are_all_chosen():
+    label = np.int32([NEGATIVE, NEITHER, POSITIVE, NEGATIVE, POSITIVE])
+    chosen = run(label)
+    assert set(chosen.index[:2].tolist()) == {2, 4}
+    assert set(chosen.index[2:4].tolist()) == {0, 3}
+    assert chosen.is_sampled.sum() == 4
+
+
+@pytest.mark.parametrize(("max_positive", "positives"), [(0, 0), (10, 10), (50, 10)])
+def test_limit_of_positives_may_be_none_or_all_places(max_positive, positives):
+    chosen = run(labels(20, 20, 0), max_positive=max_positive)
+    assert chosen.is_positive.sum() == positives
+    assert chosen.is_sampled.sum() == 10
+
+
+def test_choice_depends_on_the_key_and_on_nothing_else():
+    label = labels(30, 300, 50)
+    first, again, other = run(label, key=3), run(label, key=3), run(label, key=4)
+    np.testing.assert_array_equal(first.index, again.index)
+    assert (first.index[:4] != other.index[:4]).any()
+    assert (first.index[4:] != other.index[4:]).any()
+
+
+def test_every_candidate_of_a_kind_is_as_likely_as_another():
+    label = labels(12, 24, 4)
+    draws = 4000
+    keys = jax.random.split(jax.random.key(0), draws)
+    chosen = jax.jit(jax.vmap(lambda key: sample(key, label, 10, 4)))(keys)
+    counts = np.bincount(np.asarray(chosen.index).ravel(), minlength=40)
+    # The standard deviation of a count is about 30 in both kinds.
+    np.testing.assert_allclose(counts[label == POSITIVE], draws * 4 / 12, atol=150)
+    np.testing.assert_allclose(counts[label == NEGATIVE], draws * 6 / 24, atol=150)
+    assert counts[label == NEITHER].sum() == 0

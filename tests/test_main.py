@@ -1,0 +1,94 @@
+"""The command line: what a user's mistake looks like."""
+
+import pathlib
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "main.py", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def assert_refused(result, *parts):
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert result.stderr.startswith("error: ")
+    for part in parts:
+        assert part in result.stderr
+
+
+def write_msrs(folder, visible=True, label="0 0.5 0.5 0.2 0.4\n"):
+    """A folder in the layout of MSRS with one pair in each split."""
+    for split in ("train", "test"):
+        for modality in ("vi", "ir"):
+            (folder / split / modality).mkdir(parents=True)
+            cv2.imwrite(str(folder / split / modality / "00001D.png"), np.full((32, 40, 3), 90, np.uint8))
+        (folder / "labels" / "fusion" / split).mkdir(parents=True)
+        (folder / "labels" / "fusion" / split / "00001D.txt").write_text(label)
+
+
+def msrs(tmp_path, *arguments):
+    return run(
+        "--config=configs/teacher.py:msrs",
+        f"--workdir={tmp_path / 'run'}",
+        f"--config.data.manual_dir={tmp_path / 'msrs'}",
+        f"--config.data.data_dir={tmp_path / 'prepared'}",
+        *arguments,
+    )
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--config.data.heigt_px=64", 'heigt_px\'. Did you mean "height_px"'),
+        ("--config.train.batch_size=many", "--config.train.batch_size=many: invalid literal for int()"),
+        ("--config=configs/teacher.py:moon", "configs know the data sets kaist, synthetic and msrs, not 'moon'"),
+        ("--config=configs/nobody.py", "No such file or directory: 'configs/nobody.py'"),
+        ("--mode=fly", "--mode=fly: value should be one of"),
+    ],
+)
+def test_bad_flag_is_one_message_without_a_stack_trace(argument, message, tmp_path):
+    result = run("--config=configs/teacher.py:synthetic", f"--workdir={tmp_path / 'run'}", argument)
+    assert_refused(result, message)
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_values_that_mean_nothing_are_named_together_before_anything_is_written(tmp_path):
+    result = msrs(tmp_path, "--config.cfl.aggregation=sum", "--config.train.batch_size=0")
+    assert_refused(result, "config.cfl.aggregation is 'sum'", "config.train.batch_size is 0")
+    assert not any(tmp_path.iterdir())
+
+
+def test_size_that_the_stride_does_not_divide(tmp_path):
+    assert_refused(msrs(tmp_path, "--config.data.height_px=130"), "130", "stride, 8 px", "128 or 136")
+    assert not any(tmp_path.iterdir())
+
+
+def test_missing_data_folder(tmp_path):
+    assert_refused(msrs(tmp_path), str(tmp_path / "msrs"), "Expected layout")
+    assert not (tmp_path / "prepared").exists() or not list((tmp_path / "prepared").rglob("*.array_record*"))
+
+
+def test_every_faulty_file_is_named_in_one_message(tmp_path):
+    folder = tmp_path / "msrs"
+    write_msrs(folder)
+    (folder / "train" / "ir" / "00001D.png").write_bytes(b"not an image")
+    (folder / "labels" / "fusion" / "train" / "00001D.txt").write_text("0 0.5 half 0.2 0.4\n")
+    (folder / "labels" / "fusion" / "test" / "00001D.txt").write_text("0 0.5 0.5 0.2 0.4\n0 0.5 0.5 0.0 0.4\n")
+    result = msrs(tmp_path)
+    assert_refused(result, "ir/00001D.png", "train/00001D.txt", "half", "test/00001D.txt", "2")
+    assert not list((tmp_path / "prepared").rglob("*.array_record*"))
+
+
+def test_checkpoint_that_is_not_there(tmp_path):
+    result = msrs(tmp_path, "--mode=eval", f"--checkpoint={tmp_path / 'nothing'}")
+    assert_refused(result, f"{tmp_path / 'nothing'} holds no checkpoint")

@@ -1,0 +1,93 @@
+"""Sharing a batch over devices, and the pmapped form of a step."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+
+from dcrl_jax import parallel
+from dcrl_jax.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    return Mesh(jax.local_devices()[:2], (parallel.AXIS,))
+
+
+def test_mesh_holds_all_local_devices_in_their_order():
+    mesh = parallel.device_mesh()
+    assert list(mesh.devices) == jax.local_devices()
+    assert mesh.axis_names == (parallel.AXIS,)
+
+
+@pytest.mark.parametrize(("batch_size", "devices"), [(1, 1), (8, 2), (64, 8), (3, 3)])
+def test_batch_that_the_devices_share_evenly_is_accepted(batch_size, devices):
+    parallel.check_batch(batch_size, devices)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "devices", "sizes"), [(10, 4, "8 or 12"), (3, 2, "2 or 4"), (2, 8, "8"), (65, 64, "64 or 128")]
+)
+def test_batch_that_the_devices_cannot_share_is_refused_with_sizes_that_would_do(batch_size, devices, sizes):
+    with pytest.raises(InputError) as refusal:
+        parallel.check_batch(batch_size, devices)
+    assert str(refusal.value) == (
+        f"config.train.batch_size is {batch_size}, which {devices} devices cannot share evenly; use {sizes}."
+    )
+
+
+def test_replicated_tree_lies_whole_on_every_device(mesh):
+    placed = parallel.replicate({"a": np.arange(3.0), "b": np.float32(7)}, mesh)
+    for name, expected in (("a", [0, 1, 2]), ("b", 7)):
+        shards = placed[name].addressable_shards
+        assert [shard.device for shard in shards] == list(mesh.devices)
+        for shard in shards:
+            np.testing.assert_array_equal(shard.data, expected)
+
+
+def test_batch_is_split_along_its_first_axis(mesh):
+    placed = jax.device_put(np.arange(12).reshape(2, 3, 2), parallel.batch_sharding(mesh))
+    parts = {shard.device: np.asarray(shard.data) for shard in placed.addressable_shards}
+    np.testing.assert_array_equal(parts[mesh.devices[0]], [[[0, 1], [2, 3], [4, 5]]])
+    np.testing.assert_array_equal(parts[mesh.devices[1]], [[[6, 7], [8, 9], [10, 11]]])
+
+
+def test_each_device_sees_its_part_of_the_batch_and_all_of_the_state(mesh):
+    def step(state, batch):
+        mean = jax.lax.pmean(jnp.mean(batch), parallel.AXIS)
+        return state + mean, {"largest": jax.lax.pmax(jnp.max(batch), parallel.AXIS), "images": batch.shape[0]}
+
+    run = parallel.parallel_step(step, mesh)
+    batch = jax.device_put(np.array([[1.0, 2.0], [3.0, 10.0]], np.float32), parallel.batch_sharding(mesh))
+    state, metrics = run(parallel.replicate(np.array([0.5, 1.5], np.float32), mesh), batch)
+    np.testing.assert_array_equal(state, [4.5, 5.5])
+    assert metrics["largest"] == 10
+    assert metrics["images"] == 2
+
+
+def test_state_is_reused_and_frozen_arguments_and_batch_are_kept(mesh):
+    def step(state, teacher, rate, batch):
+        update = jax.lax.pmean(rate * teacher["w"] * jnp.sum(batch), parallel.AXIS)
+        return state + update, {"update": update}
+
+    run = parallel.parallel_step(step, mesh, frozen_arguments=2)
+    state = parallel.replicate(np.float32(1), mesh)
+    frozen = parallel.replicate(({"w": np.float32(3)}, np.float32(0.5)), mesh)
+    batch = jax.device_put(np.array([[1.0], [5.0]], np.float32), parallel.batch_sharding(mesh))
+    first, _ = run(state, *frozen, batch)
+    with jax.transfer_guard("disallow"):
+        second, _ = run(first, *frozen, batch)
+    assert second == 1 + 2 * 0.5 * 3 * 3
+    assert state.is_deleted()
+    assert first.is_deleted()
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((frozen, batch)))
+
+
+def test_step_on_a_mesh_of_one_device_leaves_the_others_alone():
+    mesh = Mesh(jax.local_devices()[1:2], (parallel.AXIS,))
+    run = parallel.parallel_step(lambda state, batch: (state + jnp.sum(batch), {}), mesh)
+    batch = jax.device_put(np.ones((1, 4), np.float32), parallel.batch_sharding(mesh))
+    state, _ = run(parallel.replicate(np.float32(2), mesh), batch)
+    assert state == 6
+    assert state.devices() == {jax.local_devices()[1]}

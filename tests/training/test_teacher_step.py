@@ -1,0 +1,314 @@
+"""The teacher's training step: its terms and gradients, on one device and on two."""
+
+import contextlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+
+from configs import teacher
+from dcrl_jax import parallel
+from dcrl_jax.losses import detection as losses
+from dcrl_jax.models import vgg16
+from dcrl_jax.models.build import ProposalRules, build_anchors, build_teacher, init_params
+from dcrl_jax.structures import Batch
+from dcrl_jax.training import teacher_step
+from dcrl_jax.training.optimizer import build_optimizer, build_schedule
+from dcrl_jax.training.targets import RdrRules, RpgRules
+from dcrl_jax.training.teacher_step import (
+    TrainState,
+    image_keys,
+    make_teacher_step,
+    teacher_terms,
+    training_rules,
+)
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
+SEED = 5
+TERMS = {f"{stage}_{term}" for stage in ("rpg", "rdr") for term in ("cls", "reg", "seg", "branches")}
+
+
+def make_batch():
+    """Four pairs: two people and padding, a person and an ignore region, nobody, an ignore region."""
+    rng = np.random.default_rng(11)
+    first, second, region = [4, 4, 12, 24], [30, 6, 40, 30], [24, 0, 44, 32]
+    boxes = np.zeros((4, 3, 4), np.float32)
+    boxes[0, :2], boxes[1, :2], boxes[3, 1] = (first, second), (second, [0, 0, 20, 20]), region
+    is_person = np.array([[1, 1, 0], [1, 0, 0], [0, 0, 0], [0, 0, 0]], bool)
+    is_ignore = np.array([[0, 0, 0], [0, 1, 0], [0, 0, 0], [0, 1, 0]], bool)
+    return Batch(
+        visible=rng.integers(0, 256, (4, 32, 48, 3), dtype=np.uint8),
+        lwir=rng.integers(0, 256, (4, 32, 48, 1), dtype=np.uint8),
+        boxes=boxes,
+        is_person=is_person,
+        is_ignore=is_ignore,
+        is_night=np.zeros(4, bool),
+        index=np.arange(4, dtype=np.int32),
+        valid=np.ones(4, bool),
+    )
+
+
+def keys_of_devices(count, seed, step, images):
+    """The keys of all images of a global batch, shared by the first ``count`` devices: data [images, ...]."""
+    per_device = images // count
+    run = jax.pmap(
+        lambda step: jax.random.key_data(image_keys(seed, step, per_device)),
+        parallel.AXIS,
+        devices=jax.local_devices()[:count],
+    )
+    return np.asarray(run(np.full(count, step, np.int32))).reshape(images, -1)
+
+
+def place(state, mesh):
+    # A copy, because the step reuses the buffers of the state that it is given.
+    return parallel.replicate(jax.tree.map(np.array, jax.device_get(state)), mesh)
+
+
+def shard(batch, mesh):
+    devices = mesh.devices.size
+    split = jax.tree.map(lambda leaf: leaf.reshape(devices, -1, *leaf.shape[1:]), batch)
+    return jax.device_put(split, parallel.batch_sharding(mesh))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shallow_backbone():
+    """One convolution in each of VGG's blocks: a third of the time to compile, and the step is the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vgg16, "BLOCKS", tuple((channels, 1) for channels, _ in vgg16.BLOCKS))
+        yield
+
+
+@pytest.fixture(scope="module")
+def setting(tiny_config, random_params):
+    """Config, model, anchors and parameters of a teacher whose every term weighs differently."""
+    config = tiny_config()
+    config.loss.update(box_weight=0.5, segmentation_weight=0.75, per_branch_weight=0.25)
+    config.optimizer.update(
+        name="sgd", learning_rate=0.01, schedule="steps", warmup_steps=0, clip_norm=0.0, fusion_rate_scale=1.0
+    )
+    model = build_teacher(config)
+    return config, model, build_anchors(config), random_params(model, config)
+
+
+@pytest.fixture(scope="module")
+def one_device(setting):
+    """``run(batch, fill)``: terms and gradients on one device, with ``fill`` in every place of the step's padding."""
+    config, model, anchors, params = setting
+    rules = training_rules(config)
+    keys = jax.random.wrap_key_data(jnp.array(keys_of_devices(1, SEED, 0, 4)))
+
+    def filled(fill, seen):
+        """Stand-ins for the functions of the step that pad."""
+        finite = jnp.where(jnp.isfinite(fill), fill, 1000.0)
+
+        def propose(*arguments, **keywords):
+            found = original.propose(*arguments, **keywords)
+            seen["proposals"] = found.mask
+            boxes = jnp.where(found.mask[..., None], found.boxes, fill)
+            return found._replace(boxes=boxes, scores=jnp.where(found.mask, found.scores, fill))
+
+        def fill_offsets(targets):
+            used = targets.is_positive & targets.is_sampled
+            return targets._replace(offsets=jnp.where(used[..., None], targets.offsets, fill))
+
+        def rpg_targets(*arguments):
+            index, targets = original.rpg_targets(*arguments)
+            seen["anchors"], seen["positives"] = targets.is_sampled, targets.is_positive
+            return index, fill_offsets(targets)
+
+        def sample_rois(*arguments):
+            rois, targets = original.sample_rois(*arguments)
+            seen["rois"] = targets.is_sampled
+            return jnp.where(targets.is_sampled[..., None], rois, finite), fill_offsets(targets)
+
+        return propose, rpg_targets, sample_rois
+
+    class original:  # noqa: N801
+        propose = staticmethod(teacher_step.propose)
+        rpg_targets = staticmethod(teacher_step.rpg_targets)
+        sample_rois = staticmethod(teacher_step.sample_rois)
+
+    @jax.jit
+    def gradients(params, batch, fill):
+        def loss(params):
+            seen = {}
+            with pytest.MonkeyPatch.context() as patch:
+                for name, function in zip(("propose", "rpg_targets", "sample_rois"), filled(fill, seen), strict=True):
+                    patch.setattr(teacher_step, name, function)
+                terms = teacher_terms(model, params, anchors, batch, keys, rules)
+            return losses.weighted_sum(terms, rules.weights), (terms, seen)
+
+        return jax.grad(loss, has_aux=True)(params)
+
+    def run(batch, fill):
+        gradient, (terms, seen) = jax.device_get(gradients(params, batch, np.float32(fill)))
+        return gradient, terms, seen
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def two_devices(setting):
+    """The compiled step on two devices, its placed batch, and a fresh state and the result of its first step."""
+    config, model, anchors, params = setting
+    mesh = Mesh(jax.local_devices()[:2], (parallel.AXIS,))
+    optimizer = build_optimizer(config, build_schedule(config, 4))
+    step = parallel.parallel_step(make_teacher_step(model, optimizer, anchors, training_rules(config), SEED), mesh)
+    batch = shard(make_batch(), mesh)
+    state = TrainState(np.int32(0), params, optimizer.init(params))
+    return step, batch, mesh, state, step(place(state, mesh), batch)
+
+
+def test_terms_are_finite_and_every_place_of_padding_occurs(one_device):
+    gradient, terms, seen = one_device(make_batch(), 0.0)
+    assert set(terms) == TERMS
+    assert all(np.isfinite(value) and value > 0 for value in terms.values())
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+    for name in ("proposals", "anchors", "rois"):
+        assert seen[name].any(1).all(), name
+        assert not seen[name].all(), name
+    np.testing.assert_array_equal(seen["positives"].any(1), [True, True, False, False])
+
+
+def test_nan_in_the_padding_reaches_no_term_and_no_gradient(one_device):
+    batch = make_batch()
+    unused = ~(batch.is_person | batch.is_ignore)
+    poisoned = batch._replace(boxes=np.where(unused[..., None], np.float32(np.nan), batch.boxes))
+    gradient, terms, _ = one_device(batch, 0.0)
+    poisoned_gradient, poisoned_terms, _ = one_device(poisoned, np.nan)
+    assert np.isnan(poisoned.boxes).any()
+    assert terms == poisoned_terms
+    jax.tree.map(np.testing.assert_array_equal, gradient, poisoned_gradient)
+
+
+def test_every_layer_learns(one_device):
+    gradient, _, _ = one_device(make_batch(), 0.0)
+    dead = [
+        jax.tree_util.keystr(path)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(gradient)
+        if not np.abs(leaf).max() > 0
+    ]
+    assert dead == []
+
+
+def test_gradients_of_two_devices_are_those_of_one(one_device, two_devices):
+    gradient, terms, _ = one_device(make_batch(), 0.0)
+    _, _, _, _, (state, metrics) = two_devices
+    # The momentum of SGD is the gradient after the first step.
+    trace = jax.tree.leaves(jax.device_get(state.opt_state), is_leaf=lambda node: hasattr(node, "trace"))[0].trace
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), trace, gradient)
+    for name, value in terms.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-5)
+
+
+def test_step_moves_the_parameters_against_the_gradient_and_counts(one_device, two_devices):
+    gradient, _, _ = one_device(make_batch(), 0.0)
+    _, _, _, state, (new_state, _) = two_devices
+    assert (int(state.step), int(new_state.step)) == (0, 1)
+
+    def check(before, after, slope):
+        np.testing.assert_allclose(after - before, -0.01 * slope, atol=1e-6)
+
+    jax.tree.map(check, state.params, jax.device_get(new_state.params), gradient)
+
+
+def test_metrics_are_the_terms_their_weighted_sum_and_the_gradient_s_norm(one_device, two_devices):
+    gradient, terms, _ = one_device(make_batch(), 0.0)
+    _, _, _, _, (_, metrics) = two_devices
+    assert set(metrics) == TERMS | {"loss", "gradient_norm"}
+    weights = {"cls": 1.0, "reg": 0.5, "seg": 0.75, "branches": 0.25}
+    total = sum(weights[name.split("_")[1]] * value for name, value in terms.items())
+    np.testing.assert_allclose(metrics["loss"], total, rtol=1e-5)
+    norm = np.sqrt(sum(np.sum(np.square(leaf, dtype=np.float64)) for leaf in jax.tree.leaves(gradient)))
+    np.testing.assert_allclose(metrics["gradient_norm"], norm, rtol=1e-4)
+
+
+def test_steps_on_one_batch_lower_its_loss(two_devices):
+    step, batch, mesh, state, _ = two_devices
+    state, seen = place(state, mesh), []
+    for _ in range(12):
+        state, metrics = step(state, batch)
+        seen.append(float(metrics["loss"]))
+    assert np.mean(seen[-3:]) < 0.8 * seen[0]
+
+
+@contextlib.contextmanager
+def no_tracing():
+    jax.config.update("jax_no_tracing", True)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_no_tracing", False)
+
+
+def test_warm_steps_move_nothing_between_host_and_devices_and_trace_nothing(two_devices):
+    step, batch, mesh, state, _ = two_devices
+    state = place(state, mesh)
+    state, _ = step(state, batch)
+    with jax.transfer_guard("disallow"), no_tracing():
+        for _ in range(3):
+            state, metrics = step(state, batch)
+    assert int(state.step) == 4
+    assert np.isfinite(metrics["loss"])
+
+
+def test_step_reuses_the_buffers_of_the_state_and_keeps_the_batch(two_devices):
+    step, batch, mesh, state, _ = two_devices
+    old = place(state, mesh)
+    new, _ = step(old, batch)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(old.params))
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((new, batch)))
+
+
+def test_image_keys_are_the_same_however_many_devices_share_the_batch():
+    one, two = (keys_of_devices(devices, SEED, 3, 4) for devices in (1, 2))
+    np.testing.assert_array_equal(one, two)
+    assert len(np.unique(one, axis=0)) == 4
+
+
+def test_image_keys_change_with_seed_and_step():
+    keys = [keys_of_devices(1, seed, step, 4) for seed, step in ((0, 0), (0, 1), (1, 0), (1, 1))]
+    assert len(np.unique(np.concatenate(keys), axis=0)) == 16
+
+
+@pytest.mark.parametrize("stages", [("rpg", "rdr"), ("rpg",), ("rdr",), ()])
+def test_table_vi_a_stage_without_segmentation_has_no_such_term(tiny_config, stages):
+    config = tiny_config()
+    config.segmentation.stages = stages
+    model, anchors = build_teacher(config), build_anchors(config)
+    params = jax.eval_shape(lambda: init_params(model, config, 0))
+    keys = jax.random.split(jax.random.key(0), 4)
+    terms = jax.eval_shape(
+        lambda p: teacher_terms(model, p, anchors, make_batch(), keys, training_rules(config)), params
+    )
+    assert set(terms) == {name for name in TERMS if not name.endswith("seg") or name[:3] in stages}
+
+
+def test_eq_1_weights_of_the_paper_are_one_for_each_term_of_the_fused_outputs():
+    weights = training_rules(teacher.get_config()).weights
+    assert weights == {name: 0.0 if name.endswith("branches") else 1.0 for name in TERMS}
+
+
+def test_eq_1_lambda_and_eta_weigh_regression_and_segmentation_of_both_stages():
+    config = teacher.get_config()
+    config.loss.update(box_weight=2.0, segmentation_weight=3.0, per_branch_weight=4.0)
+    weights = training_rules(config).weights
+    by_term = {"cls": 1.0, "reg": 2.0, "seg": 3.0, "branches": 4.0}
+    assert weights == {name: by_term[name.split("_")[1]] for name in TERMS}
+
+
+def test_rules_come_from_the_config():
+    config = teacher.get_config()
+    config.rpn.update(positive_iou=0.61, negative_iou=0.21, ignore_ioa=0.41, match_best_anchor=False)
+    config.rpn.update(sampled=99, max_positive=33, offset_std=(1.0, 2.0, 3.0, 4.0), kept_training=777)
+    config.roi.update(positive_iou=0.55, ignore_ioa=0.45, sampled=44, max_positive=11)
+    config.backbone.stride = 16
+    rules = training_rules(config)
+    std = (1.0, 2.0, 3.0, 4.0)
+    assert rules.proposals == ProposalRules((512, 640), std, 4.0, 6000, 777, 0.7)
+    assert rules.rpg == RpgRules(0.61, 0.21, 0.41, False, 99, 33, std)
+    assert rules.rdr == RdrRules(0.55, 0.45, 44, 11, std)
+    assert rules.stride == 16
