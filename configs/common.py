@@ -128,8 +128,8 @@ def _small_scale(config: ConfigDict) -> None:
     config.backbone.width = 0.125
     config.backbone.norm = "group"
     config.roi.hidden = 128
-    config.roi.sampled = 32
-    config.roi.max_positive = 8
+    config.roi.sampled = 64
+    config.roi.max_positive = 16
     config.rpn.sampled = 64
     config.rpn.max_positive = 32
     config.rpn.min_size_px = 2.0
@@ -142,7 +142,7 @@ def _small_scale(config: ConfigDict) -> None:
     config.optimizer.learning_rate = 2e-3
     config.optimizer.schedule = "cosine"
     # At the full rate Adam moves the gate to one modality within the first 40 steps, before the branches can detect.
-    config.optimizer.fusion_rate_scale = 0.1
+    config.optimizer.fusion_rate_scale = 0.3
     config.loss.per_branch_weight = 1.0  # keeps a branch learning that the gate does not favour yet
     config.optimizer.warmup_steps = 50
     config.optimizer.weight_decay = 1e-4

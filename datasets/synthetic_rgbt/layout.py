@@ -9,7 +9,7 @@ from datasets.synthetic_rgbt.people import Figure, figure
 from datasets.synthetic_rgbt.world import Camera, Place, World, place
 
 PEOPLE_SHARES = (0.14, 0.26, 0.25, 0.18, 0.11, 0.06)  # of the scenes, with 0, 1... people: 2.0 on average
-DECOY_SHARES = (0.5, 0.4, 0.1)  # of the scenes, with 0, 1... decoys
+DECOY_SHARES = (0.6, 0.35, 0.05)  # of the scenes, with 0, 1... decoys
 HEIGHT_M = {"tree": 5.0, "bush": 1.0, "pole": 3.5, "car": 1.4}
 HALF_WIDTH_M = {"tree": 0.15, "bush": 0.7, "pole": 0.05, "car": 1.2, "lamp": 0.08}
 _FIGURE_HALF_WIDTH_M = 0.2
@@ -29,7 +29,7 @@ def draw(rng: np.random.Generator, world: World) -> list[Item]:
     people = _draw_people(rng, camera)
     decoys = []
     for _ in range(rng.choice(len(DECOY_SHARES), p=DECOY_SHARES)):
-        cold = rng.random() < (0.4 if world.night else 0.6)
+        cold = rng.random() < (0.4 if world.night else 0.5)
         decoys.append(Item("cold" if cold else "hot", place(rng, camera)))
     # Decoys are hidden as often as people: what stands in front of something tells nothing.
     hiding = [_before(rng, item.place) for item in (*people, *decoys) if rng.random() < 0.12]

@@ -96,14 +96,14 @@ def test_average_has_no_parameters_and_weighs_by_one_half():
 def test_grid_averages_the_map_before_the_mlp():
     visible = jnp.array([[1.0, 3.0, 10.0, 20.0], [5.0, 7.0, 30.0, 40.0]]).reshape(1, 2, 4, 1)
     features = (visible, jnp.zeros_like(visible))
-    module = ModalityFusion(grid=(1, 2), hidden=1)
+    module = ModalityFusion(grid=(2, 2), hidden=1)
     params = zero_params(module, features)
-    assert params["hidden"]["kernel"].shape == (4, 1)
-    # The visible map's two cells are 4 and 25.
-    params["hidden"]["kernel"][:, 0] = [1.0, 0.1, 0.0, 0.0]
+    assert params["hidden"]["kernel"].shape == (8, 1)
+    # The visible map's cells are 2 and 15 above 6 and 35.
+    params["hidden"]["kernel"][:4, 0] = [1.0, 0.1, 0.01, 0.0]
     params["logits"]["kernel"][0] = [0.1, 0.0]
     mu = module.apply({"params": params}, features)
-    np.testing.assert_allclose(mu[0, 0], 1 / (1 + np.exp(-0.65)), rtol=1e-6)
+    np.testing.assert_allclose(mu[0, 0], 1 / (1 + np.exp(-0.356)), rtol=1e-6)
 
 
 def test_grid_makes_the_mlp_fit_every_input_size():
