@@ -142,7 +142,7 @@ def _small_scale(config: ConfigDict) -> None:
     config.optimizer.learning_rate = 2e-3
     config.optimizer.schedule = "cosine"
     # At the full rate Adam moves the gate to one modality within the first 40 steps, before the branches can detect.
-    config.optimizer.fusion_rate_scale = 0.3
+    config.optimizer.fusion_rate_scale = 0.1
     config.loss.per_branch_weight = 1.0  # keeps a branch learning that the gate does not favour yet
     config.optimizer.warmup_steps = 50
     config.optimizer.weight_decay = 1e-4

@@ -5,6 +5,7 @@ miss rate so far. Every checkpoint has its parameters as an item of their own, a
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -83,17 +84,24 @@ def restore_training(manager: ocp.CheckpointManager, state: Any, data_iterator: 
     """Restore the newest checkpoint into the shapes and placement of ``state``, and the iterator's position.
 
     Raises:
-      InputError: the checkpoint is of another model or optimizer.
+      InputError: the checkpoint is of another model or optimizer, or damaged.
     """
     step = manager.latest_step()
     folder = manager.directory / str(step)
-    saved = manager.item_metadata(step)
     wanted = {"params": state.params, "optimizer": {"step": state.step, "opt_state": state.opt_state}}
-    for item, tree in wanted.items():
-        _check_fits(_shapes_by_path(saved[item].tree), _shapes_by_path(tree), f"{folder} ({item})")
-    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, wanted)
-    items = {name: ocp.args.StandardRestore(tree) for name, tree in abstract.items()}
-    restored = manager.restore(step, args=ocp.args.Composite(data=CheckpointRestore(data_iterator), **items))
+    try:
+        saved = manager.item_metadata(step)
+        for item, tree in wanted.items():
+            if saved.get(item) is None:
+                raise _damaged(folder, f"its {item} cannot be read")
+            _check_fits(_shapes_by_path(saved[item].tree), _shapes_by_path(tree), f"{folder} ({item})")
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, wanted)
+        items = {name: ocp.args.StandardRestore(tree) for name, tree in abstract.items()}
+        restored = manager.restore(step, args=ocp.args.Composite(data=CheckpointRestore(data_iterator), **items))
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError) as error:
+        raise _damaged(folder, error) from error
     optimizer = restored["optimizer"]
     return state._replace(params=restored["params"], step=optimizer["step"], opt_state=optimizer["opt_state"])
 
@@ -103,7 +111,9 @@ def save_best(manager: ocp.CheckpointManager, step: int, params: Any, config: Co
     best = manager.latest_step()
     if best is not None:
         scores = manager.restore(best, args=ocp.args.Composite(scores=ocp.args.JsonRestore()))["scores"]
-        if not miss_rate < scores["miss_rate"]:
+        # A rate that is not a number (nobody to find) is above all others; of two such, the later is taken.
+        former = scores["miss_rate"]
+        if miss_rate >= former or (math.isnan(miss_rate) and not math.isnan(former)):
             return False
     items = {
         "params": ocp.args.StandardSave(params),
@@ -145,17 +155,30 @@ def restore_params(path: str) -> tuple[Any, ConfigDict, int]:
     manager = open_manager(folder, read_only=True)
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     try:
-        tree = manager.item_metadata(step)["params"].tree
-        abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
+        saved = manager.item_metadata(step).get("params")
+        if saved is None:
+            raise _damaged(folder / str(step), "its params cannot be read")
+        abstract = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), saved.tree
+        )
         restored = manager.restore(
             step,
             args=ocp.args.Composite(params=ocp.args.StandardRestore(abstract), config=ocp.args.JsonRestore()),
         )
+    except InputError:
+        raise
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{folder / str(step)} cannot be read as a checkpoint: {error}") from error
+        raise _damaged(folder / str(step), error) from error
     finally:
         manager.close()
     return restored["params"], config_from_json(restored["config"]), step
+
+
+def _damaged(folder, reason):
+    # The first words say what is wrong; storage libraries add pages.
+    return InputError(
+        f"{folder} cannot be read as a checkpoint: {str(reason)[:200]}. Remove this folder to go on from an older one."
+    )
 
 
 def check_params(params: Any, expected: Any, source: str) -> None:

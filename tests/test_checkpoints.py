@@ -162,6 +162,26 @@ def test_best_is_replaced_by_a_lower_miss_rate_alone(tmp_path):
     assert steps_in(tmp_path / checkpoints.BEST_FOLDER) == [50]
 
 
+def test_rate_that_is_not_a_number_gives_way_to_any_other(tmp_path):
+    saved = save_best(tmp_path, (10, float("nan")), (20, float("nan")), (30, 0.9), (40, float("nan")))
+    assert saved == [True, True, True, False]
+    assert steps_in(tmp_path / checkpoints.BEST_FOLDER) == [30]
+
+
+@pytest.mark.parametrize("lost", ["params/manifest.ocdbt", "optimizer", "data"])
+def test_resuming_from_a_damaged_checkpoint_is_refused_with_its_folder(tmp_path, lost):
+    save(tmp_path, make_state(20))
+    folder = tmp_path / "20"
+    if (folder / lost).is_dir():
+        shutil.rmtree(folder / lost)
+    else:
+        (folder / lost).unlink()
+    with checkpoints.open_manager(tmp_path) as manager, pytest.raises(InputError) as refusal:
+        checkpoints.restore_training(manager, place(make_state()), make_iterator()[0])
+    assert str(refusal.value).startswith(f"{folder} cannot be read as a checkpoint: ")
+    assert "Remove this folder" in str(refusal.value)
+
+
 def test_best_is_remembered_by_the_next_run(tmp_path):
     assert save_best(tmp_path, (10, 0.5)) == [True]
     assert save_best(tmp_path, (20, 0.7), (30, 0.4)) == [False, True]
@@ -225,7 +245,7 @@ def test_path_without_a_checkpoint_is_refused_with_what_was_expected(tmp_path, i
     assert not (tmp_path / "missing").exists()
 
 
-@pytest.mark.parametrize("lost", ["params/manifest.ocdbt", "params/d", "config"])
+@pytest.mark.parametrize("lost", ["params/manifest.ocdbt", "params/d", "params/_METADATA", "config"])
 def test_damaged_checkpoint_is_refused_with_its_folder(workdir, tmp_path, lost):
     folder = tmp_path / "5"
     shutil.copytree(workdir / checkpoints.BEST_FOLDER / "5", folder)

@@ -176,16 +176,16 @@ def paint_figure(
 def body_temperatures(rng: np.random.Generator, world: World) -> dict[str, float]:
     """Draws the surface temperatures of one clothed person, degrees Celsius by part name.
 
-    By night skin is far warmer than all around and clothes are well above it. By day clothes in sun and shade take
-    the temperature of the ground, a little above or below, and skin is hardly warmer.
+    By night skin is far warmer than all around and clothes are well above it. By day clothes take a
+    temperature between the air's and the ground's, as all things around do, and skin is hardly warmer.
     """
     if world.night:
         clothes, skin = world.air + rng.uniform(4, 11), world.air + rng.uniform(9, 16)
         spread, bag = 1.2, world.air + rng.uniform(1, 5)
     else:
-        clothes = 0.5 * (world.air + world.ground) + rng.normal(0.9, 1.2)
-        skin = clothes + rng.uniform(0.0, 2.5)
-        spread, bag = 1.0, clothes + rng.normal(0, 2)
+        clothes = world.air + rng.random() * (world.ground - world.air) + rng.normal(0.0, 0.5)
+        skin = clothes + rng.uniform(0.0, 1.5)
+        spread, bag = 0.7, clothes + rng.normal(0, 1.5)
     return {
         "skin": skin,
         "hair": 0.6 * skin + 0.4 * clothes,

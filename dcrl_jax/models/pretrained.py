@@ -26,11 +26,10 @@ def local_file(path: str) -> Path:
     if len(parts) != 3 or not all(parts):
         raise InputError(f"config.init.vgg16={path}: expected hf://OWNER/NAME/FILE.safetensors.")
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         return Path(hf_hub_download(repo_id="/".join(parts[:2]), filename=parts[2]))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except Exception as error:  # The library's errors, its HTTP client's and those of a bad name share no base.
         raise InputError(
             f"config.init.vgg16={path}: cannot be downloaded ({error}). Fetch the file yourself and give its path."
         ) from error
@@ -65,7 +64,10 @@ def load_vgg16(path: str, params: Any) -> Any:
                 for layer, number in zip(_layer_names(), _FEATURE_NUMBERS, strict=True):
                     kernel = tensors.get_tensor(f"features.{number}.weight").astype(np.float32)
                     bias = tensors.get_tensor(f"features.{number}.bias").astype(np.float32)
-                    layers[layer] = {"kernel": kernel.transpose(2, 3, 1, 0), "bias": bias}
+                    layers[layer] = {
+                        "kernel": np.moveaxis(kernel, (0, 1), (-1, -2)) if kernel.ndim == 4 else kernel,
+                        "bias": bias,
+                    }
     except (OSError, SafetensorError) as error:
         raise InputError(f"{file}: cannot be read as safetensors: {error}.") from error
     backbone_names = [name for name in params if name.startswith("backbones_")]

@@ -177,16 +177,17 @@ def test_eq_8_is_the_mean_cross_entropy_over_the_counted_pixels_of_an_image():
 
 
 def test_eq_9_masks_are_the_bins_whose_centre_lies_in_a_pedestrian_s_box():
-    # Bins of 4x8 and 2x2 pixels; the third RoI was not sampled.
+    # Bins of 4x8 and 2x2 pixels; the third RoI was not sampled. The ignore regions end the list.
     rois = np.array([[[0, 0, 8, 16], [8, 8, 12, 12], [0, 0, 8, 16]]], np.float32)
-    boxes = np.array([[[2, 4, 6, 12.5], [10, 8, 20, 30], [np.nan] * 4, [8, 10, 10, 20]]], np.float32)
-    is_person = np.array([[True, True, False, False]])
-    is_ignore = np.array([[False, False, False, True]])
+    boxes = np.array([[[2, 4, 6, 12.5], [10, 8, 20, 30], [np.nan] * 4, [8, 10, 10, 20], [0, 0, 5, 5]]], np.float32)
+    is_person = np.array([[True, True, False, False, False]])
+    is_ignore = np.array([[False, False, False, True, True]])
     sampled = np.array([[True, True, False]])
     pedestrian, counted = losses.rdr_masks(rois, 2, sampled, boxes, is_person, is_ignore)
     # Centres of the first: x 2 and 6, y 4 and 12; of the second: x and y 9 and 11.
     np.testing.assert_array_equal(pedestrian[0, 0], [[True, False], [True, False]])
     np.testing.assert_array_equal(pedestrian[0, 1], [[False, True], [False, True]])
+    # The first bin lies in an ignore region, but also in a pedestrian's box: it counts.
     np.testing.assert_array_equal(counted[0, 0], [[True, True], [True, True]])
     np.testing.assert_array_equal(counted[0, 1], [[True, True], [False, True]])
     assert not counted[0, 2].any()

@@ -136,6 +136,12 @@ def test_width_that_does_not_fit_names_both_shapes_and_the_key(params, tmp_path)
     assert "config.backbone.width=1.0" in message
 
 
+def test_kernel_without_four_axes_is_named_with_its_shape(params, tmp_path):
+    tensors = vgg16_tensors(params)
+    tensors["features.0.weight"] = tensors["features.0.weight"].reshape(-1)
+    assert "conv1_1 kernel: (" in refusal(write(tensors, tmp_path), params)
+
+
 def test_missing_file_and_folder_are_named(params, tmp_path):
     for path in (tmp_path / "nothing.safetensors", tmp_path):
         assert refusal(str(path), params).startswith(f"{path}: cannot be read as safetensors")
@@ -178,6 +184,11 @@ def test_failed_download_says_what_to_do(error, monkeypatch):
         InputError, match=r"config\.init\.vgg16=hf://a/b/c: cannot be downloaded \(.*no network.*\)\. Fetch"
     ):
         local_file("hf://a/b/c")
+
+
+def test_name_that_the_hub_refuses_is_an_input_error():
+    with pytest.raises(InputError, match=r"hf://bad name/x!/f: cannot be downloaded"):
+        local_file("hf://bad name/x!/f")
 
 
 def test_local_path_stays_as_it_is():

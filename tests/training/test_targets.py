@@ -170,7 +170,8 @@ def test_take_anchors_picks_each_image_s_own_samples_from_every_output():
 
 def test_annotated_people_are_rois_themselves_with_offsets_of_zero():
     proposals = make_proposals([([5, 5, 9, 9], False)])
-    batch = make_batch([([10, 0, 20, 20], "person"), ([30, 0, 40, 20], "ignore"), ([50, 0, 60, 20], "person")])
+    # The ignore region overlaps the first person enough to be positive, if it were a RoI.
+    batch = make_batch([([10, 0, 20, 20], "person"), ([10, 0, 20, 22], "ignore"), ([50, 0, 60, 20], "person")])
     rois, targets = sample_rois(keys(1), proposals, batch, RDR)
     assert rows_of(rois[0], targets.is_sampled[0]) == [[10, 0, 20, 20], [50, 0, 60, 20]]
     assert int(targets.is_positive.sum()) == 2

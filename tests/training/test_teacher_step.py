@@ -1,6 +1,7 @@
 """The teacher's training step: its terms and gradients, on one device and on two."""
 
 import contextlib
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -98,10 +99,12 @@ def one_device(setting):
     """``run(batch, fill)``: terms and gradients on one device, with ``fill`` in every place of the step's padding."""
     config, model, anchors, params = setting
     rules = training_rules(config)
+    padding = ("propose", "rpg_targets", "sample_rois")
+    original = SimpleNamespace(**{name: getattr(teacher_step, name) for name in padding})
     keys = jax.random.wrap_key_data(jnp.array(keys_of_devices(1, SEED, 0, 4)))
 
     def filled(fill, seen):
-        """Stand-ins for the functions of the step that pad."""
+        """Stand-ins for the functions that ``padding`` names, in its order."""
         finite = jnp.where(jnp.isfinite(fill), fill, 1000.0)
 
         def propose(*arguments, **keywords):
@@ -126,17 +129,12 @@ def one_device(setting):
 
         return propose, rpg_targets, sample_rois
 
-    class original:  # noqa: N801
-        propose = staticmethod(teacher_step.propose)
-        rpg_targets = staticmethod(teacher_step.rpg_targets)
-        sample_rois = staticmethod(teacher_step.sample_rois)
-
     @jax.jit
     def gradients(params, batch, fill):
         def loss(params):
             seen = {}
             with pytest.MonkeyPatch.context() as patch:
-                for name, function in zip(("propose", "rpg_targets", "sample_rois"), filled(fill, seen), strict=True):
+                for name, function in zip(padding, filled(fill, seen), strict=True):
                     patch.setattr(teacher_step, name, function)
                 terms = teacher_terms(model, params, anchors, batch, keys, rules)
             return losses.weighted_sum(terms, rules.weights), (terms, seen)
