@@ -153,22 +153,24 @@ def _small_scale(config: ConfigDict) -> None:
 
 
 def use_data(config: ConfigDict, data: str) -> ConfigDict:
-    """Change data and scale: 'kaist' (no change), 'synthetic' (160x128 scenes) or 'msrs' (real pairs at 320x240)."""
+    """Change data and scale: 'kaist' (no change), 'synthetic' (128x96 scenes) or 'msrs' (real pairs at 320x240)."""
     if data == "kaist":
         return config
     if data == "synthetic":
         _small_scale(config)
         config.data.name = "synthetic_rgbt"
         config.data.validation_split = "validation"
+        config.data.options.height_px = 96
+        config.data.options.width_px = 128
         config.data.options.seed = 0
-        config.data.options.train = 2000  # scenes
-        config.data.options.validation = 300
-        config.data.options.test = 500
+        config.data.options.train = 1800  # scenes
+        config.data.options.validation = 200
+        config.data.options.test = 400
         config.data.options.label_noise = False  # of the training boxes
-        config.data.height_px = 128
-        config.data.width_px = 160
-        config.train.epochs = 2.0
-        config.train.evaluate_every_epochs = 1.0
+        config.data.height_px = 96
+        config.data.width_px = 128
+        config.train.epochs = 3.0
+        config.train.evaluate_every_epochs = 1.5
         config.eval.min_height_px = 16.0
         return config
     if data == "msrs":

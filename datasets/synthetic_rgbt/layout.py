@@ -29,7 +29,7 @@ def draw(rng: np.random.Generator, world: World) -> list[Item]:
     people = _draw_people(rng, camera)
     decoys = []
     for _ in range(rng.choice(len(DECOY_SHARES), p=DECOY_SHARES)):
-        cold = rng.random() < (0.4 if world.night else 0.5)
+        cold = rng.random() < 0.4
         decoys.append(Item("cold" if cold else "hot", place(rng, camera)))
     # Decoys are hidden as often as people: what stands in front of something tells nothing.
     hiding = [_before(rng, item.place) for item in (*people, *decoys) if rng.random() < 0.12]

@@ -57,8 +57,8 @@ def _clothes(rng: np.random.Generator) -> dict[str, Colour]:
     return {
         "skin": pick(rng, SKIN),
         "hair": pick(rng, HAIR if rng.random() < 0.8 else BRIGHT),
-        "top": pick(rng, BRIGHT if rng.random() < 0.5 else SUBDUED),
-        "bottom": pick(rng, BRIGHT if rng.random() < 0.15 else SUBDUED),
+        "top": pick(rng, BRIGHT if rng.random() < 0.75 else SUBDUED),
+        "bottom": pick(rng, BRIGHT if rng.random() < 0.35 else SUBDUED),
         "shoes": pick(rng, BRIGHT if rng.random() < 0.2 else SUBDUED),
         "bag": pick(rng, BRIGHT if rng.random() < 0.4 else SUBDUED),
     }

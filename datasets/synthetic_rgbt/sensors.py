@@ -46,11 +46,11 @@ def thermal_image(rng: np.random.Generator, canvas: Canvas, world: World, height
     temperature = cv2.GaussianBlur(temperature, (0, 0), 0.5 * height_px / 128)
     low, high = np.percentile(temperature[::3, ::3], (2, 99.3))
     low = max(low, world.air - 9)
-    minimal_span = 24.0 if world.night else 30.0
+    minimal_span = 24.0 if world.night else 48.0
     if high - low < minimal_span:
         low -= 0.3 * (minimal_span - (high - low))
         high = low + minimal_span
     grey = 12 + (temperature - low) * (228 / (high - low))
-    grey += (rng.uniform(1.2, 2.5) if world.night else rng.uniform(2, 4)) * rng.standard_normal(grey.shape, np.float32)
+    grey += (rng.uniform(1.2, 2.5) if world.night else rng.uniform(4, 7)) * rng.standard_normal(grey.shape, np.float32)
     grey += 0.8 * rng.standard_normal((1, width_px), np.float32)
     return np.clip(np.rint(grey), 0, 255).astype(np.uint8)

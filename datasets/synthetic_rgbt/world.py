@@ -88,7 +88,7 @@ def _draw_day(rng: np.random.Generator, camera: Camera) -> World:
         air=air,
         ground=air + (rng.uniform(2.5, 7) if sunny else rng.uniform(1.5, 5)),
         mottle=rng.uniform(2.0, 3.0) if sunny else rng.uniform(1.4, 2.2),
-        unrest=rng.uniform(0.4, 0.7),
+        unrest=rng.uniform(0.8, 1.2),
     )
 
 

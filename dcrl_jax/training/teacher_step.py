@@ -135,7 +135,7 @@ def make_teacher_step(
 
         (loss, terms), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         gradients, metrics = jax.lax.pmean((gradients, {"loss": loss, **terms}), AXIS)
-        metrics["gradient_norm"] = optax.global_norm(gradients)
+        metrics["gradient_norm"] = optax.tree.norm(gradients)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), metrics
 

@@ -94,7 +94,7 @@ def test_people_have_natural_numbers_heights_and_shapes(scenes):
     assert min(counts) == 0
     boxes = np.concatenate([scene.people.boxes for scene in scenes])
     share = boxes[:, 3] / HEIGHT
-    assert 0.22 < np.median(share) < 0.36
+    assert 0.33 < np.median(share) < 0.47
     assert np.mean((share > 0.14) & (share < 0.8)) > 0.95  # the rest is cut off at the border
     assert 0.33 < np.mean(boxes[:, 2] / boxes[:, 3]) < 0.47  # width / height
 
@@ -112,7 +112,7 @@ def test_most_people_are_seen_whole_and_some_hardly(scenes):
 
 def test_place_and_size_do_not_tell_decoys_from_people():
     places = {"person": [], "decoy": []}
-    for index in range(600):
+    for index in range(700):
         rng = np.random.default_rng(index)
         conditions = world.draw(rng, index % 2 == 1, 256, 320)
         for item in layout.draw(rng, conditions):
