@@ -139,9 +139,8 @@ def _small_scale(config: ConfigDict) -> None:
     config.fusion.hidden = 64
     config.data.max_boxes = 16
     config.optimizer.name = "adamw"
-    config.optimizer.learning_rate = 2e-3
     config.optimizer.schedule = "cosine"
-    # At the full rate Adam moves the gate to one modality within the first 40 steps, before the branches can detect.
+    # At the full rate Adam moves the gate to one modality within the first steps, before the branches can detect.
     config.optimizer.fusion_rate_scale = 0.1
     config.loss.per_branch_weight = 1.0  # keeps a branch learning that the gate does not favour yet
     config.optimizer.warmup_steps = 50
