@@ -162,7 +162,7 @@ def use_data(config: ConfigDict, data: str) -> ConfigDict:
         config.data.options.height_px = 96
         config.data.options.width_px = 128
         config.data.options.seed = 0
-        config.data.options.train = 1800  # scenes
+        config.data.options.train = 2000  # scenes
         config.data.options.validation = 200
         config.data.options.test = 400
         config.data.options.label_noise = False  # of the training boxes
