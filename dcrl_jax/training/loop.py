@@ -1,9 +1,11 @@
 """The training loop of the teacher: wiring of data, step, logs, checkpoints and evaluation."""
 
+import contextlib
 import json
 import math
+import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -148,13 +150,14 @@ def run_steps(
 ) -> TrainState:
     """Run the steps that are left; the loop moves nothing between host and devices but what it logs.
 
-    A stop by Ctrl-C saves a checkpoint first. A loss that is not a number raises InputError; checkpoints are only
+    Ctrl-C ends the run after the step under way, with a checkpoint, and raises KeyboardInterrupt; a second one raises
+    it at once. A loss that is not a number raises InputError; checkpoints are only
     written of states whose losses have been seen to be finite.
     """
     step = int(jax.device_get(state.step))
     images = config.train.batch_size
     pending, started, logged_step, saved = [], time.monotonic(), step, time.monotonic()
-    compiled = None
+    compiled = False
 
     def log():
         nonlocal pending, started, logged_step
@@ -179,13 +182,13 @@ def run_steps(
             flush=True,
         )
 
-    try:
-        while step < last_step:
+    with _noted_interrupts() as interrupts:
+        while step < last_step and not interrupts:
             batch = next(iterator)
             state, metrics = step_function(state, batch)
             step += 1
             pending.append(metrics)
-            if compiled is None:
+            if not compiled:
                 # The first step waits for the compiler: it is reported, and kept out of the speed.
                 jax.block_until_ready(metrics)
                 print(f"first step after {time.monotonic() - started:.0f} s (compilation)", flush=True)
@@ -200,12 +203,30 @@ def run_steps(
                 log()
                 save(state)
                 saved = time.monotonic()
-    except KeyboardInterrupt:
-        log()
-        save(state)
-        print(f"\nstopped at step {step}; the same command goes on from there", flush=True)
-        raise
+        if interrupts:
+            log()
+            save(state)
+            print(f"stopped at step {step}; the same command goes on from there", flush=True)
+            raise KeyboardInterrupt
     return state
+
+
+@contextlib.contextmanager
+def _noted_interrupts() -> Iterator[list[int]]:
+    """Collect the first Ctrl-C instead of raising it: torn between two steps, state and data would not fit together."""
+    noted = []
+
+    def note(number, frame):
+        if noted:
+            raise KeyboardInterrupt
+        noted.append(number)
+        print("\nstopping after this step, with a checkpoint; Ctrl-C again stops at once", flush=True)
+
+    former = signal.signal(signal.SIGINT, note)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, former)
 
 
 def score_checkpoint(config: ConfigDict, workdir: Path, checkpoint: str | None) -> evaluation.Evaluation:

@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+import signal
 
 import jax
 import numpy as np
@@ -62,24 +63,22 @@ def assert_same_bits(first, second):
     jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
-def stop_after(monkeypatch, steps):
-    """Presses Ctrl-C while the loop waits for the batch after ``steps``."""
-    original = loop.train_data
+def stop_in_step(monkeypatch, number):
+    """Presses Ctrl-C while a step is under way."""
+    original = loop.parallel.parallel_step
+    calls = itertools.count(1)
 
-    class Stopping:
-        def __init__(self, iterator):
-            self._iterator, self._left = iterator, steps
+    def parallel_step(*arguments):
+        step = original(*arguments)
 
-        def __next__(self):
-            if not self._left:
-                raise KeyboardInterrupt
-            self._left -= 1
-            return next(self._iterator)
+        def interrupted(state, batch):
+            if next(calls) == number:
+                signal.raise_signal(signal.SIGINT)
+            return step(state, batch)
 
-        def __getattr__(self, name):
-            return getattr(self._iterator, name)
+        return interrupted
 
-    monkeypatch.setattr(loop, "train_data", lambda *arguments: Stopping(original(*arguments)))
+    monkeypatch.setattr(loop.parallel, "parallel_step", parallel_step)
 
 
 def test_run_leaves_checkpoints_logs_config_and_report(finished, config):
@@ -100,7 +99,7 @@ def test_run_leaves_checkpoints_logs_config_and_report(finished, config):
 
 def test_interrupted_run_goes_on_bit_for_bit_where_it_stopped(finished, config, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch:
-        stop_after(patch, 4)
+        stop_in_step(patch, 4)
         with pytest.raises(KeyboardInterrupt):
             loop.train_and_evaluate(config, tmp_path)
     assert newest_params(tmp_path)[0] == 4
@@ -145,7 +144,7 @@ def test_workdir_of_another_model_is_refused_and_left_alone(finished, config):
     other = config.copy_and_resolve_references()
     other.roi.hidden = 24
     before = newest_params(finished[0])
-    with pytest.raises(InputError, match=r"roi_heads_visible/fc6.*instead of") as error:
+    with pytest.raises(InputError, match=r"roi_heads_lwir/fc6.*instead of") as error:
         loop.train_and_evaluate(other, finished[0])
     assert "another workdir" in str(error.value)
     assert_same_bits(newest_params(finished[0]), before)
