@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from dcrl_jax.devices import quiet_without_gpu
 from dcrl_jax.ops.roi_align import roi_align
 
 HEIGHT, WIDTH, CHANNELS, BINS, SAMPLES_PER_BIN = 512, 640, 512, 7, 2
@@ -101,6 +102,7 @@ def import_torch():
 
 
 def main() -> None:
+    quiet_without_gpu()
     parser = argparse.ArgumentParser(description="Times RoIAlign, beside torchvision's if that is installed.")
     parser.add_argument("--repeats", type=int, default=15, help="runs behind each median")
     parser.add_argument("--rois", type=int, default=300)

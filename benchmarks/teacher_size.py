@@ -17,6 +17,7 @@ import numpy as np
 
 from configs import teacher
 from dcrl_jax import parallel
+from dcrl_jax.devices import quiet_without_gpu
 from dcrl_jax.models.build import build_anchors, build_teacher, init_params
 from dcrl_jax.structures import Batch
 from dcrl_jax.training.optimizer import build_optimizer, build_schedule
@@ -47,6 +48,7 @@ def one_batch(images: int, height: int, width: int, max_boxes: int) -> Batch:
 
 def main() -> None:
     """Print the table."""
+    quiet_without_gpu()
     config = teacher.get_config()
     model, anchors = build_teacher(config), build_anchors(config)
     mesh = jax.sharding.Mesh(jax.local_devices()[:1], (parallel.AXIS,))
