@@ -12,6 +12,8 @@ import numpy as np
 
 Array = jax.Array | np.ndarray
 
+MODALITIES = ("visible", "lwir")  # m = 1, 2 of the paper
+
 
 class Batch(NamedTuple):
     """One batch of images with their annotations.

@@ -13,10 +13,9 @@ import cv2
 import numpy as np
 
 from dcrl_jax.errors import InputError
+from dcrl_jax.structures import MODALITIES
 
 Pair = dict[str, Any]
-
-MODALITIES = ("visible", "lwir")
 
 # A blanked modality is a camera that is switched off, in training and in evaluation alike.
 BLANK_GREY = 0

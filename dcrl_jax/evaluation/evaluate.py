@@ -24,9 +24,7 @@ from dcrl_jax.models.detect import detect, detection_rules
 from dcrl_jax.models.teacher import Teacher
 from dcrl_jax.parallel import AXIS, batch_sharding
 from dcrl_jax.reports import curves, panels, tables
-from dcrl_jax.structures import Array, Batch
-
-MODALITIES = ("visible", "lwir")
+from dcrl_jax.structures import MODALITIES, Array, Batch
 
 
 class Truths(NamedTuple):

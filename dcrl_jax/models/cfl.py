@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-MODALITIES = ("visible", "lwir")
+from dcrl_jax.structures import MODALITIES
 
 
 def channel_gate(shared: jax.Array, specific: jax.Array) -> jax.Array:

@@ -6,13 +6,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dcrl_jax.models.cfl import MODALITIES, CrossModalFeatureLearning
+from dcrl_jax.models.cfl import CrossModalFeatureLearning
 from dcrl_jax.models.fusion import ModalityFusion, fuse
 from dcrl_jax.models.roi_head import RoiHead
 from dcrl_jax.models.rpn import HEAD_INIT, RegionProposalNetwork
 from dcrl_jax.models.vgg16 import BLOCKS, Vgg16, block_channels, normalise, pool, pools_after
 from dcrl_jax.ops.roi_align import roi_align
-from dcrl_jax.structures import RegionOutputs
+from dcrl_jax.structures import MODALITIES, RegionOutputs
 
 
 class Teacher(nn.Module):

@@ -7,6 +7,7 @@ import pytest
 from dcrl_jax.data import transforms
 from dcrl_jax.data.transforms import BoxFilter
 from dcrl_jax.errors import InputError
+from dcrl_jax.structures import MODALITIES
 
 HEIGHT, WIDTH = 20, 30
 
@@ -115,7 +116,7 @@ def test_resized_box_still_covers_the_object_it_covered():
     visible[8:32, 12:24], lwir[8:32, 12:24] = 255, 255
     pair = transforms.resize_pair(transforms.decode(make_record([person(12, 8, 12, 24)], visible, lwir)), 20, 15)
     x1, y1, x2, y2 = pair["boxes"][0].astype(int)
-    for modality in transforms.MODALITIES:
+    for modality in MODALITIES:
         bright = np.argwhere(pair[modality][..., 0] > 127)
         assert [*bright.min(0), *(bright.max(0) + 1)] == [y1, x1, y2, x2]
 
@@ -129,7 +130,7 @@ def test_flip_moves_both_images_and_the_boxes_together():
     pair = transforms.decode(make_record([person(2, 3, 4, 10)]))
     flipped = transforms.flip_pair(pair)
     assert flipped["boxes"].tolist() == [[24, 3, 28, 13]]
-    for modality in transforms.MODALITIES:
+    for modality in MODALITIES:
         np.testing.assert_array_equal(flipped[modality][3:13, 24:28], pair[modality][3:13, 2:6][:, ::-1])
         np.testing.assert_array_equal(transforms.flip_pair(flipped)[modality], pair[modality])
     np.testing.assert_array_equal(transforms.flip_pair(flipped)["boxes"], pair["boxes"])
@@ -157,7 +158,7 @@ def test_random_blank_takes_each_modality_equally_often_and_never_both():
     rng = np.random.default_rng(5)
     pair = transforms.decode(make_record())
     blanked = [transforms.random_blank(pair, rng, 0.5) for _ in range(600)]
-    is_blank = np.array([[not one[modality].any() for modality in transforms.MODALITIES] for one in blanked])
+    is_blank = np.array([[not one[modality].any() for modality in MODALITIES] for one in blanked])
     assert not is_blank.all(1).any()
     np.testing.assert_allclose(is_blank.mean(0), [0.25, 0.25], atol=0.06)
 

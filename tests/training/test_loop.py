@@ -11,23 +11,14 @@ import pytest
 
 from dcrl_jax import checkpoints, parallel
 from dcrl_jax.errors import InputError
-from dcrl_jax.models import vgg16
 from dcrl_jax.models.build import build_anchors, build_teacher, init_params
 from dcrl_jax.training import loop
 from dcrl_jax.training.optimizer import build_optimizer, build_schedule
 from dcrl_jax.training.teacher_step import TrainState, make_teacher_step, training_rules
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
+pytestmark = pytest.mark.usefixtures("quick_compile", "shallow_backbone")
 
 STEPS = 6
-
-
-@pytest.fixture(scope="module", autouse=True)
-def shallow_backbone():
-    """One convolution in each of VGG's blocks: a third of the time to compile, and the loop is the same."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vgg16, "BLOCKS", tuple((channels, 1) for channels, _ in vgg16.BLOCKS))
-        yield
 
 
 @pytest.fixture(scope="module")

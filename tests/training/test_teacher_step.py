@@ -12,7 +12,6 @@ from jax.sharding import Mesh
 from configs import teacher
 from dcrl_jax import parallel
 from dcrl_jax.losses import detection as losses
-from dcrl_jax.models import vgg16
 from dcrl_jax.models.build import ProposalRules, build_anchors, build_teacher, init_params
 from dcrl_jax.structures import Batch
 from dcrl_jax.training import teacher_step
@@ -26,7 +25,7 @@ from dcrl_jax.training.teacher_step import (
     training_rules,
 )
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
+pytestmark = pytest.mark.usefixtures("quick_compile", "shallow_backbone")
 
 SEED = 5
 TERMS = {f"{stage}_{term}" for stage in ("rpg", "rdr") for term in ("cls", "reg", "seg", "branches")}
@@ -72,14 +71,6 @@ def shard(batch, mesh):
     devices = mesh.devices.size
     split = jax.tree.map(lambda leaf: leaf.reshape(devices, -1, *leaf.shape[1:]), batch)
     return jax.device_put(split, parallel.batch_sharding(mesh))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def shallow_backbone():
-    """One convolution in each of VGG's blocks: a third of the time to compile, and the step is the same."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vgg16, "BLOCKS", tuple((channels, 1) for channels, _ in vgg16.BLOCKS))
-        yield
 
 
 @pytest.fixture(scope="module")
