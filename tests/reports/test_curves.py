@@ -82,7 +82,7 @@ def test_axis_reaches_down_to_the_lowest_miss_rate(tmp_path, drawn, people, lowe
     assert axes.get_yticks().tolist()[-9:] == [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.64, 0.8, 1.0]
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::UserWarning", "error::RuntimeWarning")
 def test_no_detections_no_misses_and_no_curves_are_drawn_quietly(tmp_path):
     miss_rate_figure({"nothing": make_score(0, 0), "all": make_score(4, 1)}, tmp_path / "a.png", "")
     miss_rate_figure({}, tmp_path / "b.svg", "")
