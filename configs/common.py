@@ -179,8 +179,8 @@ def use_data(config: ConfigDict, data: str) -> ConfigDict:
         config.data.height_px = 240
         config.data.width_px = 320
         config.data.max_boxes = 32
-        config.train.epochs = 60.0
-        config.train.evaluate_every_epochs = 10.0
+        config.train.epochs = 30.0
+        config.train.evaluate_every_epochs = 15.0
         config.eval.min_height_px = 20.0
         return config
     raise ValueError(f"configs know the data sets kaist, synthetic and msrs, not {data!r}")
