@@ -23,15 +23,17 @@ def main(argv):
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
     logging.set_verbosity(logging.ERROR)
     quiet_without_gpu()
-    from dcrl_jax.training import loop
+    from dcrl_jax.training import distill, loop
 
     config = _CONFIG.value
     workdir = Path(_WORKDIR.value)
     try:
-        if _MODE.value == "train":
+        if _MODE.value == "train" and config.role == "student":
+            distill.train_student(config, workdir)
+        elif _MODE.value == "train":
             loop.train_and_evaluate(config, workdir)
         else:
-            loop.score_checkpoint(config, workdir, _CHECKPOINT.value)
+            loop.score_checkpoint(config, workdir, loop.compiled_detector(config), _CHECKPOINT.value)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

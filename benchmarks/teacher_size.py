@@ -18,10 +18,11 @@ import numpy as np
 from configs import teacher
 from dcrl_jax import parallel
 from dcrl_jax.devices import quiet_without_gpu
-from dcrl_jax.models.build import build_anchors, build_teacher, init_params
+from dcrl_jax.models.build import build_anchors, build_model, init_params
 from dcrl_jax.structures import Batch
 from dcrl_jax.training.optimizer import build_optimizer, build_schedule
-from dcrl_jax.training.teacher_step import TrainState, make_teacher_step, training_rules
+from dcrl_jax.training.rules import training_rules
+from dcrl_jax.training.step import TrainState, make_step
 
 GIB = 2**30
 
@@ -50,10 +51,10 @@ def main() -> None:
     """Print the table."""
     quiet_without_gpu()
     config = teacher.get_config()
-    model, anchors = build_teacher(config), build_anchors(config)
+    model, anchors = build_model(config), build_anchors(config)
     mesh = jax.sharding.Mesh(jax.local_devices()[:1], (parallel.AXIS,))
     optimizer = build_optimizer(config, build_schedule(config, 25086))
-    step = parallel.parallel_step(make_teacher_step(model, optimizer, anchors, training_rules(config), 0), mesh)
+    step = parallel.parallel_step(make_step(model, optimizer, anchors, training_rules(config), 0), mesh)
 
     def initial_state():
         params = init_params(model, config, 0)

@@ -8,9 +8,10 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 
-def paper() -> ConfigDict:
-    """The paper's setting on KAIST, without what differs between teacher and student."""
+def detector(role: str) -> ConfigDict:
+    """The paper's setting on KAIST, what teacher, student and baseline share; ``role`` is one of these three."""
     config = ConfigDict()
+    config.role = role
     config.seed = 0
 
     config.data = ConfigDict()
@@ -37,17 +38,6 @@ def paper() -> ConfigDict:
     config.backbone.width = 1.0  # multiplier of VGG-16's channels
     config.backbone.norm = "none"  # none (paper) | group
     config.backbone.stride = 8  # pixels; pool4 dropped as in MSDS-RCNN and AR-CNN; or 16
-
-    config.cfl = ConfigDict()
-    config.cfl.enabled = True
-    config.cfl.shared_fraction = 0.5  # alpha, paper V-B
-    config.cfl.groups = 2  # G, paper V-B
-    config.cfl.aggregation = "attention"  # attention (Eq. 4-6) | average (Table II, without AAS)
-
-    config.fusion = ConfigDict()
-    config.fusion.strategy = "maf"  # maf (Eq. 10-13) | linear | average (Table III)
-    config.fusion.grid = (4, 5)  # ours: average to 4x5 cells before the MLP; () flattens the whole map
-    config.fusion.hidden = 256  # ours
 
     config.segmentation = ConfigDict()
     config.segmentation.stages = ("rpg", "rdr")  # Table VI
@@ -90,23 +80,23 @@ def paper() -> ConfigDict:
     config.loss = ConfigDict()
     config.loss.box_weight = 1.0  # lambda, paper III-A
     config.loss.segmentation_weight = 1.0  # eta, paper III-A
-    config.loss.per_branch_weight = 0.0  # of each branch's own losses; paper: only the fused outputs
+    config.loss.per_branch_weight = 0.0  # of each branch's own losses (teacher); paper: only the fused outputs
 
     config.optimizer = ConfigDict()
-    config.optimizer.name = "adam"  # adam | sgd | adamw
-    config.optimizer.learning_rate = 1e-3  # paper V-B
-    config.optimizer.fusion_rate_scale = 1.0  # times the learning rate, for the modality fusion's parameters
+    config.optimizer.name = "sgd"  # adam | sgd | adamw; paper V-B: sgd for the student, adam for the teacher
+    config.optimizer.learning_rate = 1e-3  # paper V-B, of both
+    config.optimizer.fusion_rate_scale = 1.0  # times the learning rate, for the modality fusion's parameters (teacher)
     config.optimizer.schedule = "steps"  # steps | cosine
-    config.optimizer.decay_epochs = (50.0, 75.0)  # of "steps"; paper V-B
-    config.optimizer.decay_factor = 0.1
+    config.optimizer.decay_epochs = ()  # of "steps"; the paper names some for the teacher alone
+    config.optimizer.decay_factor = 0.1  # paper V-B
     config.optimizer.warmup_steps = 0  # paper: none
-    config.optimizer.momentum = 0.9  # of sgd
+    config.optimizer.momentum = 0.9  # of sgd; paper V-B
     config.optimizer.weight_decay = 0.0  # of adamw
     config.optimizer.clip_norm = 0.0  # global norm of the gradients; 0 = off, as in the paper
 
     config.train = ConfigDict()
     config.train.batch_size = 64  # over all devices; paper V-B
-    config.train.epochs = 100.0  # paper V-B
+    config.train.epochs = 150.0  # paper V-B: 150 for the student, 100 for the teacher
     config.train.steps = placeholder(int)  # instead of epochs, if given
     config.train.log_every_steps = 20
     config.train.evaluate_every_epochs = 5.0  # also saves a checkpoint; the best by miss rate is kept apart
@@ -123,6 +113,53 @@ def paper() -> ConfigDict:
     return config
 
 
+def add_multimodal(config: ConfigDict) -> None:
+    """What a teacher has besides: its modules, and its own optimizer and length of training."""
+    config.cfl = ConfigDict()
+    config.cfl.enabled = True
+    config.cfl.shared_fraction = 0.5  # alpha, paper V-B
+    config.cfl.groups = 2  # G, paper V-B
+    config.cfl.aggregation = "attention"  # attention (Eq. 4-6) | average (Table II, without AAS)
+
+    config.fusion = ConfigDict()
+    config.fusion.strategy = "maf"  # maf (Eq. 10-13) | linear | average (Table III)
+    config.fusion.grid = (4, 5)  # ours: average to 4x5 cells before the MLP; () flattens the whole map
+    config.fusion.hidden = 256  # ours
+
+    config.optimizer.name = "adam"  # paper V-B
+    config.optimizer.decay_epochs = (50.0, 75.0)  # paper V-B
+    config.train.epochs = 100.0  # paper V-B
+
+
+def add_distillation(config: ConfigDict, teacher: ConfigDict) -> None:
+    """What a student has besides: the terms of Eq. 14-18, and the teacher that it learns from.
+
+    Args:
+      config: the student's.
+      teacher: the teacher's recipe on the same data; its sections are taken over.
+    """
+    config.distillation = ConfigDict()
+    config.distillation.fea = True  # feature level, Eq. 15; the four names are Table IV's
+    config.distillation.cls = True  # classification, Eq. 16
+    config.distillation.bbr = True  # box regression, Eq. 17
+    config.distillation.seg = True  # segmentation, Eq. 18
+    config.distillation.rho = 0.5  # weight of L_F, paper IV-A
+    config.distillation.zeta = 0.5  # share of the hard labels in Eq. 16, paper V-B
+    config.distillation.temperature = 1.0  # T of Eq. 16; ours: the paper names none
+    config.distillation.epsilon = 0.5  # weight of L_b in Eq. 17, paper V-B
+    config.distillation.delta = 0.0  # margin of Eq. 17, normalised offsets squared; ours: the paper names none
+    config.distillation.xi = 0.5  # share of the annotated masks in Eq. 18, paper V-B
+    config.distillation.feature_scale = "none"  # none (paper) | variance: L_F in units of the teacher's variance
+
+    # The teacher's own keys. It shares all others with its student, and is trained first unless there is one.
+    config.teacher = ConfigDict()
+    config.teacher.checkpoint = placeholder(str)  # a trained teacher's workdir, or one checkpoint
+    for section in ("cfl", "fusion", "optimizer", "train"):
+        config.teacher[section] = teacher[section]
+    config.teacher.init = ConfigDict()
+    config.teacher.init.checkpoint = placeholder(str)  # a workdir to start the teacher's parameters from
+
+
 def _small_scale(config: ConfigDict) -> None:
     """Settings for networks that start from nothing and train on a CPU; all of them ours."""
     config.backbone.width = 0.125
@@ -136,13 +173,14 @@ def _small_scale(config: ConfigDict) -> None:
     config.rpn.before_nms = 600
     config.rpn.kept_training = 100
     config.rpn.kept_testing = 100
-    config.fusion.hidden = 64
+    if config.role == "teacher":
+        config.fusion.hidden = 64
+        # At the full rate Adam moves the gate to one modality within the first steps, before the branches can detect.
+        config.optimizer.fusion_rate_scale = 0.1
     config.data.max_boxes = 16
     config.optimizer.name = "adamw"
     config.optimizer.schedule = "cosine"
-    # At the full rate Adam moves the gate to one modality within the first steps, before the branches can detect.
-    config.optimizer.fusion_rate_scale = 0.1
-    config.loss.per_branch_weight = 1.0  # keeps a branch learning that the gate does not favour yet
+    config.loss.per_branch_weight = 1.0  # keeps a teacher's branch learning that the gate does not favour yet
     config.optimizer.warmup_steps = 50
     config.optimizer.weight_decay = 1e-4
     config.optimizer.clip_norm = 10.0

@@ -13,4 +13,6 @@ from configs import common
 
 def get_config(data: str = "kaist"):
     """The recipe on one of the data sets 'kaist', 'synthetic' and 'msrs'."""
-    return common.use_data(common.paper(), data)
+    config = common.detector("teacher")
+    common.add_multimodal(config)
+    return common.use_data(config, data)

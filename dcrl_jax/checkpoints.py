@@ -124,15 +124,21 @@ def save_best(manager: ocp.CheckpointManager, step: int, params: Any, config: Co
     return True
 
 
+def newest_step(folder: Path) -> int | None:
+    """The newest finished checkpoint of a folder; None where there is none."""
+    steps = [int(entry.name) for entry in folder.glob("*") if entry.name.isdigit() and (entry / "params").is_dir()]
+    return max(steps, default=None)
+
+
 def _checkpoint_folder(path: str) -> tuple[Path, int]:
     """The folder of checkpoints and the step that a path means: a workdir (its best), such a folder, or one step."""
     given = Path(path).absolute()
     if given.name.isdigit() and (given / "params").is_dir():
         return given.parent, int(given.name)
     for folder in (given / BEST_FOLDER, given / RESUME_FOLDER, given):
-        steps = [int(f.name) for f in folder.glob("*") if f.name.isdigit() and (f / "params").is_dir()]
-        if steps:
-            return folder, max(steps)
+        step = newest_step(folder)
+        if step is not None:
+            return folder, step
     raise InputError(
         f"{given} holds no checkpoint: expected a run's workdir, its {BEST_FOLDER}/ or {RESUME_FOLDER}/, or one "
         "numbered folder in them."

@@ -1,5 +1,6 @@
 """What a config's values must be: checked together, before anything is read, built or written."""
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -8,12 +9,14 @@ from dcrl_jax.errors import InputError
 from dcrl_jax.models.vgg16 import BLOCKS, block_channels
 
 _CHOICES = {
+    "role": ("teacher", "student", "baseline"),
     "backbone.norm": ("none", "group"),
     "backbone.stride": (8, 16),
     "cfl.aggregation": ("attention", "average"),
     "fusion.strategy": ("maf", "linear", "average"),
     "optimizer.name": ("adam", "sgd", "adamw"),
     "optimizer.schedule": ("steps", "cosine"),
+    "distillation.feature_scale": ("none", "variance"),
 }
 _POSITIVE = (
     "data.height_px",
@@ -27,6 +30,7 @@ _POSITIVE = (
     "anchors.smallest_px",
     "anchors.largest_px",
     "anchors.reference_height_px",
+    "distillation.temperature",
     "rpn.sampled",
     "rpn.before_nms",
     "rpn.kept_training",
@@ -58,6 +62,8 @@ _NOT_NEGATIVE = (
     "optimizer.warmup_steps",
     "optimizer.weight_decay",
     "optimizer.clip_norm",
+    "distillation.rho",
+    "distillation.epsilon",
     "eval.min_height_px",
 )
 _SHARES = (
@@ -74,28 +80,37 @@ _SHARES = (
     "final.min_score",
     "final.nms_iou",
     "optimizer.momentum",
+    "distillation.zeta",
+    "distillation.xi",
 )
 _LENGTHS = {"rpn.offset_std": (4,), "fusion.grid": (0, 2), "eval.border_px": (0, 4)}
 _MEMBERS = {"segmentation.stages": ("rpg", "rdr")}
+# Sections that only one role has.
+_OWNERS = {"cfl": "teacher", "fusion": "teacher", "distillation": "student"}
 
 
 def check_config(config: ConfigDict) -> None:
     """Refuse values that mean nothing; raises InputError with every one of them, its key and what it must be."""
     problems = []
 
+    def asked(keys: Iterable[str]) -> Iterator[str]:
+        return (key for key in keys if _OWNERS.get(key.split(".")[0], config.role) == config.role)
+
     def require(key: str, holds: bool, must: str) -> None:
         if not holds:
             problems.append(f"config.{key} is {_value(config, key)!r}; it must {must}.")
 
-    for key, allowed in _CHOICES.items():
+    for key in asked(_CHOICES):
+        allowed = _CHOICES[key]
         require(key, _value(config, key) in allowed, f"be one of: {', '.join(map(str, allowed))}")
-    for key in _POSITIVE:
+    for key in asked(_POSITIVE):
         require(key, _value(config, key) > 0, "be above 0")
-    for key in _NOT_NEGATIVE:
+    for key in asked(_NOT_NEGATIVE):
         require(key, _value(config, key) >= 0, "not be negative")
-    for key in _SHARES:
+    for key in asked(_SHARES):
         require(key, 0 <= _value(config, key) <= 1, "lie in 0..1")
-    for key, lengths in _LENGTHS.items():
+    for key in asked(_LENGTHS):
+        lengths = _LENGTHS[key]
         values = _value(config, key)
         fits = len(values) in lengths and all(isinstance(value, (int, float)) for value in values)
         require(key, fits, f"hold {' or '.join(map(str, lengths))} numbers")
@@ -106,7 +121,7 @@ def check_config(config: ConfigDict) -> None:
         keys = config[stage]
         require(f"{stage}.max_positive", keys.max_positive <= keys.sampled, f"not exceed {stage}.sampled")
     require("rpn.negative_iou", config.rpn.negative_iou <= config.rpn.positive_iou, "not exceed rpn.positive_iou")
-    if not problems:
+    if not problems and config.role == "teacher":
         fits, groups = True, config.cfl.groups
         for block in range(1, len(BLOCKS) + 1):
             channels = block_channels(block, config.backbone.width)

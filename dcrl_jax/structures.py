@@ -1,8 +1,8 @@
 """The named values that pass between data, model, losses and evaluation.
 
-Notation: B images, G padded annotation boxes, N anchors, P proposals, R RoIs, D detections, M modalities (2 in the
-teacher, 1 in a student). Boxes are ``[x1, y1, x2, y2]``, float32, pixels of the network input, continuous
-coordinates. Entries whose mask is False are padding: their values mean nothing and may not reach a loss or a score.
+Notation: B images, G padded annotation boxes, N anchors, P proposals, R RoIs, D detections, M modalities (2). Boxes are
+``[x1, y1, x2, y2]``, float32, pixels of the network input, continuous coordinates. Entries whose mask is False are
+padding: their values mean nothing and may not reach a loss or a score.
 """
 
 from typing import NamedTuple
@@ -23,7 +23,7 @@ class Batch(NamedTuple):
     """
 
     visible: Array  # uint8 [B, H, W, 3], RGB
-    lwir: Array  # uint8 [B, H, W, 1], grey
+    lwir: Array | None  # uint8 [B, H, W, 1], grey; None for a detector that sees RGB alone
     boxes: Array  # float32 [B, G, 4]
     is_person: Array  # bool [B, G]
     is_ignore: Array  # bool [B, G]
@@ -49,13 +49,18 @@ class Targets(NamedTuple):
 
 
 class RegionOutputs(NamedTuple):
-    """What a stage says of its anchors (RPG) or RoIs (RDR), after modality fusion, and before it."""
+    """What a stage says of its anchors (RPG) or RoIs (RDR).
+
+    In the teacher the first two are fused; what each branch said, and the weights of the fusion, follow. A student has
+    one branch and nothing to fuse: None.
+    """
 
     logits: Array  # float32 [B, N, 2], background and pedestrian, Eq. 12
     offsets: Array  # float32 [B, N, 4], normalised, Eq. 13
-    branch_logits: Array  # float32 [M, B, N, 2]
-    branch_offsets: Array  # float32 [M, B, N, 4]
-    segmentation_logits: Array | None  # float32 [B, h, w, 2] (RPG) or [B, R, 7, 7, 2] (RDR)
+    segmentation_logits: Array | None  # float32 [B, h, w, 2] (RPG) or [B, R, 7, 7, 2] (RDR); None without that task
+    branch_logits: Array | None = None  # float32 [M, B, N, 2]
+    branch_offsets: Array | None = None  # float32 [M, B, N, 4]
+    modality_weights: Array | None = None  # float32 [B, M], mu of Eq. 11
 
 
 class Detections(NamedTuple):

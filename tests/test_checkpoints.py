@@ -14,7 +14,7 @@ from configs import teacher
 from dcrl_jax import checkpoints, parallel
 from dcrl_jax.errors import InputError
 from dcrl_jax.training.optimizer import build_optimizer, build_schedule
-from dcrl_jax.training.teacher_step import TrainState
+from dcrl_jax.training.step import TrainState
 
 
 def make_config(**optimizer):

@@ -17,7 +17,7 @@ import tensorflow_datasets as tfds
 from dcrl_jax.data import transforms
 from dcrl_jax.data.transforms import Augmentation, BoxFilter
 from dcrl_jax.errors import InputError
-from dcrl_jax.structures import Batch
+from dcrl_jax.structures import MODALITIES, Batch
 
 # Each use of randomness has its own number, so that switching one on or off leaves the others' draws as they were.
 _SHUFFLE, _FLIP, _BRIGHTNESS, _BLANK = range(4)
@@ -58,6 +58,7 @@ def train_iterator(
     seed: int,
     box_filter: BoxFilter,
     augmentation: Augmentation,
+    modalities: Sequence[str] = MODALITIES,
     process_index: int = 0,
     process_count: int = 1,
     sharding: jax.sharding.Sharding | None = None,
@@ -78,6 +79,7 @@ def train_iterator(
         seed: of the order and the augmentation, at least 0.
         box_filter: which objects are people, which ignore regions.
         augmentation: random changes; ``Augmentation()`` for none.
+        modalities: what is decoded; without ``lwir`` nothing thermal is read, and the batches have None there.
         process_index, process_count: this process's place among those that train together.
         sharding: with it, batches come as ``prefetch_to_devices`` gives them; without, as NumPy arrays [B, ...].
         num_threads: threads that read and transform; default the number of CPUs, at most 16.
@@ -94,7 +96,7 @@ def train_iterator(
         raise InputError(f"{len(source)} training records cannot be shared by {process_count} processes; use fewer.")
 
     def load(index: int) -> transforms.Pair:
-        pair = transforms.resize_pair(transforms.decode(source[index]), height, width)
+        pair = transforms.resize_pair(transforms.decode(source[index], modalities), height, width)
         return pair | {"index": np.int32(index)}
 
     # Random maps come before the shards, where a record's place does not depend on the number of processes.
@@ -127,6 +129,7 @@ def evaluation_batches(
     max_boxes: int,
     batch_size: int,
     box_filter: BoxFilter,
+    modalities: Sequence[str] = MODALITIES,
     process_index: int = 0,
     process_count: int = 1,
     sharding: jax.sharding.Sharding | None = None,
@@ -139,8 +142,8 @@ def evaluation_batches(
     is -1.
 
     Args:
-        source, height, width, max_boxes, batch_size, box_filter, process_index, process_count, sharding, num_threads:
-            as in ``train_iterator``.
+        source, height, width, max_boxes, batch_size, box_filter, modalities, process_index, process_count, sharding,
+            num_threads: as in ``train_iterator``.
 
     Returns:
         An iterable of ``Batch``; every ``iter()`` starts from the beginning. Close an iterator left unfinished.
@@ -150,9 +153,9 @@ def evaluation_batches(
     """
     _check_arguments(source, batch_size, process_index, process_count, sharding)
     batches_per_process = -(-len(source) // (batch_size * process_count))
+    channels = {"visible": 3, "lwir": 1}
     padding = {
-        "visible": np.zeros((height, width, 3), np.uint8),
-        "lwir": np.zeros((height, width, 1), np.uint8),
+        **{name: np.zeros((height, width, channels[name]), np.uint8) for name in modalities},
         "boxes": np.zeros((max_boxes, 4), np.float32),
         "is_person": np.zeros(max_boxes, bool),
         "is_ignore": np.zeros(max_boxes, bool),
@@ -165,7 +168,7 @@ def evaluation_batches(
         index = place * process_count + process_index
         if index >= len(source):
             return padding
-        pair = transforms.resize_pair(transforms.decode(source[index]), height, width)
+        pair = transforms.resize_pair(transforms.decode(source[index], modalities), height, width)
         padded = transforms.to_padded(pair, max_boxes, box_filter)
         return padded | {"index": np.int32(index), "valid": np.array(True)}
 
@@ -214,7 +217,7 @@ def _with_amount(random_map: Any, amount: float) -> Any:
 
 
 def _to_batch(arrays: dict[str, np.ndarray]) -> Batch:
-    return Batch(**arrays)
+    return Batch(**{"lwir": None, **arrays})
 
 
 def _stream_seed(seed: int, stream: int) -> int:

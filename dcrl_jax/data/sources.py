@@ -9,7 +9,7 @@ NAMES = ("synthetic_rgbt", "msrs")
 
 
 def prepare(data: ConfigDict) -> tfds.core.DatasetBuilder:
-    """Prepare a data set on disk unless it is there already, with a line on where it lies.
+    """Prepare a data set on disk unless it is there already.
 
     Args:
       data: the config's ``data`` keys.
@@ -43,6 +43,10 @@ def prepare(data: ConfigDict) -> tfds.core.DatasetBuilder:
         raise InputError(
             f"{builder.data_dir} cannot be written: {error}. Choose another config.data.data_dir."
         ) from error
-    counts = ", ".join(f"{split.num_examples:,} {name}" for name, split in builder.info.splits.items())
-    print(f"data: {builder.info.full_name}: {counts}; in {builder.data_dir}", flush=True)
     return builder
+
+
+def describe(builder: tfds.core.DatasetBuilder) -> str:
+    """One line on what a prepared data set holds and where it lies."""
+    counts = ", ".join(f"{split.num_examples:,} {name}" for name, split in builder.info.splits.items())
+    return f"data: {builder.info.full_name}: {counts}; in {builder.data_dir}"

@@ -1,12 +1,13 @@
 """From one record of a data set to the fixed-shape arrays of one image: decoding, paired geometry, padding.
 
-A *pair* is a dict: ``image_id`` str; ``visible`` uint8 [h, w, 3] RGB; ``lwir`` uint8 [h, w, 1]; ``is_night`` bool;
+A *pair* is a dict: ``image_id`` str; ``visible`` uint8 [h, w, 3] RGB; ``lwir`` uint8 [h, w, 1], left out where only
+RGB is asked for; ``is_night`` bool;
 ``boxes`` float32 [n, 4], ``[x1, y1, x2, y2]`` in pixels of the two images; ``labels`` tuple of n str; ``heights_px``
 float32 [n], box heights as annotated, whatever was resized or clipped since; ``occlusion`` int32 [n]; ``ignore``
-bool [n]. Every transform takes a pair and returns a new one; both images and the boxes always move together.
+bool [n]. Every transform takes a pair and returns a new one; its images and the boxes always move together.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import cv2
@@ -43,32 +44,34 @@ class Augmentation(NamedTuple):
     blank_probability: float = 0.0  # of one modality, each as often as the other, being switched off
 
 
-def decode(record: Mapping[str, Any]) -> Pair:
+def decode(record: Mapping[str, Any], modalities: Sequence[str] = MODALITIES) -> Pair:
     """Decodes a record whose images are still encoded bytes.
 
-    Boxes change from ``[x, y, w, h]`` to ``[x1, y1, x2, y2]`` and are clipped to the image.
+    Boxes change from ``[x, y, w, h]`` to ``[x1, y1, x2, y2]`` and are clipped to the image. Without ``lwir`` among the
+    modalities nothing thermal is read: the record need not have it.
 
     Raises:
         InputError: an image cannot be decoded, the two sizes differ, or a box has no size or lies wholly outside.
     """
     image_id = text(record["image_id"])
     visible = _decode_image(record["visible"], cv2.IMREAD_COLOR, image_id, "visible")
-    visible = cv2.cvtColor(visible, cv2.COLOR_BGR2RGB)
-    lwir = _decode_image(record["lwir"], cv2.IMREAD_GRAYSCALE, image_id, "lwir")[..., None]
+    images = {"visible": cv2.cvtColor(visible, cv2.COLOR_BGR2RGB)}
     height, width = visible.shape[:2]
-    if lwir.shape[:2] != (height, width):
-        raise InputError(
-            f"image {image_id}: the visible image is {width}x{height} pixels, the lwir image "
-            f"{lwir.shape[1]}x{lwir.shape[0]}; a pair must be registered and of one size. Prepare the data set again "
-            "from registered pairs."
-        )
+    if "lwir" in modalities:
+        lwir = _decode_image(record["lwir"], cv2.IMREAD_GRAYSCALE, image_id, "lwir")[..., None]
+        if lwir.shape[:2] != (height, width):
+            raise InputError(
+                f"image {image_id}: the visible image is {width}x{height} pixels, the lwir image "
+                f"{lwir.shape[1]}x{lwir.shape[0]}; a pair must be registered and of one size. Prepare the data set "
+                "again from registered pairs."
+            )
+        images["lwir"] = lwir
     objects = record["objects"]
     xywh = np.asarray(objects["box"], np.float32).reshape(-1, 4)
     labels = tuple(text(label) for label in objects["label"])
     return {
         "image_id": image_id,
-        "visible": visible,
-        "lwir": lwir,
+        **images,
         "is_night": bool(record["condition"] == 1),
         "boxes": _clipped_xyxy(xywh, labels, height, width, image_id),
         "labels": labels,
@@ -79,7 +82,7 @@ def decode(record: Mapping[str, Any]) -> Pair:
 
 
 def resize_pair(pair: Pair, height: int, width: int) -> Pair:
-    """Stretches both images to ``[height, width]``, and the boxes with them, each axis by its own factor."""
+    """Stretches the images to ``[height, width]``, and the boxes with them, each axis by its own factor."""
     old_height, old_width = pair["visible"].shape[:2]
     if (old_height, old_width) == (height, width):
         return pair
@@ -87,22 +90,20 @@ def resize_pair(pair: Pair, height: int, width: int) -> Pair:
     shrinks = height <= old_height and width <= old_width
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     x_scale, y_scale = width / old_width, height / old_height
-    return pair | {
-        "visible": cv2.resize(pair["visible"], (width, height), interpolation=interpolation),
-        "lwir": cv2.resize(pair["lwir"][..., 0], (width, height), interpolation=interpolation)[..., None],
-        "boxes": pair["boxes"] * np.array([x_scale, y_scale, x_scale, y_scale], np.float32),
+    # OpenCV drops a single channel's axis.
+    resized = {
+        name: cv2.resize(pair[name], (width, height), interpolation=interpolation).reshape(height, width, -1)
+        for name in _images(pair)
     }
+    return pair | resized | {"boxes": pair["boxes"] * np.array([x_scale, y_scale, x_scale, y_scale], np.float32)}
 
 
 def flip_pair(pair: Pair) -> Pair:
-    """Mirrors both images and the boxes left to right."""
+    """Mirrors the images and the boxes left to right."""
     width = np.float32(pair["visible"].shape[1])
     x1, y1, x2, y2 = pair["boxes"].T
-    return pair | {
-        "visible": np.ascontiguousarray(pair["visible"][:, ::-1]),
-        "lwir": np.ascontiguousarray(pair["lwir"][:, ::-1]),
-        "boxes": np.stack([width - x2, y1, width - x1, y2], axis=1),
-    }
+    mirrored = {name: np.ascontiguousarray(pair[name][:, ::-1]) for name in _images(pair)}
+    return pair | mirrored | {"boxes": np.stack([width - x2, y1, width - x1, y2], axis=1)}
 
 
 def scale_brightness(pair: Pair, factor: float) -> Pair:
@@ -127,19 +128,19 @@ def random_brightness(pair: Pair, rng: np.random.Generator, brightness: float) -
 
 
 def random_blank(pair: Pair, rng: np.random.Generator, probability: float) -> Pair:
-    """Blanks one modality with ``probability``, visible and lwir equally often."""
+    """Blanks one modality with ``probability``, visible and lwir equally often, whether or not both are there."""
     is_blanked = rng.random() < probability
     modality = MODALITIES[int(rng.random() < 0.5)]
-    return blank(pair, modality) if is_blanked else pair
+    return blank(pair, modality) if is_blanked and modality in pair else pair
 
 
 def to_padded(pair: Pair, max_boxes: int, box_filter: BoxFilter) -> dict[str, np.ndarray]:
     """Turns a pair into arrays whose shapes depend on the image size and ``max_boxes`` (G) alone.
 
     Returns:
-        ``visible`` uint8 [H, W, 3], ``lwir`` uint8 [H, W, 1], ``boxes`` float32 [G, 4], ``is_person`` and
-        ``is_ignore`` bool [G] (see ``BoxFilter``; both False in the padding), ``is_night`` bool []. People and ignore
-        regions keep the order of the annotation.
+        ``visible`` uint8 [H, W, 3], ``lwir`` uint8 [H, W, 1] if the pair has it, ``boxes`` float32 [G, 4],
+        ``is_person`` and ``is_ignore`` bool [G] (see ``BoxFilter``; both False in the padding), ``is_night`` bool [].
+        People and ignore regions keep the order of the annotation.
 
     Raises:
         InputError: more people and ignore regions than ``max_boxes``.
@@ -158,13 +159,16 @@ def to_padded(pair: Pair, max_boxes: int, box_filter: BoxFilter) -> dict[str, np
     boxes = np.zeros((max_boxes, 4), np.float32)
     boxes[: len(kept)] = pair["boxes"][kept]
     return {
-        "visible": pair["visible"],
-        "lwir": pair["lwir"],
+        **{name: pair[name] for name in _images(pair)},
         "boxes": boxes,
         "is_person": _padded_mask(is_person[kept], max_boxes),
         "is_ignore": _padded_mask(is_ignore[kept], max_boxes),
         "is_night": np.array(pair["is_night"]),
     }
+
+
+def _images(pair: Pair) -> list[str]:
+    return [name for name in MODALITIES if name in pair]
 
 
 def text(value: str | bytes) -> str:

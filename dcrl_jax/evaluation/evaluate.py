@@ -20,8 +20,8 @@ from dcrl_jax.evaluation import results
 from dcrl_jax.evaluation.average_precision import average_precision
 from dcrl_jax.evaluation.miss_rate import ImageDetections, ImageTruth, Score, score_subsets
 from dcrl_jax.evaluation.rules import CONDITIONS, Subset, assign_roles, reasonable
+from dcrl_jax.models.build import Detector
 from dcrl_jax.models.detect import detect, detection_rules
-from dcrl_jax.models.teacher import Teacher
 from dcrl_jax.parallel import AXIS, batch_sharding
 from dcrl_jax.reports import curves, panels, tables
 from dcrl_jax.structures import MODALITIES, Array, Batch
@@ -38,7 +38,18 @@ class SplitDetections(NamedTuple):
     """What a detector found on a split."""
 
     detections: dict[str, ImageDetections]  # in pixels as annotated
-    modality_weights: dict[str, list[float]]  # mean mu by condition: all, day, night
+    modality_weights: dict[str, list[float]]  # a teacher's mean mu by condition: all, day, night
+
+
+class CompiledDetector(NamedTuple):
+    """A detector on all local devices, and what it looks at.
+
+    ``run(params, *images)`` takes the images of ``modalities``, each [devices, B, ...], and gives Detections and, of a
+    teacher, mu in the same layout.
+    """
+
+    run: Callable
+    modalities: tuple[str, ...]
 
 
 class Bench(NamedTuple):
@@ -48,17 +59,17 @@ class Bench(NamedTuple):
     mesh: Mesh
     source: Sequence[Any]
     truths: Truths
-    detector: Callable  # of make_detector
+    detector: CompiledDetector
 
 
 class Evaluation(NamedTuple):
-    """The scores of one detector: with both modalities, and with either blanked."""
+    """The scores of one detector; of a teacher also with either modality blanked."""
 
     scores: dict[str, Score]
     average_precision: dict[str, float]  # by the name of the subset
     blanked_scores: dict[str, dict[str, Score]]  # by the modality that was blanked
     detections: dict[str, ImageDetections]
-    modality_weights: dict[str, list[float]]
+    modality_weights: dict[str, list[float]]  # empty where there is nothing to weigh
 
 
 def read_truths(source: Sequence[Any]) -> Truths:
@@ -86,23 +97,21 @@ def subsets_of(config: ConfigDict) -> tuple[Subset, ...]:
     return reasonable(config.eval.min_height_px, tuple(config.eval.border_px) or None)
 
 
-def make_detector(model: Teacher, anchors: Array, config: ConfigDict, mesh: Mesh) -> Callable:
-    """Compile detection for all local devices.
-
-    Returns:
-      A function of (params, visible [devices, B, ...], lwir [devices, B, ...]) that gives Detections and mu in the
-      same layout.
-    """
+def make_detector(model: Detector, anchors: Array, config: ConfigDict, mesh: Mesh) -> CompiledDetector:
+    """Detection on all local devices, by the rules of the config that the model was trained with."""
     rules = detection_rules(config)
 
-    def run(params, visible, lwir):
-        return detect(model, params, anchors, rules, visible, lwir)
+    def run(params, *images):
+        return detect(model, params, anchors, rules, *images)
 
-    return jax.pmap(run, AXIS, in_axes=(None, 0, 0), devices=list(mesh.devices.flat))
+    in_axes = (None,) + (0,) * len(model.modalities)
+    return CompiledDetector(
+        jax.pmap(run, AXIS, in_axes=in_axes, devices=list(mesh.devices.flat)), tuple(model.modalities)
+    )
 
 
-def split_batches(source: Sequence[Any], config: ConfigDict, mesh: Mesh) -> Iterable[Batch]:
-    """The split in batches on the devices, the last one padded."""
+def split_batches(source: Sequence[Any], config: ConfigDict, mesh: Mesh, modalities: Sequence[str]) -> Iterable[Batch]:
+    """The split in batches on the devices, the last one padded; nothing but the modalities is decoded."""
     devices = mesh.devices.size
     return pipeline.evaluation_batches(
         source,
@@ -110,13 +119,14 @@ def split_batches(source: Sequence[Any], config: ConfigDict, mesh: Mesh) -> Iter
         width=config.data.width_px,
         max_boxes=config.data.max_boxes,
         box_filter=transforms.BoxFilter(),
+        modalities=modalities,
         batch_size=-(-config.eval.batch_size // devices) * devices,
         sharding=batch_sharding(mesh),
     )
 
 
 def detect_split(
-    detector: Callable,
+    detector: CompiledDetector,
     params: Any,
     batches: Iterable[Batch],
     truths: Truths,
@@ -126,7 +136,7 @@ def detect_split(
     """Run a detector over a split.
 
     Args:
-      detector: of ``make_detector``.
+      detector: what is run.
       params: replicated on its devices.
       batches: of ``split_batches``.
       truths: of the same split; for image ids and sizes.
@@ -138,46 +148,48 @@ def detect_split(
     name = f"detecting, {blank} blanked" if blank else "detecting"
     with tqdm(total=len(truths.images), desc=name, unit=" images", mininterval=1.0) as bar:
         for batch in batches:
-            images = {"visible": batch.visible, "lwir": batch.lwir}
+            images = {name: getattr(batch, name) for name in detector.modalities}
             if blank:
                 images[blank] = jnp.full_like(images[blank], transforms.BLANK_GREY)
-            outputs = jax.device_get((detector(params, *images.values()), batch.index, batch.valid, batch.is_night))
+            outputs = jax.device_get((detector.run(params, *images.values()), batch.index, batch.valid, batch.is_night))
             (found, mu), index, valid, is_night = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), outputs)
             for row in np.flatnonzero(valid):
                 truth, size = truths.images[index[row]], truths.sizes[index[row]]
                 kept = found.mask[row]
                 boxes = _to_annotated(found.boxes[row][kept], input_size, size)
                 detections[truth.image_id] = ImageDetections(boxes, found.scores[row][kept].astype(np.float64))
-                weights["all"].append(mu[row])
-                weights["night" if is_night[row] else "day"].append(mu[row])
+                if mu is not None:
+                    weights["all"].append(mu[row])
+                    weights["night" if is_night[row] else "day"].append(mu[row])
             bar.update(int(valid.sum()))
     means = {condition: np.mean(rows, axis=0).tolist() for condition, rows in weights.items() if rows}
     return SplitDetections(detections, means)
 
 
 def open_bench(
-    detector: Callable, builder: tfds.core.DatasetBuilder, split: str, config: ConfigDict, mesh: Mesh
+    detector: CompiledDetector, builder: tfds.core.DatasetBuilder, split: str, config: ConfigDict, mesh: Mesh
 ) -> Bench:
     """Open a split to score a detector of ``make_detector`` on it; raises InputError for a missing split."""
     source = pipeline.open_split(builder, split)
     return Bench(config, mesh, source, read_truths(source), detector)
 
 
-def evaluate(bench: Bench, params: Any, blanked: bool) -> Evaluation:
+def evaluate(bench: Bench, params: Any, blanked: bool = False) -> Evaluation:
     """Score parameters on the bench's split.
 
     Args:
       bench: of ``open_bench``.
       params: replicated on its devices.
-      blanked: whether to score with either modality blanked too, which takes three times as long.
+      blanked: whether to score with either of a teacher's modalities blanked too, which takes three times as long.
     """
     config, truths = bench.config, bench.truths
     subsets = subsets_of(config)
     input_size = (config.data.height_px, config.data.width_px)
-    batches = split_batches(bench.source, config, bench.mesh)
+    modalities = bench.detector.modalities
+    batches = split_batches(bench.source, config, bench.mesh, modalities)
     found = detect_split(bench.detector, params, batches, truths, input_size)
     blanked_scores = {}
-    for modality in MODALITIES if blanked else ():
+    for modality in modalities if blanked and len(modalities) > 1 else ():
         without = detect_split(bench.detector, params, batches, truths, input_size, modality)
         blanked_scores[modality] = score_subsets(truths.images, without.detections, subsets)
     return Evaluation(
@@ -204,6 +216,8 @@ def summary(evaluation: Evaluation) -> str:
     rows += [["people", *(s.people for s in evaluation.scores.values())]]
     rows += [["images", *(s.images for s in evaluation.scores.values())]]
     text = tables.format_table(rows, ["", *CONDITIONS])
+    if not evaluation.modality_weights:
+        return text
     weights = [
         [f"mean weight of {name}", *(evaluation.modality_weights.get(c, [np.nan] * 2)[m] for c in CONDITIONS)]
         for m, name in enumerate(MODALITIES)
@@ -234,19 +248,39 @@ def write_report(evaluation: Evaluation, bench: Bench, folder: Path, name: str) 
         },
         "modality_weights": evaluation.modality_weights,
     }
+    # Last of the numbers, so that a folder with it is complete but for the pictures.
     (folder / "scores.json").write_text(json.dumps(scores, indent=1) + "\n")
     curves.miss_rate_figure(
         {f"{name}, {s.subset.condition}": s for s in evaluation.scores.values()}, folder / "miss_rate.png", name
     )
+    draw_panel(
+        bench, [(modality, evaluation.detections) for modality in bench.detector.modalities], folder / "panel.png", name
+    )
+
+
+def draw_panel(
+    bench: Bench, views: Sequence[tuple[str, Mapping[str, ImageDetections]]], path: Path, title: str, columns: str = ""
+) -> None:
+    """Draw the best, the worst and random images, by the errors of the first view.
+
+    Args:
+      bench: whose images are shown.
+      views: modality and detections, from left to right.
+      path: the picture.
+      title: above everything.
+      columns: says which view is which; by default which modality stands where.
+    """
+    truths = bench.truths.images
     everybody = subsets_of(bench.config)[0]
-    rng = np.random.default_rng(bench.config.seed)
-    picked = panels.pick_images(truths.images, evaluation.detections, everybody, rng)
-    places = {truth.image_id: index for index, truth in enumerate(truths.images)}
+    picked = panels.pick_images(truths, views[0][1], everybody, np.random.default_rng(bench.config.seed))
+    places = {truth.image_id: index for index, truth in enumerate(truths)}
     items = {
-        title: [_panel_item(entry, places, bench, evaluation.detections, everybody) for entry in entries]
-        for title, entries in picked.items()
+        row: [_panel_item(entry, places[entry.image_id], bench, views, everybody) for entry in entries]
+        for row, entries in picked.items()
     }
-    panels.detection_panel(items, folder / "panel.png", name)
+    names = {"visible": "visible", "lwir": "thermal (lwir)"}
+    columns = columns or ", then ".join(names[modality] for modality, _ in views)
+    panels.detection_panel(items, path, title, columns)
 
 
 def _plain(score: Score, precision: float) -> Mapping[str, float]:
@@ -266,19 +300,16 @@ def _to_annotated(boxes, input_size, size):
     return np.stack([x1, y1, x2 - x1, y2 - y1], axis=-1)
 
 
-def _panel_item(entry, places, bench, detections, subset):
-    index = places[entry.image_id]
-    pair, truth = transforms.decode(bench.source[index]), bench.truths.images[index]
-    found = detections[entry.image_id]
+def _panel_item(entry, index, bench, views, subset):
+    pair = transforms.decode(bench.source[index], [modality for modality, _ in views])
+    truth = bench.truths.images[index]
     roles = assign_roles(subset, *truth[2:])
     shown = roles.is_person | roles.is_ignore
     return panels.PanelItem(
-        visible=pair["visible"],
-        lwir=pair["lwir"],
+        images=tuple(pair[modality] for modality, _ in views),
+        detections=tuple(detections[entry.image_id] for _, detections in views),
         truth_boxes=truth.boxes[shown],
         truth_is_ignored=roles.is_ignore[shown],
-        detection_boxes=found.boxes,
-        detection_scores=found.scores,
         caption=f"{entry.image_id}, {truth.condition}: {entry.people} people, {entry.misses} missed, "
         f"{entry.false_alarms} false alarms",
     )

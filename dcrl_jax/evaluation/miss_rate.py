@@ -132,7 +132,7 @@ def match(truths: Sequence[ImageTruth], detections: Mapping[str, ImageDetections
 
 def _score_matches(matches: Matches, subset: Subset) -> Score:
     people, images = int(matches.people.sum()), len(matches.image_ids)
-    is_true_positive, thresholds = rank_detections(matches)
+    is_true_positive, thresholds, _ = rank_detections(matches)
     true_positives = np.cumsum(is_true_positive)
     # Without images there are no detections either.
     fppi = np.cumsum(~is_true_positive) / max(images, 1)
@@ -153,16 +153,17 @@ def _score_matches(matches: Matches, subset: Subset) -> Score:
     )
 
 
-def rank_detections(matches: Matches) -> tuple[np.ndarray, np.ndarray]:
+def rank_detections(matches: Matches) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """All detections that count, of all images, by falling score.
 
     Returns:
-      bool [D], whether each is a true positive (else a false one), and float64 [D], their scores. Ignored detections
-      are left out; equal scores stay in the order of ``matches``.
+      bool [D], whether each is a true positive (else a false one), float64 [D], their scores, and int [D], the places of
+      their images in ``matches.image_ids``. Ignored detections are left out; equal scores stay in the order of
+      ``matches``.
     """
     counts = ~matches.is_ignored
     order = np.argsort(-matches.scores[counts], kind="stable")
-    return matches.is_true_positive[counts][order], matches.scores[counts][order]
+    return matches.is_true_positive[counts][order], matches.scores[counts][order], matches.image[counts][order]
 
 
 def _match(overlaps: _Overlaps, subset: Subset) -> Matches:

@@ -146,17 +146,20 @@ def stage_terms(outputs: RegionOutputs, targets: Targets, stage: str) -> dict[st
       stage: 'rpg' or 'rdr', the prefix of the names.
 
     Returns:
-      ``{stage}_cls``, ``{stage}_reg``, and ``{stage}_branches``: the sum of both, mean over the modalities.
+      ``{stage}_cls``, ``{stage}_reg``, and, where there are branches, ``{stage}_branches``: the sum of both, mean over
+      the modalities.
     """
+    terms = {
+        f"{stage}_cls": classification(outputs.logits, targets),
+        f"{stage}_reg": box_regression(outputs.offsets, targets),
+    }
+    if outputs.branch_logits is None:
+        return terms
     branches = [
         classification(logits, targets) + box_regression(offsets, targets)
         for logits, offsets in zip(outputs.branch_logits, outputs.branch_offsets, strict=True)
     ]
-    return {
-        f"{stage}_cls": classification(outputs.logits, targets),
-        f"{stage}_reg": box_regression(outputs.offsets, targets),
-        f"{stage}_branches": sum(branches) / len(branches),
-    }
+    return terms | {f"{stage}_branches": sum(branches) / len(branches)}
 
 
 def weighted_sum(terms: Mapping[str, jax.Array], weights: Mapping[str, float]) -> jax.Array:

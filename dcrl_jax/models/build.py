@@ -7,8 +7,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dcrl_jax.config_checks import check_config
+from dcrl_jax.models.student import Student
 from dcrl_jax.models.teacher import Teacher
 from dcrl_jax.ops.anchors import anchor_heights_px, grid_anchors
+
+Detector = Teacher | Student
 
 
 class ProposalRules(NamedTuple):
@@ -22,13 +25,22 @@ class ProposalRules(NamedTuple):
     iou: float
 
 
-def build_teacher(config: ConfigDict) -> Teacher:
-    """The teacher that a config describes; raises InputError for settings that mean nothing."""
+def build_model(config: ConfigDict) -> Detector:
+    """The teacher, student or baseline that a config describes; raises InputError for settings that mean nothing."""
     check_config(config)
+    shared = {
+        "width": config.backbone.width,
+        "norm": config.backbone.norm,
+        "stride": config.backbone.stride,
+        "segmentation_stages": tuple(config.segmentation.stages),
+        "anchors_per_cell": config.anchors.per_cell,
+        "roi_hidden": config.roi.hidden,
+        "roi_size": config.roi.size,
+        "roi_samples_per_bin": config.roi.samples_per_bin,
+    }
+    if config.role != "teacher":
+        return Student(adaption=config.role == "student" and config.distillation.fea, **shared)
     return Teacher(
-        width=config.backbone.width,
-        norm=config.backbone.norm,
-        stride=config.backbone.stride,
         cfl=config.cfl.enabled,
         cfl_shared_fraction=config.cfl.shared_fraction,
         cfl_groups=config.cfl.groups,
@@ -36,11 +48,7 @@ def build_teacher(config: ConfigDict) -> Teacher:
         fusion=config.fusion.strategy,
         fusion_grid=tuple(config.fusion.grid) or None,
         fusion_hidden=config.fusion.hidden,
-        segmentation_stages=tuple(config.segmentation.stages),
-        anchors_per_cell=config.anchors.per_cell,
-        roi_hidden=config.roi.hidden,
-        roi_size=config.roi.size,
-        roi_samples_per_bin=config.roi.samples_per_bin,
+        **shared,
     )
 
 
@@ -65,12 +73,12 @@ def proposal_rules(config: ConfigDict, kept: int) -> ProposalRules:
     )
 
 
-def init_params(model: Teacher, config: ConfigDict, seed: int) -> Any:
+def init_params(model: Detector, config: ConfigDict, seed: int) -> Any:
     """Random parameters, float32, by the initialisers of the modules (paper V-B: Gaussian)."""
     height, width = config.data.height_px, config.data.width_px
-    visible = np.zeros((1, height, width, 3), np.uint8)
-    lwir = np.zeros((1, height, width, 1), np.uint8)
+    channels = {"visible": 3, "lwir": 1}
+    images = [np.zeros((1, height, width, channels[name]), np.uint8) for name in model.modalities]
     rois = np.zeros((1, 1, 4), np.float32)
     # Many threefry draws in one program compile for a minute on a CPU; XLA's own generator takes seconds.
     key = jax.random.key(seed, impl="rbg")
-    return jax.jit(model.init)(key, visible, lwir, rois)["params"]
+    return jax.jit(model.init)(key, *images, rois)["params"]

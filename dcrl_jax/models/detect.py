@@ -1,4 +1,4 @@
-"""From a pair of images to detections: both stages, final scores, final NMS."""
+"""From images to detections: both stages, final scores, final NMS."""
 
 from typing import Any, NamedTuple
 
@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from dcrl_jax.models.build import ProposalRules, proposal_rules
+from dcrl_jax.models.build import Detector, ProposalRules, proposal_rules
 from dcrl_jax.models.rpn import propose
-from dcrl_jax.models.teacher import Teacher
 from dcrl_jax.ops import boxes as box_ops
 from dcrl_jax.ops.nms import nms
 from dcrl_jax.structures import Array, Detections
@@ -32,8 +31,8 @@ def detection_rules(config: ConfigDict) -> DetectionRules:
 
 
 def detect(
-    model: Teacher, params: Any, anchors: Array, rules: DetectionRules, visible: Array, lwir: Array
-) -> tuple[Detections, jax.Array]:
+    model: Detector, params: Any, anchors: Array, rules: DetectionRules, *images: Array
+) -> tuple[Detections, jax.Array | None]:
     """Detect pedestrians.
 
     Args:
@@ -41,17 +40,16 @@ def detect(
       params: its parameter tree.
       anchors: float32 [N, 4].
       rules: see DetectionRules.
-      visible: uint8 [B, H, W, 3].
-      lwir: uint8 [B, H, W, 1].
+      images: those of ``model.modalities``: visible, uint8 [B, H, W, 3], and for a teacher lwir, uint8 [B, H, W, 1].
 
     Returns:
-      Detections in pixels of the network input, and the modality weights mu, float32 [B, M].
+      Detections in pixels of the network input, and the modality weights mu, float32 [B, M], of a teacher.
     """
     variables = {"params": params}
-    features, weights, rpg = model.apply(variables, visible, lwir, method="propose_regions")
+    features, rpg = model.apply(variables, *images, method="propose_regions")
     proposals = propose(rpg.logits, rpg.offsets, anchors, **rules.proposals._asdict())
     rois = jnp.where(proposals.mask[..., None], proposals.boxes, 0.0)
-    rdr = model.apply(variables, features, weights, rois, method="refine")
+    rdr = model.apply(variables, features, rois, method="refine")
 
     def one_image(logits, offsets, rois, mask):
         scores = jax.nn.softmax(logits)[:, 1]
@@ -60,4 +58,4 @@ def detect(
         index, kept = nms(decoded, scores, mask & (scores >= rules.min_score), rules.nms_iou, rules.max_detections)
         return Detections(decoded[index], scores[index], kept)
 
-    return jax.vmap(one_image)(rdr.logits, rdr.offsets, rois, proposals.mask), weights
+    return jax.vmap(one_image)(rdr.logits, rdr.offsets, rois, proposals.mask), rpg.modality_weights

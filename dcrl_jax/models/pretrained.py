@@ -36,7 +36,7 @@ def local_file(path: str) -> Path:
 
 
 def load_vgg16(path: str, params: Any) -> Any:
-    """Put the convolutions of a VGG-16 file into each ``backbones_*`` of a parameter tree.
+    """Put the convolutions of a VGG-16 file into the ``backbone`` or each ``backbones_*`` of a parameter tree.
 
     Args:
       path: a safetensors file with torchvision's or timm's names (``features.0.weight`` [out, in, 3, 3], ...), local or
@@ -70,7 +70,7 @@ def load_vgg16(path: str, params: Any) -> Any:
                     }
     except (OSError, SafetensorError) as error:
         raise InputError(f"{file}: cannot be read as safetensors: {error}.") from error
-    backbone_names = [name for name in params if name.startswith("backbones_")]
+    backbone_names = [name for name in params if name.startswith("backbone")]
     for layer, loaded in layers.items():
         for kind, values in loaded.items():
             expected = params[backbone_names[0]][layer][kind].shape

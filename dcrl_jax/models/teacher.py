@@ -1,6 +1,7 @@
 """DCRL-PDN, the teacher: two VGG-16 branches joined by CFL, Faster R-CNN heads, segmentation, modality fusion."""
 
 from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -13,6 +14,17 @@ from dcrl_jax.models.rpn import HEAD_INIT, RegionProposalNetwork
 from dcrl_jax.models.vgg16 import BLOCKS, Vgg16, block_channels, normalise, pool, pools_after
 from dcrl_jax.ops.roi_align import roi_align
 from dcrl_jax.structures import MODALITIES, RegionOutputs
+
+
+class TeacherFeatures(NamedTuple):
+    """What the RDR stage needs of the RPG stage."""
+
+    maps: tuple[jax.Array, jax.Array]  # o^1, o^2 after conv5, float32 [B, h, w, C]
+    weights: jax.Array  # mu, float32 [B, 2], Eq. 11
+
+    def concatenated(self) -> jax.Array:
+        """E^t of Eq. 15: both maps, float32 [B, h, w, 2 C]."""
+        return jnp.concatenate(self.maps, axis=-1)
 
 
 class Teacher(nn.Module):
@@ -48,6 +60,8 @@ class Teacher(nn.Module):
     roi_size: int = 7
     roi_samples_per_bin: int = 2
 
+    modalities: ClassVar[tuple[str, ...]] = MODALITIES
+
     def setup(self):
         self.backbones = {name: Vgg16(self.width, self.norm) for name in MODALITIES}
         if self.cfl:
@@ -81,9 +95,7 @@ class Teacher(nn.Module):
             return features
         return (jnp.concatenate(features, axis=-1),) * len(features)
 
-    def propose_regions(
-        self, visible: jax.Array, lwir: jax.Array
-    ) -> tuple[tuple[jax.Array, jax.Array], jax.Array, RegionOutputs]:
+    def propose_regions(self, visible: jax.Array, lwir: jax.Array) -> tuple[TeacherFeatures, RegionOutputs]:
         """The RPG stage.
 
         Args:
@@ -91,42 +103,43 @@ class Teacher(nn.Module):
           lwir: uint8 [B, H, W, 1].
 
         Returns:
-          The conv5 features of both modalities, mu [B, 2], and the outputs for all N anchors, in the order of
-          ``anchors.grid_anchors``.
+          The features, and the outputs for all N anchors, in the order of ``anchors.grid_anchors``.
         """
-        features = self.extract(visible, lwir)
-        weights = self.modality_fusion(features)
-        heads = [self.rpns[name](x) for name, x in zip(MODALITIES, self._head_inputs(features), strict=True)]
-        segmentation = None
-        if "rpg" in self.segmentation_stages:
-            segmentation = self.segmentation_rpg(jnp.concatenate(features, axis=-1))
-        return features, weights, _fused(weights, heads, segmentation)
+        maps = self.extract(visible, lwir)
+        features = TeacherFeatures(maps, self.modality_fusion(maps))
+        heads = [self.rpns[name](x) for name, x in zip(MODALITIES, self._head_inputs(maps), strict=True)]
+        segmentation = self.segmentation_rpg(features.concatenated()) if "rpg" in self.segmentation_stages else None
+        return features, _fused(features.weights, heads, segmentation)
 
-    def refine(self, features: tuple[jax.Array, jax.Array], weights: jax.Array, rois: jax.Array) -> RegionOutputs:
+    def refine(self, features: TeacherFeatures, rois: jax.Array) -> RegionOutputs:
         """The RDR stage: RoIAlign on both branches, a head each, fused by the same weights.
 
         Args:
           features: of ``propose_regions``.
-          weights: mu of ``propose_regions``, float32 [B, 2].
           rois: float32 [B, R, 4]; padded rows may hold anything finite.
         """
         align = jax.vmap(lambda x, r: roi_align(x, r, self.stride, self.roi_size, self.roi_samples_per_bin))
-        pooled = tuple(align(x, rois) for x in features)
+        pooled = tuple(align(x, rois) for x in features.maps)
         heads = [self.roi_heads[name](x) for name, x in zip(MODALITIES, self._head_inputs(pooled), strict=True)]
         segmentation = None
         if "rdr" in self.segmentation_stages:
             segmentation = self.segmentation_rdr(jnp.concatenate(pooled, axis=-1))
-        return _fused(weights, heads, segmentation)
+        return _fused(features.weights, heads, segmentation)
 
     def __call__(self, visible: jax.Array, lwir: jax.Array, rois: jax.Array) -> RegionOutputs:
         """Run both stages on given RoIs; used to initialise all parameters."""
-        features, weights, _ = self.propose_regions(visible, lwir)
-        return self.refine(features, weights, rois)
+        features, _ = self.propose_regions(visible, lwir)
+        return self.refine(features, rois)
 
 
 def _fused(weights, heads, segmentation):
     branch_logits = jnp.stack([logits for logits, _ in heads])
     branch_offsets = jnp.stack([offsets for _, offsets in heads])
     return RegionOutputs(
-        fuse(weights, branch_logits), fuse(weights, branch_offsets), branch_logits, branch_offsets, segmentation
+        logits=fuse(weights, branch_logits),
+        offsets=fuse(weights, branch_offsets),
+        segmentation_logits=segmentation,
+        branch_logits=branch_logits,
+        branch_offsets=branch_offsets,
+        modality_weights=weights,
     )

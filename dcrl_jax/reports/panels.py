@@ -1,4 +1,4 @@
-"""Pictures of the best, the worst and random images: both modalities, annotations and detections."""
+"""Pictures of the best, the worst and random images, with annotations and detections."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -27,14 +27,12 @@ CAPTION, ROW_TITLE, HEADER, LEGEND = 24, 34, 84, 36
 
 
 class PanelItem(NamedTuple):
-    """One image pair of a panel. Boxes are x, y, width, height in pixels of the two images."""
+    """One scene of a panel, as one or several registered images. Boxes are x, y, width, height in their pixels."""
 
-    visible: np.ndarray  # uint8 [H, W, 3], RGB
-    lwir: np.ndarray  # uint8 [H, W] or [H, W, 1]
+    images: Sequence[np.ndarray]  # uint8 [H, W, 3] RGB, or [H, W] or [H, W, 1] grey; from left to right
+    detections: Sequence[ImageDetections]  # what is drawn in each
     truth_boxes: np.ndarray  # float [G, 4]
     truth_is_ignored: np.ndarray  # bool [G]
-    detection_boxes: np.ndarray  # float [D, 4]
-    detection_scores: np.ndarray  # float [D]
     caption: str
 
 
@@ -112,29 +110,35 @@ def pick_images(
 
 
 def detection_panel(
-    items: Mapping[str, Sequence[PanelItem]], path: str | os.PathLike, title: str, min_score: float = MIN_SCORE
+    items: Mapping[str, Sequence[PanelItem]],
+    path: str | os.PathLike,
+    title: str,
+    columns: str,
+    min_score: float = MIN_SCORE,
 ) -> None:
-    """Draws image pairs, visible beside thermal, with annotations and detections in both.
+    """Draws scenes with annotations and detections, the images of each side by side.
 
     People are red, ignore regions grey and dashed, detections green with their score. Images of any size are scaled to
     one width.
 
     Args:
-      items: the pairs of each row, by the row's title, such as "best", "worst" and "random". Rows may differ in length
-        and be empty.
+      items: the scenes of each row, by the row's title, such as "best", "worst" and "random". Rows may differ in
+        length and be empty.
       path: the image; its ending chooses the format. Its folder is made.
       title: above everything.
+      columns: below it; says what the images of a scene are.
       min_score: detections below it, and those with NaN, are not drawn.
     """
     rows = [(name, list(row)) for name, row in items.items() if len(row)]
-    columns = max((len(row) for _, row in rows), default=1)
-    item_width = 2 * IMAGE_WIDTH + GAP
+    across = max((len(row) for _, row in rows), default=1)
+    views = max((len(item.images) for _, row in rows for item in row), default=1)
+    item_width = views * (IMAGE_WIDTH + GAP) - GAP
     row_heights = [max(_shown_height(item) for item in row) + CAPTION + ROW_GAP for _, row in rows]
-    width = 2 * MARGIN + columns * item_width + (columns - 1) * ITEM_GAP
+    width = 2 * MARGIN + across * item_width + (across - 1) * ITEM_GAP
     height = HEADER + sum(row_heights) + ROW_TITLE * len(rows) + LEGEND
     figure = Figure(figsize=(width / 100, height / 100), dpi=100, facecolor="white")
     figure.text(MARGIN / width, 1 - 16 / height, title, fontsize=19, weight="bold", va="top")
-    _draw_legend(figure, width, height, min_score)
+    _draw_legend(figure, width, height, columns, min_score)
 
     top = HEADER
     for (name, row), row_height in zip(rows, row_heights, strict=True):
@@ -145,11 +149,11 @@ def detection_panel(
             below = top + ROW_TITLE
             figure.text(left / width, 1 - (below + CAPTION - 8) / height, item.caption, fontsize=11.5, color="#333333")
             shown = _shown_height(item)
-            for place, image in enumerate((item.visible, item.lwir)):
+            for place, (image, found) in enumerate(zip(item.images, item.detections, strict=True)):
                 x = left + place * (IMAGE_WIDTH + GAP)
                 y = height - (below + CAPTION + shown)
                 axes = figure.add_axes((x / width, y / height, IMAGE_WIDTH / width, shown / height))
-                _draw_image(axes, image, item, min_score, shown)
+                _draw_image(axes, image, found, item, min_score, shown)
         top += ROW_TITLE + row_height
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -157,10 +161,12 @@ def detection_panel(
 
 
 def _shown_height(item: PanelItem) -> int:
-    return round(IMAGE_WIDTH * item.visible.shape[0] / item.visible.shape[1])
+    return round(IMAGE_WIDTH * item.images[0].shape[0] / item.images[0].shape[1])
 
 
-def _draw_image(axes: Axes, image: np.ndarray, item: PanelItem, min_score: float, shown_height: int) -> None:
+def _draw_image(
+    axes: Axes, image: np.ndarray, found: ImageDetections, item: PanelItem, min_score: float, shown_height: int
+) -> None:
     scale = IMAGE_WIDTH / image.shape[1]
     method = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
     shown = cv2.resize(image, (IMAGE_WIDTH, shown_height), interpolation=method)
@@ -174,12 +180,12 @@ def _draw_image(axes: Axes, image: np.ndarray, item: PanelItem, min_score: float
         style = {"edgecolor": IGNORE_COLOR, "linestyle": (0, (4, 3))} if ignored else {"edgecolor": PERSON_COLOR}
         corner = (x * scale, y * scale)
         axes.add_patch(Rectangle(corner, width * scale, height * scale, fill=False, linewidth=LINE_WIDTH, **style))
-    scores = np.asarray(item.detection_scores)
+    scores = np.asarray(found.scores)
     # The surest are drawn last, on top.
     for place in np.argsort(scores, kind="stable"):
         if not scores[place] >= min_score:
             continue
-        x, y, width, height = np.asarray(item.detection_boxes)[place] * scale
+        x, y, width, height = np.asarray(found.boxes)[place] * scale
         axes.add_patch(Rectangle((x, y), width, height, fill=False, linewidth=LINE_WIDTH, edgecolor=DETECTION_COLOR))
         # Above the box, or inside it where the image ends.
         axes.text(
@@ -194,7 +200,7 @@ def _draw_image(axes: Axes, image: np.ndarray, item: PanelItem, min_score: float
         )
 
 
-def _draw_legend(figure: Figure, width: int, height: int, min_score: float) -> None:
+def _draw_legend(figure: Figure, width: int, height: int, columns: str, min_score: float) -> None:
     entries = [
         Line2D([], [], color=PERSON_COLOR, linewidth=2.2, label="person"),
         Line2D([], [], color="#8a8a8a", linewidth=2.2, linestyle=(0, (3, 2)), label="ignore region"),
@@ -211,7 +217,7 @@ def _draw_legend(figure: Figure, width: int, height: int, min_score: float) -> N
     figure.text(
         MARGIN / width,
         1 - 48 / height,
-        "visible on the left, thermal (lwir) on the right",
+        columns,
         fontsize=12,
         color="#555555",
         va="top",

@@ -1,4 +1,4 @@
-"""The training loop of the teacher: wiring of data, step, logs, checkpoints and evaluation."""
+"""The training loop of teacher, student and baseline: wiring of data, step, logs, checkpoints and evaluation."""
 
 import contextlib
 import json
@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -20,14 +20,30 @@ from dcrl_jax.data.transforms import Augmentation, BoxFilter
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation import evaluate as evaluation
 from dcrl_jax.models import pretrained
-from dcrl_jax.models.build import build_anchors, build_teacher, init_params
+from dcrl_jax.models.build import Detector, build_anchors, build_model, init_params
 from dcrl_jax.models.teacher import Teacher
+from dcrl_jax.structures import MODALITIES
 from dcrl_jax.training.optimizer import build_optimizer, build_schedule, total_steps
-from dcrl_jax.training.teacher_step import TrainState, make_teacher_step, training_rules
+from dcrl_jax.training.rules import training_rules
+from dcrl_jax.training.step import TrainState, make_step
+
+NAMES = {"teacher": "DCRL-PDN (teacher)", "student": "DCRD-PDN (student)", "baseline": "RGB-only baseline"}
+
+
+class Guide(NamedTuple):
+    """A trained teacher, frozen."""
+
+    model: Teacher
+    params: Any
+    config: ConfigDict  # that it was trained with
+    source: str  # where it came from, for messages
 
 
 def train_data(source: Sequence[Any], config: ConfigDict, sharding: jax.sharding.Sharding | None) -> Any:
-    """The endless iterator of augmented training batches that a config describes."""
+    """The endless iterator of augmented training batches that a config describes.
+
+    A student's batches have both modalities, for its teacher; a baseline's have nothing thermal.
+    """
     data = config.data
     return pipeline.train_iterator(
         source,
@@ -42,11 +58,12 @@ def train_data(source: Sequence[Any], config: ConfigDict, sharding: jax.sharding
             max_occlusion=data.train_max_occlusion,
         ),
         augmentation=Augmentation(data.flip_probability, data.brightness_jitter, data.blank_probability),
+        modalities=MODALITIES[:1] if config.role == "baseline" else MODALITIES,
         sharding=sharding,
     )
 
 
-def initial_params(model: Teacher, config: ConfigDict) -> Any:
+def initial_params(model: Detector, config: ConfigDict) -> Any:
     """Random parameters, then those that ``init.checkpoint`` or ``init.vgg16`` name; raises InputError."""
     params = init_params(model, config, config.seed)
     if config.init.checkpoint:
@@ -56,32 +73,41 @@ def initial_params(model: Teacher, config: ConfigDict) -> Any:
         return restored
     if config.init.vgg16:
         params = pretrained.load_vgg16(config.init.vgg16, params)
-        print(f"init: VGG-16 convolutions of both branches from {config.init.vgg16}", flush=True)
+        print(f"init: VGG-16 convolutions from {config.init.vgg16}", flush=True)
     return params
 
 
-def train_and_evaluate(config: ConfigDict, workdir: Path) -> evaluation.Evaluation:
-    """Train the teacher, or go on where the workdir's newest checkpoint stands; then score its parameters.
+def train_and_evaluate(config: ConfigDict, workdir: Path, guide: Guide | None = None) -> evaluation.Evaluation:
+    """Train as ``train`` does, then score as ``score_checkpoint`` does."""
+    detector = compiled_detector(config)
+    train(config, workdir, detector, guide)
+    return score_checkpoint(config, workdir, detector)
+
+
+def compiled_detector(config: ConfigDict) -> evaluation.CompiledDetector:
+    """The config's model as a detector on all local devices; it is compiled at its first use."""
+    return evaluation.make_detector(build_model(config), build_anchors(config), config, parallel.device_mesh())
+
+
+def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetector, guide: Guide | None = None) -> None:
+    """Train a detector, or go on where the workdir's newest checkpoint stands.
 
     Args:
       config: see configs/common.py.
-      workdir: made if missing; holds checkpoints/, best/, logs/, evaluation/ and config.json afterwards.
-
-    Returns:
-      The evaluation on the test split: of the best parameters by validation, or, where the test split is the
-      validation split too, of the last.
+      workdir: made if missing; holds checkpoints/, best/, logs/ and config.json afterwards.
+      detector: of ``compiled_detector``, for the scores during training.
+      guide: the teacher of a student that distils anything.
 
     Raises:
       InputError: bad config, data or checkpoint, or a loss that is not a number.
     """
-    model, anchors = build_teacher(config), build_anchors(config)
+    model, anchors = build_model(config), build_anchors(config)
     mesh = parallel.device_mesh()
     parallel.check_batch(config.train.batch_size, mesh.devices.size)
     builder = sources.prepare(config.data)
+    print(sources.describe(builder), flush=True)
     train_source = pipeline.open_split(builder, config.data.train_split)
-    detector = evaluation.make_detector(model, anchors, config, mesh)
     validation_bench = evaluation.open_bench(detector, builder, config.data.validation_split, config, mesh)
-    test_bench = evaluation.open_bench(detector, builder, config.data.test_split, config, mesh)
 
     schedule = build_schedule(config, len(train_source))
     optimizer = build_optimizer(config, schedule)
@@ -100,16 +126,16 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> evaluation.Evaluati
                 state = checkpoints.restore_training(manager, state, iterator)
                 print(f"resume: step {manager.latest_step()} of {last_step}", flush=True)
             (workdir / "config.json").write_text(json.dumps(checkpoints.config_to_json(config), indent=1) + "\n")
-            step_function = parallel.parallel_step(
-                make_teacher_step(model, optimizer, anchors, training_rules(config), config.seed), mesh
-            )
+            step_function = _placed_step(model, optimizer, anchors, config, mesh, guide)
 
             def score_and_save(state, step):
                 checkpoints.save_training(manager, state, iterator, config)
-                score = evaluation.evaluate(validation_bench, state.params, blanked=False)
+                score = evaluation.evaluate(validation_bench, state.params)
                 rates = {name: s.miss_rate for name, s in score.scores.items()}
                 for name, rate in rates.items():
                     writer.add_scalar(f"{config.data.validation_split}/{name}", rate, step)
+                with (workdir / "validation.jsonl").open("a") as history:
+                    history.write(json.dumps({"step": step} | {k: 100 * v for k, v in rates.items()}) + "\n")
                 print(f"step {step}: miss rate on {config.data.validation_split} " + _percentages(rates), flush=True)
                 everybody = rates["reasonable-all"]
                 checkpoints.save_best(best_manager, step, state.params, config, everybody)
@@ -132,7 +158,17 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> evaluation.Evaluati
             iterator.close()
             manager.wait_until_finished()
             best_manager.wait_until_finished()
-    return _score(test_bench, workdir, str(_folder_to_score(workdir, config)))
+
+
+def _placed_step(model, optimizer, anchors, config, mesh, guide):
+    """The step as a function of state and batch; a teacher's parameters are placed on the devices here, once."""
+    rules = training_rules(config)
+    if guide is None:
+        return parallel.parallel_step(make_step(model, optimizer, anchors, rules, config.seed), mesh)
+    step = make_step(model, optimizer, anchors, rules, config.seed, guide.model)
+    compiled = parallel.parallel_step(step, mesh, frozen_arguments=1)
+    teacher_params = parallel.replicate(guide.params, mesh)
+    return lambda state, batch: compiled(state, teacher_params, batch)
 
 
 def run_steps(
@@ -229,37 +265,45 @@ def _noted_interrupts() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, former)
 
 
-def score_checkpoint(config: ConfigDict, workdir: Path, checkpoint: str | None) -> evaluation.Evaluation:
+def score_checkpoint(
+    config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetector, checkpoint: str | None = None
+) -> evaluation.Evaluation:
     """Score a checkpoint on the config's test split, print the tables and write them to ``workdir/evaluation``.
+
+    Args:
+      config: of the model.
+      workdir: of the run.
+      detector: of ``compiled_detector``.
+      checkpoint: what is scored instead of the workdir's best parameters by validation, or of its last ones where the
+        test split is the validation split too: a split that chose the parameters is no test of them.
 
     Raises:
       InputError: the checkpoint is missing or of another model.
     """
-    model, anchors = build_teacher(config), build_anchors(config)
-    checkpoint = checkpoint or str(_folder_to_score(workdir, config))
-    params, _, _ = checkpoints.restore_params(checkpoint)
-    checkpoints.check_params(params, jax.eval_shape(lambda: init_params(model, config, 0)), checkpoint)
-    mesh = parallel.device_mesh()
-    detector = evaluation.make_detector(model, anchors, config, mesh)
-    bench = evaluation.open_bench(detector, sources.prepare(config.data), config.data.test_split, config, mesh)
-    return _score(bench, workdir, checkpoint)
-
-
-def _folder_to_score(workdir, config):
-    # A split that chose the parameters is no test of them.
-    chosen_on_test = config.data.validation_split == config.data.test_split
-    return workdir / (checkpoints.RESUME_FOLDER if chosen_on_test else checkpoints.BEST_FOLDER)
-
-
-def _score(bench, workdir, checkpoint):
+    checkpoint = checkpoint or str(folder_to_score(workdir, config))
+    model = build_model(config)
     params, _, step = checkpoints.restore_params(checkpoint)
+    checkpoints.check_params(params, jax.eval_shape(lambda: init_params(model, config, 0)), checkpoint)
+    bench = open_test_bench(config, detector)
     result = evaluation.evaluate(bench, parallel.replicate(params, bench.mesh), blanked=True)
     folder = workdir / "evaluation"
-    evaluation.write_report(result, bench, folder, f"DCRL-PDN (teacher), step {step}")
-    data = bench.config.data
-    print(f"\nteacher, step {step}, {data.name} {data.test_split}\n\n{evaluation.summary(result)}")
+    evaluation.write_report(result, bench, folder, f"{NAMES[config.role]}, step {step}")
+    data = config.data
+    print(f"\n{NAMES[config.role]}, step {step}, {data.name} {data.test_split}\n\n{evaluation.summary(result)}")
     print(f"\nresults, curves and pictures: {folder}", flush=True)
     return result
+
+
+def open_test_bench(config: ConfigDict, detector: evaluation.CompiledDetector) -> evaluation.Bench:
+    """The config's test split for a detector of ``compiled_detector``, of this config or of a student's teacher."""
+    builder = sources.prepare(config.data)
+    return evaluation.open_bench(detector, builder, config.data.test_split, config, parallel.device_mesh())
+
+
+def folder_to_score(workdir: Path, config: ConfigDict) -> Path:
+    """The folder of checkpoints that stands for a run: the best, unless the split that chose it is the test split."""
+    chosen_on_test = config.data.validation_split == config.data.test_split
+    return workdir / (checkpoints.RESUME_FOLDER if chosen_on_test else checkpoints.BEST_FOLDER)
 
 
 def _check_finite(rows, first_step):

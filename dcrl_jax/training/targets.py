@@ -117,10 +117,10 @@ def _take(values, index):
 
 def take_anchors(outputs: RegionOutputs, index: Array) -> RegionOutputs:
     """Keep the outputs of the sampled anchors: index int32 [B, R] into N."""
+    taken = outputs._replace(logits=_take(outputs.logits, index), offsets=_take(outputs.offsets, index))
+    if outputs.branch_logits is None:
+        return taken
     branches = jax.vmap(_take, in_axes=(0, None))
-    return outputs._replace(
-        logits=_take(outputs.logits, index),
-        offsets=_take(outputs.offsets, index),
-        branch_logits=branches(outputs.branch_logits, index),
-        branch_offsets=branches(outputs.branch_offsets, index),
+    return taken._replace(
+        branch_logits=branches(outputs.branch_logits, index), branch_offsets=branches(outputs.branch_offsets, index)
     )

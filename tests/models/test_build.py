@@ -6,7 +6,7 @@ import pytest
 
 from configs import teacher
 from dcrl_jax.errors import InputError
-from dcrl_jax.models.build import ProposalRules, build_anchors, build_teacher, init_params, proposal_rules
+from dcrl_jax.models.build import ProposalRules, build_anchors, build_model, init_params, proposal_rules
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -19,7 +19,7 @@ def count(tree):
 def paper():
     """The paper's config and the shapes of its parameters, by module."""
     config = teacher.get_config()
-    return config, jax.eval_shape(lambda: init_params(build_teacher(config), config, 0))
+    return config, jax.eval_shape(lambda: init_params(build_model(config), config, 0))
 
 
 def test_full_size_teacher_has_the_parameters_of_its_layers(paper):
@@ -59,7 +59,7 @@ def test_every_key_of_the_model_reaches_it(tiny_config):
     config.segmentation.stages = ("rdr",)
     config.anchors.per_cell = 6
     config.roi.update(hidden=11, size=5, samples_per_bin=3)
-    model = build_teacher(config)
+    model = build_model(config)
     assert (model.width, model.norm, model.stride) == (0.25, "group", 16)
     assert (model.cfl, model.cfl_shared_fraction, model.cfl_groups, model.cfl_aggregation) == (
         False,
@@ -75,7 +75,7 @@ def test_every_key_of_the_model_reaches_it(tiny_config):
 def test_empty_grid_flattens_the_whole_map(tiny_config):
     config = tiny_config()
     config.fusion.grid = ()
-    model = build_teacher(config)
+    model = build_model(config)
     shapes = jax.eval_shape(lambda: init_params(model, config, 0))
     assert shapes["modality_fusion"]["hidden"]["kernel"].shape == (2 * 4 * 6 * 16, 8)
 
@@ -104,7 +104,7 @@ def test_setting_of_the_model_that_means_nothing_is_refused_with_its_key_and_val
     config = tiny_config()
     config.update_from_flattened_dict({key: value})
     with pytest.raises(InputError) as refusal:
-        build_teacher(config)
+        build_model(config)
     assert str(refusal.value).startswith(f"config.{key} is {value!r}; it must ")
     assert "\n" not in str(refusal.value)
 
@@ -113,7 +113,7 @@ def test_limits_of_the_shared_fraction_are_accepted(tiny_config):
     for value in (0.0, 1.0):
         config = tiny_config()
         config.cfl.shared_fraction = value
-        assert build_teacher(config).cfl_shared_fraction == value
+        assert build_model(config).cfl_shared_fraction == value
 
 
 def test_paper_s_anchors_are_9_heights_from_30_to_500_pixels_in_64x80_cells():
@@ -154,7 +154,7 @@ def drawn(tiny_config):
     """Parameters of two seeds, the first one drawn twice."""
     config = tiny_config()
     config.roi.hidden = 64
-    model = build_teacher(config)
+    model = build_model(config)
     return [jax.device_get(init_params(model, config, seed)) for seed in (0, 0, 1)]
 
 

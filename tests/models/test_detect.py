@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from configs import teacher
-from dcrl_jax.models.build import ProposalRules, build_anchors, build_teacher
+from dcrl_jax.models.build import ProposalRules, build_anchors, build_model
 from dcrl_jax.models.detect import DetectionRules, detect, detection_rules
 from dcrl_jax.structures import RegionOutputs
 
@@ -150,7 +150,7 @@ def test_rules_come_from_the_config():
 
 def test_detections_of_a_pair_are_the_same_alone_and_in_any_batch(tiny_config, random_params):
     config = tiny_config()
-    model, anchors, rules = build_teacher(config), build_anchors(config), detection_rules(config)
+    model, anchors, rules = build_model(config), build_anchors(config), detection_rules(config)
     params = random_params(model, config)
     rng = np.random.default_rng(1)
     visible = rng.integers(0, 256, (3, 32, 48, 3), dtype=np.uint8)

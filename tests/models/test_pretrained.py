@@ -10,7 +10,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.numpy import save_file
 
 from dcrl_jax.errors import InputError
-from dcrl_jax.models.build import build_teacher
+from dcrl_jax.models.build import build_model
 from dcrl_jax.models.pretrained import load_vgg16, local_file
 
 # Layer of torchvision's and timm's ``features``, and our name for it.
@@ -34,7 +34,7 @@ LAYERS = {
 @pytest.fixture
 def params(tiny_config, random_params):
     config = tiny_config()
-    return random_params(build_teacher(config), config)
+    return random_params(build_model(config), config)
 
 
 def vgg16_tensors(params):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dcrl_jax.models.build import build_teacher, init_params
+from dcrl_jax.models.build import build_model, init_params
 from dcrl_jax.models.cfl import CrossModalFeatureLearning
 from dcrl_jax.models.roi_head import RoiHead
 from dcrl_jax.models.rpn import RegionProposalNetwork
@@ -54,7 +54,7 @@ def features_by_hand(params, visible, lwir, width, with_cfl):
 
 def param_shapes(config):
     """Shapes of the parameters by their path."""
-    tree = jax.eval_shape(lambda: init_params(build_teacher(config), config, 0))
+    tree = jax.eval_shape(lambda: init_params(build_model(config), config, 0))
     return {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
@@ -62,7 +62,7 @@ def param_shapes(config):
 def whole(tiny_config, random_params):
     """The complete teacher's config, parameters and outputs."""
     config = tiny_config()
-    model = build_teacher(config)
+    model = build_model(config)
     params = random_params(model, config)
     return config, model, params, run_both_stages(model, params, *images())
 
@@ -71,7 +71,7 @@ def whole(tiny_config, random_params):
 def without_cfl(tiny_config, random_params):
     config = tiny_config()
     config.cfl.enabled = False
-    model = build_teacher(config)
+    model = build_model(config)
     params = random_params(model, config)
     return config, params, run_both_stages(model, params, *images())
 
@@ -192,7 +192,7 @@ def test_table_vi_a_stage_without_segmentation_loses_its_layer_and_nothing_else(
         f"['segmentation_{stage}']['{kind}']" for stage in lost for kind in ("kernel", "bias")
     }
     assert left == {key: shape for key, shape in complete.items() if key in left}
-    model = build_teacher(config)
+    model = build_model(config)
     params = jax.eval_shape(lambda: init_params(model, config, 0))
     _, _, rpg, rdr = jax.eval_shape(lambda p: run_both_stages(model, p, *images()), params)
     assert (rpg.segmentation_logits is not None) == ("rpg" in stages)
@@ -224,7 +224,7 @@ def test_stride_16_has_a_pool_more_and_the_same_parameters(tiny_config, stride, 
     at_8 = param_shapes(config)
     config.backbone.stride = stride
     assert param_shapes(config) == at_8
-    model = build_teacher(config)
+    model = build_model(config)
     params = jax.eval_shape(lambda: init_params(model, config, 0))
     features, _, rpg, _ = jax.eval_shape(lambda p: run_both_stages(model, p, *images()), params)
     assert [x.shape for x in features] == [(2, *cells, 16)] * 2
@@ -236,7 +236,7 @@ def test_refining_at_stride_16_reads_the_map_at_that_stride(tiny_config):
     config.segmentation.stages = ()
     config.fusion.strategy = "average"
     config.backbone.stride = 16
-    model = build_teacher(config)
+    model = build_model(config)
     # fc6 counts the first bin's first channel, fc7 and the logits pass it on.
     shapes = jax.eval_shape(lambda: init_params(model, config, 0))
     params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)

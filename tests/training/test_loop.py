@@ -11,10 +11,11 @@ import pytest
 
 from dcrl_jax import checkpoints, parallel
 from dcrl_jax.errors import InputError
-from dcrl_jax.models.build import build_anchors, build_teacher, init_params
+from dcrl_jax.models.build import build_anchors, build_model, init_params
 from dcrl_jax.training import loop
 from dcrl_jax.training.optimizer import build_optimizer, build_schedule
-from dcrl_jax.training.teacher_step import TrainState, make_teacher_step, training_rules
+from dcrl_jax.training.rules import training_rules
+from dcrl_jax.training.step import TrainState, make_step
 
 pytestmark = pytest.mark.usefixtures("quick_compile", "shallow_backbone")
 
@@ -111,7 +112,7 @@ def test_finished_run_is_only_scored_again(finished, config, capsys):
 def test_loss_that_is_not_a_number_names_step_and_remedy_and_keeps_the_last_good_checkpoint(
     config, tmp_path, monkeypatch
 ):
-    original = loop.make_teacher_step
+    original = loop.make_step
 
     def make_failing_step(*arguments):
         step = original(*arguments)
@@ -122,7 +123,7 @@ def test_loss_that_is_not_a_number_names_step_and_remedy_and_keeps_the_last_good
 
         return failing
 
-    monkeypatch.setattr(loop, "make_teacher_step", make_failing_step)
+    monkeypatch.setattr(loop, "make_step", make_failing_step)
     with pytest.raises(InputError, match=r"step 5: rdr_cls is not a finite number.*learning_rate"):
         loop.train_and_evaluate(config, tmp_path)
     # The evaluation at step 3 saved a checkpoint; nothing later may have.
@@ -165,7 +166,7 @@ def test_missing_checkpoint_is_named(config, tmp_path):
 
 
 def test_loop_moves_and_traces_nothing_after_the_first_steps(config, tmp_path):
-    model, anchors = build_teacher(config), build_anchors(config)
+    model, anchors = build_model(config), build_anchors(config)
     mesh = parallel.device_mesh()
     schedule = build_schedule(config, 10)
     optimizer = build_optimizer(config, schedule)
@@ -173,7 +174,7 @@ def test_loop_moves_and_traces_nothing_after_the_first_steps(config, tmp_path):
     state = TrainState(np.int32(0), params, optimizer.init(params))
     state = parallel.replicate(jax.tree.map(np.array, jax.device_get(state)), mesh)
     step_function = parallel.parallel_step(
-        make_teacher_step(model, optimizer, anchors, training_rules(config), config.seed), mesh
+        make_step(model, optimizer, anchors, training_rules(config), config.seed), mesh
     )
     builder = loop.sources.prepare(config.data)
     source = loop.pipeline.open_split(builder, "train")

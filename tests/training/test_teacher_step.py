@@ -7,6 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from dcrl_jax.training.teacher_step import (
+    TrainState,
+    image_keys,
+    make_teacher_step,
+    teacher_terms,
+    training_rules,
+)
 from jax.sharding import Mesh
 
 from configs import teacher
@@ -17,13 +24,6 @@ from dcrl_jax.structures import Batch
 from dcrl_jax.training import teacher_step
 from dcrl_jax.training.optimizer import build_optimizer, build_schedule
 from dcrl_jax.training.targets import RdrRules, RpgRules
-from dcrl_jax.training.teacher_step import (
-    TrainState,
-    image_keys,
-    make_teacher_step,
-    teacher_terms,
-    training_rules,
-)
 
 pytestmark = pytest.mark.usefixtures("quick_compile", "shallow_backbone")
 

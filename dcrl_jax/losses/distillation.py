@@ -1,0 +1,135 @@
+"""What the student learns from the frozen teacher, Eq. 14-18.
+
+Each equation adds a term to one of ``losses.detection``: Eq. 16 a cross entropy with soft labels, Eq. 17 a penalty
+bounded by the teacher's error, Eq. 18 a cross entropy with soft masks; Eq. 15 stands alone. Terms are unweighted;
+Eq. 14's weights, zeta, epsilon and xi among them, are those of ``loss_weights``.
+
+Means are taken as in ``losses.detection``: per image, over the same anchors, RoIs or pixels as the term beside it, then
+over the images. The teacher's outputs are constants: nothing here is differentiated with respect to them.
+
+Notation: B images, R sampled anchors or RoIs, h x w cells of the conv5 map, C its channels in the student.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dcrl_jax.losses.detection import masked_mean
+from dcrl_jax.structures import Array, Targets
+
+STAGES = ("rpg", "rdr")
+
+
+class Distillation(NamedTuple):
+    """Which terms the teacher adds, and their constants, by the paper's letters."""
+
+    fea: bool  # Eq. 15
+    cls: bool  # Eq. 16
+    bbr: bool  # Eq. 17
+    seg: bool  # Eq. 18
+    rho: float  # weight of L_F, Eq. 14
+    zeta: float  # share of the hard labels, Eq. 16
+    temperature: float  # T, of the teacher's logits in Eq. 16
+    epsilon: float  # weight of L_b, Eq. 17
+    delta: float  # margin of Eq. 17
+    xi: float  # share of the annotated masks, Eq. 18
+    feature_scale: str  # 'none' (paper) or 'variance', see ``features``
+
+    @property
+    def any(self) -> bool:
+        """Whether the teacher is needed at all."""
+        return self.fea or self.cls or self.bbr or self.seg
+
+
+NOTHING = Distillation(False, False, False, False, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0, "none")
+
+
+def features(adapted: Array, teacher: Array, scale: str = "none") -> jax.Array:
+    """L_F, Eq. 15: squared Euclidean distance between A(E^s) and E^t, as a mean over the elements.
+
+    Args:
+      adapted: A(E^s), float32 [B, h, w, 2 C].
+      teacher: E^t, of the same shape.
+      scale: 'variance' divides by the variance of E^t over the image's cells (mean of the channels' variances), so that
+        the term is the share of it that the student does not explain, whatever the teacher's scale.
+    """
+    teacher = jax.lax.stop_gradient(teacher)
+    distance = jnp.mean(jnp.square(adapted - teacher), axis=(1, 2, 3))
+    if scale == "variance":
+        # An image whose map is flat has nothing to teach; the floor keeps its share finite.
+        distance = distance / jnp.maximum(jnp.mean(jnp.var(teacher, axis=(1, 2)), axis=-1), 1e-6)
+    return jnp.mean(distance)
+
+
+def soft_cross_entropy(logits: Array, teacher_logits: Array, temperature: float = 1.0) -> jax.Array:
+    """g(phi(d^t / T), phi(d^s)) of Eq. 16 per element: float32 [..., K] twice to [...]."""
+    labels = jax.nn.softmax(jax.lax.stop_gradient(teacher_logits) / temperature)
+    return optax.softmax_cross_entropy(logits, labels)
+
+
+def classification(logits: Array, teacher_logits: Array, targets: Targets, temperature: float) -> jax.Array:
+    """The second term of Ld_cls, Eq. 16, without its weight 1 - zeta: mean over the sampled anchors or RoIs.
+
+    Args:
+      logits: d^s, float32 [B, R, 2].
+      teacher_logits: d^t of the same anchors or RoIs.
+      targets: of the same; which of them are sampled.
+      temperature: T.
+    """
+    return masked_mean(soft_cross_entropy(logits, teacher_logits, temperature), targets.is_sampled)
+
+
+def box_regression(offsets: Array, teacher_offsets: Array, targets: Targets, delta: float) -> jax.Array:
+    """L_b, Eq. 17, without its weight epsilon: squared error of the positives that the teacher places better.
+
+    Normalised as L_reg of Eq. 1, by all that were sampled.
+
+    Args:
+      offsets: t_s, float32 [B, R, 4], normalised.
+      teacher_offsets: t_t of the same anchors or RoIs.
+      targets: of the same; y_reg.
+      delta: the margin.
+    """
+    positive = targets.is_positive & targets.is_sampled
+    # Before the difference: what the padding holds may not reach the gradient.
+    goal = jnp.where(positive[..., None], targets.offsets, 0.0)
+    error = jnp.sum(jnp.square(jnp.where(positive[..., None], offsets, 0.0) - goal), axis=-1)
+    bound = jnp.sum(jnp.square(jax.lax.stop_gradient(teacher_offsets) - goal), axis=-1)
+    return masked_mean(jnp.where(positive & (error + delta > bound), error, 0.0), targets.is_sampled)
+
+
+def segmentation(logits: Array, teacher_logits: Array, counted: Array) -> jax.Array:
+    """The second term of Ld_seg, Eq. 18, without its weight 1 - xi: mean over the counted pixels.
+
+    Args:
+      logits: float32 [B, h, w, 2] (RPG) or [B, R, s, s, 2] (RDR), raw.
+      teacher_logits: of the same pixels, raw.
+      counted: bool, the same without the last axis; as in Eq. 8 and 9.
+    """
+    return masked_mean(soft_cross_entropy(logits, teacher_logits), counted)
+
+
+def loss_weights(rules: Distillation, box_weight: float, segmentation_weight: float) -> dict[str, float]:
+    """Eq. 14 as a weight for each term: L_TS is ``detection.weighted_sum`` of the terms with these weights.
+
+    With everything off they are those of Eq. 1 for one branch: the baseline's loss.
+
+    Args:
+      rules: the constants.
+      box_weight: lambda.
+      segmentation_weight: eta.
+    """
+    zeta, xi = (rules.zeta if rules.cls else 1.0), (rules.xi if rules.seg else 1.0)
+    weights = {"fea": rules.rho if rules.fea else 0.0}
+    for stage in STAGES:
+        weights |= {
+            f"{stage}_cls": zeta,
+            f"{stage}_cls_soft": 1.0 - zeta,
+            f"{stage}_reg": box_weight,
+            f"{stage}_reg_bound": box_weight * rules.epsilon if rules.bbr else 0.0,
+            f"{stage}_seg": segmentation_weight * xi,
+            f"{stage}_seg_soft": segmentation_weight * (1.0 - xi),
+        }
+    return weights

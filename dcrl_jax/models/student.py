@@ -1,0 +1,93 @@
+"""DCRD-PDN, the student, and the RGB-only baseline: one VGG-16, Faster R-CNN heads, segmentation."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import flax.linen as nn
+import jax
+
+from dcrl_jax.models.roi_head import RoiHead
+from dcrl_jax.models.rpn import HEAD_INIT, RegionProposalNetwork
+from dcrl_jax.models.vgg16 import BLOCKS, Vgg16, block_channels, normalise, pool, pools_after
+from dcrl_jax.ops.roi_align import roi_align
+from dcrl_jax.structures import RegionOutputs
+
+
+class Student(nn.Module):
+    """The RGB-only detector of Fig. 2, in the teacher's two stages, ``propose_regions`` and ``refine``.
+
+    Attributes:
+      adaption: whether it has A of Eq. 15, which nothing but the feature distillation uses; the baseline has none.
+      width, norm, stride, segmentation_stages, anchors_per_cell, roi_hidden, roi_size, roi_samples_per_bin: as in the
+        teacher.
+    """
+
+    width: float = 1.0
+    norm: str = "none"
+    stride: int = 8
+    adaption: bool = True
+    segmentation_stages: Sequence[str] = ("rpg", "rdr")
+    anchors_per_cell: int = 9
+    roi_hidden: int = 4096
+    roi_size: int = 7
+    roi_samples_per_bin: int = 2
+
+    modalities: ClassVar[tuple[str, ...]] = ("visible",)
+
+    def setup(self):
+        self.backbone = Vgg16(self.width, self.norm)
+        channels = block_channels(5, self.width)
+        if self.adaption:
+            self.adaption_layer = nn.Conv(2 * channels, (1, 1), kernel_init=nn.initializers.he_normal())
+        self.rpn = RegionProposalNetwork(channels, self.anchors_per_cell)
+        self.roi_head = RoiHead(self.roi_hidden)
+        if "rpg" in self.segmentation_stages:
+            self.segmentation_rpg = nn.Conv(2, (1, 1), kernel_init=HEAD_INIT)
+        if "rdr" in self.segmentation_stages:
+            self.segmentation_rdr = nn.Conv(2, (1, 1), kernel_init=HEAD_INIT)
+
+    def extract(self, visible: jax.Array) -> jax.Array:
+        """Map uint8 images [B, H, W, 3] to E^s, the conv5 map, [B, H/stride, W/stride, C]."""
+        features = normalise(visible)
+        pools = pools_after(self.stride)
+        for block in range(1, len(BLOCKS) + 1):
+            features = self.backbone.block(block, features)
+            if block in pools:
+                features = pool(features)
+        return features
+
+    def adapt(self, features: jax.Array) -> jax.Array:
+        """A(E^s) of Eq. 15: the conv5 map [B, h, w, C] in the teacher's feature space, [B, h, w, 2 C]."""
+        return self.adaption_layer(features)
+
+    def propose_regions(self, visible: jax.Array) -> tuple[jax.Array, RegionOutputs]:
+        """The RPG stage.
+
+        Args:
+          visible: uint8 [B, H, W, 3].
+
+        Returns:
+          The conv5 map, and the outputs for all N anchors, in the order of ``anchors.grid_anchors``.
+        """
+        features = self.extract(visible)
+        segmentation = self.segmentation_rpg(features) if "rpg" in self.segmentation_stages else None
+        return features, RegionOutputs(*self.rpn(features), segmentation)
+
+    def refine(self, features: jax.Array, rois: jax.Array) -> RegionOutputs:
+        """The RDR stage.
+
+        Args:
+          features: of ``propose_regions``.
+          rois: float32 [B, R, 4]; padded rows may hold anything finite.
+        """
+        align = jax.vmap(lambda x, r: roi_align(x, r, self.stride, self.roi_size, self.roi_samples_per_bin))
+        pooled = align(features, rois)
+        segmentation = self.segmentation_rdr(pooled) if "rdr" in self.segmentation_stages else None
+        return RegionOutputs(*self.roi_head(pooled), segmentation)
+
+    def __call__(self, visible: jax.Array, rois: jax.Array) -> RegionOutputs:
+        """Run everything on given RoIs; used to initialise all parameters."""
+        features, _ = self.propose_regions(visible)
+        if self.adaption:
+            self.adapt(features)
+        return self.refine(features, rois)

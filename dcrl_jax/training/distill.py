@@ -1,0 +1,153 @@
+"""The two steps of Sec. IV-A: a teacher, trained here or found, then the student that learns from it."""
+
+import json
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from dcrl_jax import checkpoints, parallel
+from dcrl_jax.config_checks import check_config
+from dcrl_jax.data import pipeline, sources
+from dcrl_jax.errors import InputError
+from dcrl_jax.evaluation import compare
+from dcrl_jax.evaluation import evaluate as evaluation
+from dcrl_jax.models.build import build_anchors, build_model
+from dcrl_jax.training import loop
+from dcrl_jax.training.loop import Guide
+from dcrl_jax.training.optimizer import total_steps
+from dcrl_jax.training.rules import training_rules
+
+TEACHER_FOLDER = "teacher"
+
+# What has to agree for the teacher's outputs to mean something to the student.
+_SHARED = {
+    "stride": ("backbone.stride",),
+    "anchors": (
+        "anchors.per_cell",
+        "anchors.aspect_ratio",
+        "anchors.smallest_px",
+        "anchors.largest_px",
+        "anchors.reference_height_px",
+    ),
+    "channels": ("backbone.width",),
+    "input size": ("data.height_px", "data.width_px"),
+    "offsets": ("rpn.offset_std",),
+    "bins of a RoI": ("roi.size",),
+}
+
+
+def teacher_config(config: ConfigDict) -> ConfigDict:
+    """The recipe of a student's teacher: the student's own, with the sections of ``config.teacher`` in their places."""
+    own = config.copy_and_resolve_references()
+    with own.unlocked():
+        changes = own.teacher
+        del own.teacher, own.distillation, changes.checkpoint
+        own.role = "teacher"
+        init = changes.init
+        del changes.init
+        for section, values in changes.items():
+            own[section] = values
+        own.init.checkpoint = init.checkpoint
+    return own
+
+
+def check_fits(config: ConfigDict, guide: Guide) -> None:
+    """Refuse a teacher whose outputs mean something else than its student's; raises InputError with both values."""
+    problems = []
+    for what, keys in _SHARED.items():
+        for key in keys:
+            own, others = _value(config, key), _value(guide.config, key)
+            if own != others:
+                problems.append(f"{what}: config.{key} is {_shown(own)}, the teacher's {_shown(others)}")
+    missing = set(config.segmentation.stages) - set(guide.config.segmentation.stages)
+    if config.distillation.seg and missing:
+        problems.append(
+            f"segmentation: config.segmentation.stages is {_shown(config.segmentation.stages)}, the teacher's "
+            f"{_shown(guide.config.segmentation.stages)}"
+        )
+    if problems:
+        raise InputError(
+            f"the teacher of {guide.source} does not fit its student:\n  " + "\n  ".join(problems) + "\n"
+            "Give the student the teacher's values, or another config.teacher.checkpoint."
+        )
+
+
+def load_guide(path: str) -> Guide:
+    """A trained teacher with the config that it was trained with.
+
+    Args:
+      path: a workdir, of which the parameters are taken that its own run scored, or what ``restore_params`` takes.
+
+    Raises:
+      InputError: nothing is there, or it is not a teacher.
+    """
+    folder = Path(path)
+    if (folder / "config.json").is_file():
+        saved = checkpoints.config_from_json(json.loads((folder / "config.json").read_text()))
+        folder = loop.folder_to_score(folder, saved)
+    params, config, step = checkpoints.restore_params(str(folder))
+    if config.role != "teacher":
+        raise InputError(f"{path} holds a {config.role}; config.teacher.checkpoint must name a teacher.")
+    print(f"teacher: step {step} of {folder}", flush=True)
+    return Guide(build_model(config), params, config, str(folder))
+
+
+def ready_teacher(config: ConfigDict, workdir: Path) -> Guide:
+    """The teacher that a student's config names, or the workdir's own, trained first if it is not finished."""
+    if config.teacher.checkpoint:
+        return load_guide(config.teacher.checkpoint)
+    own, folder = teacher_config(config), workdir / TEACHER_FOLDER
+    if not _is_finished(own, folder):
+        print(f"step 1 of 2: the teacher, in {folder}", flush=True)
+        loop.train_and_evaluate(own, folder)
+    return load_guide(str(folder))
+
+
+def _is_finished(config, folder):
+    # The scores are the last thing that a run writes; the steps tell whether it was asked to go on since.
+    if not (folder / "evaluation" / "scores.json").is_file():
+        return False
+    source = pipeline.open_split(sources.prepare(config.data), config.data.train_split)
+    newest = checkpoints.newest_step(folder / checkpoints.RESUME_FOLDER)
+    return newest is not None and newest >= total_steps(config, len(source))
+
+
+def train_student(config: ConfigDict, workdir: Path) -> evaluation.Evaluation:
+    """Train the teacher, unless there is one, then the student; score the student and show both side by side.
+
+    Args:
+      config: of ``configs/student.py``.
+      workdir: as for ``loop.train``, with the teacher's in ``teacher/`` and both detectors' scores in ``comparison/``.
+
+    Returns:
+      The student's evaluation on the test split.
+
+    Raises:
+      InputError: as ``loop.train``, and for a teacher that does not fit.
+    """
+    # Everything that can be wrong with the student is found before hours go into its teacher.
+    build_model(config)
+    build_anchors(config)
+    parallel.check_batch(config.train.batch_size, parallel.device_mesh().devices.size)
+    if not training_rules(config).distillation.any:
+        return loop.train_and_evaluate(config, workdir)
+    if not config.teacher.checkpoint:
+        check_config(teacher_config(config))
+    guide = ready_teacher(config, workdir)
+    check_fits(config, guide)
+    print(f"step 2 of 2: the student, in {workdir}", flush=True)
+    result = loop.train_and_evaluate(config, workdir, guide)
+    bench = loop.open_test_bench(config, loop.compiled_detector(guide.config))
+    teacher = evaluation.evaluate(bench, parallel.replicate(guide.params, bench.mesh))
+    compare.write_comparison({"teacher": teacher, "student": result}, bench, workdir / "comparison")
+    return result
+
+
+def _value(config, key):
+    for part in key.split("."):
+        config = config[part]
+    return tuple(config) if isinstance(config, (list, tuple)) else config
+
+
+def _shown(value):
+    return ", ".join(map(str, value)) or "empty" if isinstance(value, tuple) else str(value)

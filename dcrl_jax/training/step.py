@@ -1,0 +1,78 @@
+"""One training step, as pure functions: terms, gradients, update. The same for teacher, student and baseline."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dcrl_jax.losses.detection import weighted_sum
+from dcrl_jax.models.build import Detector
+from dcrl_jax.models.teacher import Teacher
+from dcrl_jax.parallel import AXIS
+from dcrl_jax.structures import Array
+from dcrl_jax.training.rules import TrainingRules
+from dcrl_jax.training.terms import detection_terms, distillation_terms, forward
+
+
+class TrainState(NamedTuple):
+    """What changes from step to step."""
+
+    step: Array  # int32 []
+    params: Any
+    opt_state: optax.OptState
+
+
+def image_keys(seed: int, step: Array, images: int) -> jax.Array:
+    """One key per image of this device's batch, the same however many devices share the global batch.
+
+    Must run inside the pmapped step: the images' places in the global batch follow from the device's.
+    """
+    slots = jax.lax.axis_index(AXIS) * images + jnp.arange(images)
+    key = jax.random.fold_in(jax.random.key(seed), step)
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, slots)
+
+
+def make_step(
+    model: Detector,
+    optimizer: optax.GradientTransformation,
+    anchors: Array,
+    rules: TrainingRules,
+    seed: int,
+    teacher: Teacher | None = None,
+) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
+    """Build the step for ``parallel.parallel_step``: gradients and metrics are means over the devices.
+
+    Args:
+      model: what is trained.
+      optimizer: of its parameters.
+      anchors: float32 [N, 4].
+      rules: see TrainingRules.
+      seed: of the sampling.
+      teacher: the frozen teacher of a student. Its parameters are then an argument of the step, which reads them and
+        nothing else: they are not differentiated and do not come out.
+
+    Returns:
+      ``step(state, batch)``, or ``step(state, teacher_params, batch)`` with a teacher. It gives the new state and the
+      metrics: the terms, their weighted sum ``loss`` and ``gradient_norm``, each float32 [].
+    """
+
+    def step(state, *arguments):
+        *frozen, batch = arguments
+        keys = image_keys(seed, state.step, batch.boxes.shape[0])
+
+        def loss_of(params):
+            run = forward(model, params, anchors, batch, keys, rules)
+            terms = detection_terms(run)
+            if teacher is not None:
+                terms |= distillation_terms(run, model, params, teacher, *frozen, batch, rules)
+            return weighted_sum(terms, rules.weights), terms
+
+        (loss, terms), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        gradients, metrics = jax.lax.pmean((gradients, {"loss": loss, **terms}), AXIS)
+        metrics["gradient_norm"] = optax.tree.norm(gradients)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), metrics
+
+    return step
