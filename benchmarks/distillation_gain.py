@@ -1,4 +1,4 @@
-"""Does distillation help? Trains teacher, baseline and student in pairs, and says by how much they differ and how surely.
+"""Does distillation help? Trains teacher, baseline and student in pairs, and says how they differ, and how surely.
 
     python -m benchmarks.distillation_gain --output=runs/gain                      noisy training labels, three seeds
     python -m benchmarks.distillation_gain --output=runs/clean --labels=clean      exact training labels
@@ -7,7 +7,9 @@
 
 Each seed is a pair of runs with scenes, label noise and teacher of its own. Within it baseline and students have the
 same initial weights, the same images in the same order, the same steps and the same optimizer; they differ in their
-loss alone. Finished runs are kept and interrupted ones go on, so the same command can be given again.
+loss alone. The last parameters are scored, as on KAIST, which has no validation split; below stands what the best
+parameters by (exactly labelled) validation scenes give. Finished runs are kept and interrupted ones go on, so the same
+command can be given again.
 
 The output folder gets a workdir for each run, ``seedN/NAME``, then ``table.txt``, ``gain.json`` and the curves,
 ``miss_rate_seedN.png`` and ``validation.png``.
@@ -22,10 +24,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from absl import logging
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from configs import ablations, baseline, student
+from dcrl_jax import checkpoints
 from dcrl_jax.devices import quiet_without_gpu
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation import miss_rate, results
@@ -36,6 +40,10 @@ from dcrl_jax.reports import curves, tables
 # Table IV's rows by the names of configs/ablations.py; the last is the student of the main comparison.
 TABLE_IV = [name.removeprefix("table4/") for name in ablations.ROWS if name.startswith("table4/")]
 STUDENT = "student"
+# Which parameters are scored, and the folder of checkpoints that has them.
+CHOSEN = {"last": checkpoints.RESUME_FOLDER, "best_by_validation": checkpoints.BEST_FOLDER}
+# How often a run of synthetic scenes is scored on validation scenes.
+VALIDATIONS = 4
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -47,8 +55,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--labels", choices=("noisy", "clean"), default="noisy", help="of the synthetic training scenes"
     )
     parser.add_argument("--seeds", default="1,2,3", help="one pair of runs each")
-    parser.add_argument("--steps", type=int, default=600, help="of baseline and student")
-    parser.add_argument("--teacher_steps", type=int, default=1200)
+    parser.add_argument("--scenes", type=int, default=200, help="synthetic training scenes")
+    parser.add_argument("--steps", type=int, default=800, help="of baseline and student on synthetic scenes")
+    parser.add_argument("--teacher_steps", type=int, default=600, help="on synthetic scenes")
     parser.add_argument("--split", choices=("test", "validation"), default="test", help="what is scored")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="time budget of this call")
     parser.add_argument("--table4", action="store_true", help="also every row of Table IV")
@@ -88,14 +97,14 @@ def recipes(options: argparse.Namespace, seed: int) -> dict[str, ConfigDict]:
         own[name] = _changes(changes.split(";"))
     for name, config in made.items():
         config.seed = seed
-        config.train.steps = options.steps
         config.data.test_split = options.split
         if options.data == "synthetic":
             config.data.options.update(
-                seed=seed, label_noise=options.labels == "noisy", train=2000, validation=400, test=600
+                seed=seed, label_noise=options.labels == "noisy", train=options.scenes, validation=400, test=600
             )
-        if config.role == "student":
-            config.teacher.train.steps = options.teacher_steps
+            _set_steps(config, options.steps, options.scenes)
+            if config.role == "student":
+                _set_steps(config.teacher, options.teacher_steps, options.scenes)
         for key, value in {**_changes(options.override), **own.get(name, {})}.items():
             section = key.split(".")[0]
             if section in config:
@@ -103,20 +112,20 @@ def recipes(options: argparse.Namespace, seed: int) -> dict[str, ConfigDict]:
     return made
 
 
-def _finished(folder: Path) -> bool:
-    return (folder / "evaluation" / "scores.json").is_file()
+def _set_steps(config, steps, scenes):
+    config.train.steps = steps
+    config.train.evaluate_every_epochs = steps * config.train.batch_size / scenes / VALIDATIONS
 
 
 def run_pair(options: argparse.Namespace, seed: int, deadline: float) -> bool:
-    """Train what is missing of one pair; says whether the time sufficed."""
+    """Train and score what is missing of one pair; says whether the time sufficed."""
     from dcrl_jax.training import distill, loop
 
     folder = options.output / f"seed{seed}"
     made = recipes(options, seed)
-    teacher = distill.teacher_config(made[STUDENT])
-    teacher.data.test_split = made[STUDENT].data.test_split
-    for name, config in {"teacher": teacher, **made}.items():
-        if _finished(folder / name):
+    for name, config in {"teacher": distill.teacher_config(made[STUDENT]), **made}.items():
+        workdir = folder / name
+        if (workdir / "seconds.txt").is_file():
             continue
         started = time.monotonic()
         estimate = _last_duration(options.output, name)
@@ -125,8 +134,11 @@ def run_pair(options: argparse.Namespace, seed: int, deadline: float) -> bool:
             return False
         print(f"\n=== seed {seed}: {name}", flush=True)
         guide = distill.load_guide(str(folder / "teacher")) if config.role == "student" else None
-        loop.train_and_evaluate(config, folder / name, guide)
-        (folder / name / "seconds.txt").write_text(f"{time.monotonic() - started:.0f}\n")
+        detector = loop.compiled_detector(config)
+        loop.train(config, workdir, detector, guide)
+        for where, parameters in CHOSEN.items():
+            loop.score_checkpoint(config, workdir / where, detector, str(workdir / parameters))
+        (workdir / "seconds.txt").write_text(f"{time.monotonic() - started:.0f}\n")
     return True
 
 
@@ -135,8 +147,8 @@ def _last_duration(output, name):
     return max(times, default=0.0)
 
 
-def matches_of(options: argparse.Namespace, seed: int, names: Sequence[str]) -> dict[str, dict[str, tuple]]:
-    """Score and matches of each run of a pair, by name and condition."""
+def matches_of(options: argparse.Namespace, seed: int, names: Sequence[str], where: str) -> dict[str, dict[str, tuple]]:
+    """Score and matches of each run of a pair, by name and condition, with the parameters of one of ``CHOSEN``."""
     from dcrl_jax.data import pipeline, sources
     from dcrl_jax.evaluation import evaluate as evaluation
 
@@ -146,7 +158,9 @@ def matches_of(options: argparse.Namespace, seed: int, names: Sequence[str]) -> 
     subsets: tuple[Subset, ...] = evaluation.subsets_of(config)
     found = {}
     for name in names:
-        detections = results.read_results(options.output / f"seed{seed}" / name / "evaluation" / "results.json", ids)
+        detections = results.read_results(
+            options.output / f"seed{seed}" / name / where / "evaluation" / "results.json", ids
+        )
         scores = miss_rate.score_subsets(truths, detections, subsets)
         found[name] = {
             subset.condition: (scores[subset.name], miss_rate.match(truths, detections, subset)) for subset in subsets
@@ -221,6 +235,7 @@ def draw_validation(output: Path, seeds: Sequence[int], names: Sequence[str]) ->
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, then print and write the tables."""
+    logging.set_verbosity(logging.ERROR)
     quiet_without_gpu()
     options = parse(arguments)
     deadline = time.monotonic() + 60 * options.minutes
@@ -232,8 +247,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not complete:
         sys.exit("no pair is complete; give the command again with more --minutes")
     names = ["teacher", *recipes(options, complete[0])]
-    pairs = {seed: matches_of(options, seed, names) for seed in complete}
-    text, figures = summarise(pairs, names)
+    texts, figures = [], {}
+    for where in reversed(CHOSEN):
+        pairs = {seed: matches_of(options, seed, names, where) for seed in complete}
+        text, figures[where] = summarise(pairs, names)
+        texts.insert(0, f"parameters: {where.replace('_', ' ')}\n\n{text}")
+    text = "\n\n\n".join(texts)
     (options.output / "table.txt").write_text(text + "\n")
     (options.output / "gain.json").write_text(json.dumps(figures, indent=1) + "\n")
     for seed, pair in pairs.items():

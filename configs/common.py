@@ -149,7 +149,6 @@ def add_distillation(config: ConfigDict, teacher: ConfigDict) -> None:
     config.distillation.epsilon = 0.5  # weight of L_b in Eq. 17, paper V-B
     config.distillation.delta = 0.0  # margin of Eq. 17, normalised offsets squared; ours: the paper names none
     config.distillation.xi = 0.5  # share of the annotated masks in Eq. 18, paper V-B
-    config.distillation.feature_scale = "none"  # none (paper) | variance: L_F in units of the teacher's variance
 
     # The teacher's own keys. It shares all others with its student, and is trained first unless there is one.
     config.teacher = ConfigDict()

@@ -16,7 +16,6 @@ _CHOICES = {
     "fusion.strategy": ("maf", "linear", "average"),
     "optimizer.name": ("adam", "sgd", "adamw"),
     "optimizer.schedule": ("steps", "cosine"),
-    "distillation.feature_scale": ("none", "variance"),
 }
 _POSITIVE = (
     "data.height_px",

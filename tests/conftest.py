@@ -18,10 +18,7 @@ import numpy as np
 import pytest
 
 
-def _tiny_config():
-    from configs import teacher
-
-    config = teacher.get_config("synthetic")
+def _shrink(config):
     config.data.height_px, config.data.width_px = 32, 48
     config.data.max_boxes = 3
     config.backbone.width = 1 / 32
@@ -36,15 +33,24 @@ def _tiny_config():
     config.roi.sampled = 24
     config.roi.max_positive = 6
     config.roi.hidden = 8
-    config.fusion.grid = (2, 3)
-    config.fusion.hidden = 8
+    fusion = {"teacher": config, "student": config.get("teacher")}.get(config.role)
+    if fusion is not None:
+        fusion.fusion.grid = (2, 3)
+        fusion.fusion.hidden = 8
     return config
 
 
 @pytest.fixture(scope="session")
 def tiny_config():
-    """Makes a fresh config of a complete teacher for 48x32 pixels: 6x4 cells with 3 anchors each."""
-    return _tiny_config
+    """Makes a fresh config of a complete detector for 48x32 pixels: 6x4 cells with 3 anchors each; by its role."""
+    from configs import baseline, student, teacher
+
+    recipes = {"teacher": teacher, "student": student, "baseline": baseline}
+
+    def make(role="teacher"):
+        return _shrink(recipes[role].get_config("synthetic"))
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
-from configs import teacher
+from configs import baseline, student, teacher
 from dcrl_jax import checkpoints, parallel
 from dcrl_jax.errors import InputError
 from dcrl_jax.training.optimizer import build_optimizer, build_schedule
@@ -233,6 +233,33 @@ def test_half_written_checkpoint_is_not_taken_for_the_newest(workdir, tmp_path):
     assert checkpoints.restore_params(str(tmp_path))[2] == 20
 
 
+def test_newest_step_is_the_highest_number_and_not_the_last_in_the_alphabet(tmp_path):
+    for step in (9, 10, 100, 20):
+        (tmp_path / str(step) / "params").mkdir(parents=True)
+    assert checkpoints.newest_step(tmp_path) == 100
+
+
+def test_newest_step_of_a_run_is_what_it_saved_last(workdir):
+    assert checkpoints.newest_step(workdir / checkpoints.RESUME_FOLDER) == 20
+    assert checkpoints.newest_step(workdir / checkpoints.BEST_FOLDER) == 5
+
+
+def test_folder_that_is_empty_or_missing_has_no_newest_step(tmp_path):
+    assert checkpoints.newest_step(tmp_path) is None
+    assert checkpoints.newest_step(tmp_path / "missing") is None
+    assert not (tmp_path / "missing").exists()
+
+
+def test_unfinished_checkpoint_is_not_the_newest_step(tmp_path):
+    (tmp_path / "30").mkdir()
+    (tmp_path / "40.orbax-checkpoint-tmp" / "params").mkdir(parents=True)
+    (tmp_path / "50").mkdir()
+    (tmp_path / "50" / "params").write_text("not a folder")
+    assert checkpoints.newest_step(tmp_path) is None
+    (tmp_path / "20" / "params").mkdir(parents=True)
+    assert checkpoints.newest_step(tmp_path) == 20
+
+
 @pytest.mark.parametrize("inside", ["missing", "file", "empty", "30"])
 def test_path_without_a_checkpoint_is_refused_with_what_was_expected(tmp_path, inside):
     (tmp_path / "file").write_text("not a folder")
@@ -285,14 +312,17 @@ def test_long_list_of_differences_is_cut_and_counted():
     assert str(refusal.value).count("missing") == 5
 
 
+@pytest.mark.parametrize("recipe", [teacher, student, baseline], ids=["teacher", "student", "baseline"])
 @pytest.mark.parametrize("data", ["kaist", "synthetic", "msrs"])
-def test_config_comes_back_from_json_with_its_tuples(data):
-    config = teacher.get_config(data)
+def test_config_comes_back_from_json_with_its_tuples(recipe, data):
+    config = recipe.get_config(data)
     text = json.dumps(checkpoints.config_to_json(config))
     restored = checkpoints.config_from_json(json.loads(text))
     assert restored == config
     assert restored.to_dict() == config.to_dict()
-    assert restored.fusion.grid == (4, 5)
     assert restored.segmentation.stages == ("rpg", "rdr")
     assert restored.train.steps is None
     assert isinstance(restored.rpn.offset_std, tuple)
+    if recipe is not baseline:
+        multimodal = restored if recipe is teacher else restored.teacher
+        assert multimodal.fusion.grid == (4, 5)

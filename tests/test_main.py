@@ -35,9 +35,9 @@ def write_msrs(folder, visible=True, label="0 0.5 0.5 0.2 0.4\n"):
         (folder / "labels" / "fusion" / split / "00001D.txt").write_text(label)
 
 
-def msrs(tmp_path, *arguments):
+def msrs(tmp_path, *arguments, recipe="teacher"):
     return run(
-        "--config=configs/teacher.py:msrs",
+        f"--config=configs/{recipe}.py:msrs",
         f"--workdir={tmp_path / 'run'}",
         f"--config.data.manual_dir={tmp_path / 'msrs'}",
         f"--config.data.data_dir={tmp_path / 'prepared'}",
@@ -51,6 +51,9 @@ def msrs(tmp_path, *arguments):
         ("--config.data.heigt_px=64", 'heigt_px\'. Did you mean "height_px"'),
         ("--config.train.batch_size=many", "--config.train.batch_size=many: invalid literal for int()"),
         ("--config=configs/teacher.py:moon", "configs know the data sets kaist, synthetic and msrs, not 'moon'"),
+        ("--config=configs/student.py:moon", "configs know the data sets kaist, synthetic and msrs, not 'moon'"),
+        ("--config=configs/ablations.py:table9/x", "no ablation is called 'table9/x'; python -m configs.ablations"),
+        ("--config.distillation.zeta=0.5", "distillation'"),
         ("--config=configs/nobody.py", "No such file or directory: 'configs/nobody.py'"),
         ("--mode=fly", "--mode=fly: value should be one of"),
     ],
@@ -68,13 +71,27 @@ def test_values_that_mean_nothing_are_named_together_before_anything_is_written(
     assert not any(tmp_path.iterdir())
 
 
+def test_student_s_faults_are_named_together_before_its_teacher_is_trained(tmp_path):
+    arguments = ("--config.distillation.zeta=1.5", "--config.distillation.temperature=0")
+    result = msrs(tmp_path, *arguments, recipe="student")
+    assert_refused(result, "config.distillation.zeta is 1.5", "config.distillation.temperature is 0")
+    assert not any(tmp_path.iterdir())
+
+
+def test_teacher_that_is_not_there_is_named_before_anything_is_written(tmp_path):
+    result = msrs(tmp_path, f"--config.teacher.checkpoint={tmp_path / 'nothing'}", recipe="student")
+    assert_refused(result, f"{tmp_path / 'nothing'} holds no checkpoint")
+    assert not any(tmp_path.iterdir())
+
+
 def test_size_that_the_stride_does_not_divide(tmp_path):
     assert_refused(msrs(tmp_path, "--config.data.height_px=130"), "130", "stride, 8 px", "128 or 136")
     assert not any(tmp_path.iterdir())
 
 
-def test_missing_data_folder(tmp_path):
-    assert_refused(msrs(tmp_path), str(tmp_path / "msrs"), "Expected layout")
+@pytest.mark.parametrize("recipe", ["teacher", "student", "baseline"])
+def test_missing_data_folder(tmp_path, recipe):
+    assert_refused(msrs(tmp_path, recipe=recipe), str(tmp_path / "msrs"), "Expected layout")
     assert not (tmp_path / "prepared").exists() or not list((tmp_path / "prepared").rglob("*.array_record*"))
 
 

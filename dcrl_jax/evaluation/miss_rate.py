@@ -157,8 +157,8 @@ def rank_detections(matches: Matches) -> tuple[np.ndarray, np.ndarray, np.ndarra
     """All detections that count, of all images, by falling score.
 
     Returns:
-      bool [D], whether each is a true positive (else a false one), float64 [D], their scores, and int [D], the places of
-      their images in ``matches.image_ids``. Ignored detections are left out; equal scores stay in the order of
+      bool [D], whether each is a true positive (else a false one), float64 [D], their scores, and int [D], the places
+      of their images in ``matches.image_ids``. Ignored detections are left out; equal scores stay in the order of
       ``matches``.
     """
     counts = ~matches.is_ignored

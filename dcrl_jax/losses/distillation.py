@@ -35,7 +35,6 @@ class Distillation(NamedTuple):
     epsilon: float  # weight of L_b, Eq. 17
     delta: float  # margin of Eq. 17
     xi: float  # share of the annotated masks, Eq. 18
-    feature_scale: str  # 'none' (paper) or 'variance', see ``features``
 
     @property
     def any(self) -> bool:
@@ -43,24 +42,17 @@ class Distillation(NamedTuple):
         return self.fea or self.cls or self.bbr or self.seg
 
 
-NOTHING = Distillation(False, False, False, False, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0, "none")
+NOTHING = Distillation(False, False, False, False, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0)
 
 
-def features(adapted: Array, teacher: Array, scale: str = "none") -> jax.Array:
+def features(adapted: Array, teacher: Array) -> jax.Array:
     """L_F, Eq. 15: squared Euclidean distance between A(E^s) and E^t, as a mean over the elements.
 
     Args:
       adapted: A(E^s), float32 [B, h, w, 2 C].
       teacher: E^t, of the same shape.
-      scale: 'variance' divides by the variance of E^t over the image's cells (mean of the channels' variances), so that
-        the term is the share of it that the student does not explain, whatever the teacher's scale.
     """
-    teacher = jax.lax.stop_gradient(teacher)
-    distance = jnp.mean(jnp.square(adapted - teacher), axis=(1, 2, 3))
-    if scale == "variance":
-        # An image whose map is flat has nothing to teach; the floor keeps its share finite.
-        distance = distance / jnp.maximum(jnp.mean(jnp.var(teacher, axis=(1, 2)), axis=-1), 1e-6)
-    return jnp.mean(distance)
+    return jnp.mean(jnp.square(adapted - jax.lax.stop_gradient(teacher)))
 
 
 def soft_cross_entropy(logits: Array, teacher_logits: Array, temperature: float = 1.0) -> jax.Array:

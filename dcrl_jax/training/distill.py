@@ -132,7 +132,7 @@ def train_student(config: ConfigDict, workdir: Path) -> evaluation.Evaluation:
     if not training_rules(config).distillation.any:
         return loop.train_and_evaluate(config, workdir)
     if not config.teacher.checkpoint:
-        check_config(teacher_config(config))
+        _check_recipe_of_teacher(config)
     guide = ready_teacher(config, workdir)
     check_fits(config, guide)
     print(f"step 2 of 2: the student, in {workdir}", flush=True)
@@ -141,6 +141,15 @@ def train_student(config: ConfigDict, workdir: Path) -> evaluation.Evaluation:
     teacher = evaluation.evaluate(bench, parallel.replicate(guide.params, bench.mesh))
     compare.write_comparison({"teacher": teacher, "student": result}, bench, workdir / "comparison")
     return result
+
+
+def _check_recipe_of_teacher(config):
+    own = teacher_config(config)
+    try:
+        check_config(own)
+        parallel.check_batch(own.train.batch_size, parallel.device_mesh().devices.size)
+    except InputError as error:
+        raise InputError(f"the teacher's recipe, the student's with the sections of config.teacher: {error}") from error
 
 
 def _value(config, key):

@@ -42,8 +42,9 @@ class Guide(NamedTuple):
 def train_data(source: Sequence[Any], config: ConfigDict, sharding: jax.sharding.Sharding | None) -> Any:
     """The endless iterator of augmented training batches that a config describes.
 
-    A student's batches have both modalities, for its teacher; a baseline's have nothing thermal.
+    A student's batches have both modalities, for its teacher; where nothing is distilled nothing thermal is read.
     """
+    needs_pairs = config.role == "teacher" or training_rules(config).distillation.any
     data = config.data
     return pipeline.train_iterator(
         source,
@@ -58,7 +59,7 @@ def train_data(source: Sequence[Any], config: ConfigDict, sharding: jax.sharding
             max_occlusion=data.train_max_occlusion,
         ),
         augmentation=Augmentation(data.flip_probability, data.brightness_jitter, data.blank_probability),
-        modalities=MODALITIES[:1] if config.role == "baseline" else MODALITIES,
+        modalities=MODALITIES if needs_pairs else MODALITIES[:1],
         sharding=sharding,
     )
 
@@ -107,6 +108,7 @@ def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetect
     builder = sources.prepare(config.data)
     print(sources.describe(builder), flush=True)
     train_source = pipeline.open_split(builder, config.data.train_split)
+    pipeline.open_split(builder, config.data.test_split)  # a split that is not there is found now, not in the end
     validation_bench = evaluation.open_bench(detector, builder, config.data.validation_split, config, mesh)
 
     schedule = build_schedule(config, len(train_source))
@@ -163,6 +165,8 @@ def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetect
 def _placed_step(model, optimizer, anchors, config, mesh, guide):
     """The step as a function of state and batch; a teacher's parameters are placed on the devices here, once."""
     rules = training_rules(config)
+    if rules.distillation.any != (guide is not None):
+        raise ValueError("a student that distils needs a guide, and nobody else has one")
     if guide is None:
         return parallel.parallel_step(make_step(model, optimizer, anchors, rules, config.seed), mesh)
     step = make_step(model, optimizer, anchors, rules, config.seed, guide.model)

@@ -109,7 +109,7 @@ def distillation_terms(
     terms = {}
     if on.fea:
         adapted = model.apply({"params": params}, run.features, method="adapt")
-        terms["fea"] = distillation.features(adapted, features.concatenated(), on.feature_scale)
+        terms["fea"] = distillation.features(adapted, features.concatenated())
     for name, guide in (("rpg", take_anchors(rpg, run.anchors)), ("rdr", rdr)):
         stage = getattr(run, name)
         own = stage.outputs

@@ -1,17 +1,25 @@
 """The recipes: what they hold, that every key is read, and that one recipe serves all data sets."""
 
+import dataclasses
 import pathlib
 import re
 
 import pytest
 from ml_collections import ConfigDict
 
-from configs import teacher
+from configs import ablations, baseline, student, teacher
+from datasets.synthetic_rgbt import SyntheticConfig
 from dcrl_jax.config_checks import check_config
 from dcrl_jax.errors import InputError
+from dcrl_jax.losses.distillation import Distillation
+from dcrl_jax.training.distill import teacher_config
 
 ROOT = pathlib.Path(__file__).parents[2]
 DATA = ("kaist", "synthetic", "msrs")
+RECIPES = {"teacher": teacher, "student": student, "baseline": baseline}
+
+every_recipe = pytest.mark.parametrize("role", RECIPES)
+every_data_set = pytest.mark.parametrize("data", DATA)
 
 
 def keys_of(config, prefix=""):
@@ -22,47 +30,123 @@ def keys_of(config, prefix=""):
             yield prefix + name
 
 
-def test_default_is_the_papers_recipe_on_kaist():
-    config = teacher.get_config()
+@every_recipe
+def test_default_is_the_papers_recipe_on_kaist(role):
+    config = RECIPES[role].get_config()
+    assert config.role == role
     assert config.data.name == "kaist"
     assert (config.data.width_px, config.data.height_px) == (640, 512)
     assert config.train.batch_size == 64
-    assert config.train.epochs == 100
-    assert config.optimizer.name == "adam"
     assert config.optimizer.learning_rate == 1e-3
     assert config.optimizer.schedule == "steps"
-    assert config.optimizer.decay_epochs == (50.0, 75.0)
-    assert config.cfl.shared_fraction == 0.5
-    assert config.cfl.groups == 2
+    assert config.optimizer.decay_factor == 0.1
     assert config.rpn.positive_iou == 0.5
     assert config.loss.box_weight == config.loss.segmentation_weight == 1.0
+    assert config.segmentation.stages == ("rpg", "rdr")
     assert config.backbone.norm == "none"
     assert config.backbone.width == 1.0
 
 
-@pytest.mark.parametrize("data", DATA)
-def test_every_recipe_passes_the_checks_and_has_the_same_keys(data):
-    config = teacher.get_config(data)
+def test_paper_trains_the_teacher_by_adam_for_100_epochs_with_a_tenth_of_the_rate_after_50_and_75():
+    for keys in (teacher.get_config(), student.get_config().teacher):
+        assert keys.optimizer.name == "adam"
+        assert keys.optimizer.learning_rate == 1e-3
+        assert keys.optimizer.decay_epochs == (50.0, 75.0)
+        assert keys.optimizer.decay_factor == 0.1
+        assert keys.train.epochs == 100
+        assert keys.train.batch_size == 64
+        assert keys.cfl.shared_fraction == 0.5
+        assert keys.cfl.groups == 2
+
+
+@pytest.mark.parametrize("role", ["student", "baseline"])
+def test_paper_trains_the_student_by_sgd_for_150_epochs_and_the_baseline_alike(role):
+    config = RECIPES[role].get_config()
+    assert config.optimizer.name == "sgd"
+    assert config.optimizer.learning_rate == 1e-3
+    assert config.optimizer.momentum == 0.9
+    assert config.optimizer.decay_epochs == ()
+    assert config.train.epochs == 150
+    assert config.train.batch_size == 64
+
+
+def test_paper_distils_all_four_terms_and_weighs_teacher_and_annotation_evenly():
+    keys = student.get_config().distillation
+    assert (keys.fea, keys.cls, keys.bbr, keys.seg) == (True,) * 4
+    assert keys.rho == 0.5
+    assert keys.zeta == keys.epsilon == keys.xi == 0.5
+    # What the paper does not name.
+    assert keys.temperature == 1.0
+    assert keys.delta == 0.0
+
+
+@every_recipe
+@every_data_set
+def test_every_recipe_passes_the_checks_and_has_the_same_keys(role, data):
+    def own_keys(config):
+        return {key for key in keys_of(config) if not key.startswith("data.options.")}
+
+    config = RECIPES[role].get_config(data)
     check_config(config)
-    own = {key for key in keys_of(config) if not key.startswith("data.options.")}
-    assert own == {key for key in keys_of(teacher.get_config()) if not key.startswith("data.options.")}
+    assert own_keys(config) == own_keys(RECIPES[role].get_config())
 
 
-def test_unknown_data_set_is_named_with_the_known_ones():
+@every_data_set
+def test_student_is_the_baseline_and_what_it_learns_from(data):
+    own, plain = student.get_config(data).to_dict(), baseline.get_config(data).to_dict()
+    assert set(own) - set(plain) == {"distillation", "teacher"}
+    assert {key: own[key] for key in plain} == plain | {"role": "student"}
+
+
+@every_data_set
+def test_student_s_teacher_is_the_teacher_s_own_recipe(data):
+    own = teacher_config(student.get_config(data))
+    check_config(own)
+    assert own.to_dict() == teacher.get_config(data).to_dict()
+
+
+@every_recipe
+def test_unknown_data_set_is_named_with_the_known_ones(role):
     with pytest.raises(ValueError, match="kaist, synthetic and msrs, not 'moon'"):
-        teacher.get_config("moon")
+        RECIPES[role].get_config("moon")
 
 
-def test_every_key_is_read_somewhere():
+@every_recipe
+@every_data_set
+def test_every_key_is_read_somewhere(role, data):
     source = "\n".join(
         path.read_text() for path in (ROOT / "dcrl_jax").rglob("*.py") if "config_checks" not in path.name
     )
+    # A teacher's sections are read in their places of its own recipe; what names the teacher is read before.
+    assert "config.teacher.checkpoint" in source
+    config = RECIPES[role].get_config(data)
+    keys = {key.removeprefix("teacher.") for key in keys_of(config)} - {"checkpoint"}
+    # The next two tests are about these.
+    keys = {key for key in keys if not key.startswith(("distillation.", "data.options."))}
     unread = [
         key
-        for key in keys_of(teacher.get_config())
+        for key in sorted(keys)
         if not re.search(rf"(config|keys|data|rpn|roi|loss|{key.split('.')[0]})\.{key.split('.')[-1]}\b", source)
     ]
     assert unread == []
+
+
+@every_data_set
+def test_every_key_of_the_distillation_is_a_constant_of_the_losses_and_is_read_there(data):
+    assert set(student.get_config(data).distillation) == set(Distillation._fields)
+    source = "\n".join(
+        (ROOT / "dcrl_jax" / name).read_text() for name in ("losses/distillation.py", "training/terms.py")
+    )
+    assert [name for name in Distillation._fields if not re.search(rf"\b(on|rules)\.{name}\b", source)] == []
+
+
+def test_every_option_of_a_data_set_is_one_of_its_builder():
+    known = {"kaist": set(), "synthetic": {field.name for field in dataclasses.fields(SyntheticConfig)}}
+    source = (ROOT / "dcrl_jax" / "data" / "sources.py").read_text()
+    known["msrs"] = set(re.findall(r'options\.get\("(\w+)"', source))
+    for data, names in known.items():
+        for recipe in RECIPES.values():
+            assert set(recipe.get_config(data).data.options) <= names
 
 
 @pytest.mark.parametrize(
@@ -90,9 +174,99 @@ def test_value_that_means_nothing_is_refused_by_its_key(key, value, message):
         check_config(config)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("zeta", 1.5, "must lie in 0..1"),
+        ("zeta", -0.5, "must lie in 0..1"),
+        ("xi", 1.5, "must lie in 0..1"),
+        ("temperature", 0.0, "must be above 0"),
+        ("rho", -1.0, "must not be negative"),
+        ("epsilon", -1.0, "must not be negative"),
+    ],
+)
+def test_distillation_that_means_nothing_is_refused_by_its_key(key, value, message):
+    config = student.get_config()
+    config.distillation[key] = value
+    with pytest.raises(InputError, match=re.escape(f"config.distillation.{key} is {value!r}; it {message}")):
+        check_config(config)
+
+
+def test_limits_of_the_distillation_are_accepted():
+    for value in (0.0, 1.0):
+        config = student.get_config()
+        config.distillation.update(zeta=value, xi=value, rho=value, epsilon=value)
+        check_config(config)
+
+
+def test_unknown_role_is_refused_with_the_known_ones():
+    config = teacher.get_config()
+    config.role = "pupil"
+    with pytest.raises(InputError, match=r"config\.role is 'pupil'; it must be one of: teacher, student, baseline"):
+        check_config(config)
+
+
+@pytest.mark.parametrize("role", ["student", "baseline"])
+def test_shared_values_of_students_and_baselines_are_checked_too(role):
+    config = RECIPES[role].get_config()
+    config.train.batch_size = 0
+    config.backbone.norm = "batch"
+    with pytest.raises(InputError, match=r"(?s)backbone.norm is 'batch'.*train.batch_size is 0"):
+        check_config(config)
+
+
 def test_all_faults_come_in_one_message():
     config = teacher.get_config()
     config.train.batch_size = 0
     config.cfl.aggregation = "sum"
     with pytest.raises(InputError, match=r"(?s)cfl.aggregation is 'sum'.*train.batch_size is 0"):
         check_config(config)
+
+
+@pytest.mark.parametrize("name", ablations.ROWS)
+@pytest.mark.parametrize("data", ["", "synthetic"])
+def test_ablation_is_its_recipe_but_for_its_own_keys_and_passes_the_checks(name, data):
+    config = ablations.get_config(f"{name}:{data}" if data else name)
+    row = ablations.ROWS[name]
+    plain = dict(row.recipe.get_config(data or "kaist").to_dict())
+    check_config(config)
+    if config.role == "student":
+        check_config(teacher_config(config))
+    changed = config.copy_and_resolve_references()
+    assert changed.data.name == ("synthetic_rgbt" if data else "kaist")
+    for key, value in row.changes.items():
+        *sections, last = key.split(".")
+        found, former = changed, plain
+        for section in sections:
+            found, former = found[section], former[section]
+        assert found[last] == value
+        found[last] = former[last]
+    assert changed.to_dict() == plain
+
+
+def test_table_iv_s_rows_distil_what_their_names_say():
+    terms = {"fea", "cls", "bbr", "seg"}
+    rows = [name.removeprefix("table4/") for name in ablations.ROWS if name.startswith("table4/")]
+    assert len(rows) == 8
+    for row in rows:
+        config = ablations.get_config(f"table4/{row}")
+        if row == "baseline":
+            assert config.role == "baseline"
+        else:
+            assert {term for term in terms if config.distillation[term]} == set(row.split("+"))
+
+
+def test_unknown_ablation_is_named_with_the_command_that_lists_them():
+    with pytest.raises(ValueError, match=r"no ablation is called 'table9/x'; python -m configs\.ablations lists them"):
+        ablations.get_config("table9/x")
+
+
+def test_list_of_ablations_has_every_name_with_the_paper_s_miss_rate(capsys):
+    ablations.main()
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert "--config=configs/ablations.py:NAME" in header
+    assert [line.split()[0] for line in lines] == list(ablations.ROWS)
+    rates = {name: float(rate) for name, rate in (line.split() for line in lines)}
+    assert rates["table4/baseline"] == 46.23
+    assert rates["table4/cls+bbr+fea+seg"] == 25.89
+    assert rates["table2/cfl"] == rates["table3/maf"] == rates["table6/rpg+rdr"] == 23.37

@@ -39,10 +39,16 @@ def make_source(length):
     return source
 
 
+def make_rgb_source(length):
+    """The same records, without any thermal image."""
+    return [{name: value for name, value in record.items() if name != "lwir"} for record in make_source(length)]
+
+
 @contextlib.contextmanager
-def training(length=7, augmentation=Augmentation(), **options):  # noqa: B008
+def training(length=7, augmentation=Augmentation(), source=None, **options):  # noqa: B008
     defaults = {"batch_size": 2, "seed": 0}
-    iterator = pipeline.train_iterator(make_source(length), augmentation=augmentation, **SHAPES, **defaults | options)
+    source = make_source(length) if source is None else source
+    iterator = pipeline.train_iterator(source, augmentation=augmentation, **SHAPES, **defaults | options)
     with contextlib.closing(iterator):
         yield iterator
 
@@ -162,6 +168,42 @@ def test_augmentation_of_amount_zero_changes_no_pixel_and_no_box():
         batch = next(plain)
         assert_same_batches([batch], [next(again)])
     assert (batch.visible == (10 + batch.index)[:, None, None, None]).all()
+
+
+@pytest.mark.parametrize("on_devices", [False, True])
+def test_rgb_alone_trains_on_the_very_images_boxes_flips_and_order_of_the_pairs(on_devices):
+    options = {
+        "batch_size": 6,
+        "augmentation": Augmentation(flip_probability=0.5, brightness=0.3, blank_probability=0.4),
+        "seed": 3,
+        "sharding": device_sharding(jax.local_devices()[:2]) if on_devices else None,
+    }
+    with training(**options) as iterator:
+        pairs = take(iterator, 8)
+    with training(source=make_rgb_source(7), modalities=("visible",), **options) as iterator:
+        alone = take(iterator, 8)
+    assert all(batch.lwir is None for batch in alone)
+    assert_same_batches(alone, [batch._replace(lwir=None) for batch in pairs])
+    # Each random change happened to some images and not to others.
+    visible, lwir, boxes, has_person = (
+        np.concatenate([np.asarray(leaf).reshape(6, -1) for leaf in leaves])
+        for leaves in zip(*((b.visible, b.lwir, b.boxes, b.is_person) for b in pairs), strict=True)
+    )
+    for changed in (~visible.any(1), ~lwir.any(1), boxes[has_person[:, 0], 0] > 1):
+        assert 0 < changed.sum() < len(changed)
+
+
+def test_evaluation_of_rgb_alone_gives_the_pairs_without_their_thermal_images_padding_included():
+    pairs = list(pipeline.evaluation_batches(make_source(5), batch_size=2, **SHAPES))
+    rgb = {"batch_size": 2, "modalities": ("visible",), **SHAPES}
+    alone = list(pipeline.evaluation_batches(make_rgb_source(5), **rgb))
+    assert all(batch.lwir is None for batch in alone)
+    assert_same_batches(alone, [batch._replace(lwir=None) for batch in pairs])
+    assert not alone[-1].valid.all()
+    devices = jax.local_devices()[:1]
+    placed = list(pipeline.evaluation_batches(make_rgb_source(5), sharding=device_sharding(devices), **rgb))
+    assert all(batch.lwir is None for batch in placed)
+    np.testing.assert_array_equal([batch.visible[0] for batch in placed], [batch.visible for batch in alone])
 
 
 @pytest.mark.parametrize("on_devices", [False, True])

@@ -3,7 +3,7 @@ import pathlib
 import pytest
 
 from configs import teacher
-from dcrl_jax.data.sources import prepare
+from dcrl_jax.data.sources import describe, prepare
 from dcrl_jax.errors import InputError
 
 
@@ -15,18 +15,20 @@ def data(tmp_path):
     return data
 
 
-def test_prepares_once_and_says_where(data, capsys):
+def test_prepares_once_and_says_where(data):
     builder = prepare(data)
     assert {name: split.num_examples for name, split in builder.info.splits.items()} == {
         "train": 3,
         "validation": 1,
         "test": 2,
     }
-    written = capsys.readouterr().out
-    assert "3 train, 1 validation, 2 test" in written
-    assert str(data.data_dir) in written
+    line = describe(builder)
+    assert line.startswith("data: synthetic_rgbt/")
+    assert "3 train, 1 validation, 2 test" in line
+    assert line.endswith(f"in {builder.data_dir}")
+    assert str(builder.data_dir).startswith(data.data_dir)
     files = {path: path.stat().st_mtime_ns for path in pathlib.Path(builder.data_dir).iterdir()}
-    prepare(data)
+    assert describe(prepare(data)) == line
     assert {path: path.stat().st_mtime_ns for path in pathlib.Path(builder.data_dir).iterdir()} == files
 
 

@@ -10,6 +10,7 @@ from dcrl_jax.errors import InputError
 from dcrl_jax.structures import MODALITIES
 
 HEIGHT, WIDTH = 20, 30
+RGB_ALONE = ("visible",)
 
 
 def make_record(objects=(), visible=None, lwir=None, condition=0):
@@ -161,6 +162,63 @@ def test_random_blank_takes_each_modality_equally_often_and_never_both():
     is_blank = np.array([[not one[modality].any() for modality in MODALITIES] for one in blanked])
     assert not is_blank.all(1).any()
     np.testing.assert_allclose(is_blank.mean(0), [0.25, 0.25], atol=0.06)
+
+
+def without_lwir(record):
+    return {name: value for name, value in record.items() if name != "lwir"}
+
+
+def test_decoding_rgb_alone_needs_no_thermal_image_and_gives_the_rest_unchanged():
+    record = make_record([person(2, 3, 4, 10), person(-4, 5, 10, 12)], condition=1)
+    alone, pair = transforms.decode(without_lwir(record), RGB_ALONE), transforms.decode(record)
+    assert set(alone) == set(pair) - {"lwir"}
+    for name, value in alone.items():
+        np.testing.assert_array_equal(value, pair[name])
+
+
+def test_decoding_rgb_alone_does_not_look_at_a_thermal_image_that_is_there():
+    record = make_record(lwir=np.zeros((HEIGHT, WIDTH + 1), np.uint8)) | {"lwir": b"not an image"}
+    assert "lwir" not in transforms.decode(record, RGB_ALONE)
+
+
+def test_pair_that_lacks_its_thermal_image_is_not_passed_off_as_rgb():
+    with pytest.raises(KeyError, match="lwir"):
+        transforms.decode(without_lwir(make_record()))
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        lambda pair: transforms.resize_pair(pair, 40, 45),
+        lambda pair: transforms.resize_pair(pair, 10, 15),
+        transforms.flip_pair,
+        lambda pair: transforms.scale_brightness(pair, 1.25),
+        lambda pair: transforms.blank(pair, "visible"),
+        lambda pair: transforms.to_padded(pair, 3, BoxFilter()),
+    ],
+    ids=["enlarge", "shrink", "flip", "brightness", "blank", "pad"],
+)
+def test_transform_of_rgb_alone_is_that_of_the_pair_without_its_thermal_image(transform):
+    record = make_record([person(2, 3, 4, 10), person(9, 5, 6, 12, ignore=True)])
+    alone, pair = transform(transforms.decode(without_lwir(record), RGB_ALONE)), transform(transforms.decode(record))
+    assert set(alone) == set(pair) - {"lwir"}
+    for name, value in alone.items():
+        np.testing.assert_array_equal(value, pair[name])
+
+
+def test_random_blank_of_rgb_alone_takes_the_images_that_it_takes_of_pairs_and_as_many_draws():
+    pair = transforms.decode(make_record())
+    alone = {name: value for name, value in pair.items() if name != "lwir"}
+    first, second = np.random.default_rng(5), np.random.default_rng(5)
+    blanked = set()
+    for _ in range(60):
+        of_pair = transforms.random_blank(pair, first, 0.5)
+        of_alone = transforms.random_blank(alone, second, 0.5)
+        np.testing.assert_array_equal(of_alone["visible"], of_pair["visible"])
+        assert "lwir" not in of_alone
+        blanked.add((bool(of_pair["visible"].any()), bool(of_pair["lwir"].any())))
+    assert blanked == {(True, True), (True, False), (False, True)}
+    assert first.random() == second.random()
 
 
 def test_filter_separates_people_ignore_regions_and_background():

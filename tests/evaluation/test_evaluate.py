@@ -8,10 +8,11 @@ import pytest
 
 from configs import teacher
 from dcrl_jax import parallel
-from dcrl_jax.data import pipeline, sources
+from dcrl_jax.data import pipeline, sources, transforms
 from dcrl_jax.data.transforms import BLANK_GREY
 from dcrl_jax.evaluation import evaluate as evaluation
-from dcrl_jax.structures import Detections
+from dcrl_jax.evaluation.evaluate import CompiledDetector
+from dcrl_jax.structures import MODALITIES, Detections
 
 # Scenes twice as large as the network input, and a last batch that is not full.
 SCENE, INPUT = (64, 80), (32, 40)
@@ -29,13 +30,16 @@ def config(tmp_path_factory):
     return config
 
 
-def open_bench(config, detector):
+def open_bench(config, run, modalities=MODALITIES):
     builder = sources.prepare(config.data)
-    return evaluation.open_bench(detector, builder, "test", config, parallel.device_mesh())
+    return evaluation.open_bench(CompiledDetector(run, modalities), builder, "test", config, parallel.device_mesh())
 
 
 class Oracle:
-    """Finds the annotated boxes, in pixels of the network input, with mu (1, 0) by day and (0, 1) by night."""
+    """Finds the annotated boxes, in pixels of the network input.
+
+    Given a pair, it says mu (1, 0) by day and (0, 1) by night; given one image it has nothing to weigh.
+    """
 
     def __init__(self, config):
         truths = evaluation.read_truths(pipeline.open_split(sources.prepare(config.data), "test")).images
@@ -47,9 +51,9 @@ class Oracle:
         self.seen = 0
         self.images = []
 
-    def __call__(self, params, visible, lwir):
-        self.images.append((np.asarray(visible), np.asarray(lwir)))
-        shape = visible.shape[:2]
+    def __call__(self, params, *images):
+        self.images.append(tuple(np.asarray(image) for image in images))
+        shape = images[0].shape[:2]
         count = shape[0] * shape[1]
         boxes, mask = np.full((count, 16, 4), np.nan, np.float32), np.zeros((count, 16), bool)
         scores, mu = np.full((count, 16), np.nan, np.float32), np.full((count, 2), np.nan, np.float32)
@@ -62,7 +66,7 @@ class Oracle:
                 mu[row] = (0, 1) if self.night[place] else (1, 0)
         self.seen = (self.seen + count) % (-(-IMAGES // 4) * 4)
         layout = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), (boxes, scores, mask, mu))
-        return Detections(*layout[:3]), layout[3]
+        return Detections(*layout[:3]), layout[3] if len(images) > 1 else None
 
 
 def nothing(params, visible, lwir):
@@ -137,3 +141,82 @@ def test_summary_and_files_hold_the_scores(config, tmp_path):
     assert scores["blanked"]["visible"]["reasonable-night"] < 1e-4
     lines = (tmp_path / "results.txt").read_text().splitlines()
     assert len(lines) == sum(len(found.boxes) for found in result.detections.values())
+
+
+def open_rgb_bench(config, run):
+    """A bench of RGB alone, whose records have no thermal image."""
+    bench = open_bench(config, run, ("visible",))
+    records = [bench.source[index] for index in range(IMAGES)]
+    return bench._replace(source=[{k: v for k, v in record.items() if k != "lwir"} for record in records])
+
+
+def test_detector_of_rgb_alone_gets_the_visible_images_and_no_others(config):
+    alone, pair = Oracle(config), Oracle(config)
+    result = evaluation.evaluate(open_rgb_bench(config, alone), None)
+    expected = evaluation.evaluate(open_bench(config, pair), None)
+    for (visible,), (also_visible, _) in zip(alone.images, pair.images, strict=True):
+        np.testing.assert_array_equal(visible, also_visible)
+    assert result.scores["reasonable-all"].miss_rate < 1e-6
+    jax.tree.map(np.testing.assert_array_equal, result.detections, expected.detections)
+    assert result.average_precision == expected.average_precision
+
+
+def test_detector_of_rgb_alone_has_no_weights_and_is_never_blanked(config):
+    oracle = Oracle(config)
+    result = evaluation.evaluate(open_rgb_bench(config, oracle), None, blanked=True)
+    assert len(oracle.images) == -(-IMAGES // 4)
+    assert result.blanked_scores == {}
+    assert result.modality_weights == {}
+
+
+def test_summary_and_files_of_rgb_alone_say_nothing_of_a_thermal_image(config, tmp_path):
+    bench = open_rgb_bench(config, Oracle(config))
+    result = evaluation.evaluate(bench, None, blanked=True)
+    text = evaluation.summary(result)
+    assert "miss rate, %" in text
+    assert "average precision, %" in text
+    for word in ("blanked", "weight", "lwir", "visible"):
+        assert word not in text
+    evaluation.write_report(result, bench, tmp_path, "oracle")
+    names = {"results.txt", "results.json", "images.txt", "scores.json", "miss_rate.png", "panel.png"}
+    assert names == {path.name for path in tmp_path.iterdir()}
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["scores"]["reasonable-all"]["average_precision_percent"] == pytest.approx(100.0)
+    assert scores["blanked"] == scores["modality_weights"] == {}
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """What panels would have been drawn of: arguments of ``detection_panel``."""
+    calls = []
+    monkeypatch.setattr(evaluation.panels, "detection_panel", lambda *arguments: calls.append(arguments))
+    return calls
+
+
+def test_views_of_a_panel_stand_in_their_order_each_with_its_own_image_and_detections(config, tmp_path, drawn):
+    bench = open_bench(config, Oracle(config))
+    found = evaluation.evaluate(bench, None).detections
+    missed = {image_id: one._replace(boxes=one.boxes[:0], scores=one.scores[:0]) for image_id, one in found.items()}
+    evaluation.draw_panel(bench, [("lwir", found), ("visible", missed), ("visible", found)], tmp_path / "p", "title")
+    ((rows, path, title, columns),) = drawn
+    assert (path, title) == (tmp_path / "p", "title")
+    assert columns == "thermal (lwir), then visible, then visible"
+    assert {name: len(items) for name, items in rows.items()} == {"best": 3, "worst": 3, "random": 1}
+    truths = {truth.image_id: place for place, truth in enumerate(bench.truths.images)}
+    for item in (item for items in rows.values() for item in items):
+        image_id = item.caption.split(",")[0]
+        pair = transforms.decode(bench.source[truths[image_id]])
+        for image, name in zip(item.images, ("lwir", "visible", "visible"), strict=True):
+            np.testing.assert_array_equal(image, pair[name])
+        assert item.detections == (found[image_id], missed[image_id], found[image_id])
+        # The errors are those of the first view.
+        assert item.caption.endswith("0 missed, 0 false alarms")
+
+
+def test_panel_of_rgb_alone_decodes_nothing_thermal_and_says_what_it_is_told(config, tmp_path, drawn):
+    bench = open_rgb_bench(config, Oracle(config))
+    found = evaluation.evaluate(bench, None).detections
+    evaluation.draw_panel(bench, [("visible", found)], tmp_path / "p", "title")
+    evaluation.draw_panel(bench, [("visible", found)], tmp_path / "p", "title", "the student")
+    assert [columns for *_, columns in drawn] == ["visible", "the student"]
+    assert {len(item.images) for rows, *_ in drawn for items in rows.values() for item in items} == {1}

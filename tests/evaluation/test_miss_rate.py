@@ -12,7 +12,15 @@ import numpy as np
 import pytest
 
 from dcrl_jax.errors import InputError
-from dcrl_jax.evaluation.miss_rate import REFERENCE_FPPI, ImageDetections, ImageTruth, match, score, score_subsets
+from dcrl_jax.evaluation.miss_rate import (
+    REFERENCE_FPPI,
+    ImageDetections,
+    ImageTruth,
+    match,
+    rank_detections,
+    score,
+    score_subsets,
+)
 from dcrl_jax.evaluation.results import read_results
 from dcrl_jax.evaluation.rules import KAIST_SUBSETS, Subset, reasonable
 
@@ -193,6 +201,24 @@ def test_equal_scores_are_taken_in_the_given_order():
     assert outcomes(truths, {"a": detected(bad, good)}) == "ft"
     # Across images it is the order of the annotations, whatever that of the detections.
     assert score(truths, {"b": detected(good), "a": detected(bad)}, ANYONE).miss.tolist() == [1.0, 0.5]
+
+
+def test_ranking_names_outcome_score_and_image_of_every_detection_that_counts():
+    region = truth("c", [0, 0, 100, 100], labels=("people",))
+    truths = [truth("a", [0, 0, 10, 20]), truth("night", condition="night"), region, truth("d", [0, 0, 10, 20])]
+    detections = {
+        "a": detected([0, 0, 10, 20, 0.5], [90, 0, 10, 20, 0.8]),
+        "night": detected([0, 0, 10, 20, 0.95]),
+        "c": detected([5, 5, 10, 20, 0.9], [200, 0, 10, 20, 0.5]),
+        "d": detected([0, 0, 10, 20, 0.7]),
+    }
+    matches = match(truths, detections, Subset("day", "day"))
+    assert matches.image_ids == ("a", "c", "d")
+    # The one of 0.9 lies on the ignore region; equal scores stay in the order of the images.
+    is_true, scores, image = rank_detections(matches)
+    assert is_true.tolist() == [False, True, True, False]
+    assert scores.tolist() == [0.8, 0.7, 0.5, 0.5]
+    assert image.tolist() == [0, 2, 0, 1]
 
 
 @pytest.mark.parametrize(

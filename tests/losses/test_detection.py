@@ -1,4 +1,4 @@
-"""The terms of the teacher's loss, Eq. 1, 8 and 9, by hand."""
+"""The terms of a detector's own loss, Eq. 1, 8 and 9, by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -226,6 +226,15 @@ def test_stage_terms_are_of_the_fused_outputs_and_the_mean_of_the_branches_own()
     # The visible branch: ln 2 and a box error of 1; the thermal one: the fused logits and no error.
     expected = ((LN2 + 0.5 / 2) + (RIGHT + WRONG) / 2) / 2
     np.testing.assert_allclose(terms["rpg_branches"], expected, rtol=1e-6)
+
+
+def test_stage_terms_of_a_detector_of_one_branch_are_those_of_its_outputs_alone():
+    targets = make_targets([[1, 0]], [[1, 1]], [[[1, 0, 0, 0], [0, 0, 0, 0]]])
+    offsets = jnp.zeros((1, 2, 4)).at[0, 0, 0].set(4.0)
+    terms = losses.stage_terms(RegionOutputs(sure(1, 2), offsets, None), targets, "rdr")
+    assert set(terms) == {"rdr_cls", "rdr_reg"}
+    np.testing.assert_allclose(terms["rdr_cls"], (RIGHT + WRONG) / 2, rtol=1e-6)
+    np.testing.assert_allclose(terms["rdr_reg"], 2.5 / 2, rtol=1e-6)
 
 
 def test_eq_1_total_is_the_terms_times_their_weights():

@@ -4,26 +4,27 @@ import jax
 import numpy as np
 import pytest
 
-from configs import teacher
+from configs import baseline, student, teacher
 from dcrl_jax.errors import InputError
 from dcrl_jax.models.build import ProposalRules, build_anchors, build_model, init_params, proposal_rules
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
 
-def count(tree):
-    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
+# Parameters of full-size parts, weights and biases.
+VGG = 14_714_688
+RPN = (9 * 512 * 512 + 512) + (512 * 2 * 9 + 2 * 9) + (512 * 4 * 9 + 4 * 9)
+HEAD = (7 * 7 * 512 * 4096 + 4096) + (4096 * 4096 + 4096) + (4096 * 2 + 2) + (4096 * 4 + 4)
 
 
-@pytest.fixture(scope="module")
-def paper():
-    """The paper's config and the shapes of its parameters, by module."""
-    config = teacher.get_config()
-    return config, jax.eval_shape(lambda: init_params(build_model(config), config, 0))
+def full_size(config):
+    """How many parameters each module of a config's model has; all of them float32."""
+    shapes = jax.eval_shape(lambda: init_params(build_model(config), config, 0))
+    assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {np.dtype(np.float32)}
+    return {name: sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree)) for name, tree in shapes.items()}
 
 
-def test_full_size_teacher_has_the_parameters_of_its_layers(paper):
-    _, shapes = paper
+def test_full_size_teacher_has_the_parameters_of_its_layers():
     inputs, vgg, cfl = 3, 0, []
     for channels, convolutions in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
         for _ in range(convolutions):
@@ -32,23 +33,38 @@ def test_full_size_teacher_has_the_parameters_of_its_layers(paper):
         # W once; P, in two groups, and V for each modality. No biases.
         half = channels // 2
         cfl.append(half * channels + 2 * (9 * half // 2 * channels + half * channels))
-    rpn = (9 * 512 * 512 + 512) + (512 * 2 * 9 + 2 * 9) + (512 * 4 * 9 + 4 * 9)
-    head = (7 * 7 * 512 * 4096 + 4096) + (4096 * 4096 + 4096) + (4096 * 2 + 2) + (4096 * 4 + 4)
-    assert vgg == 14_714_688
-    expected = {
-        "backbones_visible": vgg,
-        "backbones_lwir": vgg,
+    assert vgg == VGG
+    assert full_size(teacher.get_config()) == {
+        "backbones_visible": VGG,
+        "backbones_lwir": VGG,
         **{f"cfl_blocks_{block}": number for block, number in enumerate(cfl)},
-        "rpns_visible": rpn,
-        "rpns_lwir": rpn,
-        "roi_heads_visible": head,
-        "roi_heads_lwir": head,
+        "rpns_visible": RPN,
+        "rpns_lwir": RPN,
+        "roi_heads_visible": HEAD,
+        "roi_heads_lwir": HEAD,
         "modality_fusion": (2 * 4 * 5 * 512 * 256 + 256) + (256 * 2 + 2),
         "segmentation_rpg": 2 * 512 * 2 + 2,
         "segmentation_rdr": 2 * 512 * 2 + 2,
     }
-    assert {name: count(tree) for name, tree in shapes.items()} == expected
-    assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {np.dtype(np.float32)}
+
+
+def test_full_size_student_has_one_branch_and_the_adaption_layer_that_the_baseline_lacks():
+    expected = {
+        "backbone": VGG,
+        "rpn": RPN,
+        "roi_head": HEAD,
+        "segmentation_rpg": 512 * 2 + 2,
+        "segmentation_rdr": 512 * 2 + 2,
+    }
+    assert full_size(baseline.get_config()) == expected
+    assert full_size(student.get_config()) == expected | {"adaption_layer": 512 * 1024 + 1024}
+
+
+def test_student_has_an_adaption_layer_only_with_feature_distillation(tiny_config):
+    config = tiny_config("student")
+    assert build_model(config).adaption
+    config.distillation.fea = False
+    assert not build_model(config).adaption
 
 
 def test_every_key_of_the_model_reaches_it(tiny_config):
@@ -72,6 +88,18 @@ def test_every_key_of_the_model_reaches_it(tiny_config):
     assert (model.anchors_per_cell, model.roi_hidden, model.roi_size, model.roi_samples_per_bin) == (6, 11, 5, 3)
 
 
+def test_every_key_of_a_student_reaches_it(tiny_config):
+    config = tiny_config("student")
+    config.backbone.update(width=0.25, norm="group", stride=16)
+    config.segmentation.stages = ("rdr",)
+    config.anchors.per_cell = 6
+    config.roi.update(hidden=11, size=5, samples_per_bin=3)
+    model = build_model(config)
+    assert (model.width, model.norm, model.stride) == (0.25, "group", 16)
+    assert model.segmentation_stages == ("rdr",)
+    assert (model.anchors_per_cell, model.roi_hidden, model.roi_size, model.roi_samples_per_bin) == (6, 11, 5, 3)
+
+
 def test_empty_grid_flattens_the_whole_map(tiny_config):
     config = tiny_config()
     config.fusion.grid = ()
@@ -83,6 +111,7 @@ def test_empty_grid_flattens_the_whole_map(tiny_config):
 @pytest.mark.parametrize(
     ("key", "value"),
     [
+        ("role", "pupil"),
         ("backbone.norm", "batch"),
         ("backbone.stride", 4),
         ("backbone.width", 0.0),

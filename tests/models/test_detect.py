@@ -14,14 +14,16 @@ pytestmark = pytest.mark.usefixtures("quick_compile")
 
 HEIGHT, WIDTH = 40, 100
 IMAGES = np.zeros((1, HEIGHT, WIDTH, 3), np.uint8), np.zeros((1, HEIGHT, WIDTH, 1), np.uint8)
+WEIGHTS = np.array([[0.25, 0.75]], np.float32)
 
 
 def logit(probability):
     return np.log(probability / (1 - probability))
 
 
-def outputs(logits, offsets):
-    return RegionOutputs(jnp.array(logits, jnp.float32), jnp.array(offsets, jnp.float32), None, None, None)
+def outputs(logits, offsets, weights=None):
+    logits, offsets = jnp.array(logits, jnp.float32), jnp.array(offsets, jnp.float32)
+    return RegionOutputs(logits, offsets, None, modality_weights=weights)
 
 
 class FixedModel:
@@ -43,9 +45,10 @@ class FixedModel:
     def apply(self, variables, *arguments, method):
         assert variables == {"params": "parameters"}
         if method == "propose_regions":
+            assert arguments == IMAGES
             count = len(self.scores)
             logits = np.stack([np.zeros(count), self.scores], axis=-1)[None]
-            return "features", jnp.array([[0.25, 0.75]]), outputs(logits, np.zeros((1, count, 4)))
+            return "features", outputs(logits, np.zeros((1, count, 4)), WEIGHTS)
         assert method == "refine"
         self.seen = arguments
         # Background 5, so that only the difference of both logits tells.
@@ -111,10 +114,9 @@ def test_proposals_of_the_first_stage_are_what_the_second_judges():
     anchors = [*row(0), [0, 0, 10, 19], *row(50)]
     model = FixedModel([0.6, 0.7], scores=[2.0, 1.0, 3.0])
     detections, weights = run(model, anchors, kept=2)
-    features, refine_weights, rois = model.seen
+    features, rois = model.seen
     assert features == "features"
-    np.testing.assert_array_equal(weights, [[0.25, 0.75]])
-    np.testing.assert_array_equal(refine_weights, weights)
+    np.testing.assert_array_equal(weights, WEIGHTS)
     np.testing.assert_allclose(rois[0], row(50, 0))
     np.testing.assert_allclose(detections.boxes[:2], row(0, 50))
     np.testing.assert_allclose(detections.scores[:2], [0.7, 0.6], rtol=1e-5)
@@ -125,7 +127,7 @@ def test_padded_proposal_never_becomes_a_detection():
     offsets = [[0, 0, 0, 0], [1, 1, 1, 1], [np.nan] * 4]
     model = FixedModel([0.1, 0.999, 0.999], offsets, scores=[1.0])
     detections, _ = run(model, row(20), kept=3)
-    np.testing.assert_array_equal(model.seen[2][0], [*row(20), [0] * 4, [0] * 4])
+    np.testing.assert_array_equal(model.seen[1][0], [*row(20), [0] * 4, [0] * 4])
     np.testing.assert_array_equal(detections.mask, [True, False, False, False])
     np.testing.assert_allclose(detections.scores[0], 0.1, rtol=1e-5)
 
@@ -163,4 +165,21 @@ def test_detections_of_a_pair_are_the_same_alone_and_in_any_batch(tiny_config, r
     for old, new in zip(first, second, strict=True):
         np.testing.assert_allclose(old[0], new[1], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(first_weights[0], second_weights[1], rtol=1e-6)
+    assert not np.allclose(first.scores[1], second.scores[0])
+
+
+def test_student_detects_from_the_visible_image_alone_and_has_nothing_to_weigh(tiny_config, random_params):
+    config = tiny_config("baseline")
+    model, anchors, rules = build_model(config), build_anchors(config), detection_rules(config)
+    assert model.modalities == ("visible",)
+    params = random_params(model, config)
+    visible = np.random.default_rng(1).integers(0, 256, (3, 32, 48, 3), dtype=np.uint8)
+    run_image = jax.jit(lambda visible: detect(model, params, anchors, rules, visible))
+    first, weights = run_image(visible[[0, 1]])
+    second, _ = run_image(visible[[2, 0]])
+    assert weights is None
+    assert first.boxes.shape == (2, 100, 4)
+    assert first.mask.sum() > 2
+    for old, new in zip(first, second, strict=True):
+        np.testing.assert_allclose(old[0], new[1], rtol=1e-5, atol=1e-5)
     assert not np.allclose(first.scores[1], second.scores[0])

@@ -1,4 +1,4 @@
-"""ImageNet's VGG-16 weights from a file into both branches."""
+"""ImageNet's VGG-16 weights from a file into both branches of a teacher and into a student."""
 
 import pathlib
 
@@ -41,8 +41,9 @@ def vgg16_tensors(params):
     """A file's content with PyTorch's names and axes, of the same width as the parameters."""
     rng = np.random.default_rng(7)
     tensors = {}
+    branch = next(name for name in params if name.startswith("backbone"))
     for number, layer in LAYERS.items():
-        rows, columns, inputs, outputs = params["backbones_lwir"][layer]["kernel"].shape
+        rows, columns, inputs, outputs = params[branch][layer]["kernel"].shape
         tensors[f"features.{number}.weight"] = rng.normal(size=(outputs, inputs, rows, columns)).astype(np.float32)
         tensors[f"features.{number}.bias"] = rng.normal(size=outputs).astype(np.float32)
     return tensors
@@ -59,10 +60,18 @@ def refusal(path, params):
     return str(error.value)
 
 
-def test_both_branches_get_every_convolution_with_its_axes_in_our_order(params, tmp_path):
+@pytest.mark.parametrize(
+    ("role", "branches"), [("teacher", ("backbones_visible", "backbones_lwir")), ("student", ("backbone",))]
+)
+def test_every_branch_gets_every_convolution_with_its_axes_in_our_order(
+    tiny_config, random_params, tmp_path, role, branches
+):
+    config = tiny_config(role)
+    params = random_params(build_model(config), config)
     tensors = vgg16_tensors(params)
     loaded = load_vgg16(write(tensors, tmp_path), params)
-    for branch in ("backbones_visible", "backbones_lwir"):
+    assert {name for name in params if "backbone" in name} == set(branches)
+    for branch in branches:
         assert set(loaded[branch]) == set(LAYERS.values())
         for number, layer in LAYERS.items():
             weight = tensors[f"features.{number}.weight"]
@@ -72,14 +81,17 @@ def test_both_branches_get_every_convolution_with_its_axes_in_our_order(params, 
             np.testing.assert_array_equal(loaded[branch][layer]["bias"], tensors[f"features.{number}.bias"])
 
 
-def test_nothing_but_the_convolutions_changes_and_the_given_tree_stays(params, tmp_path):
+@pytest.mark.parametrize("role", ["teacher", "student"])
+def test_nothing_but_the_convolutions_changes_and_the_given_tree_stays(tiny_config, random_params, tmp_path, role):
+    config = tiny_config(role)
+    params = random_params(build_model(config), config)
     before = jax.tree.map(np.copy, params)
     tensors = vgg16_tensors(params) | {"classifier.0.weight": np.ones((2, 2), np.float32)}
     loaded = load_vgg16(write(tensors, tmp_path), params)
     jax.tree.map(np.testing.assert_array_equal, params, before)
     assert list(loaded) == list(params)
-    rest = [name for name in params if not name.startswith("backbones_")]
-    assert rest
+    rest = [name for name in params if not name.startswith("backbone")]
+    assert {"rpns_lwir", "modality_fusion"} <= set(rest) or {"rpn", "adaption_layer"} <= set(rest)
     for name in rest:
         jax.tree.map(np.testing.assert_array_equal, loaded[name], params[name])
 

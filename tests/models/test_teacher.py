@@ -9,6 +9,7 @@ from dcrl_jax.models.build import build_model, init_params
 from dcrl_jax.models.cfl import CrossModalFeatureLearning
 from dcrl_jax.models.roi_head import RoiHead
 from dcrl_jax.models.rpn import RegionProposalNetwork
+from dcrl_jax.models.teacher import TeacherFeatures
 from dcrl_jax.models.vgg16 import Vgg16, normalise, pool
 from dcrl_jax.ops.roi_align import roi_align
 
@@ -28,8 +29,8 @@ def run_both_stages(model, params, visible, lwir):
     @jax.jit
     def run(params, visible, lwir):
         variables = {"params": params}
-        features, weights, rpg = model.apply(variables, visible, lwir, method="propose_regions")
-        return features, weights, rpg, model.apply(variables, features, weights, ROIS, method="refine")
+        features, rpg = model.apply(variables, visible, lwir, method="propose_regions")
+        return features, rpg, model.apply(variables, features, ROIS, method="refine")
 
     return run(params, visible, lwir)
 
@@ -77,7 +78,7 @@ def without_cfl(tiny_config, random_params):
 
 
 def test_cfl_stands_after_the_convolutions_of_each_block_and_before_its_pool(whole):
-    config, _, params, (features, *_) = whole
+    config, _, params, ((features, _), *_) = whole
     expected = features_by_hand(params, *images(), config.backbone.width, with_cfl=True)
     assert features[0].shape == (2, 4, 6, 16)
     for found, by_hand in zip(features, expected, strict=True):
@@ -86,7 +87,7 @@ def test_cfl_stands_after_the_convolutions_of_each_block_and_before_its_pool(who
 
 
 def test_without_cfl_features_pass_through_and_both_heads_see_them_joined(without_cfl):
-    config, params, (features, _, rpg, rdr) = without_cfl
+    config, params, ((features, _), rpg, rdr) = without_cfl
     expected = features_by_hand(params, *images(), config.backbone.width, with_cfl=False)
     for found, by_hand in zip(features, expected, strict=True):
         np.testing.assert_allclose(found, by_hand, rtol=1e-4, atol=1e-5)
@@ -125,7 +126,7 @@ def check_heads(params, name, features, pooled, rpg, rdr, m):
 
 
 def test_each_branch_s_heads_see_its_own_features(whole):
-    _, _, params, (features, _, rpg, rdr) = whole
+    _, _, params, ((features, _), rpg, rdr) = whole
     assert rpg.branch_logits.shape == (2, 2, 72, 2)
     assert rdr.branch_offsets.shape == (2, 2, 2, 4)
     for m, name in enumerate(BRANCHES):
@@ -133,18 +134,27 @@ def test_each_branch_s_heads_see_its_own_features(whole):
 
 
 def test_eq_12_and_13_both_stages_are_fused_by_the_same_weights(whole):
-    *_, (_, mu, rpg, rdr) = whole
+    *_, ((_, mu), rpg, rdr) = whole
     assert mu.shape == (2, 2)
     np.testing.assert_allclose(mu.sum(1), 1, rtol=1e-6)
     assert np.abs(mu - 0.5).min() > 1e-3
     for stage in (rpg, rdr):
+        np.testing.assert_array_equal(stage.modality_weights, mu)
         for fused, branches in ((stage.logits, stage.branch_logits), (stage.offsets, stage.branch_offsets)):
             expected = mu[:, 0, None, None] * branches[0] + mu[:, 1, None, None] * branches[1]
             np.testing.assert_allclose(fused, expected, rtol=1e-4, atol=1e-6)
 
 
+def test_eq_15_features_to_be_matched_are_both_maps_side_by_side_the_visible_first(whole):
+    *_, (features, _, _) = whole
+    joined = features.concatenated()
+    assert joined.shape == (2, 4, 6, 32)
+    for m in range(2):
+        np.testing.assert_array_equal(joined[..., 16 * m : 16 * (m + 1)], features.maps[m])
+
+
 def test_eq_8_and_9_segmentation_is_a_raw_1x1_convolution_of_the_joined_features(whole):
-    _, _, params, (features, _, rpg, rdr) = whole
+    _, _, params, ((features, _), rpg, rdr) = whole
     pooled = [pool_rois(x) for x in features]
     for maps, stage, found in ((features, "rpg", rpg), (pooled, "rdr", rdr)):
         layer = params[f"segmentation_{stage}"]
@@ -156,9 +166,9 @@ def test_eq_8_and_9_segmentation_is_a_raw_1x1_convolution_of_the_joined_features
 
 
 def test_thermal_image_changes_the_thermal_branch_alone_until_the_fusion(whole):
-    _, model, params, (features, mu, rpg, _) = whole
+    _, model, params, ((features, mu), rpg, _) = whole
     visible, lwir = images()
-    new_features, new_mu, new_rpg, _ = run_both_stages(model, params, visible, 255 - lwir)
+    (new_features, new_mu), new_rpg, _ = run_both_stages(model, params, visible, 255 - lwir)
     np.testing.assert_array_equal(features[0], new_features[0])
     np.testing.assert_array_equal(rpg.branch_logits[0], new_rpg.branch_logits[0])
     assert not np.allclose(features[1], new_features[1])
@@ -176,7 +186,7 @@ def test_grey_pair_gives_equal_branches_where_their_weights_are_equal(whole):
         own = {f"{kind}_lwir": cfl[f"{kind}_visible"] for kind in ("grouped", "pointwise")}
         twins[f"cfl_blocks_{block}"] = cfl | own
     _, lwir = images()
-    features, _, rpg, rdr = run_both_stages(model, twins, np.repeat(lwir, 3, axis=-1), lwir)
+    (features, _), rpg, rdr = run_both_stages(model, twins, np.repeat(lwir, 3, axis=-1), lwir)
     for first, second in (features, rpg.branch_logits, rdr.branch_offsets):
         np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-6)
 
@@ -194,7 +204,7 @@ def test_table_vi_a_stage_without_segmentation_loses_its_layer_and_nothing_else(
     assert left == {key: shape for key, shape in complete.items() if key in left}
     model = build_model(config)
     params = jax.eval_shape(lambda: init_params(model, config, 0))
-    _, _, rpg, rdr = jax.eval_shape(lambda p: run_both_stages(model, p, *images()), params)
+    _, rpg, rdr = jax.eval_shape(lambda p: run_both_stages(model, p, *images()), params)
     assert (rpg.segmentation_logits is not None) == ("rpg" in stages)
     assert (rdr.segmentation_logits is not None) == ("rdr" in stages)
 
@@ -226,7 +236,7 @@ def test_stride_16_has_a_pool_more_and_the_same_parameters(tiny_config, stride, 
     assert param_shapes(config) == at_8
     model = build_model(config)
     params = jax.eval_shape(lambda: init_params(model, config, 0))
-    features, _, rpg, _ = jax.eval_shape(lambda p: run_both_stages(model, p, *images()), params)
+    (features, _), rpg, _ = jax.eval_shape(lambda p: run_both_stages(model, p, *images()), params)
     assert [x.shape for x in features] == [(2, *cells, 16)] * 2
     assert rpg.logits.shape == (2, cells[0] * cells[1] * 3, 2)
 
@@ -246,8 +256,7 @@ def test_refining_at_stride_16_reads_the_map_at_that_stride(tiny_config):
     features = np.zeros((1, 2, 3, 16), np.float32)
     features[0, :, :, 0] = [[0, 16, 32], [0, 16, 32]]  # x of each cell's centre, less 8
     rois = np.array([[[8, 8, 38, 24]]], np.float32)
-    rdr = model.apply(
-        {"params": params}, (features, features), np.array([[1.0, 0.0]], np.float32), rois, method="refine"
-    )
+    both = TeacherFeatures((features, features), np.array([[1.0, 0.0]], np.float32))
+    rdr = model.apply({"params": params}, both, rois, method="refine")
     # The first of three bins spans 10 px from x = 8 on; its centre is at 13.
     np.testing.assert_allclose(rdr.logits[0, 0], [13 - 8, 0], rtol=1e-5)

@@ -1,5 +1,6 @@
 """Whole runs on a handful of tiny scenes."""
 
+import contextlib
 import itertools
 import json
 import re
@@ -24,9 +25,13 @@ STEPS = 6
 
 @pytest.fixture(scope="module")
 def config(tiny_config, tmp_path_factory):
-    config = tiny_config()
+    return on_tiny_scenes(tiny_config(), tmp_path_factory.mktemp("data"))
+
+
+def on_tiny_scenes(config, folder):
+    """Changes a config to a run of six steps on a handful of scenes, scored after the third and the last."""
     config.data.options = {"height_px": 32, "width_px": 40, "train": 10, "validation": 4, "test": 5}
-    config.data.data_dir = str(tmp_path_factory.mktemp("data"))
+    config.data.data_dir = str(folder)
     config.data.height_px, config.data.width_px = 32, 40
     config.backbone.norm = "group"
     config.data.max_boxes = 16
@@ -37,6 +42,7 @@ def config(tiny_config, tmp_path_factory):
     config.train.log_every_steps = 1
     config.train.evaluate_every_epochs = 3 * config.train.batch_size / 10
     config.eval.batch_size = 4
+    config.eval.min_height_px = 8.0  # somebody of every split is that tall
     return config
 
 
@@ -49,6 +55,10 @@ def finished(config, tmp_path_factory):
 def newest_params(workdir):
     params, _, step = checkpoints.restore_params(str(workdir / checkpoints.RESUME_FOLDER))
     return step, jax.device_get(params)
+
+
+def validations(workdir):
+    return [json.loads(line) for line in (workdir / "validation.jsonl").read_text().splitlines()]
 
 
 def assert_same_bits(first, second):
@@ -89,6 +99,18 @@ def test_run_leaves_checkpoints_logs_config_and_report(finished, config):
     assert scores["scores"]["reasonable-all"]["miss_rate_percent"] == 100 * everybody.miss_rate
 
 
+def test_every_validation_leaves_a_line_with_its_step_and_the_miss_rates_in_percent(finished):
+    workdir, _ = finished
+    lines = validations(workdir)
+    assert [line["step"] for line in lines] == [3, STEPS]
+    for line in lines:
+        assert set(line) == {"step", "reasonable-all", "reasonable-day", "reasonable-night"}
+        assert 0 < line["reasonable-all"] <= 100
+    # The best parameters are those of the first line with the lowest rate.
+    best = min(lines, key=lambda line: line["reasonable-all"])
+    assert checkpoints.newest_step(workdir / "best") == best["step"]
+
+
 def test_interrupted_run_goes_on_bit_for_bit_where_it_stopped(finished, config, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         stop_in_step(patch, 4)
@@ -99,13 +121,15 @@ def test_interrupted_run_goes_on_bit_for_bit_where_it_stopped(finished, config, 
     loop.train_and_evaluate(config, tmp_path)
     assert f"resume: step 4 of {STEPS}" in capsys.readouterr().out
     assert_same_bits(newest_params(tmp_path)[1], newest_params(finished[0])[1])
+    assert validations(tmp_path) == validations(finished[0])
 
 
 def test_finished_run_is_only_scored_again(finished, config, capsys):
-    before = newest_params(finished[0])
+    before, lines = newest_params(finished[0]), validations(finished[0])
     again = loop.train_and_evaluate(config, finished[0])
     assert "loss" not in capsys.readouterr().out
     assert_same_bits(newest_params(finished[0]), before)
+    assert validations(finished[0]) == lines
     assert again.scores["reasonable-all"].miss_rate == finished[1].scores["reasonable-all"].miss_rate
 
 
@@ -157,12 +181,55 @@ def test_checkpoint_of_another_model_is_refused_for_scoring(finished, config, tm
     other = config.copy_and_resolve_references()
     other.backbone.norm = "none"
     with pytest.raises(InputError, match=r"norm1_1.*not expected"):
-        loop.score_checkpoint(other, tmp_path, str(finished[0]))
+        loop.score_checkpoint(other, tmp_path, loop.compiled_detector(other), str(finished[0]))
 
 
 def test_missing_checkpoint_is_named(config, tmp_path):
     with pytest.raises(InputError, match=re.escape(f"{tmp_path / 'nothing'} holds no checkpoint")):
-        loop.score_checkpoint(config, tmp_path, str(tmp_path / "nothing"))
+        loop.score_checkpoint(config, tmp_path, loop.compiled_detector(config), str(tmp_path / "nothing"))
+
+
+@pytest.mark.parametrize(("role", "thermal"), [("teacher", True), ("student", True), ("baseline", False)])
+def test_batches_of_a_baseline_carry_nothing_thermal_and_those_of_a_student_serve_its_teacher(
+    config, tiny_config, role, thermal
+):
+    own = on_tiny_scenes(tiny_config(role), config.data.data_dir)
+    source = loop.pipeline.open_split(loop.sources.prepare(own.data), "train")
+    with contextlib.closing(loop.train_data(source, own, None)) as batches:
+        batch = next(batches)
+    assert batch.visible.shape == (own.train.batch_size, 32, 40, 3)
+    assert (batch.lwir is not None) == thermal
+
+
+def test_baseline_trains_and_is_scored_on_records_without_thermal_images(
+    config, tiny_config, tmp_path, monkeypatch, capsys
+):
+    baseline = on_tiny_scenes(tiny_config("baseline"), config.data.data_dir)
+    baseline.train.steps = 2
+    open_split = loop.pipeline.open_split
+
+    def open_rgb_split(builder, split):
+        records = open_split(builder, split)
+        return [{k: v for k, v in records[index].items() if k != "lwir"} for index in range(len(records))]
+
+    monkeypatch.setattr(loop.pipeline, "open_split", open_rgb_split)
+    result = loop.train_and_evaluate(baseline, tmp_path)
+    step, params = newest_params(tmp_path)
+    assert step == 2
+    assert set(params) == {"backbone", "rpn", "roi_head", "segmentation_rpg", "segmentation_rdr"}
+    assert [line["step"] for line in validations(tmp_path)] == [2]
+    assert "RGB-only baseline, step 2" in capsys.readouterr().out
+    assert len(result.detections) == 5
+    scores = json.loads((tmp_path / "evaluation" / "scores.json").read_text())
+    assert scores["blanked"] == scores["modality_weights"] == {}
+    assert (tmp_path / "evaluation" / "panel.png").is_file()
+
+
+def test_best_parameters_are_scored_unless_the_test_split_chose_them(config, tmp_path):
+    assert loop.folder_to_score(tmp_path, config) == tmp_path / "best"
+    other = config.copy_and_resolve_references()
+    other.data.validation_split = "test"
+    assert loop.folder_to_score(tmp_path, other) == tmp_path / "checkpoints"
 
 
 def test_loop_moves_and_traces_nothing_after_the_first_steps(config, tmp_path):

@@ -150,12 +150,14 @@ def test_rpg_padding_of_nan_changes_nothing():
 def test_take_anchors_picks_each_image_s_own_samples_from_every_output():
     numbers = np.arange(2 * 3 * 4, dtype=np.float32).reshape(2, 3, 4)
     segmentation = np.ones((2, 1, 1, 2), np.float32)
+    weights = np.ones((2, 2), np.float32)
     outputs = RegionOutputs(
-        numbers[..., :2],
-        numbers,
-        np.stack([numbers, 100 + numbers])[..., :2],
-        np.stack([numbers, -numbers]),
-        segmentation,
+        logits=numbers[..., :2],
+        offsets=numbers,
+        segmentation_logits=segmentation,
+        branch_logits=np.stack([numbers, 100 + numbers])[..., :2],
+        branch_offsets=np.stack([numbers, -numbers]),
+        modality_weights=weights,
     )
     taken = take_anchors(outputs, np.array([[2, 0], [1, 1]], np.int32))
     np.testing.assert_array_equal(taken.logits, [[[8, 9], [0, 1]], [[16, 17], [16, 17]]])
@@ -163,6 +165,17 @@ def test_take_anchors_picks_each_image_s_own_samples_from_every_output():
     np.testing.assert_array_equal(taken.branch_logits[1], [[[108, 109], [100, 101]], [[116, 117], [116, 117]]])
     np.testing.assert_array_equal(taken.branch_offsets[1, 1, 0], [-16, -17, -18, -19])
     assert taken.segmentation_logits is segmentation
+    assert taken.modality_weights is weights
+
+
+def test_take_anchors_of_a_detector_of_one_branch_makes_up_no_branches():
+    numbers = np.arange(2 * 3 * 4, dtype=np.float32).reshape(2, 3, 4)
+    segmentation = np.ones((2, 1, 1, 2), np.float32)
+    taken = take_anchors(RegionOutputs(numbers[..., :2], numbers, segmentation), np.array([[2, 0], [1, 1]], np.int32))
+    np.testing.assert_array_equal(taken.logits, [[[8, 9], [0, 1]], [[16, 17], [16, 17]]])
+    np.testing.assert_array_equal(taken.offsets[:, 0], [[8, 9, 10, 11], [16, 17, 18, 19]])
+    assert taken.segmentation_logits is segmentation
+    assert taken[3:] == (None, None, None)
 
 
 # The RDR stage.

@@ -1,4 +1,4 @@
-"""The teacher's training step: its terms and gradients, on one device and on two."""
+"""The training step: its terms and gradients, on one device and on two; a teacher's, a baseline's and a student's."""
 
 import contextlib
 from types import SimpleNamespace
@@ -7,28 +7,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from dcrl_jax.training.teacher_step import (
-    TrainState,
-    image_keys,
-    make_teacher_step,
-    teacher_terms,
-    training_rules,
-)
 from jax.sharding import Mesh
 
-from configs import teacher
 from dcrl_jax import parallel
 from dcrl_jax.losses import detection as losses
-from dcrl_jax.models.build import ProposalRules, build_anchors, build_teacher, init_params
+from dcrl_jax.models.build import build_anchors, build_model, init_params
 from dcrl_jax.structures import Batch
-from dcrl_jax.training import teacher_step
+from dcrl_jax.training import terms as training_terms
 from dcrl_jax.training.optimizer import build_optimizer, build_schedule
-from dcrl_jax.training.targets import RdrRules, RpgRules
+from dcrl_jax.training.rules import training_rules
+from dcrl_jax.training.step import TrainState, image_keys, make_step
+from dcrl_jax.training.terms import detection_terms, forward
 
 pytestmark = pytest.mark.usefixtures("quick_compile", "shallow_backbone")
 
 SEED = 5
-TERMS = {f"{stage}_{term}" for stage in ("rpg", "rdr") for term in ("cls", "reg", "seg", "branches")}
+STAGES = ("rpg", "rdr")
+TERMS = {f"{stage}_{term}" for stage in STAGES for term in ("cls", "reg", "seg", "branches")}
 
 
 def make_batch():
@@ -81,7 +76,7 @@ def setting(tiny_config, random_params):
     config.optimizer.update(
         name="sgd", learning_rate=0.01, schedule="steps", warmup_steps=0, clip_norm=0.0, fusion_rate_scale=1.0
     )
-    model = build_teacher(config)
+    model = build_model(config)
     return config, model, build_anchors(config), random_params(model, config)
 
 
@@ -91,7 +86,7 @@ def one_device(setting):
     config, model, anchors, params = setting
     rules = training_rules(config)
     padding = ("propose", "rpg_targets", "sample_rois")
-    original = SimpleNamespace(**{name: getattr(teacher_step, name) for name in padding})
+    original = SimpleNamespace(**{name: getattr(training_terms, name) for name in padding})
     keys = jax.random.wrap_key_data(jnp.array(keys_of_devices(1, SEED, 0, 4)))
 
     def filled(fill, seen):
@@ -126,8 +121,8 @@ def one_device(setting):
             seen = {}
             with pytest.MonkeyPatch.context() as patch:
                 for name, function in zip(padding, filled(fill, seen), strict=True):
-                    patch.setattr(teacher_step, name, function)
-                terms = teacher_terms(model, params, anchors, batch, keys, rules)
+                    patch.setattr(training_terms, name, function)
+                terms = detection_terms(forward(model, params, anchors, batch, keys, rules))
             return losses.weighted_sum(terms, rules.weights), (terms, seen)
 
         return jax.grad(loss, has_aux=True)(params)
@@ -145,7 +140,7 @@ def two_devices(setting):
     config, model, anchors, params = setting
     mesh = Mesh(jax.local_devices()[:2], (parallel.AXIS,))
     optimizer = build_optimizer(config, build_schedule(config, 4))
-    step = parallel.parallel_step(make_teacher_step(model, optimizer, anchors, training_rules(config), SEED), mesh)
+    step = parallel.parallel_step(make_step(model, optimizer, anchors, training_rules(config), SEED), mesh)
     batch = shard(make_batch(), mesh)
     state = TrainState(np.int32(0), params, optimizer.init(params))
     return step, batch, mesh, state, step(place(state, mesh), batch)
@@ -263,41 +258,45 @@ def test_image_keys_change_with_seed_and_step():
     assert len(np.unique(np.concatenate(keys), axis=0)) == 16
 
 
+def shapes_of_step(config, batch, teacher_config=None):
+    """What a step gives, by shape alone: its new state and metrics, and the parameters that it was given."""
+    model, anchors = build_model(config), build_anchors(config)
+    teacher = build_model(teacher_config) if teacher_config else None
+    optimizer = build_optimizer(config, build_schedule(config, 4))
+    step = make_step(model, optimizer, anchors, training_rules(config), SEED, teacher)
+
+    def run(batch):
+        params = init_params(model, config, 0)
+        state = TrainState(jnp.int32(0), params, optimizer.init(params))
+        frozen = (init_params(teacher, teacher_config, 0),) if teacher else ()
+        return step(state, *frozen, batch), params
+
+    batches = jax.tree.map(lambda leaf: leaf[None], batch)
+    (state, metrics), params = jax.eval_shape(jax.vmap(run, axis_name=parallel.AXIS), batches)
+    return state, metrics, params
+
+
+def test_baseline_s_terms_are_those_of_eq_1_without_branches_and_need_nothing_thermal(tiny_config):
+    _, metrics, _ = shapes_of_step(tiny_config("baseline"), make_batch()._replace(lwir=None))
+    assert set(metrics) == {name for name in TERMS if not name.endswith("branches")} | {"loss", "gradient_norm"}
+
+
+def test_student_s_step_adds_the_terms_of_eq_14_and_gives_the_student_s_parameters_alone(tiny_config):
+    state, metrics, params = shapes_of_step(tiny_config("student"), make_batch(), tiny_config("teacher"))
+    added = {f"{stage}_{term}" for stage in STAGES for term in ("cls_soft", "reg_bound", "seg_soft")} | {"fea"}
+    own = {name for name in TERMS if not name.endswith("branches")}
+    assert set(metrics) == own | added | {"loss", "gradient_norm"}
+    assert {leaf.shape for leaf in metrics.values()} == {(1,)}
+    assert jax.tree.map(lambda leaf: leaf.shape, state.params) == jax.tree.map(lambda leaf: leaf.shape, params)
+
+
 @pytest.mark.parametrize("stages", [("rpg", "rdr"), ("rpg",), ("rdr",), ()])
 def test_table_vi_a_stage_without_segmentation_has_no_such_term(tiny_config, stages):
     config = tiny_config()
     config.segmentation.stages = stages
-    model, anchors = build_teacher(config), build_anchors(config)
+    model, anchors = build_model(config), build_anchors(config)
     params = jax.eval_shape(lambda: init_params(model, config, 0))
     keys = jax.random.split(jax.random.key(0), 4)
-    terms = jax.eval_shape(
-        lambda p: teacher_terms(model, p, anchors, make_batch(), keys, training_rules(config)), params
-    )
-    assert set(terms) == {name for name in TERMS if not name.endswith("seg") or name[:3] in stages}
-
-
-def test_eq_1_weights_of_the_paper_are_one_for_each_term_of_the_fused_outputs():
-    weights = training_rules(teacher.get_config()).weights
-    assert weights == {name: 0.0 if name.endswith("branches") else 1.0 for name in TERMS}
-
-
-def test_eq_1_lambda_and_eta_weigh_regression_and_segmentation_of_both_stages():
-    config = teacher.get_config()
-    config.loss.update(box_weight=2.0, segmentation_weight=3.0, per_branch_weight=4.0)
-    weights = training_rules(config).weights
-    by_term = {"cls": 1.0, "reg": 2.0, "seg": 3.0, "branches": 4.0}
-    assert weights == {name: by_term[name.split("_")[1]] for name in TERMS}
-
-
-def test_rules_come_from_the_config():
-    config = teacher.get_config()
-    config.rpn.update(positive_iou=0.61, negative_iou=0.21, ignore_ioa=0.41, match_best_anchor=False)
-    config.rpn.update(sampled=99, max_positive=33, offset_std=(1.0, 2.0, 3.0, 4.0), kept_training=777)
-    config.roi.update(positive_iou=0.55, ignore_ioa=0.45, sampled=44, max_positive=11)
-    config.backbone.stride = 16
     rules = training_rules(config)
-    std = (1.0, 2.0, 3.0, 4.0)
-    assert rules.proposals == ProposalRules((512, 640), std, 4.0, 6000, 777, 0.7)
-    assert rules.rpg == RpgRules(0.61, 0.21, 0.41, False, 99, 33, std)
-    assert rules.rdr == RdrRules(0.55, 0.45, 44, 11, std)
-    assert rules.stride == 16
+    terms = jax.eval_shape(lambda p: detection_terms(forward(model, p, anchors, make_batch(), keys, rules)), params)
+    assert set(terms) == {name for name in TERMS if not name.endswith("seg") or name[:3] in stages}

@@ -1,0 +1,123 @@
+"""Parameters, memory and time at full size, 640x512 and width 1: compiles a training step and takes some.
+
+    python -m benchmarks.full_size --role=teacher
+    python -m benchmarks.full_size --role=student     the frozen teacher included, beside the baseline's step
+
+The memory is the compiled step's own account: arguments (parameters, optimizer state, batch) and the temporary
+buffers that the step needs besides. What grows with the batch is the difference between two batch sizes. The teacher's
+share of the student's step is what that step takes longer than the baseline's, which is the same without a teacher.
+"""
+
+import argparse
+import time
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from configs import baseline, student, teacher
+from dcrl_jax import parallel
+from dcrl_jax.devices import quiet_without_gpu
+from dcrl_jax.models.build import build_anchors, build_model, init_params
+from dcrl_jax.structures import Batch
+from dcrl_jax.training.distill import teacher_config
+from dcrl_jax.training.optimizer import build_optimizer, build_schedule
+from dcrl_jax.training.rules import training_rules
+from dcrl_jax.training.step import TrainState, make_step
+
+GIB = 2**30
+KAIST_TRAINING_IMAGES = 25_086
+
+
+def one_batch(images: int, config: ConfigDict) -> Batch:
+    """Noise with two pedestrians in each image, [1, images, ...]."""
+    rng = np.random.default_rng(0)
+    height, width, max_boxes = config.data.height_px, config.data.width_px, config.data.max_boxes
+    boxes = np.zeros((1, images, max_boxes, 4), np.float32)
+    boxes[..., 0, :] = (100, 200, 140, 300)
+    boxes[..., 1, :] = (400, 180, 480, 380)
+    is_person = np.zeros((1, images, max_boxes), bool)
+    is_person[..., :2] = True
+    return Batch(
+        visible=rng.integers(0, 256, (1, images, height, width, 3), np.uint8),
+        lwir=None if config.role == "baseline" else rng.integers(0, 256, (1, images, height, width, 1), np.uint8),
+        boxes=boxes,
+        is_person=is_person,
+        is_ignore=np.zeros_like(is_person),
+        is_night=np.zeros((1, images), bool),
+        index=np.arange(images, dtype=np.int32)[None],
+        valid=np.ones((1, images), bool),
+    )
+
+
+def measure(config: ConfigDict, steps: int) -> float:
+    """Print one role's figures; returns the fastest of its steps in seconds."""
+    model, anchors = build_model(config), build_anchors(config)
+    mesh = jax.sharding.Mesh(jax.local_devices()[:1], (parallel.AXIS,))
+    optimizer = build_optimizer(config, build_schedule(config, KAIST_TRAINING_IMAGES))
+    guide, frozen = None, ()
+    if config.role == "student":
+        own = teacher_config(config)
+        guide = build_model(own)
+        frozen = (parallel.replicate(init_params(guide, own, 1), mesh),)
+    step = parallel.parallel_step(
+        make_step(model, optimizer, anchors, training_rules(config), 0, guide), mesh, frozen_arguments=len(frozen)
+    )
+
+    def initial_state():
+        params = init_params(model, config, 0)
+        return TrainState(np.int32(0), params, optimizer.init(params))
+
+    abstract = jax.eval_shape(initial_state)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(abstract.params))
+    size = f"{config.data.width_px}x{config.data.height_px}"
+    print(
+        f"{config.role} of {size}, width {config.backbone.width:g}, head {config.roi.hidden}, {len(anchors):,} anchors"
+    )
+    print(f"parameters: {parameters:,} ({4 * parameters / GIB:.2f} GiB as float32)")
+
+    temporary = {}
+    for images in (2, 1):
+        batch = one_batch(images, config)
+        started = time.perf_counter()
+        compiled = step.lower(abstract, *frozen, batch).compile()
+        account = compiled.memory_analysis()
+        temporary[images] = account.temp_size_in_bytes
+        print(
+            f"batch {images}: compiled in {time.perf_counter() - started:.0f} s; arguments "
+            f"{account.argument_size_in_bytes / GIB:.2f} GiB, temporary {temporary[images] / GIB:.2f} GiB",
+            flush=True,
+        )
+    print(f"memory per image: {(temporary[2] - temporary[1]) / GIB:.2f} GiB")
+
+    state = parallel.replicate(jax.tree.map(np.array, jax.device_get(initial_state())), mesh)
+    batch = jax.device_put(batch, parallel.batch_sharding(mesh))
+    times = []
+    for number in range(steps + 1):
+        started = time.perf_counter()
+        state, metrics = step(state, *frozen, batch)
+        loss = float(metrics["loss"])
+        name = f"step {number}" if number else "first step, with compilation"
+        times.append(time.perf_counter() - started)
+        print(f"{name}: {times[-1]:.1f} s, loss {loss:.3f}", flush=True)
+    return min(times[1:])
+
+
+def main() -> None:
+    """Print the tables of the roles asked for."""
+    quiet_without_gpu()
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--role", choices=("teacher", "student"), default="teacher")
+    parser.add_argument("--steps", type=int, default=2)
+    options = parser.parse_args()
+    if options.role == "teacher":
+        measure(teacher.get_config(), options.steps)
+        return
+    alone = measure(baseline.get_config(), options.steps)
+    print()
+    together = measure(student.get_config(), options.steps)
+    print(f"\nthe frozen teacher's share of the student's step: {1 - alone / together:.2f}")
+
+
+if __name__ == "__main__":
+    main()
