@@ -61,8 +61,8 @@ def paired_difference(
     """
     exact, spread = [], []
     for first, second in pairs:
-        if first.image_ids != second.image_ids:
-            raise InputError("a paired bootstrap needs both detectors' results on the same images of one subset")
+        if first.image_ids != second.image_ids or not np.array_equal(first.people, second.people):
+            raise InputError("a paired bootstrap needs both detectors' results on the same images and people")
         images = len(first.image_ids)
         once = np.ones((1, images), int)
         exact.append((resampled_miss_rates(first, once) - resampled_miss_rates(second, once))[0])

@@ -22,6 +22,13 @@ def masked_mean(values: Array, mask: Array) -> jax.Array:
     return jnp.mean(total / jnp.maximum(jnp.sum(mask, axis=axes), 1))
 
 
+def _masked_cross_entropy(logits, is_pedestrian, mask):
+    # Masked before the softmax too: what the padding holds may not reach the gradient.
+    logits = jnp.where(mask[..., None], logits, 0.0)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, is_pedestrian.astype(jnp.int32))
+    return masked_mean(losses, mask)
+
+
 def classification(logits: Array, targets: Targets) -> jax.Array:
     """L_cls of Eq. 1: two-class cross entropy, mean over the sampled anchors or RoIs.
 
@@ -29,9 +36,7 @@ def classification(logits: Array, targets: Targets) -> jax.Array:
       logits: float32 [B, R, 2].
       targets: of the same R.
     """
-    labels = targets.is_positive.astype(jnp.int32)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    return masked_mean(losses, targets.is_sampled)
+    return _masked_cross_entropy(logits, targets.is_positive, targets.is_sampled)
 
 
 def smooth_l1(errors: Array) -> jax.Array:
@@ -92,8 +97,7 @@ def segmentation(logits: Array, is_pedestrian: Array, counted: Array) -> jax.Arr
       is_pedestrian: bool, the same without the last axis: q.
       counted: bool like it; False in ignore regions and in padded RoIs.
     """
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, is_pedestrian.astype(jnp.int32))
-    return masked_mean(losses, counted)
+    return _masked_cross_entropy(logits, is_pedestrian, counted)
 
 
 def rpg_masks(

@@ -61,6 +61,12 @@ def soft_cross_entropy(logits: Array, teacher_logits: Array, temperature: float 
     return optax.softmax_cross_entropy(logits, labels)
 
 
+def _masked_cross_entropy(logits, teacher_logits, mask, temperature=1.0):
+    # Masked before the softmax too: what the padding holds may not reach the gradient.
+    logits, teacher_logits = (jnp.where(mask[..., None], array, 0.0) for array in (logits, teacher_logits))
+    return masked_mean(soft_cross_entropy(logits, teacher_logits, temperature), mask)
+
+
 def classification(logits: Array, teacher_logits: Array, targets: Targets, temperature: float) -> jax.Array:
     """The second term of Ld_cls, Eq. 16, without its weight 1 - zeta: mean over the sampled anchors or RoIs.
 
@@ -70,7 +76,7 @@ def classification(logits: Array, teacher_logits: Array, targets: Targets, tempe
       targets: of the same; which of them are sampled.
       temperature: T.
     """
-    return masked_mean(soft_cross_entropy(logits, teacher_logits, temperature), targets.is_sampled)
+    return _masked_cross_entropy(logits, teacher_logits, targets.is_sampled, temperature)
 
 
 def box_regression(offsets: Array, teacher_offsets: Array, targets: Targets, delta: float) -> jax.Array:
@@ -89,7 +95,7 @@ def box_regression(offsets: Array, teacher_offsets: Array, targets: Targets, del
     goal = jnp.where(positive[..., None], targets.offsets, 0.0)
     error = jnp.sum(jnp.square(jnp.where(positive[..., None], offsets, 0.0) - goal), axis=-1)
     bound = jnp.sum(jnp.square(jax.lax.stop_gradient(teacher_offsets) - goal), axis=-1)
-    return masked_mean(jnp.where(positive & (error + delta > bound), error, 0.0), targets.is_sampled)
+    return masked_mean(jnp.where(error + delta > bound, error, 0.0), targets.is_sampled)
 
 
 def segmentation(logits: Array, teacher_logits: Array, counted: Array) -> jax.Array:
@@ -100,7 +106,7 @@ def segmentation(logits: Array, teacher_logits: Array, counted: Array) -> jax.Ar
       teacher_logits: of the same pixels, raw.
       counted: bool, the same without the last axis; as in Eq. 8 and 9.
     """
-    return masked_mean(soft_cross_entropy(logits, teacher_logits), counted)
+    return _masked_cross_entropy(logits, teacher_logits, counted)
 
 
 def loss_weights(rules: Distillation, box_weight: float, segmentation_weight: float) -> dict[str, float]:

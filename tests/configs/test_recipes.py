@@ -7,7 +7,7 @@ import re
 import pytest
 from ml_collections import ConfigDict
 
-from configs import ablations, baseline, student, teacher
+from configs import baseline, student, teacher
 from datasets.synthetic_rgbt import SyntheticConfig
 from dcrl_jax.config_checks import check_config
 from dcrl_jax.errors import InputError
@@ -221,52 +221,3 @@ def test_all_faults_come_in_one_message():
     config.cfl.aggregation = "sum"
     with pytest.raises(InputError, match=r"(?s)cfl.aggregation is 'sum'.*train.batch_size is 0"):
         check_config(config)
-
-
-@pytest.mark.parametrize("name", ablations.ROWS)
-@pytest.mark.parametrize("data", ["", "synthetic"])
-def test_ablation_is_its_recipe_but_for_its_own_keys_and_passes_the_checks(name, data):
-    config = ablations.get_config(f"{name}:{data}" if data else name)
-    row = ablations.ROWS[name]
-    plain = dict(row.recipe.get_config(data or "kaist").to_dict())
-    check_config(config)
-    if config.role == "student":
-        check_config(teacher_config(config))
-    changed = config.copy_and_resolve_references()
-    assert changed.data.name == ("synthetic_rgbt" if data else "kaist")
-    for key, value in row.changes.items():
-        *sections, last = key.split(".")
-        found, former = changed, plain
-        for section in sections:
-            found, former = found[section], former[section]
-        assert found[last] == value
-        found[last] = former[last]
-    assert changed.to_dict() == plain
-
-
-def test_table_iv_s_rows_distil_what_their_names_say():
-    terms = {"fea", "cls", "bbr", "seg"}
-    rows = [name.removeprefix("table4/") for name in ablations.ROWS if name.startswith("table4/")]
-    assert len(rows) == 8
-    for row in rows:
-        config = ablations.get_config(f"table4/{row}")
-        if row == "baseline":
-            assert config.role == "baseline"
-        else:
-            assert {term for term in terms if config.distillation[term]} == set(row.split("+"))
-
-
-def test_unknown_ablation_is_named_with_the_command_that_lists_them():
-    with pytest.raises(ValueError, match=r"no ablation is called 'table9/x'; python -m configs\.ablations lists them"):
-        ablations.get_config("table9/x")
-
-
-def test_list_of_ablations_has_every_name_with_the_paper_s_miss_rate(capsys):
-    ablations.main()
-    header, *lines = capsys.readouterr().out.splitlines()
-    assert "--config=configs/ablations.py:NAME" in header
-    assert [line.split()[0] for line in lines] == list(ablations.ROWS)
-    rates = {name: float(rate) for name, rate in (line.split() for line in lines)}
-    assert rates["table4/baseline"] == 46.23
-    assert rates["table4/cls+bbr+fea+seg"] == 25.89
-    assert rates["table2/cfl"] == rates["table3/maf"] == rates["table6/rpg+rdr"] == 23.37

@@ -97,7 +97,7 @@ def test_eq_1_unsampled_nan_reaches_neither_value_nor_gradient(term):
     targets = make_targets([[1, 0, 0]], [[1, 1, 0]], [[[1, 1, 1, 1], [np.nan] * 4, [np.nan] * 4]])
     clean = make_targets([[1, 0, 0]], [[1, 1, 0]], [[[1, 1, 1, 1], [0] * 4, [0] * 4]])
     outputs = jnp.arange(6.0).reshape(1, 3, 2) if term is losses.classification else jnp.full((1, 3, 4), 0.25)
-    value, gradient = jax.value_and_grad(term)(outputs, targets)
+    value, gradient = jax.value_and_grad(term)(outputs.at[0, 2].set(jnp.nan), targets)
     expected, expected_gradient = jax.value_and_grad(term)(outputs, clean)
     assert value == expected > 0
     np.testing.assert_array_equal(gradient, expected_gradient)
