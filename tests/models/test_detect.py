@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from configs import teacher
-from dcrl_jax.models.build import ProposalRules, build_anchors, build_model
+from dcrl_jax.models.build import ProposalRules, build_anchors, build_model, init_params
 from dcrl_jax.models.detect import DetectionRules, detect, detection_rules
 from dcrl_jax.structures import RegionOutputs
 
@@ -183,3 +183,17 @@ def test_student_detects_from_the_visible_image_alone_and_has_nothing_to_weigh(t
     for old, new in zip(first, second, strict=True):
         np.testing.assert_allclose(old[0], new[1], rtol=1e-5, atol=1e-5)
     assert not np.allclose(first.scores[1], second.scores[0])
+
+
+def test_student_s_detector_is_the_baseline_s_program(tiny_config):
+    def program(role):
+        config = tiny_config(role)
+        model, anchors, rules = build_model(config), build_anchors(config), detection_rules(config)
+        params = jax.eval_shape(lambda: init_params(model, config, 0))
+        visible = jax.ShapeDtypeStruct((2, 32, 48, 3), np.uint8)
+        return params, jax.jit(lambda p, image: detect(model, p, anchors, rules, image)[0]).lower(params, visible)
+
+    (student_params, student), (baseline_params, baseline) = program("student"), program("baseline")
+    assert set(student_params) - set(baseline_params) == {"adaption_layer"}
+    # Unused arguments are left out: the adaption layer costs nothing at test time.
+    assert student.as_text() == baseline.as_text()
