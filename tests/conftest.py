@@ -1,6 +1,7 @@
 """What the tests share: two CPU devices, and teachers small enough to compile in seconds."""
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -71,6 +72,16 @@ def random_params():
         return jax.tree.map(lambda leaf: draw(leaf.shape), shapes)
 
     return make
+
+
+@pytest.fixture(scope="module", autouse=True)
+def freed_programs():
+    """Lets go of a module's compiled programs: all of them together exceed the memory maps that a process may have."""
+    import jax
+
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture(scope="module")
