@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from dcrl_jax.evaluation.evaluate import Bench, Evaluation, draw_panel
+from dcrl_jax.evaluation.evaluate import Bench, Evaluation, draw_panel, percent_or_none
 from dcrl_jax.evaluation.rules import CONDITIONS
 from dcrl_jax.reports import curves, tables
 
@@ -27,7 +27,7 @@ def write_comparison(evaluations: Mapping[str, Evaluation], bench: Bench, folder
     table = comparison_table(evaluations)
     (folder / "table.txt").write_text(table + "\n")
     rates = {
-        name: {subset: 100 * score.miss_rate for subset, score in one.scores.items()}
+        name: {subset: percent_or_none(score.miss_rate) for subset, score in one.scores.items()}
         for name, one in evaluations.items()
     }
     (folder / "scores.json").write_text(json.dumps(rates, indent=1) + "\n")

@@ -225,6 +225,11 @@ def summary(evaluation: Evaluation) -> str:
     return text + "\n\n" + tables.format_table(weights, ["", *CONDITIONS], decimals=3)
 
 
+def percent_or_none(rate: float) -> float | None:
+    """A rate in percent; None, which is JSON's null, for the NaN of a subset without people."""
+    return None if np.isnan(rate) else 100 * float(rate)
+
+
 def write_report(evaluation: Evaluation, bench: Bench, folder: Path, name: str) -> None:
     """Write scores.json, the results files, the MR-FPPI curves and the panel of images into a folder.
 
@@ -243,7 +248,7 @@ def write_report(evaluation: Evaluation, bench: Bench, folder: Path, name: str) 
     scores = {
         "scores": {key: _plain(s, evaluation.average_precision[key]) for key, s in evaluation.scores.items()},
         "blanked": {
-            modality: {key: 100 * s.miss_rate for key, s in by_subset.items()}
+            modality: {key: percent_or_none(s.miss_rate) for key, s in by_subset.items()}
             for modality, by_subset in evaluation.blanked_scores.items()
         },
         "modality_weights": evaluation.modality_weights,
@@ -283,11 +288,11 @@ def draw_panel(
     panels.detection_panel(items, path, title, columns)
 
 
-def _plain(score: Score, precision: float) -> Mapping[str, float]:
+def _plain(score: Score, precision: float) -> Mapping[str, float | None]:
     return {
-        "miss_rate_percent": 100 * score.miss_rate,
-        "recall_percent": 100 * score.recall,
-        "average_precision_percent": 100 * precision,
+        "miss_rate_percent": percent_or_none(score.miss_rate),
+        "recall_percent": percent_or_none(score.recall),
+        "average_precision_percent": percent_or_none(precision),
         "people": score.people,
         "images": score.images,
     }

@@ -12,6 +12,9 @@ from dcrl_jax.models.vgg16 import BLOCKS, Vgg16, block_channels, normalise, pool
 from dcrl_jax.ops.roi_align import roi_align
 from dcrl_jax.structures import RegionOutputs
 
+# The one part that a student has and a baseline does not, by the name of its parameters.
+ADAPTION_LAYER = "adaption_layer"
+
 
 class Student(nn.Module):
     """The RGB-only detector of Fig. 2, in the teacher's two stages, ``propose_regions`` and ``refine``.

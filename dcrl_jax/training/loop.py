@@ -21,6 +21,7 @@ from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation import evaluate as evaluation
 from dcrl_jax.models import pretrained
 from dcrl_jax.models.build import Detector, build_anchors, build_model, init_params
+from dcrl_jax.models.student import ADAPTION_LAYER
 from dcrl_jax.models.teacher import Teacher
 from dcrl_jax.structures import MODALITIES
 from dcrl_jax.training.optimizer import build_optimizer, build_schedule, total_steps
@@ -65,12 +66,25 @@ def train_data(source: Sequence[Any], config: ConfigDict, sharding: jax.sharding
 
 
 def initial_params(model: Detector, config: ConfigDict) -> Any:
-    """Random parameters, then those that ``init.checkpoint`` or ``init.vgg16`` name; raises InputError."""
+    """Random parameters, then those that ``init.checkpoint`` or ``init.vgg16`` name.
+
+    A student and a baseline differ in the adaption layer alone: either starts from the other's checkpoint, with what
+    only one of them has new or left out, as is printed.
+
+    Raises:
+      InputError: nothing is there, or it does not fit.
+    """
     params = init_params(model, config, config.seed)
     if config.init.checkpoint:
-        restored, _, step = checkpoints.restore_params(config.init.checkpoint)
-        checkpoints.check_params(restored, params, config.init.checkpoint)
-        print(f"init: all parameters from {config.init.checkpoint}, step {step}", flush=True)
+        source = config.init.checkpoint
+        restored, _, step = checkpoints.restore_params(source)
+        new = [name for name in params if name == ADAPTION_LAYER and name not in restored]
+        left_out = [name for name in restored if name == ADAPTION_LAYER and name not in params]
+        restored = {name: tree for name, tree in restored.items() if name not in left_out}
+        restored |= {name: params[name] for name in new}
+        checkpoints.check_params(restored, params, source)
+        notes = [f"; new: {name}" for name in new] + [f"; left out: {name}" for name in left_out]
+        print(f"init: {'' if new else 'all '}parameters from {source}, step {step}{''.join(notes)}", flush=True)
         return restored
     if config.init.vgg16:
         params = pretrained.load_vgg16(config.init.vgg16, params)
@@ -136,8 +150,9 @@ def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetect
                 rates = {name: s.miss_rate for name, s in score.scores.items()}
                 for name, rate in rates.items():
                     writer.add_scalar(f"{config.data.validation_split}/{name}", rate, step)
+                percent = {name: evaluation.percent_or_none(rate) for name, rate in rates.items()}
                 with (workdir / "validation.jsonl").open("a") as history:
-                    history.write(json.dumps({"step": step} | {k: 100 * v for k, v in rates.items()}) + "\n")
+                    history.write(json.dumps({"step": step} | percent) + "\n")
                 print(f"step {step}: miss rate on {config.data.validation_split} " + _percentages(rates), flush=True)
                 everybody = rates["reasonable-all"]
                 checkpoints.save_best(best_manager, step, state.params, config, everybody)

@@ -1,6 +1,7 @@
 """The bench with detectors whose answers are known."""
 
 import json
+import math
 
 import jax
 import numpy as np
@@ -183,6 +184,23 @@ def test_summary_and_files_of_rgb_alone_say_nothing_of_a_thermal_image(config, t
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert scores["scores"]["reasonable-all"]["average_precision_percent"] == pytest.approx(100.0)
     assert scores["blanked"] == scores["modality_weights"] == {}
+
+
+def test_rates_of_a_subset_without_people_are_null_in_json(config, tmp_path):
+    bench = open_rgb_bench(config, Oracle(config))
+    result = evaluation.evaluate(bench, None)
+    nobody = result.scores["reasonable-night"]._replace(miss_rate=math.nan, recall=math.nan, people=0)
+    result = result._replace(
+        scores=result.scores | {"reasonable-night": nobody},
+        average_precision=result.average_precision | {"reasonable-night": math.nan},
+    )
+    evaluation.write_report(result, bench, tmp_path, "oracle")
+    text = (tmp_path / "scores.json").read_text()
+    assert "NaN" not in text
+    scores = json.loads(text)["scores"]
+    rates = ("miss_rate_percent", "recall_percent", "average_precision_percent")
+    assert [scores["reasonable-night"][name] for name in rates] == [None] * 3
+    assert None not in [scores["reasonable-all"][name] for name in rates]
 
 
 @pytest.fixture

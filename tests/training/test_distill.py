@@ -7,6 +7,7 @@ import signal
 import jax
 import numpy as np
 import pytest
+from training_cases import assert_same_bits, newest_params
 
 from dcrl_jax import checkpoints, parallel
 from dcrl_jax.data import pipeline
@@ -46,16 +47,6 @@ def config(tiny_config, tmp_path_factory):
 def finished(config, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("finished")
     return workdir, distill.train_student(config, workdir)
-
-
-def newest(folder):
-    params, _, step = checkpoints.restore_params(str(folder / checkpoints.RESUME_FOLDER))
-    return step, jax.device_get(params)
-
-
-def assert_same_bits(first, second):
-    assert jax.tree.structure(first) == jax.tree.structure(second)
-    jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
 def changed(config, changes):
@@ -114,8 +105,8 @@ def test_teacher_of_the_same_sections_fits(tiny_config):
 
 def test_one_command_leaves_teacher_student_scores_and_comparison(finished):
     workdir, result = finished
-    assert newest(workdir / "teacher")[0] == TEACHER_STEPS
-    assert newest(workdir)[0] == STEPS
+    assert newest_params(workdir / "teacher")[0] == TEACHER_STEPS
+    assert newest_params(workdir)[0] == STEPS
     for folder in (workdir, workdir / "teacher"):
         assert (folder / "evaluation" / "scores.json").is_file()
     names = {"table.txt", "scores.json", "miss_rate.png", "panel.png"}
@@ -128,7 +119,7 @@ def test_one_command_leaves_teacher_student_scores_and_comparison(finished):
 
 
 def test_student_s_checkpoint_and_optimizer_hold_nothing_of_the_teacher(finished, config):
-    _, params = newest(finished[0])
+    _, params = newest_params(finished[0])
     expected = jax.eval_shape(lambda: init_params(build_model(config), config, 0))
     assert jax.tree.map(np.shape, params) == jax.tree.map(lambda leaf: leaf.shape, expected)
     saved = checkpoints.open_manager(finished[0] / checkpoints.RESUME_FOLDER, read_only=True).item_metadata(STEPS)
@@ -139,12 +130,12 @@ def test_student_s_checkpoint_and_optimizer_hold_nothing_of_the_teacher(finished
 
 
 def test_finished_teacher_of_the_workdir_is_not_trained_again(finished, config, capsys):
-    before = newest(finished[0] / "teacher")
+    before = newest_params(finished[0] / "teacher")
     distill.train_student(config, finished[0])
     printed = capsys.readouterr().out
     assert "step 1 of 2" not in printed
     assert "loss" not in printed
-    assert_same_bits(newest(finished[0] / "teacher"), before)
+    assert_same_bits(newest_params(finished[0] / "teacher"), before)
 
 
 def test_named_teacher_is_used_and_none_is_trained(finished, config, tmp_path, capsys):
@@ -153,7 +144,7 @@ def test_named_teacher_is_used_and_none_is_trained(finished, config, tmp_path, c
     assert f"teacher: step {TEACHER_STEPS} of {finished[0] / 'teacher' / 'best'}" in capsys.readouterr().out
     assert not (tmp_path / "teacher").exists()
     # The same teacher, seed and data: the same student.
-    assert_same_bits(newest(tmp_path), newest(finished[0]))
+    assert_same_bits(newest_params(tmp_path), newest_params(finished[0]))
 
 
 def test_student_is_refused_as_a_teacher(finished, config, tmp_path):
@@ -199,7 +190,7 @@ def test_student_that_distils_nothing_needs_no_teacher(config, tmp_path):
     distill.train_student(changed(config, off), tmp_path)
     assert not (tmp_path / "teacher").exists()
     assert not (tmp_path / "comparison").exists()
-    assert newest(tmp_path)[0] == STEPS
+    assert newest_params(tmp_path)[0] == STEPS
 
 
 @pytest.mark.parametrize(("run", "step"), [("teacher", 2), ("student", 2)])
@@ -225,10 +216,10 @@ def test_killed_run_goes_on_bit_for_bit_where_it_was(finished, config, tmp_path,
         with pytest.raises(KeyboardInterrupt):
             distill.train_student(config, tmp_path)
     folder = tmp_path / "teacher" if run == "teacher" else tmp_path
-    assert newest(folder)[0] == step
+    assert newest_params(folder)[0] == step
     distill.train_student(config, tmp_path)
     for name in ("teacher", ""):
-        assert_same_bits(newest(tmp_path / name), newest(finished[0] / name))
+        assert_same_bits(newest_params(tmp_path / name), newest_params(finished[0] / name))
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh
+from training_cases import make_batch
 
 from dcrl_jax import parallel
 from dcrl_jax.losses import detection as losses
 from dcrl_jax.models.build import build_anchors, build_model, init_params
-from dcrl_jax.structures import Batch
 from dcrl_jax.training import terms as training_terms
 from dcrl_jax.training.optimizer import build_optimizer, build_schedule
 from dcrl_jax.training.rules import training_rules
@@ -24,26 +24,6 @@ pytestmark = pytest.mark.usefixtures("quick_compile", "shallow_backbone")
 SEED = 5
 STAGES = ("rpg", "rdr")
 TERMS = {f"{stage}_{term}" for stage in STAGES for term in ("cls", "reg", "seg", "branches")}
-
-
-def make_batch():
-    """Four pairs: two people and padding, a person and an ignore region, nobody, an ignore region."""
-    rng = np.random.default_rng(11)
-    first, second, region = [4, 4, 12, 24], [30, 6, 40, 30], [24, 0, 44, 32]
-    boxes = np.zeros((4, 3, 4), np.float32)
-    boxes[0, :2], boxes[1, :2], boxes[3, 1] = (first, second), (second, [0, 0, 20, 20]), region
-    is_person = np.array([[1, 1, 0], [1, 0, 0], [0, 0, 0], [0, 0, 0]], bool)
-    is_ignore = np.array([[0, 0, 0], [0, 1, 0], [0, 0, 0], [0, 1, 0]], bool)
-    return Batch(
-        visible=rng.integers(0, 256, (4, 32, 48, 3), dtype=np.uint8),
-        lwir=rng.integers(0, 256, (4, 32, 48, 1), dtype=np.uint8),
-        boxes=boxes,
-        is_person=is_person,
-        is_ignore=is_ignore,
-        is_night=np.zeros(4, bool),
-        index=np.arange(4, dtype=np.int32),
-        valid=np.ones(4, bool),
-    )
 
 
 def keys_of_devices(count, seed, step, images):

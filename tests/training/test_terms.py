@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from training_cases import make_batch
 
 from dcrl_jax.losses.detection import weighted_sum
 from dcrl_jax.models.build import build_anchors, build_model, init_params
-from dcrl_jax.structures import Batch, RegionOutputs
+from dcrl_jax.structures import RegionOutputs
 from dcrl_jax.training import terms as training_terms
 from dcrl_jax.training.rules import training_rules
 from dcrl_jax.training.terms import detection_terms, distillation_terms, forward
@@ -24,26 +25,6 @@ ADDED = {
     "seg": {"rpg_seg_soft", "rdr_seg_soft"},
 }
 EVERYTHING = set.union(*ADDED.values())
-
-
-def make_batch():
-    """Four pairs: two people and padding, a person and an ignore region, nobody, an ignore region."""
-    rng = np.random.default_rng(11)
-    first, second, region = [4, 4, 12, 24], [30, 6, 40, 30], [24, 0, 44, 32]
-    boxes = np.zeros((4, 3, 4), np.float32)
-    boxes[0, :2], boxes[1, :2], boxes[3, 1] = (first, second), (second, [0, 0, 20, 20]), region
-    is_person = np.array([[1, 1, 0], [1, 0, 0], [0, 0, 0], [0, 0, 0]], bool)
-    is_ignore = np.array([[0, 0, 0], [0, 1, 0], [0, 0, 0], [0, 1, 0]], bool)
-    return Batch(
-        visible=rng.integers(0, 256, (4, 32, 48, 3), dtype=np.uint8),
-        lwir=rng.integers(0, 256, (4, 32, 48, 1), dtype=np.uint8),
-        boxes=boxes,
-        is_person=is_person,
-        is_ignore=is_ignore,
-        is_night=np.zeros(4, bool),
-        index=np.arange(4, dtype=np.int32),
-        valid=np.ones(4, bool),
-    )
 
 
 def image_keys():
