@@ -23,6 +23,7 @@ import tensorflow_datasets as tfds
 from datasets import records
 from dcrl_jax.annotations import yolo
 from dcrl_jax.annotations.problems import raise_if_any
+from dcrl_jax.annotations.text import read_text
 from dcrl_jax.annotations.types import Annotation
 from dcrl_jax.errors import InputError
 
@@ -254,7 +255,7 @@ def _image_size(path: Path) -> tuple[tuple[int, int] | None, str]:
 def _label_text(path: Path) -> tuple[str, str]:
     """Returns the text of a label file, or what is wrong."""
     try:
-        return yolo.read_text(path), ""
+        return read_text(path), ""
     except InputError as error:
         return "", str(error)
 

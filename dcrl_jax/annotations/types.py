@@ -16,3 +16,10 @@ class Annotation(NamedTuple):
     box: tuple[float, float, float, float]
     occlusion: int = 0
     ignore: bool = False
+
+
+class Finding(NamedTuple):
+    """Something about a file that its reader has to know: nothing is dropped in silence."""
+
+    kind: str  # one of a few; findings are counted by it
+    text: str  # the place, and what was found there

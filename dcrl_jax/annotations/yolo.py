@@ -3,9 +3,9 @@
 import math
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from dcrl_jax.annotations.problems import raise_if_any
+from dcrl_jax.annotations.text import read_text
 from dcrl_jax.annotations.types import Annotation
 from dcrl_jax.errors import InputError
 
@@ -30,20 +30,6 @@ def read(path: str | os.PathLike[str], width: int, height: int, class_names: Seq
     annotations, problems = parse(read_text(path), width, height, class_names, str(path))
     raise_if_any(problems, f"YOLO annotations {path}", "Correct these lines: `class x y w h`, relative to the image.")
     return annotations
-
-
-def read_text(path: str | os.PathLike[str]) -> str:
-    """Returns the text of an annotation file.
-
-    Raises:
-        InputError: there is no such file, or it is not text.
-    """
-    try:
-        return Path(path).read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not a text file") from error
 
 
 def parse(

@@ -1,0 +1,1 @@
+"""KAIST: its frames and splits, its annotation formats and folders, and which annotation set is which."""

@@ -1,0 +1,112 @@
+"""KAIST's frames: 41 videos in 12 sets, which of their frames are the training and the test images, day and night.
+
+An image id is ``set06/V000/I00019``: set, video and frame. Sorted ids are in the order of the published image lists.
+"""
+
+import os
+import re
+from collections.abc import Iterable
+
+from dcrl_jax.annotations.text import read_text
+from dcrl_jax.errors import InputError
+
+WIDTH_PX, HEIGHT_PX = 640, 512
+
+SPLITS = ("train", "test")
+_FIRST_TEST_SET = "set06"
+_NIGHT_SETS = ("set03", "set04", "set05", "set09", "set10", "set11")
+
+# Every second frame for training, every twentieth for the test, as in the lists train-all-02 and test-all-20.
+STRIDES = {"train": 2, "test": 20}
+
+# Frames of each video, numbered from 0 (counted in the annotations of all 95,324 frames).
+VIDEO_LENGTHS = {
+    f"set{number:02d}/V{video:03d}": length
+    for number, lengths in enumerate(
+        [
+            (2245, 2799, 2510, 1634, 2080, 1534, 1097, 1599, 2000),
+            (2254, 1159, 1405, 1265, 1651, 301),
+            (1902, 1861, 1400, 1000, 1703),
+            (4400, 2268),
+            (3997, 3200),
+            (2920,),
+            (1523, 2691, 1688, 4285, 2800),
+            (2544, 4000, 1597),
+            (2578, 2972, 2500),
+            (3500,),
+            (4708, 4194),
+            (2020, 1540),
+        ]
+    )
+    for video, length in enumerate(lengths)
+}
+
+_ID = re.compile(r"(set\d\d)[/_\\](V\d{3})[/_\\](I\d{5})")
+
+
+def condition(image_id: str) -> str:
+    """Returns ``day`` or ``night``."""
+    return "night" if image_id.startswith(_NIGHT_SETS) else "day"
+
+
+def split_of(image_id: str) -> str:
+    """Returns the split that a frame's set belongs to, ``train`` (sets 0 to 5) or ``test`` (6 to 11)."""
+    return "train" if image_id < _FIRST_TEST_SET else "test"
+
+
+def video_of(image_id: str) -> str:
+    """Returns the frame's video, ``set06/V000``."""
+    return image_id.rpartition("/")[0]
+
+
+def is_known(image_id: str) -> bool:
+    """Says whether the data set has such a frame."""
+    video, _, frame = image_id.rpartition("/")
+    return int(frame[1:]) < VIDEO_LENGTHS.get(video, 0)
+
+
+def split_frames(split: str, stride: int | None = None) -> list[str]:
+    """Returns the image ids of a split by rule: in every video the last frame of each run of ``stride`` frames.
+
+    Args:
+        split: ``train`` or ``test``.
+        stride: in frames, at least 1; by default the benchmark's, 2 and 20: 25,086 and 2,252 frames.
+    """
+    stride = STRIDES[split] if stride is None else stride
+    return [
+        f"{video}/I{number:05d}"
+        for video, length in VIDEO_LENGTHS.items()
+        if split_of(video) == split
+        for number in range(stride - 1, length, stride)
+    ]
+
+
+def read_list(path: str | os.PathLike[str]) -> list[str]:
+    """Reads an image list: one frame a line, ``set06/V000/I00019`` or ``set06_V000_I00019``, in any order.
+
+    Raises:
+        InputError: the file cannot be read, a line is no frame of the data set, a frame is listed twice, or none is.
+    """
+    ids: dict[str, int] = {}
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        name = line.strip()
+        if not name:
+            continue
+        match = _ID.fullmatch(name)
+        image_id = "/".join(match.groups()) if match else ""
+        if not match or not is_known(image_id):
+            raise InputError(
+                f"{path}:{number}: {name[:80]!r} is no frame of KAIST; expected one like set06/V000/I00019"
+            )
+        if image_id in ids:
+            raise InputError(f"{path}:{number}: {image_id} is listed a second time, first on line {ids[image_id]}")
+        ids[image_id] = number
+    if not ids:
+        raise InputError(f"{path}: lists no frames; expected lines like set06/V000/I00019")
+    return sorted(ids)
+
+
+def shorten(image_ids: Iterable[str], shown: int = 5) -> str:
+    """Names the first few of many image ids."""
+    ids = list(image_ids)
+    return ", ".join(ids[:shown]) + (f" and {len(ids) - shown:,} more" if len(ids) > shown else "")

@@ -1,0 +1,72 @@
+"""XML in the manner of PASCAL VOC, in the two dialects that KAIST is copied in.
+
+``bndbox`` holds ``x y w h`` or ``xmin ymin xmax ymax``, in pixels; the width is xmax - xmin. ``occlusion`` is 0, 1 or 2
+and may be missing. An object with a ``label`` element of its own was annotated on that modality alone.
+"""
+
+import xml.etree.ElementTree as ElementTree
+
+from dcrl_jax.annotations.text import number
+from dcrl_jax.annotations.types import Annotation
+from dcrl_jax.errors import InputError
+
+
+def parse(text: str) -> tuple[list[Annotation], list[str]]:
+    """Parses one file.
+
+    Returns:
+        The objects annotated for both modalities, and a note on each that was annotated on one alone: such a person
+        stands within a group of ``people``, and is in none of the published truths.
+
+    Raises:
+        InputError: it is not well-formed, or an object is incomplete; names the object, counted from 1.
+    """
+    try:
+        root = ElementTree.fromstring(text)
+    except (ElementTree.ParseError, ValueError) as error:
+        raise InputError(f"not well-formed XML: {error}") from error
+    if root.tag != "annotation":
+        raise InputError(f"XML of <{root.tag[:40]}> instead of <annotation>")
+    annotations, notes = [], []
+    for count, element in enumerate(root.iter("object"), start=1):
+        try:
+            annotation = _parse_object(element)
+        except InputError as error:
+            raise InputError(f"object {count}: {error}") from error
+        modality = element.findtext("label")
+        if modality is None:
+            annotations.append(annotation)
+        else:
+            box = " ".join(f"{value:g}" for value in annotation.box)
+            notes.append(
+                f"object {count}, {annotation.label} {box}: annotated on the {modality.strip()[:20]} image alone"
+            )
+    return annotations, notes
+
+
+def _parse_object(element):
+    label = (element.findtext("name") or "").strip()
+    if not label:
+        raise InputError("has no name")
+    box = element.find("bndbox")
+    if box is None:
+        raise InputError("has no bndbox")
+    for names in (("x", "y", "w", "h"), ("xmin", "ymin", "xmax", "ymax")):
+        if box.find(names[0]) is not None:
+            break
+    else:
+        raise InputError("bndbox has neither x y w h nor xmin ymin xmax ymax")
+    first, second, third, fourth = (_number(box, name) for name in names)
+    values = (first, second, third, fourth) if names[0] == "x" else (first, second, third - first, fourth - second)
+    occlusion = 0.0 if element.find("occlusion") is None else _number(element, "occlusion")
+    if occlusion not in (0, 1, 2):
+        raise InputError(f"occlusion is {occlusion:g}; expected 0, 1 or 2")
+    return Annotation(label, values, int(occlusion))
+
+
+def _number(element, name):
+    text = (element.findtext(name) or "").strip()
+    try:
+        return number(text)
+    except ValueError as error:
+        raise InputError(f"{name} is {text[:40]!r}; expected a number") from error

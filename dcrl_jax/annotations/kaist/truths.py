@@ -1,0 +1,105 @@
+"""The annotations of a list of frames, read from a folder, and what they turn out to be."""
+
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from dcrl_jax.annotations.kaist import formats, frames
+from dcrl_jax.annotations.text import read_text
+from dcrl_jax.annotations.types import Annotation, Finding
+from dcrl_jax.errors import InputError
+
+MISSING = "annotation missing"
+UNREADABLE = "annotation unreadable"
+ROWS_DIFFER = "paired annotations of different length"
+
+# Of the improved test annotations: a checksum for each video, of the boxes and occlusion levels of its test frames
+# (``checksum``). Whoever has the same numbers has the same boxes, whatever their files are called.
+IMPROVED_TEST = {
+    "set06/V000": 0x24D7A067,
+    "set06/V001": 0x8F76EA4A,
+    "set06/V002": 0x000F2AE0,
+    "set06/V003": 0x53E6A6FA,
+    "set06/V004": 0xB9DCFFDD,
+    "set07/V000": 0xA67FCB27,
+    "set07/V001": 0x56EA5130,
+    "set07/V002": 0x162A47C6,
+    "set08/V000": 0xF5E20983,
+    "set08/V001": 0x15607171,
+    "set08/V002": 0x1A1BF37E,
+    "set09/V000": 0xFBCB637C,
+    "set10/V000": 0x9A5B9FF0,
+    "set10/V001": 0x5402E4DA,
+    "set11/V000": 0xA661F829,
+    "set11/V001": 0xF2525D84,
+}
+
+
+class Truths(NamedTuple):
+    """The annotations of one set on a list of frames."""
+
+    by_id: dict[str, list[Annotation]]  # of the frames that could be read
+    findings: list[Finding]
+    formats: frozenset[str]  # of ``formats.Parsed``, of all files with objects
+
+
+def read_truths(files: Mapping[str, Path], image_ids: Iterable[str], keep_rows: bool = False) -> Truths:
+    """Reads the annotation files of some frames, in threads.
+
+    Args:
+        files: by image id.
+        image_ids: which frames to read.
+        keep_rows: as for ``formats.parse``.
+
+    Returns:
+        What could be read. A frame without file, or whose file is malformed, is not in it but in the findings.
+    """
+    image_ids = list(image_ids)
+
+    def read(image_id):
+        path = files.get(image_id)
+        if path is None:
+            return None, [Finding(MISSING, image_id)]
+        try:
+            text = read_text(path)
+        except InputError as error:
+            return None, [Finding(UNREADABLE, str(error))]
+        try:
+            return (parsed := formats.parse(text, str(path), keep_rows)), parsed.findings
+        except InputError as error:
+            return None, [Finding(UNREADABLE, f"{path}: {error}")]
+
+    with ThreadPoolExecutor() as threads:
+        read_files = list(threads.map(read, image_ids, chunksize=64))
+    by_id = {
+        image_id: parsed.annotations
+        for image_id, (parsed, _) in zip(image_ids, read_files, strict=True)
+        if parsed is not None
+    }
+    kinds = frozenset(parsed.format for parsed, _ in read_files if parsed is not None and parsed.annotations)
+    return Truths(by_id, [finding for _, found in read_files for finding in found], kinds)
+
+
+def checksum(annotations: Sequence[Sequence[Annotation]]) -> int:
+    """A CRC-32 of the boxes and occlusion levels of some images, whatever the order within each, labels left aside.
+
+    Labels differ between copies of one set: COCO files turn ``people`` into persons that are ignored.
+    """
+    text = "\n".join(
+        ";".join(sorted(f"{'{:g} {:g} {:g} {:g}'.format(*one.box)} {one.occlusion}" for one in image))
+        for image in annotations
+    )
+    return zlib.crc32(text.encode())
+
+
+def improved_videos(by_id: Mapping[str, Sequence[Annotation]]) -> tuple[int, int]:
+    """In how many videos of the test split the boxes are those of the improved annotations, and of how many."""
+    by_video = defaultdict(list)
+    for image_id in frames.split_frames("test"):
+        by_video[frames.video_of(image_id)].append(by_id.get(image_id))
+    complete = {video: images for video, images in by_video.items() if None not in images}
+    equal = sum(checksum(images) == IMPROVED_TEST[video] for video, images in complete.items())
+    return equal, len(complete)

@@ -1,0 +1,40 @@
+"""Reading of small text files, with one message for whatever is wrong with them."""
+
+import os
+from pathlib import Path
+
+from dcrl_jax.errors import InputError
+
+# The largest real annotation file has some kilobytes.
+LIMIT_BYTES = 64 * 2**20
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """Returns the text of an annotation file.
+
+    Raises:
+        InputError: there is no such file, or it is not text.
+    """
+    try:
+        if os.path.getsize(path) > LIMIT_BYTES:
+            raise InputError(f"{path}: larger than {LIMIT_BYTES // 2**20} MiB; this is no annotation file")
+        return Path(path).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not a text file") from error
+
+
+def number(text: str) -> float:
+    """A plain finite decimal number; Python would read ``1_0``, ``nan`` and digits of other scripts as well.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not text.isascii() or "_" in text:
+        raise ValueError(text)
+    value = float(text)
+    # Beyond this no float32 could hold a box, and no image is as large.
+    if not abs(value) <= 1e6:
+        raise ValueError(text)
+    return value
