@@ -151,9 +151,10 @@ def matches_of(options: argparse.Namespace, seed: int, names: Sequence[str], whe
     """Score and matches of each run of a pair, by name and condition, with the parameters of one of ``CHOSEN``."""
     from dcrl_jax.data import pipeline, sources
     from dcrl_jax.evaluation import evaluate as evaluation
+    from dcrl_jax.evaluation.truths import read_truths
 
     config = recipes(options, seed)[STUDENT]
-    truths = evaluation.read_truths(pipeline.open_split(sources.prepare(config.data), options.split)).images
+    truths = read_truths(pipeline.open_split(sources.prepare(config.data), options.split)).images
     ids = [truth.image_id for truth in truths]
     subsets: tuple[Subset, ...] = evaluation.subsets_of(config)
     found = {}

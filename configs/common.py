@@ -27,9 +27,12 @@ def detector(role: str) -> ConfigDict:
     config.data.height_px = 512  # KAIST's own size
     config.data.width_px = 640
     config.data.max_boxes = 64  # padding of the annotations of one image; ours: above KAIST's largest count
-    config.data.train_labels = ("person",)  # what trains as a pedestrian; other people become ignore regions
+    config.data.train_labels = ("person",)  # what trains as a pedestrian
+    config.data.train_ignore_labels = ("people", "person?", "cyclist", "ignore", "unpaired")  # ignore regions
     config.data.train_min_height_px = 0.0  # annotated pixels; smaller ones become ignore regions
     config.data.train_max_occlusion = 2  # 0 none, 1 partial, 2 heavy; above becomes an ignore region
+    config.data.train_border_px = ()  # x1, y1, x2, y2: whoever leaves it becomes an ignore region; () for none
+    config.data.train_drop_empty = False  # whether images without a pedestrian are left out of training
     config.data.flip_probability = 0.5
     config.data.brightness_jitter = 0.0  # relative; ours: off
     config.data.blank_probability = 0.0  # of one modality, as a defence against ignoring the other; ours: off
@@ -110,6 +113,7 @@ def detector(role: str) -> ConfigDict:
     config.eval.batch_size = 8
     config.eval.min_height_px = 55.0  # KAIST reasonable, annotated pixels
     config.eval.border_px = (5.0, 5.0, 635.0, 507.0)  # KAIST: boxes beyond it are ignored; () for none
+    config.eval.scale_and_occlusion = True  # whether KAIST's six further subsets are scored too
     return config
 
 
@@ -186,11 +190,51 @@ def _small_scale(config: ConfigDict) -> None:
     config.train.batch_size = 8
     config.eval.batch_size = 20
     config.eval.border_px = ()
+    config.eval.scale_and_occlusion = False
+
+
+# Which annotations of KAIST train as people, and which become ignore regions, in the recipes of peers.
+KAIST_FILTERS = {
+    "ar-cnn": {
+        "data.train_labels": ("person", "cyclist"),
+        "data.train_ignore_labels": ("people", "person?", "ignore", "unpaired"),
+        "data.train_max_occlusion": 1,
+        "data.train_drop_empty": True,
+    },
+    "msds-rcnn": {"rpn.ignore_ioa": 0.2, "roi.ignore_ioa": 0.2},
+    "mlpd": {
+        "data.train_labels": ("person", "people", "person?", "cyclist"),
+        "data.train_ignore_labels": ("ignore", "unpaired"),
+        "data.train_min_height_px": 12.0,
+        "data.train_border_px": (5.0, 5.0, 635.0, 507.0),
+    },
+}
+
+
+def _add_kaist_options(options: ConfigDict) -> None:
+    """The options of KAIST's builder; see datasets/kaist."""
+    options.annotations = "original"  # original | improved | sanitized | paired: what trains and what tests
+    options.train_stride = 2  # frames from one training image to the next
+    options.test_stride = 20
+    options.train_list = placeholder(str)  # an image list instead of the stride
+    options.test_list = placeholder(str)
+    options.train_annotations = placeholder(str)  # folder within the copy, where several would do
+    options.test_annotations = placeholder(str)
+    options.allow_incomplete = False  # whether missing test images are a warning instead of an error
 
 
 def use_data(config: ConfigDict, data: str) -> ConfigDict:
-    """Change data and scale: 'kaist' (no change), 'synthetic' (128x96 scenes) or 'msrs' (real pairs at 320x240)."""
-    if data == "kaist":
+    """Change data and scale.
+
+    Args:
+      config: of ``detector``.
+      data: 'kaist' (no change), 'kaist/FILTER' (training filters of KAIST_FILTERS), 'synthetic' (128x96 scenes) or
+        'msrs' (real pairs at 320x240).
+    """
+    name, _, preset = data.partition("/")
+    if name == "kaist" and (not preset or preset in KAIST_FILTERS):
+        _add_kaist_options(config.data.options)
+        config.update_from_flattened_dict(KAIST_FILTERS.get(preset, {}))
         return config
     if data == "synthetic":
         _small_scale(config)
@@ -220,4 +264,5 @@ def use_data(config: ConfigDict, data: str) -> ConfigDict:
         config.train.evaluate_every_epochs = 15.0
         config.eval.min_height_px = 20.0
         return config
-    raise ValueError(f"configs know the data sets kaist, synthetic and msrs, not {data!r}")
+    known = ["kaist", *(f"kaist/{preset}" for preset in KAIST_FILTERS), "synthetic", "msrs"]
+    raise ValueError(f"configs know the data sets {', '.join(known)}, not {data!r}")

@@ -14,6 +14,9 @@ A record is one registered RGB-thermal pair with its annotations:
   ``label``             text, the annotator's class: ``person``, ``people`` (a group), ``person?``, ``cyclist``...
   ``occlusion``         0 none, 1 partial, 2 heavy (``OCCLUSIONS``)
   ``ignore``            true where a detection is neither right nor wrong, whatever the label says
+``objects_lwir``        only where each image was annotated by itself (KAIST's paired annotations): as ``objects``,
+                        which then are those of the visible image. Row i of both is the same object; one that a
+                        modality does not show has the label ``unpaired`` there
 ======================  =======================================================================================
 
 Which labels count as pedestrians, and which heights and occlusions are scored, is decided by who reads the records.
@@ -28,21 +31,30 @@ CONDITIONS = ("day", "night")
 OCCLUSIONS = ("none", "partial", "heavy")
 
 
-def features() -> tfds.features.FeaturesDict:
-    """Returns the features every builder declares; see the module's table for shapes, types and units."""
+def features(paired: bool = False) -> tfds.features.FeaturesDict:
+    """Returns the features every builder declares; see the module's table for shapes, types and units.
+
+    Args:
+        paired: whether the record has ``objects_lwir``.
+    """
+
+    def objects():
+        return tfds.features.Sequence(
+            {
+                "box": tfds.features.Tensor(shape=(4,), dtype=np.float32),
+                "label": tfds.features.Text(),
+                "occlusion": tfds.features.Scalar(dtype=np.int32),
+                "ignore": tfds.features.Scalar(dtype=np.bool_),
+            }
+        )
+
     return tfds.features.FeaturesDict(
         {
             "image_id": tfds.features.Text(),
             "visible": tfds.features.Image(shape=(None, None, 3)),
             "lwir": tfds.features.Image(shape=(None, None, 3)),
             "condition": tfds.features.ClassLabel(names=list(CONDITIONS)),
-            "objects": tfds.features.Sequence(
-                {
-                    "box": tfds.features.Tensor(shape=(4,), dtype=np.float32),
-                    "label": tfds.features.Text(),
-                    "occlusion": tfds.features.Scalar(dtype=np.int32),
-                    "ignore": tfds.features.Scalar(dtype=np.bool_),
-                }
-            ),
+            "objects": objects(),
+            **({"objects_lwir": objects()} if paired else {}),
         }
     )

@@ -82,7 +82,7 @@ _SHARES = (
     "distillation.zeta",
     "distillation.xi",
 )
-_LENGTHS = {"rpn.offset_std": (4,), "fusion.grid": (0, 2), "eval.border_px": (0, 4)}
+_LENGTHS = {"rpn.offset_std": (4,), "fusion.grid": (0, 2), "eval.border_px": (0, 4), "data.train_border_px": (0, 4)}
 _MEMBERS = {"segmentation.stages": ("rpg", "rdr")}
 # Sections that only one role has.
 _OWNERS = {"cfl": "teacher", "fusion": "teacher", "distillation": "student"}

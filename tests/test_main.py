@@ -50,8 +50,8 @@ def msrs(tmp_path, *arguments, recipe="teacher"):
     [
         ("--config.data.heigt_px=64", 'heigt_px\'. Did you mean "height_px"'),
         ("--config.train.batch_size=many", "--config.train.batch_size=many: invalid literal for int()"),
-        ("--config=configs/teacher.py:moon", "configs know the data sets kaist, synthetic and msrs, not 'moon'"),
-        ("--config=configs/student.py:moon", "configs know the data sets kaist, synthetic and msrs, not 'moon'"),
+        ("--config=configs/teacher.py:moon", "kaist/mlpd, synthetic, msrs, not 'moon'"),
+        ("--config=configs/student.py:moon", "kaist/mlpd, synthetic, msrs, not 'moon'"),
         ("--config=configs/ablations.py:table9/x", "no ablation is called 'table9/x'; python -m configs.ablations"),
         ("--config.distillation.zeta=0.5", "distillation'"),
         ("--config=configs/nobody.py", "No such file or directory: 'configs/nobody.py'"),

@@ -12,9 +12,10 @@ from typing import Any
 import grain
 import jax
 import numpy as np
-import tensorflow_datasets as tfds
+from tqdm import tqdm
 
 from dcrl_jax.data import transforms
+from dcrl_jax.data.records import open_split as open_split
 from dcrl_jax.data.transforms import Augmentation, BoxFilter
 from dcrl_jax.errors import InputError
 from dcrl_jax.structures import MODALITIES, Batch
@@ -23,29 +24,35 @@ from dcrl_jax.structures import MODALITIES, Batch
 _SHUFFLE, _FLIP, _BRIGHTNESS, _BLANK = range(4)
 
 
-def open_split(builder: tfds.core.DatasetBuilder, split: str) -> Sequence[Any]:
-    """Opens a split of a prepared data set for random access, its images left as encoded bytes.
+class _Selection(Sequence):
+    """Some of the records of a split."""
 
-    Args:
-        builder: a builder of ``datasets/``, after ``download_and_prepare()``.
-        split: a split's name, or a slice of one in the syntax of tfds (``train[:90%]``).
+    def __init__(self, source: Sequence[Any], kept: Sequence[int]):
+        self._source, self._kept = source, kept
 
-    Raises:
-        InputError: the data set is not prepared, or has no such split.
-    """
-    if not builder.info.splits:
-        raise InputError(
-            f"data set {builder.info.full_name} is not prepared in {builder.data_dir}: call its "
-            "download_and_prepare() first."
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __getitem__(self, place: int) -> Any:
+        return self._source[self._kept[place]]
+
+
+def drop_empty(source: Sequence[Any], box_filter: BoxFilter) -> Sequence[Any]:
+    """The records in which a filter leaves somebody to be found; reads them all once."""
+
+    def has_people(record: Any) -> bool:
+        objects = record["objects"]
+        is_person, _ = transforms.filter_boxes(
+            box_filter,
+            np.asarray(objects["box"], np.float32).reshape(-1, 4),
+            [transforms.text(label) for label in objects["label"]],
+            np.asarray(objects["occlusion"], int),
+            np.asarray(objects["ignore"], bool),
         )
-    skip = tfds.decode.SkipDecoding()
-    try:
-        return builder.as_data_source(split, decoders={"visible": skip, "lwir": skip})
-    except ValueError as error:
-        raise InputError(
-            f"data set {builder.info.full_name}: split {split!r} cannot be opened ({error}); it has "
-            f"{', '.join(sorted(builder.info.splits))}."
-        ) from error
+        return bool(is_person.any())
+
+    places = tqdm(range(len(source)), "looking for people", unit=" images", mininterval=1.0)
+    return _Selection(source, [place for place in places if has_people(source[place])])
 
 
 def train_iterator(

@@ -5,7 +5,7 @@ from ml_collections import ConfigDict
 
 from dcrl_jax.errors import InputError
 
-NAMES = ("synthetic_rgbt", "msrs")
+NAMES = ("synthetic_rgbt", "msrs", "kaist")
 
 
 def prepare(data: ConfigDict) -> tfds.core.DatasetBuilder:
@@ -17,7 +17,27 @@ def prepare(data: ConfigDict) -> tfds.core.DatasetBuilder:
     Raises:
       InputError: unknown data set or option, or something about its files; nothing is written then.
     """
+    builder = _open_builder(data)
+    # Scenes are rendered, and pairs of KAIST written, under bars of their own.
+    tfds.display_progress_bar(data.name == "msrs")
+    try:
+        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=data.manual_dir))
+    except OSError as error:
+        raise InputError(
+            f"{builder.data_dir} cannot be written: {error}. Choose another config.data.data_dir."
+        ) from error
+    return builder
+
+
+def _open_builder(data):
     options = data.options.to_dict()
+    if data.name == "kaist":
+        from datasets.kaist import open_builder
+
+        try:
+            return open_builder(data.data_dir, **options)
+        except TypeError as error:
+            raise InputError(f"config.data.options: {error}.") from error
     if data.name == "synthetic_rgbt":
         from datasets.synthetic_rgbt import SyntheticConfig, SyntheticRgbt
 
@@ -32,21 +52,17 @@ def prepare(data: ConfigDict) -> tfds.core.DatasetBuilder:
     else:
         raise InputError(f"config.data.name is {data.name!r}; the data sets are: {', '.join(NAMES)}.")
     try:
-        builder = builder_class(config=builder_config, data_dir=data.data_dir, file_format="array_record")
+        return builder_class(config=builder_config, data_dir=data.data_dir, file_format="array_record")
     except ValueError as error:
         raise InputError(f"config.data.options of {data.name}: {error}") from error
-    # Scenes are rendered under a bar of their own.
-    tfds.display_progress_bar(data.name != "synthetic_rgbt")
-    try:
-        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=data.manual_dir))
-    except OSError as error:
-        raise InputError(
-            f"{builder.data_dir} cannot be written: {error}. Choose another config.data.data_dir."
-        ) from error
-    return builder
 
 
 def describe(builder: tfds.core.DatasetBuilder) -> str:
     """One line on what a prepared data set holds and where it lies."""
     counts = ", ".join(f"{split.num_examples:,} {name}" for name, split in builder.info.splits.items())
     return f"data: {builder.info.full_name}: {counts}; in {builder.data_dir}"
+
+
+def warnings_of(builder: tfds.core.DatasetBuilder) -> tuple[str, ...]:
+    """What has to be said beside every score on a prepared data set."""
+    return tuple((builder.info.metadata or {}).get("warnings", ()))

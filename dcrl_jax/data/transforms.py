@@ -2,9 +2,9 @@
 
 A *pair* is a dict: ``image_id`` str; ``visible`` uint8 [h, w, 3] RGB; ``lwir`` uint8 [h, w, 1], left out where only
 RGB is asked for; ``is_night`` bool;
-``boxes`` float32 [n, 4], ``[x1, y1, x2, y2]`` in pixels of the two images; ``labels`` tuple of n str; ``heights_px``
-float32 [n], box heights as annotated, whatever was resized or clipped since; ``occlusion`` int32 [n]; ``ignore``
-bool [n]. Every transform takes a pair and returns a new one; its images and the boxes always move together.
+``boxes`` float32 [n, 4], ``[x1, y1, x2, y2]`` in pixels of the two images; ``labels`` tuple of n str; ``annotated``
+float32 [n, 4], ``[x, y, w, h]`` as annotated, whatever was resized, clipped or mirrored since; ``occlusion`` int32 [n];
+``ignore`` bool [n]. Every transform takes a pair and returns a new one; its images and the boxes always move together.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from dcrl_jax.data.records import text
 from dcrl_jax.errors import InputError
 from dcrl_jax.structures import MODALITIES
 
@@ -26,14 +27,15 @@ class BoxFilter(NamedTuple):
     """Which annotated objects are people to be found, and which are regions to be left alone.
 
     An object is an *ignore region* when the record says so, when its label is in ``ignore_labels``, or when its label
-    is in ``labels`` and it is too small or too occluded. Of the rest, those with a label in ``labels`` are *people*;
-    all others (a car) are background.
+    is in ``labels`` and it is too small, too occluded or beyond the border. Of the rest, those with a label in
+    ``labels`` are *people*; all others (a car) are background.
     """
 
     labels: tuple[str, ...] = ("person",)
-    ignore_labels: tuple[str, ...] = ("people", "person?", "cyclist")
+    ignore_labels: tuple[str, ...] = ("people", "person?", "cyclist", "ignore", "unpaired")
     min_height_px: float = 0.0  # height of the box in pixels as annotated
     max_occlusion: int = 2  # 0 none, 1 partial, 2 heavy
+    border_px: tuple[float, ...] = ()  # x1, y1, x2, y2 in pixels as annotated, which a box must not leave; () for none
 
 
 class Augmentation(NamedTuple):
@@ -75,7 +77,7 @@ def decode(record: Mapping[str, Any], modalities: Sequence[str] = MODALITIES) ->
         "is_night": bool(record["condition"] == 1),
         "boxes": _clipped_xyxy(xywh, labels, height, width, image_id),
         "labels": labels,
-        "heights_px": xywh[:, 3].copy(),
+        "annotated": xywh.copy(),
         "occlusion": np.asarray(objects["occlusion"], np.int32).reshape(-1),
         "ignore": np.asarray(objects["ignore"], bool).reshape(-1),
     }
@@ -134,6 +136,32 @@ def random_blank(pair: Pair, rng: np.random.Generator, probability: float) -> Pa
     return blank(pair, modality) if is_blanked and modality in pair else pair
 
 
+def filter_boxes(
+    box_filter: BoxFilter, annotated: np.ndarray, labels: Sequence[str], occlusion: np.ndarray, ignore: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Says of n annotated objects which are people and which are ignore regions, by the rules of a filter.
+
+    Args:
+        box_filter: the rules.
+        annotated: float [n, 4], ``[x, y, w, h]`` in pixels as annotated.
+        labels: n names.
+        occlusion: int [n], 0 none, 1 partial, 2 heavy.
+        ignore: bool [n].
+
+    Returns:
+        Two masks, bool [n]; what is in neither is background.
+    """
+    has_person_label = np.array([label in box_filter.labels for label in labels], bool)
+    has_ignore_label = np.array([label in box_filter.ignore_labels for label in labels], bool)
+    is_hard = (annotated[:, 3] < box_filter.min_height_px) | (occlusion > box_filter.max_occlusion)
+    if box_filter.border_px:
+        x1, y1, x2, y2 = box_filter.border_px
+        x, y, w, h = annotated.T
+        is_hard |= (x < x1) | (y < y1) | (x + w > x2) | (y + h > y2)
+    is_ignore = ignore | has_ignore_label | (has_person_label & is_hard)
+    return has_person_label & ~is_ignore, is_ignore
+
+
 def to_padded(pair: Pair, max_boxes: int, box_filter: BoxFilter) -> dict[str, np.ndarray]:
     """Turns a pair into arrays whose shapes depend on the image size and ``max_boxes`` (G) alone.
 
@@ -145,11 +173,9 @@ def to_padded(pair: Pair, max_boxes: int, box_filter: BoxFilter) -> dict[str, np
     Raises:
         InputError: more people and ignore regions than ``max_boxes``.
     """
-    has_person_label = np.array([label in box_filter.labels for label in pair["labels"]], bool)
-    has_ignore_label = np.array([label in box_filter.ignore_labels for label in pair["labels"]], bool)
-    is_hard = (pair["heights_px"] < box_filter.min_height_px) | (pair["occlusion"] > box_filter.max_occlusion)
-    is_ignore = pair["ignore"] | has_ignore_label | (has_person_label & is_hard)
-    is_person = has_person_label & ~is_ignore
+    is_person, is_ignore = filter_boxes(
+        box_filter, pair["annotated"], pair["labels"], pair["occlusion"], pair["ignore"]
+    )
     kept = np.flatnonzero(is_person | is_ignore)
     if len(kept) > max_boxes:
         raise InputError(
@@ -169,11 +195,6 @@ def to_padded(pair: Pair, max_boxes: int, box_filter: BoxFilter) -> dict[str, np
 
 def _images(pair: Pair) -> list[str]:
     return [name for name in MODALITIES if name in pair]
-
-
-def text(value: str | bytes) -> str:
-    """The text of a record's feature, which TFDS gives as bytes."""
-    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def _decode_image(encoded: bytes, mode: int, image_id: str, modality: str) -> np.ndarray:

@@ -4,7 +4,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from dcrl_jax.evaluation.evaluate import Bench, Evaluation, draw_panel, percent_or_none
+from dcrl_jax.evaluation.evaluate import Bench, Evaluation, draw_panel
+from dcrl_jax.evaluation.miss_rate import percent_or_none
 from dcrl_jax.evaluation.rules import CONDITIONS
 from dcrl_jax.reports import curves, tables
 
@@ -25,7 +26,8 @@ def write_comparison(evaluations: Mapping[str, Evaluation], bench: Bench, folder
     """
     folder.mkdir(parents=True, exist_ok=True)
     table = comparison_table(evaluations)
-    (folder / "table.txt").write_text(table + "\n")
+    warnings = "".join(f"warning: {warning}\n" for warning in bench.warnings)
+    (folder / "table.txt").write_text(f"{table}\n{warnings}")
     rates = {
         name: {subset: percent_or_none(score.miss_rate) for subset, score in one.scores.items()}
         for name, one in evaluations.items()
@@ -48,4 +50,4 @@ def write_comparison(evaluations: Mapping[str, Evaluation], bench: Bench, folder
         f"Student beside teacher: {title}",
         "the student on the visible image, which is all that it sees; then the teacher, on both of its images",
     )
-    print(f"\n{title}\n\n{table}\n\ntable, curves and picture of both: {folder}", flush=True)
+    print(f"\n{title}\n\n{table}\n{warnings}\ntable, curves and picture of both: {folder}", flush=True)

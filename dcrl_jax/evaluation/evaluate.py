@@ -1,6 +1,5 @@
 """From a model to its score: detections of a split, miss rates, average precision, and the files that show them."""
 
-import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,26 +11,19 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
-from PIL import Image
 from tqdm import tqdm
 
-from dcrl_jax.data import pipeline, transforms
+from dcrl_jax.data import pipeline, sources, transforms
 from dcrl_jax.evaluation import results
 from dcrl_jax.evaluation.average_precision import average_precision
-from dcrl_jax.evaluation.miss_rate import ImageDetections, ImageTruth, Score, score_subsets
-from dcrl_jax.evaluation.rules import CONDITIONS, Subset, assign_roles, reasonable
+from dcrl_jax.evaluation.miss_rate import ImageDetections, Score, percent_or_none, score_subsets
+from dcrl_jax.evaluation.rules import CONDITIONS, KAIST_OCCLUSION, KAIST_SCALE, Subset, assign_roles, reasonable
+from dcrl_jax.evaluation.truths import Truths, read_truths
 from dcrl_jax.models.build import Detector
 from dcrl_jax.models.detect import detect, detection_rules
 from dcrl_jax.parallel import AXIS, batch_sharding
 from dcrl_jax.reports import curves, panels, tables
 from dcrl_jax.structures import MODALITIES, Array, Batch
-
-
-class Truths(NamedTuple):
-    """The annotations of a split, in its order."""
-
-    images: list[ImageTruth]
-    sizes: list[tuple[int, int]]  # width and height in pixels, as annotated
 
 
 class SplitDetections(NamedTuple):
@@ -60,6 +52,7 @@ class Bench(NamedTuple):
     source: Sequence[Any]
     truths: Truths
     detector: CompiledDetector
+    warnings: tuple[str, ...] = ()  # to be said beside every score
 
 
 class Evaluation(NamedTuple):
@@ -70,26 +63,8 @@ class Evaluation(NamedTuple):
     blanked_scores: dict[str, dict[str, Score]]  # by the modality that was blanked
     detections: dict[str, ImageDetections]
     modality_weights: dict[str, list[float]]  # empty where there is nothing to weigh
-
-
-def read_truths(source: Sequence[Any]) -> Truths:
-    """Read a split's annotations and image sizes; images are not decoded."""
-    images, sizes = [], []
-    for index in range(len(source)):
-        record = source[index]
-        objects = record["objects"]
-        images.append(
-            ImageTruth(
-                image_id=transforms.text(record["image_id"]),
-                condition=("day", "night")[int(record["condition"])],
-                boxes=np.asarray(objects["box"], np.float64).reshape(-1, 4),
-                labels=[transforms.text(label) for label in objects["label"]],
-                occlusion=np.asarray(objects["occlusion"], int),
-                ignore=np.asarray(objects["ignore"], bool),
-            )
-        )
-        sizes.append(Image.open(io.BytesIO(record["visible"])).size)
-    return Truths(images, sizes)
+    further_scores: dict[str, Score]  # of KAIST's subsets by scale and occlusion, where the config asks for them
+    warnings: tuple[str, ...]  # of the bench
 
 
 def subsets_of(config: ConfigDict) -> tuple[Subset, ...]:
@@ -171,7 +146,7 @@ def open_bench(
 ) -> Bench:
     """Open a split to score a detector of ``make_detector`` on it; raises InputError for a missing split."""
     source = pipeline.open_split(builder, split)
-    return Bench(config, mesh, source, read_truths(source), detector)
+    return Bench(config, mesh, source, read_truths(source), detector, sources.warnings_of(builder))
 
 
 def evaluate(bench: Bench, params: Any, blanked: bool = False) -> Evaluation:
@@ -198,6 +173,10 @@ def evaluate(bench: Bench, params: Any, blanked: bool = False) -> Evaluation:
         blanked_scores=blanked_scores,
         detections=found.detections,
         modality_weights=found.modality_weights,
+        further_scores=score_subsets(
+            truths.images, found.detections, KAIST_SCALE + KAIST_OCCLUSION if config.eval.scale_and_occlusion else ()
+        ),
+        warnings=bench.warnings,
     )
 
 
@@ -215,19 +194,18 @@ def summary(evaluation: Evaluation) -> str:
     rows += [["average precision, %", *(percent(v) for v in evaluation.average_precision.values())]]
     rows += [["people", *(s.people for s in evaluation.scores.values())]]
     rows += [["images", *(s.images for s in evaluation.scores.values())]]
-    text = tables.format_table(rows, ["", *CONDITIONS])
-    if not evaluation.modality_weights:
-        return text
-    weights = [
-        [f"mean weight of {name}", *(evaluation.modality_weights.get(c, [np.nan] * 2)[m] for c in CONDITIONS)]
-        for m, name in enumerate(MODALITIES)
-    ]
-    return text + "\n\n" + tables.format_table(weights, ["", *CONDITIONS], decimals=3)
-
-
-def percent_or_none(rate: float) -> float | None:
-    """A rate in percent; None, which is JSON's null, for the NaN of a subset without people."""
-    return None if np.isnan(rate) else 100 * float(rate)
+    parts = [tables.format_table(rows, ["", *CONDITIONS])]
+    if evaluation.further_scores:
+        further = evaluation.further_scores.values()
+        rows = [["miss rate, %", *(percent(s.miss_rate) for s in further)], ["people", *(s.people for s in further)]]
+        parts.append(tables.format_table(rows, ["", *(s.subset.name.partition("-")[2] for s in further)]))
+    if evaluation.modality_weights:
+        weights = [
+            [f"mean weight of {name}", *(evaluation.modality_weights.get(c, [np.nan] * 2)[m] for c in CONDITIONS)]
+            for m, name in enumerate(MODALITIES)
+        ]
+        parts.append(tables.format_table(weights, ["", *CONDITIONS], decimals=3))
+    return "\n\n".join(parts + [f"warning: {warning}" for warning in evaluation.warnings])
 
 
 def write_report(evaluation: Evaluation, bench: Bench, folder: Path, name: str) -> None:
@@ -247,11 +225,13 @@ def write_report(evaluation: Evaluation, bench: Bench, folder: Path, name: str) 
     (folder / "images.txt").write_text("\n".join(image_ids) + "\n")
     scores = {
         "scores": {key: _plain(s, evaluation.average_precision[key]) for key, s in evaluation.scores.items()},
+        "further": {key: percent_or_none(s.miss_rate) for key, s in evaluation.further_scores.items()},
         "blanked": {
             modality: {key: percent_or_none(s.miss_rate) for key, s in by_subset.items()}
             for modality, by_subset in evaluation.blanked_scores.items()
         },
         "modality_weights": evaluation.modality_weights,
+        "warnings": evaluation.warnings,
     }
     # Last of the numbers, so that a folder with it is complete but for the pictures.
     (folder / "scores.json").write_text(json.dumps(scores, indent=1) + "\n")

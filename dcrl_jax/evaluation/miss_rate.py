@@ -130,6 +130,11 @@ def match(truths: Sequence[ImageTruth], detections: Mapping[str, ImageDetections
     return _match(_find_overlaps(truths, detections), subset)
 
 
+def percent_or_none(rate: float) -> float | None:
+    """A rate in percent; None, which is JSON's null, for the NaN of a subset without people."""
+    return None if np.isnan(rate) else 100 * float(rate)
+
+
 def _score_matches(matches: Matches, subset: Subset) -> Score:
     people, images = int(matches.people.sum()), len(matches.image_ids)
     is_true_positive, thresholds, _ = rank_detections(matches)

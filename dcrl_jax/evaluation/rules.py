@@ -11,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 PERSON_LABELS = frozenset({"person"})
-# "people" are groups, "person?" is doubtful; "ignore" is what some annotation sets call any such region.
-IGNORE_LABELS = frozenset({"people", "person?", "cyclist", "ignore"})
+# "people" are groups, "person?" is doubtful; "ignore" is what some annotation sets call any such region, "unpaired" a
+# person whom the other camera alone shows.
+IGNORE_LABELS = frozenset({"people", "person?", "cyclist", "ignore", "unpaired"})
 
 # Occlusion levels as annotated.
 NONE, PARTIAL, HEAVY = 0, 1, 2

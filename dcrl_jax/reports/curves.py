@@ -2,10 +2,11 @@
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
@@ -16,6 +17,7 @@ MISS_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.64, 0.8, 1.0)
 # Distinct in print and to colour-blind readers (Okabe and Ito's set), the darkest first.
 COLORS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 LINE_STYLES = ("-", "--", "-.", ":")
+LEGEND = {"fontsize": "small", "title": "log-average miss rate", "title_fontsize": "small"}
 
 
 def miss_rate_figure(curves: Mapping[str, Score], path: str | os.PathLike, title: str) -> None:
@@ -28,26 +30,67 @@ def miss_rate_figure(curves: Mapping[str, Score], path: str | os.PathLike, title
       path: the image; its ending chooses the format (.png, .pdf, .svg). Its folder is made.
       title: above the axes.
     """
-    # NaN, a subset without people, sorts last.
-    ordered = sorted(curves.items(), key=lambda item: (math.isnan(item[1].miss_rate), item[1].miss_rate))
     figure = Figure(figsize=(7.0, 5.6), dpi=150, layout="constrained")
     axes = figure.add_subplot()
+    _draw_curves(axes, curves, list(by_miss_rate(curves)), _lowest_tick([curves]))
+    axes.set_ylabel("miss rate")
+    axes.set_title(_without_markup(title))
+    if curves:
+        axes.legend(loc="lower left", framealpha=0.9, **LEGEND)
+    _save(figure, path)
+
+
+def miss_rate_panels(panels: Mapping[str, Mapping[str, Score]], path: str | os.PathLike, title: str) -> None:
+    """Draws several figures of MR-FPPI curves side by side, on axes of one range.
+
+    A name has one colour in all panels, while each panel's legend is ordered by its own miss rates.
+
+    Args:
+      panels: the curves of each panel, as for ``miss_rate_figure``, by its title; at least one panel.
+      path: as for ``miss_rate_figure``.
+      title: above all panels.
+    """
+    names = list(dict.fromkeys(name for curves in panels.values() for name in by_miss_rate(curves)))
+    figure = Figure(figsize=(5.2 * len(panels), 5.4 + 0.19 * len(names)), dpi=150, layout="constrained")
+    bottom = _lowest_tick(panels.values())
+    row = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (panel_title, curves) in zip(row, panels.items(), strict=True):
+        _draw_curves(axes, curves, names, bottom)
+        axes.set_title(_without_markup(panel_title))
+        if curves:
+            # Below the panel, since a dozen methods would hide the curves.
+            axes.legend(loc="upper left", bbox_to_anchor=(0.0, -0.12), frameon=False, alignment="left", **LEGEND)
+    row[0].set_ylabel("miss rate")
+    figure.suptitle(_without_markup(title), wrap=True)
+    _save(figure, path)
+
+
+def by_miss_rate(curves: Mapping[str, Score]) -> dict[str, Score]:
+    """Orders scores by miss rate, the lowest first; NaN, a subset without people, comes last."""
+    return dict(sorted(curves.items(), key=lambda item: (math.isnan(item[1].miss_rate), item[1].miss_rate)))
+
+
+def _lowest_tick(panels: Iterable[Mapping[str, Score]]) -> float:
+    # The usual axis starts at 0.05; better methods need more of it.
+    lowest = min(
+        (score.miss[score.miss > 0].min(initial=1.0) for curves in panels for score in curves.values()), default=1
+    )
+    return max([tick for tick in MISS_TICKS if tick <= min(lowest, 0.05)], default=MISS_TICKS[0])
+
+
+def _draw_curves(axes: Axes, curves: Mapping[str, Score], names: Sequence[str], bottom: float) -> None:
+    """Draws one panel; the place of a curve's name in ``names`` decides its colour."""
     axes.axvspan(REFERENCE_FPPI[0], REFERENCE_FPPI[-1], color="#000000", alpha=0.04, linewidth=0)
-    lowest = 1.0
-    for place, (name, score) in enumerate(ordered):
-        fppi, miss = _visible_curve(score)
-        lowest = min(lowest, miss[miss > 0].min(initial=1.0))
+    for name, score in by_miss_rate(curves).items():
+        place = names.index(name)
         axes.plot(
-            fppi,
-            miss,
+            *_visible_curve(score),
             drawstyle="steps-post",
             color=COLORS[place % len(COLORS)],
             linestyle=LINE_STYLES[place // len(COLORS) % len(LINE_STYLES)],
             linewidth=1.8,
-            label=f"{_percent(score.miss_rate)}  {name}",
+            label=f"{_percent(score.miss_rate)}  {_without_markup(name)}",
         )
-    # The usual axis starts at 0.05; better methods need more of it.
-    bottom = max([tick for tick in MISS_TICKS if tick <= min(lowest, 0.05)], default=MISS_TICKS[0])
     ticks = [tick for tick in MISS_TICKS if tick >= bottom]
     axes.set(xscale="log", yscale="log", xlim=FPPI_LIMITS, ylim=(bottom, 1.0))
     axes.yaxis.set_major_locator(FixedLocator(ticks))
@@ -56,15 +99,17 @@ def miss_rate_figure(curves: Mapping[str, Score], path: str | os.PathLike, title
     axes.set_axisbelow(True)
     axes.grid(color="#d0d0d0", linewidth=0.6)
     axes.set_xlabel("false positives per image")
-    axes.set_ylabel("miss rate")
-    axes.set_title(title)
-    if ordered:
-        axes.legend(
-            loc="lower left", fontsize="small", framealpha=0.9, title="log-average miss rate", title_fontsize="small"
-        )
+
+
+def _save(figure: Figure, path: str | os.PathLike) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
+
+
+def _without_markup(text: str) -> str:
+    # Matplotlib reads what stands between dollar signs as a formula.
+    return text.replace("$", r"\$")
 
 
 def _visible_curve(score: Score) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from dcrl_jax import checkpoints, parallel
 from dcrl_jax.config_checks import check_config
-from dcrl_jax.data import pipeline, sources
+from dcrl_jax.data import sources
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation import compare
 from dcrl_jax.evaluation import evaluate as evaluation
@@ -107,7 +107,7 @@ def _is_finished(config, folder):
     # The scores are the last thing that a run writes; the steps tell whether it was asked to go on since.
     if not (folder / "evaluation" / "scores.json").is_file():
         return False
-    source = pipeline.open_split(sources.prepare(config.data), config.data.train_split)
+    source = loop.open_train_source(sources.prepare(config.data), config.data)
     newest = checkpoints.newest_step(folder / checkpoints.RESUME_FOLDER)
     return newest is not None and newest >= total_steps(config, len(source))
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 from tensorboardX import SummaryWriter
 
@@ -40,6 +41,27 @@ class Guide(NamedTuple):
     source: str  # where it came from, for messages
 
 
+def box_filter_of(data: ConfigDict) -> BoxFilter:
+    """Who trains as a pedestrian, and who is an ignore region, by the config's ``data`` keys."""
+    return BoxFilter(
+        labels=tuple(data.train_labels),
+        ignore_labels=tuple(data.train_ignore_labels),
+        min_height_px=data.train_min_height_px,
+        max_occlusion=data.train_max_occlusion,
+        border_px=tuple(data.train_border_px),
+    )
+
+
+def open_train_source(builder: tfds.core.DatasetBuilder, data: ConfigDict) -> Sequence[Any]:
+    """The records that a config's ``data`` keys train on; raises InputError for a missing split or an empty one."""
+    source = pipeline.open_split(builder, data.train_split)
+    if not data.train_drop_empty:
+        return source
+    kept = pipeline.drop_empty(source, box_filter_of(data))
+    print(f"training images with people: {len(kept):,} of {len(source):,}", flush=True)
+    return kept
+
+
 def train_data(source: Sequence[Any], config: ConfigDict, sharding: jax.sharding.Sharding | None) -> Any:
     """The endless iterator of augmented training batches that a config describes.
 
@@ -54,11 +76,7 @@ def train_data(source: Sequence[Any], config: ConfigDict, sharding: jax.sharding
         max_boxes=data.max_boxes,
         batch_size=config.train.batch_size,
         seed=config.seed,
-        box_filter=BoxFilter(
-            labels=tuple(data.train_labels),
-            min_height_px=data.train_min_height_px,
-            max_occlusion=data.train_max_occlusion,
-        ),
+        box_filter=box_filter_of(data),
         augmentation=Augmentation(data.flip_probability, data.brightness_jitter, data.blank_probability),
         modalities=MODALITIES if needs_pairs else MODALITIES[:1],
         sharding=sharding,
@@ -121,7 +139,7 @@ def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetect
     parallel.check_batch(config.train.batch_size, mesh.devices.size)
     builder = sources.prepare(config.data)
     print(sources.describe(builder), flush=True)
-    train_source = pipeline.open_split(builder, config.data.train_split)
+    train_source = open_train_source(builder, config.data)
     pipeline.open_split(builder, config.data.test_split)  # a split that is not there is found now, not in the end
     validation_bench = evaluation.open_bench(detector, builder, config.data.validation_split, config, mesh)
 
@@ -154,6 +172,8 @@ def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetect
                 with (workdir / "validation.jsonl").open("a") as history:
                     history.write(json.dumps({"step": step} | percent) + "\n")
                 print(f"step {step}: miss rate on {config.data.validation_split} " + _percentages(rates), flush=True)
+                for warning in score.warnings:
+                    print(f"warning: {warning}", flush=True)
                 everybody = rates["reasonable-all"]
                 checkpoints.save_best(best_manager, step, state.params, config, everybody)
 

@@ -4,15 +4,19 @@ import dataclasses
 import pathlib
 import re
 
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from configs import baseline, student, teacher
+from configs import baseline, common, student, teacher
+from datasets.kaist import KaistConfig
 from datasets.synthetic_rgbt import SyntheticConfig
 from dcrl_jax.config_checks import check_config
+from dcrl_jax.data.transforms import filter_boxes
 from dcrl_jax.errors import InputError
 from dcrl_jax.losses.distillation import Distillation
 from dcrl_jax.training.distill import teacher_config
+from dcrl_jax.training.loop import box_filter_of
 
 ROOT = pathlib.Path(__file__).parents[2]
 DATA = ("kaist", "synthetic", "msrs")
@@ -105,9 +109,43 @@ def test_student_s_teacher_is_the_teacher_s_own_recipe(data):
     assert own.to_dict() == teacher.get_config(data).to_dict()
 
 
+@pytest.mark.parametrize("role", ["teacher", "student"])
+@pytest.mark.parametrize("preset", common.KAIST_FILTERS)
+def test_filters_of_a_peer_change_nothing_but_who_trains_and_are_valid(role, preset):
+    plain, config = RECIPES[role].get_config("kaist"), RECIPES[role].get_config(f"kaist/{preset}")
+    changes = common.KAIST_FILTERS[preset]
+    assert changes
+    for key, value in changes.items():
+        section, name = key.split(".")
+        assert plain[section][name] != value
+        plain[section][name] = value
+    assert config.to_dict() == plain.to_dict()
+    check_config(config)
+
+
+def test_filters_of_peers_say_who_is_a_person():
+    def roles(preset, annotations):
+        rules = box_filter_of(teacher.get_config(f"kaist{preset}").data)
+        boxes, labels, occlusion, ignore = zip(*annotations, strict=True)
+        masks = filter_boxes(rules, np.array(boxes, float), labels, np.array(occlusion), np.array(ignore))
+        return "".join("p" if person else "i" if region else "-" for person, region in zip(*masks, strict=True))
+
+    inside = (100, 100, 20, 50)
+    people = [(inside, label, 0, False) for label in ("person", "people", "person?", "cyclist", "ignore", "car")]
+    hard = [
+        (inside, "person", 2, False),
+        ((3, 100, 20, 50), "person", 0, False),
+        ((100, 100, 5, 11), "person", 0, False),
+    ]
+    assert roles("", people + hard) == "piiii-ppp"
+    assert roles("/ar-cnn", people + hard) == "piipi-ipp"
+    assert roles("/msds-rcnn", people + hard) == "piiii-ppp"
+    assert roles("/mlpd", people + hard) == "ppppi-pii"
+
+
 @every_recipe
 def test_unknown_data_set_is_named_with_the_known_ones(role):
-    with pytest.raises(ValueError, match="kaist, synthetic and msrs, not 'moon'"):
+    with pytest.raises(ValueError, match="kaist/mlpd, synthetic, msrs, not 'moon'"):
         RECIPES[role].get_config("moon")
 
 
@@ -141,7 +179,10 @@ def test_every_key_of_the_distillation_is_a_constant_of_the_losses_and_is_read_t
 
 
 def test_every_option_of_a_data_set_is_one_of_its_builder():
-    known = {"kaist": set(), "synthetic": {field.name for field in dataclasses.fields(SyntheticConfig)}}
+    known = {
+        "kaist": {field.name for field in dataclasses.fields(KaistConfig)} | {"allow_incomplete"},
+        "synthetic": {field.name for field in dataclasses.fields(SyntheticConfig)},
+    }
     source = (ROOT / "dcrl_jax" / "data" / "sources.py").read_text()
     known["msrs"] = set(re.findall(r'options\.get\("(\w+)"', source))
     for data, names in known.items():

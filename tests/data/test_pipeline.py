@@ -363,3 +363,14 @@ def test_prepared_data_set_feeds_the_pipeline_through_array_record(tmp_path):
     assert batches[0].is_person.sum() == 0 + 1 + 2 + 0 + 1
     with pytest.raises(InputError, match=r"validation.*train"):
         pipeline.open_split(builder, "validation")
+
+
+def test_records_without_people_are_dropped_and_the_others_keep_their_order():
+    source = make_source(8)
+    source[4]["objects"]["label"] = [b"people"]
+    source[5]["objects"]["occlusion"] = [2, 0]
+    source[7]["objects"]["occlusion"] = [2]
+    kept = pipeline.drop_empty(source, BoxFilter(max_occlusion=1))
+    assert [record["image_id"] for record in kept] == [b"I00001", b"I00002", b"I00005"]
+    with training(source=kept, batch_size=3) as iterator:
+        assert sorted(indices(take(iterator, 1))) == [0, 1, 2]

@@ -82,7 +82,7 @@ def test_pair_of_two_sizes_is_an_error_naming_both():
 def test_box_partly_outside_is_clipped_and_keeps_its_annotated_height():
     pair = transforms.decode(make_record([person(-4, -5, 10, 12), person(25, 11, 9, 30)]))
     assert pair["boxes"].tolist() == [[0, 0, 6, 7], [25, 11, 30, 20]]
-    assert pair["heights_px"].tolist() == [12, 30]
+    assert pair["annotated"][:, 3].tolist() == [12, 30]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_resize_scales_each_axis_of_the_boxes_by_its_own_factor():
     assert pair["visible"].shape == (40, 45, 3)
     assert pair["lwir"].shape == (40, 45, 1)
     np.testing.assert_allclose(pair["boxes"], [[4.5, 8, 13.5, 24]])
-    assert pair["heights_px"].tolist() == [8]
+    assert pair["annotated"][:, 3].tolist() == [8]
 
 
 def test_resized_box_still_covers_the_object_it_covered():
@@ -249,6 +249,14 @@ def test_height_limit_is_in_annotated_pixels_not_in_those_of_the_network():
     pair = transforms.resize_pair(transforms.decode(make_record([person(1, 1, 5, 12)])), 10, 15)
     assert transforms.to_padded(pair, 1, BoxFilter(min_height_px=12))["is_person"].tolist() == [True]
     assert transforms.to_padded(pair, 1, BoxFilter(min_height_px=12.5))["is_ignore"].tolist() == [True]
+
+
+def test_border_is_in_annotated_pixels_and_whoever_leaves_it_is_an_ignore_region():
+    objects = [person(2, 2, 5, 5), person(1, 2, 5, 5), person(2, 1, 5, 5), person(2, 2, 8.5, 5), person(2, 2, 5, 8.5)]
+    pair = transforms.flip_pair(transforms.resize_pair(transforms.decode(make_record(objects)), 40, 60))
+    padded = transforms.to_padded(pair, 5, BoxFilter(border_px=(2, 2, 10, 10)))
+    assert padded["is_person"].tolist() == [True, False, False, False, False]
+    assert padded["is_ignore"].tolist() == [False, True, True, True, True]
 
 
 def test_too_many_boxes_names_the_image_and_the_key():

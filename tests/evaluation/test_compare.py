@@ -14,6 +14,7 @@ from dcrl_jax.evaluation import evaluate as evaluation
 from dcrl_jax.evaluation.evaluate import CompiledDetector, Evaluation
 from dcrl_jax.evaluation.miss_rate import Score
 from dcrl_jax.evaluation.rules import reasonable
+from dcrl_jax.evaluation.truths import read_truths
 from dcrl_jax.structures import MODALITIES, Detections
 
 # Scenes twice as large as the network input.
@@ -37,7 +38,7 @@ class Finder:
     """Finds the annotated boxes of the images of some conditions, in pixels of the network input."""
 
     def __init__(self, config, *conditions):
-        truths = evaluation.read_truths(pipeline.open_split(sources.prepare(config.data), "test")).images
+        truths = read_truths(pipeline.open_split(sources.prepare(config.data), "test")).images
         self.boxes = []
         for truth in truths:
             x, y, w, h = (truth.boxes / 2).T
@@ -83,7 +84,7 @@ def scored(*rates):
         subset.name: Score(subset, rate, 0.5, 3, 2, nothing, nothing, nothing, np.full(9, rate))
         for subset, rate in zip(reasonable(55.0), rates, strict=True)
     }
-    return Evaluation(scores, {}, {}, {}, {})
+    return Evaluation(scores, {}, {}, {}, {}, {}, ())
 
 
 def test_table_has_a_row_for_each_detector_and_a_column_for_each_condition_in_percent():

@@ -13,6 +13,7 @@ from dcrl_jax.data import pipeline, sources, transforms
 from dcrl_jax.data.transforms import BLANK_GREY
 from dcrl_jax.evaluation import evaluate as evaluation
 from dcrl_jax.evaluation.evaluate import CompiledDetector
+from dcrl_jax.evaluation.truths import read_truths
 from dcrl_jax.structures import MODALITIES, Detections
 
 # Scenes twice as large as the network input, and a last batch that is not full.
@@ -43,7 +44,7 @@ class Oracle:
     """
 
     def __init__(self, config):
-        truths = evaluation.read_truths(pipeline.open_split(sources.prepare(config.data), "test")).images
+        truths = read_truths(pipeline.open_split(sources.prepare(config.data), "test")).images
         self.boxes = []
         for truth in truths:
             x, y, w, h = (truth.boxes / 2).T
@@ -79,7 +80,7 @@ def nothing(params, visible, lwir):
 
 
 def test_truths_are_those_of_the_records_with_sizes(config):
-    truths = evaluation.read_truths(pipeline.open_split(sources.prepare(config.data), "test"))
+    truths = read_truths(pipeline.open_split(sources.prepare(config.data), "test"))
     assert len(truths.images) == IMAGES
     assert truths.sizes == [(SCENE[1], SCENE[0])] * IMAGES
     assert [truth.condition for truth in truths.images[:4]] == ["day", "night", "day", "night"]

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from dcrl_jax.evaluation.miss_rate import ImageDetections, ImageTruth, score
 from dcrl_jax.evaluation.rules import Subset
-from dcrl_jax.reports.curves import miss_rate_figure
+from dcrl_jax.reports.curves import by_miss_rate, miss_rate_figure, miss_rate_panels
 
 
 def make_score(found, false_alarms, people=4):
@@ -88,3 +88,44 @@ def test_no_detections_no_misses_and_no_curves_are_drawn_quietly(tmp_path):
     miss_rate_figure({}, tmp_path / "b.svg", "")
     assert (tmp_path / "a.png").stat().st_size > 0
     assert (tmp_path / "b.svg").read_text().startswith("<?xml")
+
+
+def test_dollar_signs_of_names_and_titles_are_no_formulas(tmp_path, drawn):
+    miss_rate_figure({"a$x_{$b": make_score(3, 2)}, tmp_path / "curves.png", "$\\frac{$")
+    axes = drawn[0].axes[0]
+    assert axes.get_legend().get_texts()[0].get_text() == r"25.00%  a\$x_{\$b"
+    assert axes.get_title() == r"\$\frac{\$"
+
+
+def test_panels_share_colours_and_range_and_each_orders_its_own_legend(tmp_path, drawn):
+    panels = {
+        "day": {"one": make_score(1, 3), "two": make_score(3, 3)},
+        "night": {"one": make_score(59, 1, people=60), "two": make_score(2, 3), "late": make_score(0, 1, people=0)},
+    }
+    miss_rate_panels(panels, tmp_path / "deep" / "panels.png", "title of the figure")
+    figure = drawn[0]
+    assert figure.get_suptitle() == "title of the figure"
+    assert [axes.get_title() for axes in figure.axes] == ["day", "night"]
+    assert [[text.get_text() for text in axes.get_legend().get_texts()] for axes in figure.axes] == [
+        ["25.00%  two", "75.00%  one"],
+        ["1.67%  one", "50.00%  two", "no people  late"],
+    ]
+    colors = [{line.get_label().split()[-1]: line.get_color() for line in axes.get_lines()} for axes in figure.axes]
+    assert len(set(colors[1].values())) == 3
+    assert colors[0] == {name: colors[1][name] for name in ("one", "two")}
+    assert [axes.get_ylim() for axes in figure.axes] == [(0.01, 1.0)] * 2
+    height, width, _ = cv2.imread(str(tmp_path / "deep" / "panels.png")).shape
+    assert width > 1.5 * height
+
+
+def test_legends_of_panels_hide_no_curve(tmp_path, drawn):
+    curves = {f"method {number}": make_score(3, number) for number in range(12)}
+    miss_rate_panels({"all": curves, "none": {}}, tmp_path / "panels.png", "")
+    first, second = drawn[0].axes
+    assert second.get_legend() is None
+    assert first.get_legend().get_window_extent().y1 < first.get_window_extent().y0
+
+
+def test_scores_are_ordered_by_miss_rate_with_those_of_nobody_last():
+    scores = {"nobody": make_score(0, 1, people=0), "poor": make_score(1, 3), "good": make_score(3, 3)}
+    assert list(by_miss_rate(scores)) == ["good", "poor", "nobody"]

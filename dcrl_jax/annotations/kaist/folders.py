@@ -24,9 +24,9 @@ _NAMES = {
 }
 _ANY_MODALITY = "|".join(_NAMES)
 _FILE = re.compile(
-    r"(?P<before>.*?)(?P<set>set\d\d)(?P<joint>[/_])(?P<video>V\d{3})[/_]"
+    r"(?P<before>(?:.*?/)?)(?P<set>set\d\d)(?P<joint>[/_])(?P<video>V\d{3})[/_]"
     rf"(?:(?P<inner>{_ANY_MODALITY})[/_])?(?P<frame>I\d{{5}})(?:_(?P<outer>{_ANY_MODALITY}))?(?P<suffix>\.\w+)",
-    re.IGNORECASE,
+    re.IGNORECASE | re.ASCII,
 )
 
 
@@ -82,7 +82,7 @@ def _template(match):
     inner = "{modality}/" if match["inner"] else ""
     outer = "_{modality}" if match["outer"] else ""
     before = "/".join(
-        "{modality}" if part.lower() in _NAMES else "{split}" if part in ("train", "test") else part
+        "{modality}" if part.lower() in _NAMES else "{split}" if part.lower() in ("train", "test") else part
         for part in match["before"].split("/")
     )
     if match["joint"] == "/":
@@ -91,12 +91,18 @@ def _template(match):
 
 
 def walk(root: Path, suffixes: Sequence[str]) -> Iterator[Path]:
-    """All files below a folder with one of the endings, links followed, in the order of their names."""
+    """All files below a folder with one of the endings, links followed, nothing hidden, in the order of their names."""
     for folder, folders, names in os.walk(root, followlinks=True):
-        folders.sort()
+        here = Path(folder)
+        folders[:] = sorted(name for name in folders if not (name.startswith(".") or _leads_up(here / name)))
         for name in sorted(names):
             if name.lower().endswith(tuple(suffixes)) and not name.startswith("."):
-                yield Path(folder, name)
+                yield here / name
+
+
+def _leads_up(folder):
+    """Whether a folder is a link to one above it, which would be walked again and again."""
+    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
 
 
 class ImageIndex(NamedTuple):

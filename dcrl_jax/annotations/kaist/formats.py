@@ -49,9 +49,10 @@ def parse(text: str, place: str, keep_rows: bool = False) -> Parsed:
         box = " ".join(f"{value:g}" for value in annotation.box)
         if annotation.label not in LABELS:
             findings.append(Finding(UNKNOWN_LABEL, f"{place}: {annotation.label[:40]!r}"))
-        # The placeholder of a missing object may well be empty.
-        if min(annotation.box[2:]) <= 0 and annotation.label != "unpaired":
-            findings.append(Finding(NO_SIZE, f"{place}: {annotation.label[:40]} {box}"))
+        if min(annotation.box[2:]) <= 0:
+            # The placeholder of a missing object may well be empty.
+            if annotation.label != "unpaired":
+                findings.append(Finding(NO_SIZE, f"{place}: {annotation.label[:40]} {box}"))
             if not keep_rows:
                 continue
             annotation = annotation._replace(ignore=True)

@@ -41,7 +41,7 @@ VIDEO_LENGTHS = {
     for video, length in enumerate(lengths)
 }
 
-_ID = re.compile(r"(set\d\d)[/_\\](V\d{3})[/_\\](I\d{5})")
+_NAME = re.compile(r"(?:.*[/\\])?(set\d\d)[/_\\](V\d{3})[/_\\](I\d{5})(?:\.\w+)?", re.ASCII)
 
 
 def condition(image_id: str) -> str:
@@ -81,8 +81,18 @@ def split_frames(split: str, stride: int | None = None) -> list[str]:
     ]
 
 
+def parse_name(name: str) -> str | None:
+    """Returns the image id of a frame as lists and annotation files name it; None for what is no frame of KAIST.
+
+    Set, video and frame may be joined by ``/`` or ``_``; folders may stand before the set, and an ending at the end.
+    """
+    match = _NAME.fullmatch(name)
+    image_id = "/".join(match.groups()) if match else ""
+    return image_id if match and is_known(image_id) else None
+
+
 def read_list(path: str | os.PathLike[str]) -> list[str]:
-    """Reads an image list: one frame a line, ``set06/V000/I00019`` or ``set06_V000_I00019``, in any order.
+    """Reads an image list: one frame a line, named as for ``parse_name``, in any order.
 
     Raises:
         InputError: the file cannot be read, a line is no frame of the data set, a frame is listed twice, or none is.
@@ -92,9 +102,8 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
         name = line.strip()
         if not name:
             continue
-        match = _ID.fullmatch(name)
-        image_id = "/".join(match.groups()) if match else ""
-        if not match or not is_known(image_id):
+        image_id = parse_name(name)
+        if image_id is None:
             raise InputError(
                 f"{path}:{number}: {name[:80]!r} is no frame of KAIST; expected one like set06/V000/I00019"
             )

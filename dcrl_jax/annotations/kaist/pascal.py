@@ -19,7 +19,8 @@ def parse(text: str) -> tuple[list[Annotation], list[str]]:
         stands within a group of ``people``, and is in none of the published truths.
 
     Raises:
-        InputError: it is not well-formed, or an object is incomplete; names the object, counted from 1.
+        InputError: it is not well-formed, or an object is incomplete or says something twice; names the object, counted
+            from 1.
     """
     try:
         root = ElementTree.fromstring(text)
@@ -45,10 +46,10 @@ def parse(text: str) -> tuple[list[Annotation], list[str]]:
 
 
 def _parse_object(element):
-    label = (element.findtext("name") or "").strip()
+    label = _text(element, "name")
     if not label:
         raise InputError("has no name")
-    box = element.find("bndbox")
+    box = _only(element, "bndbox")
     if box is None:
         raise InputError("has no bndbox")
     for names in (("x", "y", "w", "h"), ("xmin", "ymin", "xmax", "ymax")):
@@ -64,8 +65,24 @@ def _parse_object(element):
     return Annotation(label, values, int(occlusion))
 
 
+def _only(element, name):
+    found = element.findall(name)
+    if len(found) > 1:
+        raise InputError(f"has {len(found)} elements <{name}>; expected one")
+    return found[0] if found else None
+
+
+def _text(element, name):
+    child = _only(element, name)
+    if child is None:
+        return ""
+    if len(child):
+        raise InputError(f"<{name}> holds other elements; expected text alone")
+    return (child.text or "").strip()
+
+
 def _number(element, name):
-    text = (element.findtext(name) or "").strip()
+    text = _text(element, name)
     try:
         return number(text)
     except ValueError as error:

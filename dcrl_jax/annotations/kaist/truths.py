@@ -73,7 +73,7 @@ def read_truths(files: Mapping[str, Path], image_ids: Iterable[str], keep_rows: 
             return None, [Finding(UNREADABLE, f"{path}: {error}")]
 
     with ThreadPoolExecutor() as threads:
-        read_files = list(threads.map(read, image_ids, chunksize=64))
+        read_files = list(threads.map(read, image_ids))
     by_id = {
         image_id: parsed.annotations
         for image_id, (parsed, _) in zip(image_ids, read_files, strict=True)

@@ -1,0 +1,5 @@
+"""KAIST: the builder of TFDS and its config."""
+
+from datasets.kaist.kaist import Kaist, KaistConfig, open_builder
+
+__all__ = ["Kaist", "KaistConfig", "open_builder"]

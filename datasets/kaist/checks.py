@@ -1,0 +1,230 @@
+"""Everything about a copy of KAIST that is looked at before anything is written: files, annotations, counts."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
+
+from datasets.kaist import images, sets
+from dcrl_jax.annotations.kaist import folders, frames, truths
+from dcrl_jax.annotations.kaist.folders import MODALITIES
+from dcrl_jax.annotations.types import Annotation, Finding
+from dcrl_jax.errors import InputError
+
+IMAGE_MISSING = "image missing"
+IMAGE_UNREADABLE = "image unreadable"
+REPEATED = "second file of an image"
+OUTSIDE = "box outside the image"
+NO_PAIR = "row without a box in either image"
+
+# What leaves a frame out of its split, and is an error where the frame is a test image.
+_LEAVES_OUT = (IMAGE_MISSING, IMAGE_UNREADABLE, truths.MISSING, truths.UNREADABLE, truths.ROWS_DIFFER)
+_SHOWN = 20
+
+
+class Pair(NamedTuple):
+    """The files of one frame, checked, and its annotations."""
+
+    image_id: str
+    visible: Path
+    lwir: Path
+    objects: list[Annotation]
+    objects_lwir: list[Annotation] | None  # of paired annotations; row i of both is the same object
+
+
+class CheckedCopy(NamedTuple):
+    """What is going to be written, and what has to be known of it."""
+
+    pairs: dict[str, list[Pair]]  # by split
+    layout: str
+    annotations: dict[str, str]  # by split: which set was read
+    table: str
+    warnings: list[str]  # to be repeated beside every score
+
+
+def check_copy(root: Path, config: Any, allow_incomplete: bool, findings_path: Path) -> CheckedCopy:
+    """Looks at every file that a config asks for; prints what it finds.
+
+    Args:
+        root: folder of the copy.
+        config: a KaistConfig.
+        allow_incomplete: whether missing test images are a warning instead of an error.
+        findings_path: where everything amiss is listed, one line each; written if there is anything.
+
+    Raises:
+        InputError: test images or their annotations are missing or unreadable and that is not allowed; no
+            annotations fit the config; or there is nothing to train or test on.
+    """
+    print(f"KAIST in {root}", flush=True)
+    index = folders.index_images(root)
+    print(f"layout: {index.layout}", flush=True)
+    if not any(index.files.values()):
+        raise InputError(
+            f"{root}: no image of KAIST found. Expected files like images/set00/V000/visible/I00000.jpg, "
+            "train/images/lwir/set00_V000_I00000.png or infrared/test/set06_V000_I00019.png anywhere below it."
+        )
+    annotation_folders = folders.index_annotations(root)
+    coco_files, findings = sets.read_coco_files(root)
+    findings += [Finding(REPEATED, text) for text in index.repeated]
+    pairs, rows, read_from, warnings = {}, [], {}, []
+    for split in frames.SPLITS:
+        image_ids = config.image_ids(split)
+        choice = sets.choose(
+            sets.read_sets(annotation_folders, coco_files, split, image_ids),
+            config.annotations,
+            split,
+            len(image_ids),
+            getattr(config, f"{split}_annotations"),
+        )
+        read_from[split] = choice.chosen.describe(len(image_ids))
+        print(f"{split} annotations: {read_from[split]}", flush=True)
+        warnings += choice.notes
+        split_pairs, split_findings = _check_split(split, image_ids, index.files, choice.chosen)
+        pairs[split] = split_pairs
+        findings += split_findings
+        left_out = len(image_ids) - len(split_pairs)
+        if left_out and split == "test":
+            warnings.append(
+                f"incomplete test split: {left_out:,} of {len(image_ids):,} images are left out; scores on it are not "
+                "comparable with others, and results files count the images that are there"
+            )
+        elif left_out:
+            warnings.append(f"incomplete training split: {left_out:,} of {len(image_ids):,} images are left out")
+        rows += _count(split, image_ids, split_pairs)
+    table = _format(rows)
+    _report(findings, findings_path)
+    print(f"\n{table}\n", flush=True)
+    _refuse(allow_incomplete, pairs, findings, findings_path)
+    for warning in warnings:
+        print(f"warning: {warning}", flush=True)
+    return CheckedCopy(pairs, index.layout, read_from, table, warnings)
+
+
+def _refuse(allow_incomplete, pairs, findings, path):
+    missing = [one for one in findings if one.kind in _LEAVES_OUT and one.text.startswith("test: ")]
+    if missing and not allow_incomplete:
+        counts = ", ".join(f"{count:,} {kind}" for kind, count in Counter(one.kind for one in missing).items())
+        raise InputError(
+            f"the test split is incomplete: {counts}; {path} lists them. Get the missing files, or give "
+            "--allow_incomplete (config.data.options.allow_incomplete=True in a run): every score is then printed with "
+            "a warning, and none is comparable with others."
+        )
+    empty = [split for split, found in pairs.items() if not found]
+    if empty:
+        raise InputError(f"no usable pair for the split {' and '.join(empty)}; {path} says what is wrong with them.")
+
+
+def _check_split(split, image_ids, files, chosen):
+    """The usable pairs of a split, and all findings on it."""
+    findings = [
+        Finding(one.kind, f"{split}: {one.text}") for read in chosen.truths.values() for one in read.findings
+    ] + [Finding(one.kind, f"{split}: {one.text}") for one in sets.row_findings(chosen)]
+    differ = {one.text.split(": ")[1] for one in findings if one.kind == truths.ROWS_DIFFER}
+
+    def check_images(image_id):
+        problems = []
+        for modality in MODALITIES:
+            path = files[modality].get(image_id)
+            if path is None:
+                problems.append(Finding(IMAGE_MISSING, f"{split}: {image_id} {modality}"))
+            elif problem := images.problem_of(path):
+                problems.append(Finding(IMAGE_UNREADABLE, f"{split}: {path}: {problem}"))
+        return problems
+
+    pairs = []
+    with ThreadPoolExecutor() as threads:
+        checked = threads.map(check_images, image_ids, chunksize=64)
+        bar = tqdm(checked, f"checking {split}", len(image_ids), unit=" pairs", mininterval=1.0)
+        for image_id, problems in zip(image_ids, bar, strict=True):
+            findings += problems
+            annotated = all(image_id in read.by_id for read in chosen.truths.values()) and image_id not in differ
+            if problems or not annotated:
+                continue
+            objects, objects_lwir, notes = _objects(image_id, chosen)
+            findings += [Finding(one.kind, f"{split}: {one.text}") for one in notes]
+            pairs.append(Pair(image_id, files["visible"][image_id], files["lwir"][image_id], objects, objects_lwir))
+    return pairs, findings
+
+
+def _objects(image_id, chosen):
+    """The annotations of one frame whose boxes lie in the image, those of both images if they are paired."""
+    if chosen.kind == "paired":
+        return _paired_objects(image_id, *(chosen.truths[modality].by_id[image_id] for modality in MODALITIES))
+    annotations = chosen.truths[None].by_id[image_id]
+    notes = [Finding(OUTSIDE, f"{image_id}: {_text(one)}") for one in annotations if not _is_inside(one)]
+    return [one for one in annotations if _is_inside(one)], None, notes
+
+
+def _paired_objects(image_id, visible, lwir):
+    rows, notes = [], []
+    for place, pair in enumerate(zip(visible, lwir, strict=True), start=1):
+        inside = [_is_inside(one) for one in pair]
+        if not any(inside):
+            notes.append(Finding(NO_PAIR, f"{image_id}: row {place}, {_text(pair[0])}; {_text(pair[1])}"))
+            continue
+        # Where one image has no box for it, the other's says where to leave detections alone.
+        there = pair[inside.index(True)]
+        rows.append(
+            [
+                one if holds else there._replace(label="unpaired", ignore=True)
+                for one, holds in zip(pair, inside, strict=True)
+            ]
+        )
+    return [row[0] for row in rows], [row[1] for row in rows], notes
+
+
+def _is_inside(annotation):
+    x, y, w, h = annotation.box
+    return w > 0 and h > 0 and x < frames.WIDTH_PX and y < frames.HEIGHT_PX and x + w > 0 and y + h > 0
+
+
+def _text(annotation):
+    return f"{annotation.label[:40]} {' '.join(f'{value:g}' for value in annotation.box)}"
+
+
+def _count(split: str, image_ids: Sequence[str], pairs: Sequence[Pair]) -> list[list[object]]:
+    """Rows of the table: what, then all, day and night."""
+    counts: dict[str, Counter] = {
+        name: Counter() for name in ("frames asked for", "pairs", "pairs without a person", "people", "ignore regions")
+    }
+    for image_id in image_ids:
+        counts["frames asked for"][frames.condition(image_id)] += 1
+    for pair in pairs:
+        condition = frames.condition(pair.image_id)
+        people = sum(one.label == "person" and not one.ignore for one in pair.objects)
+        counts["pairs"][condition] += 1
+        counts["pairs without a person"][condition] += not people
+        counts["people"][condition] += people
+        counts["ignore regions"][condition] += len(pair.objects) - people
+    return [[f"{split}: {name}", by["day"] + by["night"], by["day"], by["night"]] for name, by in counts.items()]
+
+
+def _format(rows):
+    lines = [["", "all", "day", "night"], *([row[0], *(f"{value:,}" for value in row[1:])] for row in rows)]
+    widths = [max(len(line[place]) for line in lines) for place in range(4)]
+    return "\n".join(
+        "  ".join([line[0].ljust(widths[0]), *(v.rjust(w) for v, w in zip(line[1:], widths[1:], strict=True))])
+        for line in lines
+    )
+
+
+def _report(findings: Sequence[Finding], path: Path) -> None:
+    """Prints the findings by kind, the first twenty of each in full, and writes all of them into a file."""
+    if not findings:
+        path.unlink(missing_ok=True)
+        return
+    by_kind: Mapping[str, list[str]] = {}
+    for one in findings:
+        by_kind.setdefault(one.kind, []).append(one.text)
+    for kind, texts in by_kind.items():
+        print(f"{kind}: {len(texts):,}")
+        for text in texts[:_SHOWN]:
+            print(f"  {text}")
+        if len(texts) > _SHOWN:
+            print(f"  and {len(texts) - _SHOWN:,} more")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{one.kind}\t{one.text}\n" for one in findings))
+    print(f"all of these: {path}", flush=True)
