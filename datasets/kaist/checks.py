@@ -1,7 +1,7 @@
 """Everything about a copy of KAIST that is looked at before anything is written: files, annotations, counts."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from datasets.kaist import images, sets
-from dcrl_jax.annotations.kaist import folders, frames, truths
+from dcrl_jax.annotations.kaist import folders, formats, frames, truths
 from dcrl_jax.annotations.kaist.folders import MODALITIES
 from dcrl_jax.annotations.types import Annotation, Finding
 from dcrl_jax.errors import InputError
 
 IMAGE_MISSING = "image missing"
 IMAGE_UNREADABLE = "image unreadable"
-REPEATED = "second file of an image"
+UNUSED = "image file that is not used"
 OUTSIDE = "box outside the image"
 NO_PAIR = "row without a box in either image"
 
@@ -58,6 +58,7 @@ def check_copy(root: Path, config: Any, allow_incomplete: bool, findings_path: P
         InputError: test images or their annotations are missing or unreadable and that is not allowed; no
             annotations fit the config; or there is nothing to train or test on.
     """
+    findings_path.unlink(missing_ok=True)
     print(f"KAIST in {root}", flush=True)
     index = folders.index_images(root)
     print(f"layout: {index.layout}", flush=True)
@@ -68,7 +69,7 @@ def check_copy(root: Path, config: Any, allow_incomplete: bool, findings_path: P
         )
     annotation_folders = folders.index_annotations(root)
     coco_files, findings = sets.read_coco_files(root)
-    findings += [Finding(REPEATED, text) for text in index.repeated]
+    findings += [Finding(UNUSED, text) for text in index.unused]
     pairs, rows, read_from, warnings = {}, [], {}, []
     for split in frames.SPLITS:
         image_ids = config.image_ids(split)
@@ -94,6 +95,9 @@ def check_copy(root: Path, config: Any, allow_incomplete: bool, findings_path: P
         elif left_out:
             warnings.append(f"incomplete training split: {left_out:,} of {len(image_ids):,} images are left out")
         rows += _count(split, image_ids, split_pairs)
+    both = set(config.image_ids("train")) & set(config.image_ids("test"))
+    if both:
+        warnings.append(f"{len(both):,} frames are in both splits: {frames.shorten(sorted(both))}")
     table = _format(rows)
     _report(findings, findings_path)
     print(f"\n{table}\n", flush=True)
@@ -119,10 +123,9 @@ def _refuse(allow_incomplete, pairs, findings, path):
 
 def _check_split(split, image_ids, files, chosen):
     """The usable pairs of a split, and all findings on it."""
-    findings = [
-        Finding(one.kind, f"{split}: {one.text}") for read in chosen.truths.values() for one in read.findings
-    ] + [Finding(one.kind, f"{split}: {one.text}") for one in sets.row_findings(chosen)]
-    differ = {one.text.split(": ")[1] for one in findings if one.kind == truths.ROWS_DIFFER}
+    findings = [Finding(one.kind, f"{split}: {one.text}") for read in chosen.truths.values() for one in read.findings]
+    differ = sets.rows_differ(chosen)
+    findings += [Finding(truths.ROWS_DIFFER, f"{split}: {image_id}: {text}") for image_id, text in differ.items()]
 
     def check_images(image_id):
         problems = []
@@ -136,7 +139,7 @@ def _check_split(split, image_ids, files, chosen):
 
     pairs = []
     with ThreadPoolExecutor() as threads:
-        checked = threads.map(check_images, image_ids, chunksize=64)
+        checked = threads.map(check_images, image_ids)
         bar = tqdm(checked, f"checking {split}", len(image_ids), unit=" pairs", mininterval=1.0)
         for image_id, problems in zip(image_ids, bar, strict=True):
             findings += problems
@@ -165,6 +168,12 @@ def _paired_objects(image_id, visible, lwir):
         if not any(inside):
             notes.append(Finding(NO_PAIR, f"{image_id}: row {place}, {_text(pair[0])}; {_text(pair[1])}"))
             continue
+        # A box of no size is in the findings of the file, and a placeholder need not lie anywhere.
+        notes += [
+            Finding(OUTSIDE, f"{image_id} {modality}: row {place}, {_text(one)}")
+            for modality, one, holds in zip(MODALITIES, pair, inside, strict=True)
+            if not holds and min(one.box[2:]) > 0 and one.label != "unpaired"
+        ]
         # Where one image has no box for it, the other's says where to leave detections alone.
         there = pair[inside.index(True)]
         rows.append(
@@ -198,7 +207,9 @@ def _count(split: str, image_ids: Sequence[str], pairs: Sequence[Pair]) -> list[
         counts["pairs"][condition] += 1
         counts["pairs without a person"][condition] += not people
         counts["people"][condition] += people
-        counts["ignore regions"][condition] += len(pair.objects) - people
+        # Labels that nobody knows are neither.
+        known = sum(one.ignore or one.label in formats.LABELS for one in pair.objects)
+        counts["ignore regions"][condition] += known - people
     return [[f"{split}: {name}", by["day"] + by["night"], by["day"], by["night"]] for name, by in counts.items()]
 
 
@@ -214,11 +225,10 @@ def _format(rows):
 def _report(findings: Sequence[Finding], path: Path) -> None:
     """Prints the findings by kind, the first twenty of each in full, and writes all of them into a file."""
     if not findings:
-        path.unlink(missing_ok=True)
         return
-    by_kind: Mapping[str, list[str]] = {}
+    by_kind: dict[str, list[str]] = defaultdict(list)
     for one in findings:
-        by_kind.setdefault(one.kind, []).append(one.text)
+        by_kind[one.kind].append(one.text)
     for kind, texts in by_kind.items():
         print(f"{kind}: {len(texts):,}")
         for text in texts[:_SHOWN]:
@@ -226,5 +236,6 @@ def _report(findings: Sequence[Finding], path: Path) -> None:
         if len(texts) > _SHOWN:
             print(f"  and {len(texts) - _SHOWN:,} more")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{one.kind}\t{one.text}\n" for one in findings))
+    lines = "".join(f"{one.kind}\t{one.text}\n" for one in findings)
+    path.write_text(lines, encoding="utf-8", errors="backslashreplace")
     print(f"all of these: {path}", flush=True)

@@ -78,13 +78,14 @@ class KaistConfig(tfds.core.BuilderConfig):
             if not isinstance(stride, int) or isinstance(stride, bool) or stride < 1:
                 raise InputError(f"kaist: {split}_stride must be a whole number of at least 1, not {stride!r}.")
             if path is not None:
-                listed = zlib.crc32("\n".join(frames.read_list(path)).encode())
-                parts.append(f"{split}_list_{_slug(Path(path).stem)}_{listed:08x}")
+                parts.append(f"{split}_list_{_slug(Path(path).stem, frames.read_list(path))}")
             elif stride != frames.STRIDES[split]:
+                if not frames.split_frames(split, stride):
+                    raise InputError(f"kaist: {split}_stride is {stride}; no video has as many frames.")
                 parts.append(f"{split}_stride_{stride}")
             named = getattr(self, f"{split}_annotations")
             if named is not None:
-                parts.append(f"{split}_from_{_slug(named)}")
+                parts.append(f"{split}_from_{_slug(named, [named])}")
         self.name = "-".join(parts)
 
     def image_ids(self, split: str) -> list[str]:
@@ -234,12 +235,15 @@ def _only_process(folder: Path):
     with (folder / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise InputError(
                 f"another process is preparing KAIST in {folder}; wait for it, then give the command again."
             ) from error
         yield
 
 
-def _slug(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_")
+def _slug(text: str, content: Sequence[str]) -> str:
+    """A part of a folder's name that is another one for another content."""
+    readable = re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_")
+    checksum = zlib.crc32("\n".join(content).encode())
+    return f"{readable}_{checksum:08x}"

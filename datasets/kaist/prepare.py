@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 import tensorflow_datasets as tfds
+from absl import logging
 
 from datasets.kaist.kaist import open_builder
 from datasets.kaist.sets import KINDS
@@ -35,6 +36,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prepare, and say where the data lies and what is in it; raises InputError."""
+    logging.set_verbosity(logging.ERROR)
     options = vars(parse(arguments))
     manual_dir = options.pop("manual_dir")
     builder = open_builder(**options)
@@ -51,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 if __name__ == "__main__":
     try:
         main()
-    except InputError as error:
+    except (InputError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("interrupted; nothing half-written is left, and the same command starts again")

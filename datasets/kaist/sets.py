@@ -42,9 +42,12 @@ class AnnotationSet(NamedTuple):
         text = (
             f"{self.name}: {self.kind}, {' and '.join(formats) or 'no objects'}, {self.frames:,} of {expected:,} frames"
         )
-        if self.improved_videos is not None:
-            equal, complete = self.improved_videos
+        equal, complete = self.improved_videos or (0, 0)
+        if complete:
             text += f", boxes equal to the improved test annotations in {equal} of {complete} videos"
+        if not self.frames:
+            reasons = (": ".join(one) for read in self.truths.values() for one in read.findings)
+            text += f"; {next(reasons, '')}"
         return text
 
 
@@ -82,7 +85,10 @@ def read_sets(
             read = {name: truths.read_truths(folder.files[name], image_ids, keep_rows=True) for name in MODALITIES}
             found.append(_annotation_set(folder.name, read, None))
             continue
-        files = {image_id: path for by_id in folder.files.values() for image_id, path in by_id.items()}
+        files: dict[str, Path] = {}
+        for image_id, path in (item for by_id in folder.files.values() for item in by_id.items()):
+            if (first := files.setdefault(image_id, path)) != path:
+                raise InputError(f"{first} and {path} both annotate {image_id}; keep one of them")
         read = {None: truths.read_truths(files, image_ids)}
         # What a set is does not depend on the frames that are asked for.
         benchmark = [image_id for image_id in frames.split_frames("test") if image_id in files]
@@ -139,11 +145,11 @@ def choose(sets: Sequence[AnnotationSet], config: str, split: str, expected: int
             f"{split} annotations: config {config!r} needs {wanted} ones. Found:\n{listing}\n"
             f"Add them, name a folder with {option}, or choose another config: {', '.join(KINDS)}."
         )
-    if not all(_same_boxes(one, fitting[0]) for one in fitting[1:]):
+    if not all(_is_same(one, fitting[0]) for one in fitting[1:]):
         raise InputError(
             f"{split} annotations: several sets could be the {wanted} ones. Name one with {option}:\n{listing}"
         )
-    notes = []
+    notes = _check_original(fitting[0], split)
     if len(fitting) > 1:
         names = " and ".join(one.name for one in fitting)
         notes.append(f"{split} annotations: {names} hold the same boxes; {fitting[0].name} is read")
@@ -152,7 +158,7 @@ def choose(sets: Sequence[AnnotationSet], config: str, split: str, expected: int
 
 def _check_named(chosen, config, split, wanted):
     if chosen.kind == wanted:
-        return []
+        return _check_original(chosen, split)
     if wanted == "paired" or chosen.kind == "paired":
         raise InputError(f"{split} annotations: {chosen.name} is {chosen.kind}; config {config!r} needs {wanted} ones")
     if wanted == "original" and chosen.kind == "improved":
@@ -169,23 +175,47 @@ def _check_named(chosen, config, split, wanted):
     return [f"{split} annotations: {chosen.name} was named for the {wanted} ones; it looks like {chosen.kind} ones"]
 
 
-def _same_boxes(first, second):
+def _check_original(chosen, split):
+    """No score is called one on the original annotations without a word where they may be the improved ones."""
+    if chosen.kind != "original" or chosen.improved_videos is None:
+        return []
+    equal, complete = chosen.improved_videos
+    if not complete:
+        return [
+            f"{split} annotations: {chosen.name} has all test frames of no video; whether it is the original or the "
+            "improved ones cannot be told"
+        ]
+    if equal:
+        return [
+            f"{split} annotations: the boxes of {chosen.name} equal the improved test annotations in {equal} of "
+            f"{complete} videos; scores on them are not on the original annotations alone"
+        ]
+    return []
+
+
+def _is_same(first, second):
+    """Whether two sets have the same boxes and the same people among them."""
+
     def content(read):
         image_ids = sorted(read.by_id)
-        return image_ids, truths.checksum([read.by_id[image_id] for image_id in image_ids])
+        everything = [read.by_id[image_id] for image_id in image_ids]
+        people = [[one for one in image if one.label == "person" and not one.ignore] for image in everything]
+        return image_ids, truths.checksum(everything), truths.checksum(people)
 
     return all(content(read) == content(second.truths[modality]) for modality, read in first.truths.items())
 
 
-def row_findings(chosen: AnnotationSet) -> list[Finding]:
-    """Frames of a paired set whose two files have different numbers of rows: what belongs together is not known."""
+def rows_differ(chosen: AnnotationSet) -> dict[str, str]:
+    """Frames of a paired set whose two files have different numbers of rows: what belongs together is not known.
+
+    Returns:
+        How many rows each has, by image id.
+    """
     if chosen.kind != "paired":
-        return []
+        return {}
     visible, lwir = (chosen.truths[modality].by_id for modality in MODALITIES)
-    return [
-        Finding(
-            truths.ROWS_DIFFER, f"{image_id}: {len(visible[image_id])} rows for visible, {len(lwir[image_id])} for lwir"
-        )
+    return {
+        image_id: f"{len(visible[image_id])} rows for visible, {len(lwir[image_id])} for lwir"
         for image_id in visible
         if image_id in lwir and len(visible[image_id]) != len(lwir[image_id])
-    ]
+    }

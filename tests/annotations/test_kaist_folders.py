@@ -26,7 +26,7 @@ def images(root, **files):
     assert index.files == {
         modality: {one: root / name for one, name in zip(IDS, pair, strict=True)} for modality, pair in files.items()
     }
-    assert index.repeated == []
+    assert index.unused == []
     return index.layout
 
 
@@ -173,10 +173,28 @@ def test_image_of_no_modality_is_none(tmp_path):
     assert folders.index_images(tmp_path).layout == "no images recognised"
 
 
-def test_empty_folder_and_no_folder_have_no_files(tmp_path):
-    for root in (tmp_path, tmp_path / "absent"):
-        assert folders.index_images(root) == ({"visible": {}, "lwir": {}}, [], "no images recognised")
-        assert folders.index_annotations(root) == []
+def test_empty_folder_has_no_files(tmp_path):
+    assert folders.index_images(tmp_path) == ({"visible": {}, "lwir": {}}, [], "no images recognised")
+    assert folders.index_annotations(tmp_path) == []
+
+
+def test_folder_that_is_not_there_is_named(tmp_path):
+    for index in (folders.index_images, folders.index_annotations):
+        with pytest.raises(InputError, match="absent: this folder cannot be read"):
+            index(tmp_path / "absent")
+
+
+def test_image_of_no_known_modality_is_reported(tmp_path):
+    make(tmp_path, f"images/{FLAT[0]}.png")
+    unused = [f"{tmp_path}/images/{FLAT[0]}.png: neither visible nor lwir by its path"]
+    assert folders.index_images(tmp_path).unused == unused
+
+
+def test_flat_names_in_folders_of_the_videos_are_one_set(tmp_path):
+    make(tmp_path, *(f"labels/{one.rpartition('/')[0]}/{flat}.txt" for one, flat in zip(IDS, FLAT, strict=True)))
+    (found,) = folders.index_annotations(tmp_path)
+    assert found.name == "labels"
+    assert set(found.files[None]) == set(IDS)
 
 
 def test_repeated_image_is_reported_and_the_first_by_name_is_taken(tmp_path):
@@ -186,7 +204,7 @@ def test_repeated_image_is_reported_and_the_first_by_name_is_taken(tmp_path):
     first = tmp_path / f"{FLAT[0]}_lwir.png"
     visible = tmp_path / "b/set00/V000/visible"
     assert index.files == {"lwir": {IDS[0]: first}, "visible": {IDS[0]: visible / "I01217.JPG"}}
-    assert index.repeated == [
+    assert index.unused == [
         f"{tmp_path}/a/set00/V000/lwir/I01217.jpg: {IDS[0]} lwir is {first} already",
         f"{tmp_path}/b/set00/V000/lwir/I01217.jpg: {IDS[0]} lwir is {first} already",
         f"{visible}/I01217.jpg: {IDS[0]} visible is {visible}/I01217.JPG already",
@@ -204,7 +222,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path):
     (root / "again").symlink_to(root)
     index = folders.index_images(root)
     assert index.files["visible"] == {IDS[0]: root / "images/set00/V000/visible/I01217.jpg"}
-    assert index.repeated == []
+    assert index.unused == []
 
 
 def test_annotations_of_the_video_tree_and_flat_ones_are_sets_by_their_folder(tmp_path):

@@ -339,7 +339,7 @@ def paths(draw):
     return parts[0] + "".join(map("".join, zip(joints, parts[1:], strict=True))) + behind + ending, "/".join(names)
 
 
-@examples(400)
+@examples(200)
 @given(paths())
 def test_any_path_is_of_its_own_frame_or_of_none(case):
     path, name = case

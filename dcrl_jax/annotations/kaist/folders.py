@@ -29,6 +29,8 @@ _FILE = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 
+_PLACE = re.compile(r"set\d\d|V\d{3}", re.IGNORECASE | re.ASCII)
+
 
 class FrameFile(NamedTuple):
     """One file that belongs to one frame."""
@@ -66,8 +68,9 @@ def recognise(path: Path, root: Path) -> FrameFile | None:
     parents = before.lower().split("/")
     named = match["outer"] or match["inner"] or next((p for p in reversed(parents) if p in _NAMES), None)
     modality = _NAMES[named.lower()] if named else None
-    # The folder of an annotation set does not say the modality: both make one set.
-    folder = "/".join(part for part in before.split("/") if part and part.lower() not in _NAMES) or "."
+    # The folder of an annotation set says neither the modality, for both make one set, nor the video.
+    own = [part for part in before.split("/") if part and part.lower() not in _NAMES and not _PLACE.fullmatch(part)]
+    folder = "/".join(own) or "."
     if match["joint"] == "/":
         layout = "video tree"
     else:
@@ -91,8 +94,16 @@ def _template(match):
 
 
 def walk(root: Path, suffixes: Sequence[str]) -> Iterator[Path]:
-    """All files below a folder with one of the endings, links followed, nothing hidden, in the order of their names."""
-    for folder, folders, names in os.walk(root, followlinks=True):
+    """All files below a folder with one of the endings, links followed, nothing hidden, in the order of their names.
+
+    Raises:
+        InputError: a folder cannot be read.
+    """
+
+    def fail(error):
+        raise InputError(f"{error.filename}: this folder cannot be read ({error.strerror})") from error
+
+    for folder, folders, names in os.walk(root, onerror=fail, followlinks=True):
         here = Path(folder)
         folders[:] = sorted(name for name in folders if not (name.startswith(".") or _leads_up(here / name)))
         for name in sorted(names):
@@ -109,25 +120,28 @@ class ImageIndex(NamedTuple):
     """The images of a tree."""
 
     files: dict[str, dict[str, Path]]  # by modality, then by image id
-    repeated: list[str]  # a line for each file that names a frame which another file has named
+    unused: list[str]  # a line for each file of a frame whose modality is not known or which another file has named
     layout: str  # one line
 
 
 def index_images(root: Path) -> ImageIndex:
     """Finds all images of frames below a folder."""
     files: dict[str, dict[str, Path]] = {modality: {} for modality in MODALITIES}
-    repeated, templates = [], Counter()
+    unused, templates = [], Counter()
     for path in walk(root, IMAGE_SUFFIXES):
         found = recognise(path, root)
-        if found is None or found.modality is None:
+        if found is None:
+            continue
+        if found.modality is None:
+            unused.append(f"{path}: neither visible nor lwir by its path")
             continue
         first = files[found.modality].setdefault(found.image_id, path)
         if first != path:
-            repeated.append(f"{path}: {found.image_id} {found.modality} is {first} already")
+            unused.append(f"{path}: {found.image_id} {found.modality} is {first} already")
             continue
         templates[found.layout, found.template] += 1
     shown = [f"{layout}, {template}: {count:,} files" for (layout, template), count in templates.most_common()]
-    return ImageIndex(files, repeated, "; ".join(shown) or "no images recognised")
+    return ImageIndex(files, unused, "; ".join(shown) or "no images recognised")
 
 
 def index_annotations(root: Path) -> list[AnnotationFolder]:
