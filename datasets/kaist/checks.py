@@ -97,7 +97,7 @@ def check_copy(root: Path, config: Any, allow_incomplete: bool, findings_path: P
         rows += _count(split, image_ids, split_pairs)
     both = set(config.image_ids("train")) & set(config.image_ids("test"))
     if both:
-        warnings.append(f"{len(both):,} frames are in both splits: {frames.shorten(sorted(both))}")
+        warnings.append(f"frames in both splits: {len(both):,} ({frames.shorten(sorted(both))})")
     table = _format(rows)
     _report(findings, findings_path)
     print(f"\n{table}\n", flush=True)

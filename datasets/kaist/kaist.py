@@ -137,7 +137,7 @@ class Kaist(tfds.core.ShardBasedBuilder):
             InputError: there is no manual folder, something of the test split is missing, or annotations are not what
                 the config asks for.
         """
-        if self.data_path.exists():
+        if self._is_prepared():
             return
         if download_config is None or download_config.manual_dir is None:
             raise InputError(f"{self.info.full_name} is not prepared in {self.data_dir}.\n{HOW_TO_GET_IT}")
@@ -146,7 +146,7 @@ class Kaist(tfds.core.ShardBasedBuilder):
             raise InputError(f"{root}: no such folder.\n{HOW_TO_GET_IT}")
         folder = Path(self.data_path).parent
         with _only_process(folder.parent):
-            if self.data_path.exists():
+            if self._is_prepared():
                 return
             # TFDS renames a folder of its own only in the end: this one is of a preparation that was killed.
             for leftover in folder.glob("incomplete.*"):
@@ -154,6 +154,14 @@ class Kaist(tfds.core.ShardBasedBuilder):
             self._checked = check_copy(root, self.builder_config, self.allow_incomplete, folder / "findings.txt")
             tfds.display_progress_bar(False)
             super().download_and_prepare(download_config=download_config, **options)
+
+    def _is_prepared(self):
+        if not self.data_path.exists():
+            return False
+        # Another process may have prepared it after this builder was made.
+        if not self.info.initialized:
+            self.info.read_from_directory(self.data_path)
+        return True
 
     def _shard_iterators_per_split(self, dl_manager: tfds.download.DownloadManager) -> dict[str, list[Any]]:
         checked = self._checked
