@@ -59,7 +59,7 @@ def check_copy(root: Path, config: Any, allow_incomplete: bool, findings_path: P
             annotations fit the config; or there is nothing to train or test on.
     """
     findings_path.unlink(missing_ok=True)
-    print(f"KAIST in {root}", flush=True)
+    print(f"KAIST in {root}: looking for files", flush=True)
     index = folders.index_images(root)
     print(f"layout: {index.layout}", flush=True)
     if not any(index.files.values()):
@@ -73,6 +73,7 @@ def check_copy(root: Path, config: Any, allow_incomplete: bool, findings_path: P
     pairs, rows, read_from, warnings = {}, [], {}, []
     for split in frames.SPLITS:
         image_ids = config.image_ids(split)
+        print(f"reading {split} annotations", flush=True)
         choice = sets.choose(
             sets.read_sets(annotation_folders, coco_files, split, image_ids),
             config.annotations,

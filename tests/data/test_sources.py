@@ -1,9 +1,10 @@
 import pathlib
+import types
 
 import pytest
 
 from configs import teacher
-from dcrl_jax.data.sources import describe, prepare
+from dcrl_jax.data.sources import describe, prepare, warnings_of
 from dcrl_jax.errors import InputError
 
 
@@ -49,6 +50,32 @@ def test_unknown_kind_of_labels_is_named(data):
     data.options = {"labels": "sonar"}
     with pytest.raises(InputError, match=r"config.data.options of msrs.*sonar"):
         prepare(data)
+
+
+def test_kaist_without_a_copy_says_how_to_get_it(data):
+    data.name, data.options = "kaist", {}
+    with pytest.raises(InputError) as error:
+        prepare(data)
+    for words in (
+        "python -m datasets.kaist.prepare --manual_dir=FOLDER",
+        "huggingface.co",
+        "CC BY-NC-SA",
+        ":synthetic",
+    ):
+        assert words in str(error.value)
+
+
+def test_option_that_kaist_does_not_have_is_named(data):
+    data.name, data.options = "kaist", {"anotations": "improved"}
+    with pytest.raises(InputError, match=r"config.data.options: .*anotations"):
+        prepare(data)
+
+
+def test_warnings_are_those_of_the_prepared_data(data):
+    builder = prepare(data)
+    assert warnings_of(builder) == ()
+    info = types.SimpleNamespace(metadata={"warnings": ["one", "two"]})
+    assert warnings_of(types.SimpleNamespace(info=info)) == ("one", "two")
 
 
 def test_data_dir_that_cannot_be_written_is_named(data, tmp_path):

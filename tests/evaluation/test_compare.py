@@ -139,6 +139,15 @@ def test_files_hold_the_same_rates_as_the_table(compared, written):
     assert scores == expected
 
 
+def test_warnings_of_the_data_stand_below_the_table(compared, tmp_path, monkeypatch, capsys):
+    found, bench = compared
+    monkeypatch.setattr(compare, "draw_panel", lambda *_: None)
+    compare.write_comparison(found, bench._replace(warnings=("some images are left out",)), tmp_path)
+    table = compare.comparison_table(found)
+    assert (tmp_path / "table.txt").read_text() == f"{table}\nwarning: some images are left out\n"
+    assert f"{table}\nwarning: some images are left out\n" in capsys.readouterr().out
+
+
 def test_table_is_printed_with_the_split_and_the_folder(compared, written):
     folder, printed = written
     assert printed == (

@@ -145,6 +145,36 @@ def test_summary_and_files_hold_the_scores(config, tmp_path):
     assert len(lines) == sum(len(found.boxes) for found in result.detections.values())
 
 
+def test_kaist_s_further_subsets_are_scored_where_the_config_asks_for_them(config, tmp_path):
+    own = config.copy_and_resolve_references()
+    own.eval.scale_and_occlusion = True
+    bench = open_bench(own, Oracle(own))
+    result = evaluation.evaluate(bench, None)
+    names = ["scale-near", "scale-medium", "scale-far", "occlusion-none", "occlusion-partial", "occlusion-heavy"]
+    assert list(result.further_scores) == names
+    lines = evaluation.summary(result).splitlines()
+    header = next(line for line in lines if "near" in line)
+    assert header.split() == ["near", "medium", "far", "none", "partial", "heavy"]
+    people = lines[lines.index(header) + 3].split()
+    assert people == ["people", *(str(result.further_scores[name].people) for name in names)]
+    evaluation.write_report(result, bench, tmp_path, "oracle")
+    further = json.loads((tmp_path / "scores.json").read_text())["further"]
+    assert list(further) == names
+    # Scenes are lower than 115 pixels: nobody is near.
+    assert further["scale-near"] is None
+    assert evaluation.evaluate(open_bench(config, Oracle(config)), None).further_scores == {}
+
+
+def test_warnings_of_the_data_stand_beside_the_scores(config, tmp_path):
+    bench = open_bench(config, Oracle(config))
+    assert bench.warnings == ()
+    bench = bench._replace(warnings=("incomplete test split: 2 of 9 images are left out",))
+    result = evaluation.evaluate(bench, None)
+    assert evaluation.summary(result).endswith("\nwarning: incomplete test split: 2 of 9 images are left out")
+    evaluation.write_report(result, bench, tmp_path, "oracle")
+    assert json.loads((tmp_path / "scores.json").read_text())["warnings"] == list(bench.warnings)
+
+
 def open_rgb_bench(config, run):
     """A bench of RGB alone, whose records have no thermal image."""
     bench = open_bench(config, run, ("visible",))
