@@ -389,7 +389,7 @@ def test_command_prepares_and_prints_the_table(tmp_path, raw):
     found = command(*arguments(tmp_path))
     assert found.returncode == 0
     builder = open_copy(tmp_path)
-    assert f"KAIST in {raw}\n" in found.stdout
+    assert f"KAIST in {raw}: looking for files\n" in found.stdout
     assert f"\n{builder.info.metadata['table']}\n" in found.stdout
     assert found.stdout.endswith(f"prepared: {builder.info.full_name}, in {builder.data_dir}\n")
     assert "WARNING" not in found.stderr
