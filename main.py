@@ -1,5 +1,6 @@
 """Train or evaluate a detector: python main.py --config=configs/teacher.py:synthetic --workdir=DIR [--mode=...]."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -7,7 +8,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from dcrl_jax.devices import quiet_without_gpu
-from dcrl_jax.errors import InputError
+from dcrl_jax.errors import InputError, Preempted
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe, e.g. configs/teacher.py:synthetic.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints, logs and results.")
@@ -24,9 +25,11 @@ def main(argv):
     logging.set_verbosity(logging.ERROR)
     quiet_without_gpu()
     from dcrl_jax.training import distill, loop
+    from dcrl_jax.training.workdir import use_compilation_cache
 
     config = _CONFIG.value
     workdir = Path(_WORKDIR.value)
+    use_compilation_cache(workdir)
     try:
         if _MODE.value == "train" and config.role == "student":
             distill.train_student(config, workdir)
@@ -39,6 +42,8 @@ def main(argv):
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Preempted:
+        sys.exit(os.EX_TEMPFAIL)  # 75: try again, as schedulers that requeue understand it
 
 
 def parse_flags(argv):

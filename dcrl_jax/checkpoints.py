@@ -83,10 +83,27 @@ def save_training(manager: ocp.CheckpointManager, state: Any, data_iterator: Any
 def restore_training(manager: ocp.CheckpointManager, state: Any, data_iterator: Any) -> Any:
     """Restore the newest checkpoint into the shapes and placement of ``state``, and the iterator's position.
 
+    One that cannot be read is put aside, which is said, and the next older one is taken.
+
     Raises:
-      InputError: the checkpoint is of another model or optimizer, or damaged.
+      InputError: the checkpoint is of another model or optimizer, or none can be read.
     """
-    step = manager.latest_step()
+    steps = sorted(manager.all_steps(), reverse=True)
+    for step, older in zip(steps, [*steps[1:], None], strict=True):
+        try:
+            return _restore_step(manager, step, state, data_iterator)
+        except _DamagedError as error:
+            if older is None:
+                raise
+            folder = manager.directory / str(step)
+            aside = manager.directory / f"damaged-{step}"
+            print(f"warning: {error} It is put aside as {aside}; going on from step {older}", flush=True)
+            Path(folder).rename(aside)
+            manager.reload()
+    raise ValueError(f"{manager.directory} holds no checkpoint")
+
+
+def _restore_step(manager, step, state, data_iterator):
     folder = manager.directory / str(step)
     wanted = {"params": state.params, "optimizer": {"step": state.step, "opt_state": state.opt_state}}
     try:
@@ -180,11 +197,13 @@ def restore_params(path: str) -> tuple[Any, ConfigDict, int]:
     return restored["params"], config_from_json(restored["config"]), step
 
 
+class _DamagedError(InputError):
+    """A checkpoint that cannot be read."""
+
+
 def _damaged(folder, reason):
     # The first words say what is wrong; storage libraries add pages.
-    return InputError(
-        f"{folder} cannot be read as a checkpoint: {str(reason)[:200]}. Remove this folder to go on from an older one."
-    )
+    return _DamagedError(f"{folder} cannot be read as a checkpoint: {str(reason)[:200]}.")
 
 
 def check_params(params: Any, expected: Any, source: str) -> None:

@@ -1,4 +1,4 @@
-"""The one exception for a user's mistake."""
+"""The exceptions that end a run: a user's mistake, and a machine that is taken back."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,7 @@ class InputError(ValueError):
     Its text names the place, what was found, what was expected and what to do. Command lines print it without a
     stack trace and exit with status 1.
     """
+
+
+class Preempted(BaseException):
+    """The run was asked to end by SIGTERM; it is saved, and goes on when the same command is given again."""

@@ -179,7 +179,22 @@ def test_resuming_from_a_damaged_checkpoint_is_refused_with_its_folder(tmp_path,
     with checkpoints.open_manager(tmp_path) as manager, pytest.raises(InputError) as refusal:
         checkpoints.restore_training(manager, place(make_state()), make_iterator()[0])
     assert str(refusal.value).startswith(f"{folder} cannot be read as a checkpoint: ")
-    assert "Remove this folder" in str(refusal.value)
+
+
+@pytest.mark.parametrize("lost", ["params/manifest.ocdbt", "optimizer", "data"])
+def test_damaged_newest_checkpoint_is_put_aside_and_the_one_before_it_taken(tmp_path, capsys, lost):
+    save(tmp_path, place(make_state(10, value=1.5)), place(make_state(20, value=2.5)))
+    path = tmp_path / "20" / lost
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with checkpoints.open_manager(tmp_path, keep=2) as manager:
+        state = checkpoints.restore_training(manager, place(make_state()), make_iterator()[0])
+        assert manager.all_steps() == [10]
+    assert int(state.step) == 10
+    jax.tree.map(np.testing.assert_array_equal, state.params, make_state(10, value=1.5).params)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["10", "damaged-20"]
+    said = capsys.readouterr().out
+    assert said.startswith(f"warning: {tmp_path}/20 cannot be read as a checkpoint: ")
+    assert said.endswith(f"put aside as {tmp_path}/damaged-20; going on from step 10\n")
 
 
 def test_best_is_remembered_by_the_next_run(tmp_path):

@@ -16,15 +16,16 @@ from ml_collections import ConfigDict
 from tensorboardX import SummaryWriter
 
 from dcrl_jax import checkpoints, parallel
-from dcrl_jax.data import pipeline, sources
+from dcrl_jax.data import pipeline, sources, transforms
 from dcrl_jax.data.transforms import Augmentation, BoxFilter
-from dcrl_jax.errors import InputError
+from dcrl_jax.errors import InputError, Preempted
 from dcrl_jax.evaluation import evaluate as evaluation
 from dcrl_jax.models import pretrained
 from dcrl_jax.models.build import Detector, build_anchors, build_model, init_params
 from dcrl_jax.models.student import ADAPTION_LAYER
 from dcrl_jax.models.teacher import Teacher
 from dcrl_jax.structures import MODALITIES
+from dcrl_jax.training import workdir as workdirs
 from dcrl_jax.training.optimizer import build_optimizer, build_schedule, total_steps
 from dcrl_jax.training.rules import training_rules
 from dcrl_jax.training.step import TrainState, make_step
@@ -143,10 +144,14 @@ def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetect
     pipeline.open_split(builder, config.data.test_split)  # a split that is not there is found now, not in the end
     validation_bench = evaluation.open_bench(detector, builder, config.data.validation_split, config, mesh)
 
+    workdirs.check_config_of(workdir, config)
     schedule = build_schedule(config, len(train_source))
     optimizer = build_optimizer(config, schedule)
     last_step = total_steps(config, len(train_source))
-    workdir.mkdir(parents=True, exist_ok=True)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{workdir} cannot be written: {error.strerror}. Choose another --workdir.") from error
     manager = checkpoints.open_manager(workdir / checkpoints.RESUME_FOLDER, keep=2)
     best_manager = checkpoints.open_manager(workdir / checkpoints.BEST_FOLDER)
     iterator = train_data(train_source, config, parallel.batch_sharding(mesh))
@@ -158,24 +163,27 @@ def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetect
             state = parallel.replicate(jax.tree.map(np.array, jax.device_get(state)), mesh)
             if manager.latest_step() is not None:
                 state = checkpoints.restore_training(manager, state, iterator)
-                print(f"resume: step {manager.latest_step()} of {last_step}", flush=True)
-            (workdir / "config.json").write_text(json.dumps(checkpoints.config_to_json(config), indent=1) + "\n")
+                print(f"resume: step {int(jax.device_get(state.step))} of {last_step}", flush=True)
+            workdirs.record(workdir, config, int(jax.device_get(state.step)))
             step_function = _placed_step(model, optimizer, anchors, config, mesh, guide)
+            history = workdir / "validation.jsonl"
 
-            def score_and_save(state, step):
-                checkpoints.save_training(manager, state, iterator, config)
+            def score(state, step):
                 score = evaluation.evaluate(validation_bench, state.params)
                 rates = {name: s.miss_rate for name, s in score.scores.items()}
                 for name, rate in rates.items():
                     writer.add_scalar(f"{config.data.validation_split}/{name}", rate, step)
-                percent = {name: evaluation.percent_or_none(rate) for name, rate in rates.items()}
-                with (workdir / "validation.jsonl").open("a") as history:
-                    history.write(json.dumps({"step": step} | percent) + "\n")
                 print(f"step {step}: miss rate on {config.data.validation_split} " + _percentages(rates), flush=True)
                 for warning in score.warnings:
                     print(f"warning: {warning}", flush=True)
                 everybody = rates["reasonable-all"]
                 checkpoints.save_best(best_manager, step, state.params, config, everybody)
+                percent = {name: evaluation.percent_or_none(rate) for name, rate in rates.items()}
+                # A step that stands here need not be scored again: what belongs to it has to be on the disk before.
+                manager.wait_until_finished()
+                best_manager.wait_until_finished()
+                with history.open("a") as file:
+                    file.write(json.dumps({"step": step} | percent) + "\n")
 
             run_steps(
                 step_function,
@@ -189,7 +197,9 @@ def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetect
                 learning_rates=jax.device_get(jax.jit(jax.vmap(schedule))(np.arange(last_step))),
                 writer=writer,
                 save=lambda state: checkpoints.save_training(manager, state, iterator, config),
-                score_and_save=score_and_save,
+                score=score,
+                is_scored=lambda step: step in _scored_steps(history),
+                name_image=lambda index: transforms.text(train_source[index]["image_id"]),
             )
         finally:
             iterator.close()
@@ -221,13 +231,29 @@ def run_steps(
     learning_rates: np.ndarray,
     writer: SummaryWriter,
     save: Callable,
-    score_and_save: Callable,
+    score: Callable,
+    is_scored: Callable[[int], bool],
+    name_image: Callable[[int], str],
 ) -> TrainState:
     """Run the steps that are left; the loop moves nothing between host and devices but what it logs.
 
-    Ctrl-C ends the run after the step under way, with a checkpoint, and raises KeyboardInterrupt; a second one raises
-    it at once. A loss that is not a number raises InputError; checkpoints are only
-    written of states whose losses have been seen to be finite.
+    Ctrl-C (KeyboardInterrupt) and SIGTERM (Preempted) end the run after the step under way, with a checkpoint; while
+    scores are taken, of a state that is saved, and at a second one, they end it at once. A loss or gradient that is not
+    a number raises InputError; checkpoints are only written of states whose losses have been seen to be finite.
+
+    Args:
+      step_function: ``step(state, batch)``.
+      state: where the run stands; on the devices.
+      iterator: gives the batches from there on.
+      last_step: of the whole run.
+      config: see configs/common.py.
+      evaluate_every: steps from one score to the next; the last state is scored too.
+      learning_rates: float [last_step], for the log.
+      writer: of TensorBoard.
+      save: ``save(state)``.
+      score: ``score(state, step)``.
+      is_scored: whether a step's scores are on record; a run that was ended while they were taken takes them first.
+      name_image: the id of a training image by its index.
     """
     step = int(jax.device_get(state.step))
     images = config.train.batch_size
@@ -238,9 +264,11 @@ def run_steps(
         nonlocal pending, started, logged_step
         if not pending:
             return
-        rows = jax.device_get(pending)
+        rows = jax.device_get([metrics for metrics, _ in pending])
+        for place, row in enumerate(rows):
+            if not all(map(np.isfinite, row.values())):
+                _fail(step - len(rows) + place + 1, row, map(name_image, jax.device_get(pending[place][1]).ravel()))
         pending = []
-        _check_finite(rows, step - len(rows))
         means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
         now = time.monotonic()
         rate = (step - logged_step) / (now - started) if compiled else math.nan
@@ -257,12 +285,19 @@ def run_steps(
             flush=True,
         )
 
-    with _noted_interrupts() as interrupts:
-        while step < last_step and not interrupts:
+    def is_due():
+        return step > 0 and (step % evaluate_every == 0 or step == last_step)
+
+    with _noted_signals() as noted:
+        if is_due() and not is_scored(step):
+            with noted.raised():
+                score(state, step)
+            started = time.monotonic()
+        while step < last_step and not noted.numbers:
             batch = next(iterator)
             state, metrics = step_function(state, batch)
             step += 1
-            pending.append(metrics)
+            pending.append((metrics, batch.index))
             if not compiled:
                 # The first step waits for the compiler: it is reported, and kept out of the speed.
                 jax.block_until_ready(metrics)
@@ -270,38 +305,69 @@ def run_steps(
                 compiled, started, logged_step = True, time.monotonic(), step
             if step % config.train.log_every_steps == 0:
                 log()
-            if step % evaluate_every == 0 or step == last_step:
+            if is_due():
                 log()
-                score_and_save(state, step)
+                save(state)
+                with noted.raised():
+                    score(state, step)
                 started, logged_step, saved = time.monotonic(), step, time.monotonic()
             elif time.monotonic() - saved > 60 * config.train.checkpoint_every_minutes:
                 log()
                 save(state)
                 saved = time.monotonic()
-        if interrupts:
+        if noted.numbers:
             log()
             save(state)
             print(f"stopped at step {step}; the same command goes on from there", flush=True)
-            raise KeyboardInterrupt
+            raise _ERRORS[noted.numbers[0]]
     return state
 
 
+_ERRORS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Preempted}
+
+
+class _Signals:
+    """The signals that came so far."""
+
+    def __init__(self):
+        self.numbers: list[int] = []
+        self._at_once = False
+
+    def note(self, number, frame):
+        if self.numbers or self._at_once:
+            raise _ERRORS[number]
+        self.numbers.append(number)
+        print("\nstopping after this step, with a checkpoint; a second signal stops at once", flush=True)
+
+    @contextlib.contextmanager
+    def raised(self) -> Iterator[None]:
+        """Within it nothing would be lost: a signal ends the run at once."""
+        if self.numbers:
+            raise _ERRORS[self.numbers[0]]
+        self._at_once = True
+        yield
+        self._at_once = False
+
+
 @contextlib.contextmanager
-def _noted_interrupts() -> Iterator[list[int]]:
-    """Collect the first Ctrl-C instead of raising it: torn between two steps, state and data would not fit together."""
-    noted = []
-
-    def note(number, frame):
-        if noted:
-            raise KeyboardInterrupt
-        noted.append(number)
-        print("\nstopping after this step, with a checkpoint; Ctrl-C again stops at once", flush=True)
-
-    former = signal.signal(signal.SIGINT, note)
+def _noted_signals() -> Iterator[_Signals]:
+    """Note the first Ctrl-C or SIGTERM instead of raising it: torn between two lines, state and data would not fit."""
+    signals = _Signals()
+    former = {number: signal.signal(number, signals.note) for number in _ERRORS}
     try:
-        yield noted
+        yield signals
     finally:
-        signal.signal(signal.SIGINT, former)
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _scored_steps(history: Path) -> set[int]:
+    """The steps whose scores are in validation.jsonl; a line that was not written to its end does not count."""
+    steps = set()
+    for line in history.read_text().splitlines() if history.is_file() else ():
+        with contextlib.suppress(ValueError):
+            steps.add(json.loads(line)["step"])
+    return steps
 
 
 def score_checkpoint(
@@ -345,14 +411,14 @@ def folder_to_score(workdir: Path, config: ConfigDict) -> Path:
     return workdir / (checkpoints.RESUME_FOLDER if chosen_on_test else checkpoints.BEST_FOLDER)
 
 
-def _check_finite(rows, first_step):
-    for offset, row in enumerate(rows, 1):
-        bad = sorted(name for name, value in row.items() if not np.isfinite(value))
-        if bad:
-            raise InputError(
-                f"step {first_step + offset}: {', '.join(bad)} is not a finite number. The last checkpoint is from "
-                "before it. Lower config.optimizer.learning_rate, or set config.optimizer.warmup_steps or clip_norm."
-            )
+def _fail(step, row, image_ids):
+    bad = sorted(name for name, value in row.items() if not np.isfinite(value))
+    terms = ", ".join(f"{name} {value:g}" for name, value in row.items())
+    raise InputError(
+        f"step {step}: {', '.join(bad)} is not a finite number. All terms: {terms}. Images of the batch: "
+        f"{', '.join(image_ids)}. The last checkpoint is from before this step. Look at these images, lower "
+        "config.optimizer.learning_rate, or set config.optimizer.warmup_steps or clip_norm."
+    )
 
 
 def _percentages(rates):

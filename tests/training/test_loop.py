@@ -12,7 +12,7 @@ import pytest
 from training_cases import assert_same_bits, newest_params
 
 from dcrl_jax import checkpoints, parallel
-from dcrl_jax.errors import InputError
+from dcrl_jax.errors import InputError, Preempted
 from dcrl_jax.models.build import build_anchors, build_model, init_params
 from dcrl_jax.training import loop
 from dcrl_jax.training.optimizer import build_optimizer, build_schedule
@@ -57,8 +57,8 @@ def validations(workdir):
     return [json.loads(line) for line in (workdir / "validation.jsonl").read_text().splitlines()]
 
 
-def stop_in_step(monkeypatch, number):
-    """Presses Ctrl-C while a step is under way."""
+def stop_in_step(monkeypatch, number, sent=signal.SIGINT):
+    """Presses Ctrl-C, or sends another signal, while a step is under way."""
     original = loop.parallel.parallel_step
     calls = itertools.count(1)
 
@@ -67,7 +67,7 @@ def stop_in_step(monkeypatch, number):
 
         def interrupted(state, batch):
             if next(calls) == number:
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(sent)
             return step(state, batch)
 
         return interrupted
@@ -103,10 +103,13 @@ def test_every_validation_leaves_a_line_with_its_step_and_the_miss_rates_in_perc
     assert checkpoints.newest_step(workdir / "best") == best["step"]
 
 
-def test_interrupted_run_goes_on_bit_for_bit_where_it_stopped(finished, config, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(("sent", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Preempted)])
+def test_interrupted_run_goes_on_bit_for_bit_where_it_stopped(
+    finished, config, tmp_path, monkeypatch, capsys, sent, error
+):
     with monkeypatch.context() as patch:
-        stop_in_step(patch, 4)
-        with pytest.raises(KeyboardInterrupt):
+        stop_in_step(patch, 4, sent)
+        with pytest.raises(error):
             loop.train_and_evaluate(config, tmp_path)
     assert newest_params(tmp_path)[0] == 4
     assert "stopped at step 4; the same command goes on from there" in capsys.readouterr().out
@@ -114,6 +117,33 @@ def test_interrupted_run_goes_on_bit_for_bit_where_it_stopped(finished, config, 
     assert f"resume: step 4 of {STEPS}" in capsys.readouterr().out
     assert_same_bits(newest_params(tmp_path)[1], newest_params(finished[0])[1])
     assert validations(tmp_path) == validations(finished[0])
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_run_stopped_while_it_is_scored_ends_at_once_and_takes_the_scores_first(
+    finished, config, tmp_path, monkeypatch, capsys, number
+):
+    evaluate, calls = loop.evaluation.evaluate, itertools.count(1)
+
+    def stopped(*arguments, **options):
+        if next(calls) == number:
+            signal.raise_signal(signal.SIGTERM)
+            raise AssertionError("went on")
+        return evaluate(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.evaluation, "evaluate", stopped)
+        with pytest.raises(Preempted):
+            loop.train_and_evaluate(config, tmp_path)
+    assert newest_params(tmp_path)[0] == 3 * number
+    assert len(validations(tmp_path)) == number - 1 if number > 1 else not (tmp_path / "validation.jsonl").exists()
+    capsys.readouterr()
+    loop.train_and_evaluate(config, tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    first = next(line for line in lines if line.startswith("step "))
+    assert first.startswith(f"step {3 * number}: miss rate on validation")
+    assert validations(tmp_path) == validations(finished[0])
+    assert_same_bits(newest_params(tmp_path)[1], newest_params(finished[0])[1])
 
 
 def test_finished_run_is_only_scored_again(finished, config, capsys):
@@ -140,21 +170,29 @@ def test_loss_that_is_not_a_number_names_step_and_remedy_and_keeps_the_last_good
         return failing
 
     monkeypatch.setattr(loop, "make_step", make_failing_step)
-    with pytest.raises(InputError, match=r"step 5: rdr_cls is not a finite number.*learning_rate"):
+    with pytest.raises(InputError, match=r"step 5: rdr_cls is not a finite number.*learning_rate") as error:
         loop.train_and_evaluate(config, tmp_path)
+    message = str(error.value)
+    # Every term with its value, and which images it was.
+    assert re.search(r"All terms: .*gradient_norm \d.*rdr_cls nan, ", message)
+    named = message.partition("Images of the batch: ")[2].partition(". ")[0].split(", ")
+    source = loop.pipeline.open_split(loop.sources.prepare(config.data), "train")
+    known = [record["image_id"].decode() for record in source]
+    assert len(named) == config.train.batch_size
+    assert set(named) <= set(known)
     # The evaluation at step 3 saved a checkpoint; nothing later may have.
     step, params = newest_params(tmp_path)
     assert step == 3
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
 
 
-def test_workdir_of_another_model_is_refused_and_left_alone(finished, config):
+def test_workdir_of_another_config_is_refused_and_left_alone(finished, config):
     other = config.copy_and_resolve_references()
     other.roi.hidden = 24
     before = newest_params(finished[0])
-    with pytest.raises(InputError, match=r"roi_heads_lwir/fc6.*instead of") as error:
+    with pytest.raises(InputError, match=r"config.roi.hidden: 8 in the workdir, 24 now\n") as error:
         loop.train_and_evaluate(other, finished[0])
-    assert "another workdir" in str(error.value)
+    assert "another --workdir" in str(error.value)
     assert_same_bits(newest_params(finished[0]), before)
 
 
@@ -290,8 +328,10 @@ def test_loop_moves_and_traces_nothing_after_the_first_steps(config, tmp_path):
             evaluate_every=STEPS,
             learning_rates=np.zeros(STEPS),
             writer=Writer(),
-            save=None,
-            score_and_save=lambda state, step: None,
+            save=lambda state: None,
+            score=lambda state, step: None,
+            is_scored=lambda step: False,
+            name_image=str,
         )
     finally:
         jax.config.update("jax_transfer_guard", "allow")
