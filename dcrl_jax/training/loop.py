@@ -422,7 +422,9 @@ def _fail(step, row, image_ids):
 
 
 def _percentages(rates):
-    return ", ".join(f"{name.removeprefix('reasonable-')} {100 * rate:.2f} %" for name, rate in rates.items())
+    # A subset without people has no rate.
+    shown = {name: "no people" if math.isnan(rate) else f"{100 * rate:.2f} %" for name, rate in rates.items()}
+    return ", ".join(f"{name.removeprefix('reasonable-')} {text}" for name, text in shown.items())
 
 
 def _duration(seconds):
