@@ -13,6 +13,7 @@ from dcrl_jax.evaluation import compare
 from dcrl_jax.evaluation import evaluate as evaluation
 from dcrl_jax.models.build import build_anchors, build_model
 from dcrl_jax.training import loop
+from dcrl_jax.training import workdir as workdirs
 from dcrl_jax.training.loop import Guide
 from dcrl_jax.training.optimizer import total_steps
 from dcrl_jax.training.rules import training_rules
@@ -93,10 +94,15 @@ def load_guide(path: str) -> Guide:
 
 
 def ready_teacher(config: ConfigDict, workdir: Path) -> Guide:
-    """The teacher that a student's config names, or the workdir's own, trained first if it is not finished."""
+    """The teacher that a student's config names, or the workdir's own, trained first if it is not finished.
+
+    Raises:
+      InputError: as ``load_guide`` and ``loop.train``; the workdir's own is one of another recipe.
+    """
     if config.teacher.checkpoint:
         return load_guide(config.teacher.checkpoint)
     own, folder = teacher_config(config), workdir / TEACHER_FOLDER
+    workdirs.check_config_of(folder, own)
     if not _is_finished(own, folder):
         print(f"step 1 of 2: the teacher, in {folder}", flush=True)
         loop.train_and_evaluate(own, folder)

@@ -138,6 +138,16 @@ def test_finished_teacher_of_the_workdir_is_not_trained_again(finished, config, 
     assert_same_bits(newest_params(finished[0] / "teacher"), before)
 
 
+def test_finished_teacher_of_another_recipe_is_refused(finished, config):
+    other = changed(config, {"teacher.cfl.shared_fraction": 0.25})
+    with pytest.raises(InputError) as error:
+        distill.train_student(other, finished[0])
+    assert str(error.value).startswith(
+        f"{finished[0] / 'teacher'} holds a run of another config:\n"
+        "  config.cfl.shared_fraction: 0.5 in the workdir, 0.25 now\n"
+    )
+
+
 def test_named_teacher_is_used_and_none_is_trained(finished, config, tmp_path, capsys):
     other = changed(config, {"teacher.checkpoint": str(finished[0] / "teacher"), "train.steps": STEPS})
     distill.train_student(other, tmp_path)
