@@ -209,7 +209,7 @@ def test_unknown_name_is_refused_with_the_command_that_lists_them(argument):
 
 
 def test_unknown_data_set_is_named_with_the_known_ones():
-    with pytest.raises(ValueError, match="kaist, synthetic and msrs, not 'moon'"):
+    with pytest.raises(ValueError, match="kaist/mlpd, synthetic, msrs, not 'moon'"):
         ablations.get_config("table2/cfl:moon")
 
 

@@ -139,12 +139,12 @@ def test_finished_teacher_of_the_workdir_is_not_trained_again(finished, config, 
 
 
 def test_finished_teacher_of_another_recipe_is_refused(finished, config):
-    other = changed(config, {"teacher.cfl.shared_fraction": 0.25})
+    other = changed(config, {"teacher.cfl.aggregation": "average"})
     with pytest.raises(InputError) as error:
         distill.train_student(other, finished[0])
     assert str(error.value).startswith(
         f"{finished[0] / 'teacher'} holds a run of another config:\n"
-        "  config.cfl.shared_fraction: 0.5 in the workdir, 0.25 now\n"
+        '  config.cfl.aggregation: "attention" in the workdir, "average" now\n'
     )
 
 
