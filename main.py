@@ -16,21 +16,29 @@ _MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "train: train, res
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint", None, "What to score with --mode=eval; by default what the workdir's own run scored in the end."
 )
+_DISTRIBUTED = flags.DEFINE_string(
+    "distributed", None, "Of several processes: HOST:PORT,COUNT,INDEX (the first one's address), or auto on a cluster."
+)
 
 
 def main(argv):
     """Run the mode; a user's mistake ends with one message and status 1."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
-    logging.set_verbosity(logging.ERROR)
+    # What fails is raised, and said once; libraries log it with their stack traces besides.
+    logging.set_verbosity(logging.FATAL)
     quiet_without_gpu()
-    from dcrl_jax.training import distill, loop
-    from dcrl_jax.training.workdir import use_compilation_cache
+    from dcrl_jax import parallel
 
     config = _CONFIG.value
     workdir = Path(_WORKDIR.value)
-    use_compilation_cache(workdir)
     try:
+        # Before the libraries that ask it for devices, or how much they may print.
+        parallel.start_processes(_DISTRIBUTED.value)
+        from dcrl_jax.training import distill, loop
+        from dcrl_jax.training.workdir import use_compilation_cache
+
+        use_compilation_cache(workdir)
         if _MODE.value == "train" and config.role == "student":
             distill.train_student(config, workdir)
         elif _MODE.value == "train":
@@ -39,11 +47,14 @@ def main(argv):
             loop.score_checkpoint(config, workdir, loop.compiled_detector(config), _CHECKPOINT.value)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        parallel.stop_process(1)
+    except OSError as error:
+        print(f"error: {error.filename or workdir}: {error.strerror or error}", file=sys.stderr)
+        parallel.stop_process(1)
     except KeyboardInterrupt:
-        sys.exit(130)
+        parallel.stop_process(130)
     except Preempted:
-        sys.exit(os.EX_TEMPFAIL)  # 75: try again, as schedulers that requeue understand it
+        parallel.stop_process(os.EX_TEMPFAIL)  # 75: try again, as schedulers that requeue understand it
 
 
 def parse_flags(argv):

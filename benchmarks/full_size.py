@@ -30,14 +30,15 @@ KAIST_TRAINING_IMAGES = 25_086
 
 
 def one_batch(images: int, config: ConfigDict) -> Batch:
-    """Noise with two pedestrians in each image, [1, images, ...]."""
+    """Noise with one or two pedestrians in each image, [1, images, ...]."""
     rng = np.random.default_rng(0)
     height, width, max_boxes = config.data.height_px, config.data.width_px, config.data.max_boxes
     boxes = np.zeros((1, images, max_boxes, 4), np.float32)
-    boxes[..., 0, :] = (100, 200, 140, 300)
-    boxes[..., 1, :] = (400, 180, 480, 380)
+    boxes[..., 0, :] = np.array([0.15, 0.4, 0.21, 0.6]) * [width, height, width, height]
+    boxes[..., 1, :] = np.array([0.6, 0.35, 0.75, 0.75]) * [width, height, width, height]
     is_person = np.zeros((1, images, max_boxes), bool)
-    is_person[..., :2] = True
+    is_person[..., 0] = True
+    is_person[:, ::2, 1] = True
     return Batch(
         visible=rng.integers(0, 256, (1, images, height, width, 3), np.uint8),
         lwir=None if config.role == "baseline" else rng.integers(0, 256, (1, images, height, width, 1), np.uint8),

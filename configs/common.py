@@ -41,6 +41,8 @@ def detector(role: str) -> ConfigDict:
     config.backbone.width = 1.0  # multiplier of VGG-16's channels
     config.backbone.norm = "none"  # none (paper) | group
     config.backbone.stride = 8  # pixels; pool4 dropped as in MSDS-RCNN and AR-CNN; or 16
+    config.backbone.dtype = "float32"  # of the activations: float32 | bfloat16; parameters and losses stay float32
+    config.backbone.remat = False  # compute each block again in the backward pass: more time, less memory
 
     config.segmentation = ConfigDict()
     config.segmentation.stages = ("rpg", "rdr")  # Table VI
@@ -88,6 +90,8 @@ def detector(role: str) -> ConfigDict:
     config.optimizer = ConfigDict()
     config.optimizer.name = "sgd"  # adam | sgd | adamw; paper V-B: sgd for the student, adam for the teacher
     config.optimizer.learning_rate = 1e-3  # paper V-B, of both
+    # If above 0, the rate is for batches of this size and scales linearly with train.batch_size; paper: no scaling.
+    config.optimizer.reference_batch_size = 0
     config.optimizer.fusion_rate_scale = 1.0  # times the learning rate, for the modality fusion's parameters (teacher)
     config.optimizer.schedule = "steps"  # steps | cosine
     config.optimizer.decay_epochs = ()  # of "steps"; the paper names some for the teacher alone
@@ -99,6 +103,7 @@ def detector(role: str) -> ConfigDict:
 
     config.train = ConfigDict()
     config.train.batch_size = 64  # over all devices; paper V-B
+    config.train.accumulation_steps = 1  # parts in which a device works through its share of the batch
     config.train.epochs = 150.0  # paper V-B: 150 for the student, 100 for the teacher
     config.train.steps = placeholder(int)  # instead of epochs, if given
     config.train.log_every_steps = 20

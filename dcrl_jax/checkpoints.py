@@ -4,8 +4,13 @@ A workdir holds ``checkpoints/STEP``, the newest ones to resume from, and ``best
 miss rate so far. Every checkpoint has its parameters as an item of their own, and the config as JSON beside them.
 """
 
+import contextlib
+import functools
 import json
 import math
+import re
+import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +21,19 @@ from grain.checkpoint import CheckpointHandler, CheckpointRestore, CheckpointSav
 from ml_collections import ConfigDict
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from dcrl_jax import parallel
 from dcrl_jax.errors import InputError
+from dcrl_jax.parallel import across_processes, within_process
 
 RESUME_FOLDER = "checkpoints"
 BEST_FOLDER = "best"
 
 
 def open_manager(folder: Path, keep: int = 1, read_only: bool = False) -> ocp.CheckpointManager:
-    """Open a folder of checkpoints, made if missing unless read only, that keeps the ``keep`` newest."""
+    """Open a folder of checkpoints, made if missing unless read only, that keeps the ``keep`` newest.
+
+    Unless read only, what a killed run left half-written is removed.
+    """
     registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
     for item, save, restore, handler in (
         ("params", ocp.args.StandardSave, ocp.args.StandardRestore, ocp.StandardCheckpointHandler),
@@ -37,6 +47,7 @@ def open_manager(folder: Path, keep: int = 1, read_only: bool = False) -> ocp.Ch
     if read_only:
         options = ocp.CheckpointManagerOptions(read_only=True)
     else:
+        _remove_half_written(folder)
         options = ocp.CheckpointManagerOptions(preservation_policy=preservation_policy.LatestN(keep))
     return ocp.CheckpointManager(folder.absolute(), options=options, handler_registry=registry)
 
@@ -72,12 +83,50 @@ def save_training(manager: ocp.CheckpointManager, state: Any, data_iterator: Any
     if step in manager.all_steps():
         return
     items = {
-        "params": ocp.args.StandardSave(state.params),
-        "optimizer": ocp.args.StandardSave({"step": state.step, "opt_state": state.opt_state}),
+        "params": ocp.args.StandardSave(across_processes(state.params)),
+        "optimizer": ocp.args.StandardSave(across_processes({"step": state.step, "opt_state": state.opt_state})),
         "data": CheckpointSave(data_iterator),
         "config": ocp.args.JsonSave(config_to_json(config)),
     }
-    manager.save(step, args=ocp.args.Composite(**items))
+    with _said_if_not_written(manager):
+        manager.save(step, args=ocp.args.Composite(**items))
+
+
+def wait_until_written(manager: ocp.CheckpointManager) -> None:
+    """Wait for the writes under way; raises InputError if they failed. The checkpoints from before stay."""
+    with _said_if_not_written(manager):
+        manager.wait_until_finished()
+
+
+def _remove_half_written(folder):
+    if not parallel.is_first_process():
+        return
+    for _ in range(20):
+        found = list(folder.glob("*.orbax-checkpoint-tmp"))
+        if not found:
+            return
+        for half_written in found:
+            shutil.rmtree(half_written, ignore_errors=True)
+        # After a failure, writers of other arrays that have not failed yet may make it anew.
+        time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def _said_if_not_written(manager):
+    try:
+        yield
+    # A failed write of an array is a ValueError; the reason that a person looks for stands far inside.
+    except (OSError, ValueError) as error:
+        known = re.search(
+            r"No space left on device|Disk quota exceeded|Read-only file system|File too large", str(error)
+        )
+        _remove_half_written(Path(manager.directory))
+        newest = newest_step(Path(manager.directory))
+        kept = f"The checkpoint of step {newest} is kept" if newest is not None else "There is no checkpoint yet"
+        raise InputError(
+            f"no checkpoint can be written to {manager.directory}: {known[0] if known else str(error)[:200]}. {kept}; "
+            "make room, then give the same command again."
+        ) from error
 
 
 def restore_training(manager: ocp.CheckpointManager, state: Any, data_iterator: Any) -> Any:
@@ -95,17 +144,35 @@ def restore_training(manager: ocp.CheckpointManager, state: Any, data_iterator: 
         except _DamagedError as error:
             if older is None:
                 raise
-            folder = manager.directory / str(step)
-            aside = manager.directory / f"damaged-{step}"
+            folder = Path(manager.directory / str(step))
+            aside = folder.with_name(f"damaged-{step}")
             print(f"warning: {error} It is put aside as {aside}; going on from step {older}", flush=True)
-            Path(folder).rename(aside)
+            parallel.first_process_first(functools.partial(_put_aside, folder, aside))
             manager.reload()
     raise ValueError(f"{manager.directory} holds no checkpoint")
 
 
+def _put_aside(folder, aside):
+    # Another process of this run may have done it.
+    if folder.is_dir():
+        folder.rename(aside)
+
+
+def _check_processes(folder):
+    """The place in the data is kept by each process for its own share of it."""
+    count = len(list((folder / "data").glob("process_*.json")))
+    if count not in (0, jax.process_count()):
+        raise InputError(
+            f"{folder} was saved by {count} processes, and this run has {jax.process_count()}. Go on with {count}, or "
+            "start a new run from its parameters with --config.init.checkpoint and another --workdir."
+        )
+
+
 def _restore_step(manager, step, state, data_iterator):
-    folder = manager.directory / str(step)
+    folder = Path(manager.directory / str(step))
+    _check_processes(folder)
     wanted = {"params": state.params, "optimizer": {"step": state.step, "opt_state": state.opt_state}}
+    wanted = across_processes(wanted)
     try:
         saved = manager.item_metadata(step)
         for item, tree in wanted.items():
@@ -119,8 +186,8 @@ def _restore_step(manager, step, state, data_iterator):
         raise
     except (OSError, ValueError, KeyError) as error:
         raise _damaged(folder, error) from error
-    optimizer = restored["optimizer"]
-    return state._replace(params=restored["params"], step=optimizer["step"], opt_state=optimizer["opt_state"])
+    params, optimizer = within_process((restored["params"], restored["optimizer"]))
+    return state._replace(params=params, step=optimizer["step"], opt_state=optimizer["opt_state"])
 
 
 def save_best(manager: ocp.CheckpointManager, step: int, params: Any, config: ConfigDict, miss_rate: float) -> bool:
@@ -133,11 +200,12 @@ def save_best(manager: ocp.CheckpointManager, step: int, params: Any, config: Co
         if miss_rate >= former or (math.isnan(miss_rate) and not math.isnan(former)):
             return False
     items = {
-        "params": ocp.args.StandardSave(params),
+        "params": ocp.args.StandardSave(across_processes(params)),
         "config": ocp.args.JsonSave(config_to_json(config)),
         "scores": ocp.args.JsonSave({"miss_rate": miss_rate, "step": step}),
     }
-    manager.save(step, args=ocp.args.Composite(**items), force=True)
+    with _said_if_not_written(manager):
+        manager.save(step, args=ocp.args.Composite(**items), force=True)
     return True
 
 

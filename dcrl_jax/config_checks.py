@@ -12,6 +12,8 @@ _CHOICES = {
     "role": ("teacher", "student", "baseline"),
     "backbone.norm": ("none", "group"),
     "backbone.stride": (8, 16),
+    "backbone.dtype": ("float32", "bfloat16"),
+    "backbone.remat": (False, True),
     "cfl.aggregation": ("attention", "average"),
     "fusion.strategy": ("maf", "linear", "average"),
     "optimizer.name": ("adam", "sgd", "adamw"),
@@ -40,6 +42,7 @@ _POSITIVE = (
     "roi.hidden",
     "final.max_detections",
     "train.batch_size",
+    "train.accumulation_steps",
     "train.epochs",
     "train.log_every_steps",
     "train.evaluate_every_epochs",
@@ -56,6 +59,7 @@ _NOT_NEGATIVE = (
     "loss.segmentation_weight",
     "loss.per_branch_weight",
     "optimizer.learning_rate",
+    "optimizer.reference_batch_size",
     "optimizer.fusion_rate_scale",
     "optimizer.decay_factor",
     "optimizer.warmup_steps",
@@ -132,6 +136,9 @@ def check_config(config: ConfigDict) -> None:
 
 
 def _value(config: ConfigDict, key: str) -> Any:
+    value = config
     for part in key.split("."):
-        config = config[part]
-    return config
+        if part not in value:
+            raise InputError(f"config.{key} is missing: this config was saved by another version of dcrl_jax.")
+        value = value[part]
+    return value

@@ -1,9 +1,19 @@
-"""Data parallel training: placement of state and batches, and the pmapped form of a step."""
+"""Data parallel training: processes and devices, placement of state and batches, and the pmapped form of a step.
 
+Every process (a host, usually) has its own devices, which form its mesh; its batches and the copy of the state that
+lies on them are its own. What belongs to all processes is here: the step's mean over all devices, and the few places
+where processes wait for each other or agree.
+"""
+
+import os
+import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dcrl_jax.errors import InputError
@@ -11,19 +21,111 @@ from dcrl_jax.errors import InputError
 AXIS = "devices"
 
 
+def start_processes(where: str | None) -> None:
+    """Join the processes that train together; call it before anything else asks JAX for devices.
+
+    The first process alone prints to standard output; every one of them reports errors.
+
+    Args:
+      where: None for a process alone; 'auto' to take everything from the cluster (Slurm, Open MPI, Kubernetes...); or
+        'HOST:PORT,COUNT,INDEX' with the address of the first process, how many there are, and which this one is.
+
+    Raises:
+      InputError: ``where`` is none of these, or the others were not found.
+    """
+    if where is None:
+        return
+    try:
+        if where == "auto":
+            jax.distributed.initialize()
+        else:
+            address, count, index = where.split(",")
+            if ":" not in address or not 0 <= int(index) < int(count):
+                raise ValueError("the address lacks its port, or the index is not below the count")
+            jax.distributed.initialize(address, int(count), int(index))
+    except (ValueError, RuntimeError) as error:
+        raise InputError(
+            f"--distributed={where}: {error}. Expected HOST:PORT,COUNT,INDEX (the first process's address, the number "
+            "of processes, this one's place from 0), or auto on a cluster that JAX knows."
+        ) from error
+    if not is_first_process():
+        # Open until the process ends; its bars and lines would be the first process's over again.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        os.environ["TQDM_DISABLE"] = "1"
+
+
+def stop_process(status: int) -> NoReturn:
+    """End this process; among several at once, without waiting for the others, who may wait for this one."""
+    if jax.process_count() > 1 and status:
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that prints, logs and writes results."""
+    return jax.process_index() == 0
+
+
+def any_process(flag: bool) -> bool:
+    """Whether the flag is set in any process; all of them have to ask."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(multihost_utils.process_allgather(np.array(flag)).any())
+
+
+def first_process_first(action: Callable[[], Any]) -> Any:
+    """Run an action in the first process when all have come here, and when it is done there in the others.
+
+    Returns:
+      The action's result.
+
+    Raises:
+      InputError: the action did, in this process or in the first one.
+    """
+    if jax.process_count() == 1:
+        return action()
+    multihost_utils.sync_global_devices("first process first")
+    result, error = None, None
+    if is_first_process():
+        try:
+            result = action()
+        except InputError as problem:
+            error = problem
+    if any_process(error is not None):
+        raise error or InputError("the first process has stopped; its message says why.")
+    return result if is_first_process() else action()
+
+
+def gather(tree: Any) -> Any:
+    """NumPy arrays of all processes, one after the other along their first axis; the same shapes in each of them."""
+    if jax.process_count() == 1:
+        return tree
+    return jax.tree.map(np.concatenate, multihost_utils.process_allgather(tree))
+
+
 def device_mesh() -> Mesh:
-    """All local devices in one row."""
+    """All of this process's devices in one row."""
     return Mesh(jax.local_devices(), (AXIS,))
 
 
-def check_batch(batch_size: int, devices: int) -> None:
-    """Refuse a global batch that the devices cannot share evenly; raises InputError naming sizes that would do."""
-    if batch_size % devices:
-        below = batch_size // devices * devices
-        sizes = [size for size in (below, below + devices) if size]
+def check_batch(batch_size: int, devices: int, accumulation_steps: int = 1) -> None:
+    """Refuse a global batch that cannot be shared evenly; raises InputError naming sizes that would do.
+
+    Args:
+      batch_size: ``train.batch_size``.
+      devices: of all processes together.
+      accumulation_steps: parts of each device's share.
+    """
+    parts = devices * accumulation_steps
+    if batch_size % parts:
+        below = batch_size // parts * parts
+        sizes = [size for size in (below, below + parts) if size]
+        shared = f"{devices} devices cannot share evenly"
+        if accumulation_steps > 1:
+            shared += f" in {accumulation_steps} steps of accumulation each"
         raise InputError(
-            f"config.train.batch_size is {batch_size}, which {devices} devices cannot share evenly; "
-            f"use {' or '.join(map(str, sizes))}."
+            f"config.train.batch_size is {batch_size}, which {shared}; use {' or '.join(map(str, sizes))}."
         )
 
 
@@ -37,8 +139,32 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(AXIS))
 
 
+def across_processes(tree: Any) -> Any:
+    """A replicated tree as arrays over the devices of all processes, as checkpoints hold it; of one process, itself."""
+    if jax.process_count() == 1:
+        return tree
+    return multihost_utils.host_local_array_to_global_array(tree, _global_mesh(), PartitionSpec())
+
+
+def within_process(tree: Any) -> Any:
+    """The inverse of ``across_processes``: the copy that lies on this process's devices."""
+    if jax.process_count() == 1:
+        return tree
+    return multihost_utils.global_array_to_host_local_array(tree, _global_mesh(), PartitionSpec())
+
+
+def places_in_global_batch(images: int) -> jax.Array:
+    """Places in the global batch of the ``images`` that this device has, int32; for use inside a step.
+
+    Processes take turns: of P, the i-th image of process p is the global batch's i P + p (see ``data.pipeline``).
+    """
+    processes = jax.process_count()
+    process, device = jnp.divmod(jax.lax.axis_index(AXIS), jax.lax.psum(1, AXIS) // processes)
+    return (device * images + jnp.arange(images)) * processes + process
+
+
 def parallel_step(step: Callable, mesh: Mesh, frozen_arguments: int = 0) -> Callable:
-    """Pmap ``step(state, *frozen, batch) -> (state, metrics)`` over the mesh.
+    """Pmap ``step(state, *frozen, batch) -> (state, metrics)`` over the mesh, and over those of all other processes.
 
     State and frozen arguments go in replicated and are not copied; the state's buffers are reused for the new state;
     everything that comes out must be equal on all devices.
@@ -49,4 +175,10 @@ def parallel_step(step: Callable, mesh: Mesh, frozen_arguments: int = 0) -> Call
       frozen_arguments: how many replicated arguments stand between state and batch.
     """
     in_axes = (None,) * (1 + frozen_arguments) + (0,)
-    return jax.pmap(step, AXIS, in_axes=in_axes, out_axes=None, donate_argnums=(0,), devices=list(mesh.devices.flat))
+    devices = list((mesh if jax.process_count() == 1 else _global_mesh()).devices.flat)
+    return jax.pmap(step, AXIS, in_axes=in_axes, out_axes=None, donate_argnums=(0,), devices=devices)
+
+
+def _global_mesh():
+    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    return Mesh(devices, (AXIS,))

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 
-def _shrink(config):
+def shrink(config):
     config.data.height_px, config.data.width_px = 32, 48
     config.data.max_boxes = 3
     config.backbone.width = 1 / 32
@@ -49,7 +49,7 @@ def tiny_config():
     recipes = {"teacher": teacher, "student": student, "baseline": baseline}
 
     def make(role="teacher"):
-        return _shrink(recipes[role].get_config("synthetic"))
+        return shrink(recipes[role].get_config("synthetic"))
 
     return make
 

@@ -1,7 +1,9 @@
 """Saving, resuming, the best parameters, and parameters alone."""
 
 import json
+import resource
 import shutil
+import signal
 
 import grain
 import jax
@@ -341,3 +343,67 @@ def test_config_comes_back_from_json_with_its_tuples(recipe, data):
     if recipe is not baseline:
         multimodal = restored if recipe is teacher else restored.teacher
         assert multimodal.fusion.grid == (4, 5)
+
+
+@pytest.fixture
+def no_room():
+    """Files of this process may not grow beyond a few kilobytes: what a write then meets is what a full disk gives."""
+    former, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, former[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, former)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+# The library's writers that were not waited for complain when they are thrown away.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("save_one", ["resume", "best"])
+def test_full_disk_is_said_and_leaves_the_checkpoint_before_and_nothing_half_written(tmp_path, no_room, save_one):
+    wide = place(make_state(step=1, width=20_000))
+    iterator, _ = make_iterator(taken=1)
+
+    def write(manager, state, miss_rate):
+        if save_one == "best":
+            checkpoints.save_best(manager, int(state.step), state.params, make_config(), miss_rate)
+        else:
+            checkpoints.save_training(manager, state, iterator, make_config())
+        checkpoints.wait_until_written(manager)
+
+    with checkpoints.open_manager(tmp_path / "full", keep=2) as manager:
+        write(manager, wide, 0.5)
+        no_room()
+        with pytest.raises(InputError) as refusal:
+            write(manager, wide._replace(step=np.int32(2), params=jax.tree.map(lambda x: x + 1, wide.params)), 0.4)
+    assert str(refusal.value) == (
+        f"no checkpoint can be written to {tmp_path / 'full'}: File too large. The checkpoint of step 1 is kept; make "
+        "room, then give the same command again."
+    )
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["1"]
+    restored, _, step = checkpoints.restore_params(str(tmp_path / "full"))
+    assert step == 1
+    jax.tree.map(np.testing.assert_array_equal, restored, jax.device_get(wide.params))
+
+
+def test_checkpoint_of_other_processes_is_refused_with_both_numbers(tmp_path):
+    save(tmp_path, make_state(step=1))
+    data = tmp_path / "1" / "data"
+    (data / "process_0-of-1.json").rename(data / "process_0-of-2.json")
+    shutil.copy(data / "process_0-of-2.json", data / "process_1-of-2.json")
+    iterator, _ = make_iterator()
+    with (
+        checkpoints.open_manager(tmp_path, 2) as manager,
+        pytest.raises(InputError, match="saved by 2 processes") as no,
+    ):
+        checkpoints.restore_training(manager, place(make_state()), iterator)
+    assert "this run has 1. Go on with 2, or start a new run" in str(no.value)
+    assert (tmp_path / "1").is_dir()
+
+
+def test_what_a_killed_run_left_half_written_is_removed_at_the_next_start(tmp_path):
+    save(tmp_path, make_state(step=1))
+    half_written = tmp_path / "2.orbax-checkpoint-tmp"
+    shutil.copytree(tmp_path / "1", half_written)
+    with checkpoints.open_manager(tmp_path, 2, read_only=True):
+        assert half_written.is_dir()
+    with checkpoints.open_manager(tmp_path, 2) as manager:
+        assert list(manager.all_steps()) == [1]
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]

@@ -37,6 +37,53 @@ def test_batch_that_the_devices_cannot_share_is_refused_with_sizes_that_would_do
     )
 
 
+def test_parts_of_a_share_count_too():
+    parallel.check_batch(64, 4, 16)
+    with pytest.raises(InputError) as refusal:
+        parallel.check_batch(64, 4, 6)
+    assert str(refusal.value) == (
+        "config.train.batch_size is 64, which 4 devices cannot share evenly in 6 steps of accumulation each; "
+        "use 48 or 72."
+    )
+
+
+def test_places_in_the_global_batch_follow_the_devices(mesh):
+    run = jax.pmap(lambda _: parallel.places_in_global_batch(3), parallel.AXIS, devices=list(mesh.devices))
+    np.testing.assert_array_equal(run(np.zeros(2)), [[0, 1, 2], [3, 4, 5]])
+
+
+def test_processes_take_turns_in_the_global_batch(monkeypatch):
+    # Two devices stand for those of two processes.
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    run = jax.pmap(lambda _: parallel.places_in_global_batch(3), parallel.AXIS, devices=jax.local_devices()[:2])
+    np.testing.assert_array_equal(run(np.zeros(2)), [[0, 2, 4], [1, 3, 5]])
+
+
+@pytest.mark.parametrize(
+    ("where", "reason"),
+    [
+        ("127.0.0.1:9999", "not enough values"),
+        ("127.0.0.1,2,0", "lacks its port"),
+        ("127.0.0.1:9999,2,2", "not below the count"),
+        ("127.0.0.1:9999,two,0", "invalid literal"),
+    ],
+)
+def test_bad_place_among_processes_is_refused_with_the_form_expected(where, reason):
+    with pytest.raises(InputError, match=reason) as refusal:
+        parallel.start_processes(where)
+    assert "Expected HOST:PORT,COUNT,INDEX" in str(refusal.value)
+
+
+def test_process_alone_decides_alone():
+    assert parallel.is_first_process()
+    assert [parallel.any_process(flag) for flag in (True, False)] == [True, False]
+    assert parallel.first_process_first(lambda: 7) == 7
+    tree = {"a": np.arange(3)}
+    assert parallel.gather(tree) is tree
+    assert parallel.across_processes(tree) is tree
+    assert parallel.within_process(tree) is tree
+
+
 def test_replicated_tree_lies_whole_on_every_device(mesh):
     placed = parallel.replicate({"a": np.arange(3.0), "b": np.float32(7)}, mesh)
     for name, expected in (("a", [0, 1, 2]), ("b", 7)):

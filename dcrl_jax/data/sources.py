@@ -3,13 +3,14 @@
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
+from dcrl_jax import parallel
 from dcrl_jax.errors import InputError
 
 NAMES = ("synthetic_rgbt", "msrs", "kaist")
 
 
 def prepare(data: ConfigDict) -> tfds.core.DatasetBuilder:
-    """Prepare a data set on disk unless it is there already.
+    """Prepare a data set on disk unless it is there already; of several processes the first one does it.
 
     Args:
       data: the config's ``data`` keys.
@@ -17,6 +18,10 @@ def prepare(data: ConfigDict) -> tfds.core.DatasetBuilder:
     Raises:
       InputError: unknown data set or option, or something about its files; nothing is written then.
     """
+    return parallel.first_process_first(lambda: _prepare(data))
+
+
+def _prepare(data):
     builder = _open_builder(data)
     # Scenes are rendered, and pairs of KAIST written, under bars of their own.
     tfds.display_progress_bar(data.name == "msrs")

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from dcrl_jax import parallel
 from dcrl_jax.data import pipeline, sources, transforms
 from dcrl_jax.evaluation import results
 from dcrl_jax.evaluation.average_precision import average_precision
@@ -34,7 +35,7 @@ class SplitDetections(NamedTuple):
 
 
 class CompiledDetector(NamedTuple):
-    """A detector on all local devices, and what it looks at.
+    """A detector on all devices of this process, and what it looks at.
 
     ``run(params, *images)`` takes the images of ``modalities``, each [devices, B, ...], and gives Detections and, of a
     teacher, mu in the same layout.
@@ -73,7 +74,7 @@ def subsets_of(config: ConfigDict) -> tuple[Subset, ...]:
 
 
 def make_detector(model: Detector, anchors: Array, config: ConfigDict, mesh: Mesh) -> CompiledDetector:
-    """Detection on all local devices, by the rules of the config that the model was trained with."""
+    """Detection on all devices of this process, by the rules of the config that the model was trained with."""
     rules = detection_rules(config)
 
     def run(params, *images):
@@ -86,8 +87,11 @@ def make_detector(model: Detector, anchors: Array, config: ConfigDict, mesh: Mes
 
 
 def split_batches(source: Sequence[Any], config: ConfigDict, mesh: Mesh, modalities: Sequence[str]) -> Iterable[Batch]:
-    """The split in batches on the devices, the last one padded; nothing but the modalities is decoded."""
-    devices = mesh.devices.size
+    """This process's part of the split in batches on its devices, the last one padded.
+
+    Nothing but the modalities is decoded. ``config.eval.batch_size`` is rounded up to what all devices share evenly.
+    """
+    devices, processes = mesh.devices.size, jax.process_count()
     return pipeline.evaluation_batches(
         source,
         height=config.data.height_px,
@@ -95,7 +99,9 @@ def split_batches(source: Sequence[Any], config: ConfigDict, mesh: Mesh, modalit
         max_boxes=config.data.max_boxes,
         box_filter=transforms.BoxFilter(),
         modalities=modalities,
-        batch_size=-(-config.eval.batch_size // devices) * devices,
+        batch_size=-(-config.eval.batch_size // (devices * processes)) * devices,
+        process_index=jax.process_index(),
+        process_count=processes,
         sharding=batch_sharding(mesh),
     )
 
@@ -108,7 +114,7 @@ def detect_split(
     input_size: tuple[int, int],
     blank: str | None = None,
 ) -> SplitDetections:
-    """Run a detector over a split.
+    """Run a detector over a split. Every process looks at its part of the images and gets what all of them found.
 
     Args:
       detector: what is run.
@@ -118,8 +124,7 @@ def detect_split(
       input_size: height and width of the network input.
       blank: the modality to switch off, 'visible' or 'lwir'.
     """
-    detections = {}
-    weights = {condition: [] for condition in CONDITIONS}
+    parts = []
     name = f"detecting, {blank} blanked" if blank else "detecting"
     with tqdm(total=len(truths.images), desc=name, unit=" images", mininterval=1.0) as bar:
         for batch in batches:
@@ -127,16 +132,21 @@ def detect_split(
             if blank:
                 images[blank] = jnp.full_like(images[blank], transforms.BLANK_GREY)
             outputs = jax.device_get((detector.run(params, *images.values()), batch.index, batch.valid, batch.is_night))
-            (found, mu), index, valid, is_night = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), outputs)
-            for row in np.flatnonzero(valid):
-                truth, size = truths.images[index[row]], truths.sizes[index[row]]
-                kept = found.mask[row]
-                boxes = _to_annotated(found.boxes[row][kept], input_size, size)
-                detections[truth.image_id] = ImageDetections(boxes, found.scores[row][kept].astype(np.float64))
-                if mu is not None:
-                    weights["all"].append(mu[row])
-                    weights["night" if is_night[row] else "day"].append(mu[row])
-            bar.update(int(valid.sum()))
+            parts.append(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), outputs))
+            bar.update(min(jax.process_count() * int(parts[-1][2].sum()), bar.total - bar.n))
+    everything = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+    (found, mu), index, valid, is_night = parallel.gather(everything)
+    detections = {}
+    weights = {condition: [] for condition in CONDITIONS}
+    # In the order of the images, whoever looked at them: sums then have the same bits.
+    for row in sorted(np.flatnonzero(valid), key=lambda row: index[row]):
+        truth, size = truths.images[index[row]], truths.sizes[index[row]]
+        kept = found.mask[row]
+        boxes = _to_annotated(found.boxes[row][kept], input_size, size)
+        detections[truth.image_id] = ImageDetections(boxes, found.scores[row][kept].astype(np.float64))
+        if mu is not None:
+            weights["all"].append(mu[row])
+            weights["night" if is_night[row] else "day"].append(mu[row])
     means = {condition: np.mean(rows, axis=0).tolist() for condition, rows in weights.items() if rows}
     return SplitDetections(detections, means)
 

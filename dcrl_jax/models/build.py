@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -37,6 +38,8 @@ def build_model(config: ConfigDict) -> Detector:
         "roi_hidden": config.roi.hidden,
         "roi_size": config.roi.size,
         "roi_samples_per_bin": config.roi.samples_per_bin,
+        "dtype": jnp.dtype(config.backbone.dtype),
+        "remat": config.backbone.remat,
     }
     if config.role != "teacher":
         return Student(adaption=config.role == "student" and config.distillation.fea, **shared)

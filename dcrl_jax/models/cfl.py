@@ -11,14 +11,14 @@ def channel_gate(shared: jax.Array, specific: jax.Array) -> jax.Array:
     """Eq. 4: beta, the softmax weight of the shared features, from the global averages of both.
 
     Args:
-      shared: S^m, float32 [B, H, W, C].
-      specific: R^m, float32 [B, H, W, C].
+      shared: S^m, float32 or bfloat16 [B, H, W, C].
+      specific: R^m, the same.
 
     Returns:
       float32 [B, 1, 1, C] in 0..1; Eq. 5 is one minus it.
     """
-    s = jnp.mean(shared, axis=(1, 2), keepdims=True)
-    r = jnp.mean(specific, axis=(1, 2), keepdims=True)
+    s = jnp.mean(shared, axis=(1, 2), keepdims=True, dtype=jnp.float32)
+    r = jnp.mean(specific, axis=(1, 2), keepdims=True, dtype=jnp.float32)
     return jax.nn.sigmoid(s - r)
 
 
@@ -32,12 +32,13 @@ class GroupedConv(nn.Module):
     features: int
     groups: int
     kernel_size: int = 3
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
         size, channels = self.kernel_size, inputs.shape[-1]
         shape = (size, size, channels // self.groups, self.features)
-        kernel = self.param("kernel", nn.initializers.he_normal(), shape)
+        kernel = self.param("kernel", nn.initializers.he_normal(), shape).astype(self.dtype)
         outputs = [
             jax.lax.conv_general_dilated(part, weights, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
             for part, weights in zip(
@@ -58,34 +59,40 @@ class CrossModalFeatureLearning(nn.Module):
       shared_fraction: alpha. 0 leaves R alone (without SFL), 1 leaves S alone (without MFL): Table II.
       groups: G of Eq. 3.
       aggregation: 'attention' (Eq. 4-6) or 'average' (without AAS): Table II.
+      dtype: of the activations; the gate is always computed in float32.
     """
 
     shared_fraction: float = 0.5
     groups: int = 2
     aggregation: str = "attention"
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, features: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        """Map (visible, lwir), each float32 [B, H, W, C], to two maps of the same shape."""
+        """Map (visible, lwir), each [B, H, W, C] of ``dtype``, to two maps of the same shape."""
         channels = features[0].shape[-1]
         split = round(self.shared_fraction * channels)
         init = nn.initializers.he_normal()
-        shared_conv = nn.Conv(channels, (1, 1), use_bias=False, kernel_init=init, name="shared") if split else None
+
+        def pointwise_conv(name):
+            return nn.Conv(channels, (1, 1), use_bias=False, kernel_init=init, dtype=self.dtype, name=name)
+
+        shared_conv = pointwise_conv("shared") if split else None
         outputs = []
         for name, x in zip(MODALITIES, features, strict=True):
             if split:
                 shared = shared_conv(x[..., :split])
             if split < channels:
                 own = x[..., split:]
-                grouped = GroupedConv(channels, self.groups, name=f"grouped_{name}")(own)
-                pointwise = nn.Conv(channels, (1, 1), use_bias=False, kernel_init=init, name=f"pointwise_{name}")(own)
-                specific = grouped + pointwise
+                grouped = GroupedConv(channels, self.groups, dtype=self.dtype, name=f"grouped_{name}")(own)
+                specific = grouped + pointwise_conv(f"pointwise_{name}")(own)
             if split == 0:
                 combined = specific
             elif split == channels:
                 combined = shared
             else:
                 beta = channel_gate(shared, specific) if self.aggregation == "attention" else 0.5
-                combined = beta * shared + (1.0 - beta) * specific
+                beta, gamma = (jnp.asarray(weight, self.dtype) for weight in (beta, 1.0 - beta))
+                combined = beta * shared + gamma * specific
             outputs.append(nn.relu(combined))
         return tuple(outputs)

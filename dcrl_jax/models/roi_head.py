@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from dcrl_jax.models.rpn import HEAD_INIT
 
@@ -10,14 +11,16 @@ class RoiHead(nn.Module):
     """Two fully connected layers with ReLU, then two class logits and one box offset per RoI."""
 
     hidden: int
+    dtype: jnp.dtype = jnp.float32  # of the activations; what comes out is float32
 
     @nn.compact
     def __call__(self, roi_features: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Map float32 [B, R, 7, 7, C] to logits [B, R, 2] and normalised offsets [B, R, 4]."""
+        """Map float32 [B, R, 7, 7, C] to logits [B, R, 2] and normalised offsets [B, R, 4], float32."""
         init = nn.initializers.he_normal()
         hidden = roi_features.reshape(*roi_features.shape[:2], -1)
         for layer in ("fc6", "fc7"):
-            hidden = nn.relu(nn.Dense(self.hidden, kernel_init=init, name=layer)(hidden))
+            hidden = nn.relu(nn.Dense(self.hidden, kernel_init=init, dtype=self.dtype, name=layer)(hidden))
+        hidden = hidden.astype(jnp.float32)
         logits = nn.Dense(2, kernel_init=HEAD_INIT, name="logits")(hidden)
         offsets = nn.Dense(4, kernel_init=HEAD_INIT, name="offsets")(hidden)
         return logits, offsets

@@ -17,12 +17,14 @@ class RegionProposalNetwork(nn.Module):
 
     channels: int
     anchors_per_cell: int
+    dtype: jnp.dtype = jnp.float32  # of the activations; what comes out is float32
 
     @nn.compact
     def __call__(self, features: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Map float32 [B, h, w, C] to logits [B, N, 2] and normalised offsets [B, N, 4], N = h * w * A."""
+        """Map [B, h, w, C] to logits [B, N, 2] and normalised offsets [B, N, 4], float32, N = h * w * A."""
         init = nn.initializers.he_normal()
-        hidden = nn.relu(nn.Conv(self.channels, (3, 3), padding=1, kernel_init=init, name="conv")(features))
+        conv = nn.Conv(self.channels, (3, 3), padding=1, kernel_init=init, dtype=self.dtype, name="conv")
+        hidden = nn.relu(conv(features)).astype(jnp.float32)
         logits = nn.Conv(2 * self.anchors_per_cell, (1, 1), kernel_init=HEAD_INIT, name="logits")(hidden)
         offsets = nn.Conv(4 * self.anchors_per_cell, (1, 1), kernel_init=HEAD_INIT, name="offsets")(hidden)
         batch = features.shape[0]

@@ -5,10 +5,11 @@ from typing import ClassVar
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from dcrl_jax.models.roi_head import RoiHead
 from dcrl_jax.models.rpn import HEAD_INIT, RegionProposalNetwork
-from dcrl_jax.models.vgg16 import BLOCKS, Vgg16, block_channels, normalise, pool, pools_after
+from dcrl_jax.models.vgg16 import BLOCKS, Vgg16, block_channels, normalise, pool, pools_after, run_block
 from dcrl_jax.ops.roi_align import roi_align
 from dcrl_jax.structures import RegionOutputs
 
@@ -21,8 +22,8 @@ class Student(nn.Module):
 
     Attributes:
       adaption: whether it has A of Eq. 15, which nothing but the feature distillation uses; the baseline has none.
-      width, norm, stride, segmentation_stages, anchors_per_cell, roi_hidden, roi_size, roi_samples_per_bin: as in the
-        teacher.
+      width, norm, stride, segmentation_stages, anchors_per_cell, roi_hidden, roi_size, roi_samples_per_bin, dtype,
+        remat: as in the teacher.
     """
 
     width: float = 1.0
@@ -34,16 +35,19 @@ class Student(nn.Module):
     roi_hidden: int = 4096
     roi_size: int = 7
     roi_samples_per_bin: int = 2
+    dtype: jnp.dtype = jnp.float32
+    remat: bool = False
 
     modalities: ClassVar[tuple[str, ...]] = ("visible",)
 
     def setup(self):
-        self.backbone = Vgg16(self.width, self.norm)
+        self.backbone = Vgg16(self.width, self.norm, self.dtype)
         channels = block_channels(5, self.width)
         if self.adaption:
-            self.adaption_layer = nn.Conv(2 * channels, (1, 1), kernel_init=nn.initializers.he_normal())
-        self.rpn = RegionProposalNetwork(channels, self.anchors_per_cell)
-        self.roi_head = RoiHead(self.roi_hidden)
+            init = nn.initializers.he_normal()
+            self.adaption_layer = nn.Conv(2 * channels, (1, 1), kernel_init=init, dtype=self.dtype)
+        self.rpn = RegionProposalNetwork(channels, self.anchors_per_cell, self.dtype)
+        self.roi_head = RoiHead(self.roi_hidden, self.dtype)
         if "rpg" in self.segmentation_stages:
             self.segmentation_rpg = nn.Conv(2, (1, 1), kernel_init=HEAD_INIT)
         if "rdr" in self.segmentation_stages:
@@ -51,17 +55,19 @@ class Student(nn.Module):
 
     def extract(self, visible: jax.Array) -> jax.Array:
         """Map uint8 images [B, H, W, 3] to E^s, the conv5 map, [B, H/stride, W/stride, C]."""
-        features = normalise(visible)
-        pools = pools_after(self.stride)
+        features = normalise(visible, self.dtype)
         for block in range(1, len(BLOCKS) + 1):
-            features = self.backbone.block(block, features)
-            if block in pools:
-                features = pool(features)
+            features = run_block(self, block, features)
         return features
 
+    def block(self, block: int, features: jax.Array) -> jax.Array:
+        """Block 1..5 of the backbone and its pool."""
+        features = self.backbone.block(block, features)
+        return pool(features) if block in pools_after(self.stride) else features
+
     def adapt(self, features: jax.Array) -> jax.Array:
-        """A(E^s) of Eq. 15: the conv5 map [B, h, w, C] in the teacher's feature space, [B, h, w, 2 C]."""
-        return self.adaption_layer(features)
+        """A(E^s) of Eq. 15: the conv5 map [B, h, w, C] in the teacher's feature space, float32 [B, h, w, 2 C]."""
+        return self.adaption_layer(features).astype(jnp.float32)
 
     def propose_regions(self, visible: jax.Array) -> tuple[jax.Array, RegionOutputs]:
         """The RPG stage.

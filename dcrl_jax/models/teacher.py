@@ -11,7 +11,7 @@ from dcrl_jax.models.cfl import CrossModalFeatureLearning
 from dcrl_jax.models.fusion import ModalityFusion, fuse
 from dcrl_jax.models.roi_head import RoiHead
 from dcrl_jax.models.rpn import HEAD_INIT, RegionProposalNetwork
-from dcrl_jax.models.vgg16 import BLOCKS, Vgg16, block_channels, normalise, pool, pools_after
+from dcrl_jax.models.vgg16 import BLOCKS, Vgg16, block_channels, normalise, pool, pools_after, run_block
 from dcrl_jax.ops.roi_align import roi_align
 from dcrl_jax.structures import MODALITIES, RegionOutputs
 
@@ -19,11 +19,11 @@ from dcrl_jax.structures import MODALITIES, RegionOutputs
 class TeacherFeatures(NamedTuple):
     """What the RDR stage needs of the RPG stage."""
 
-    maps: tuple[jax.Array, jax.Array]  # o^1, o^2 after conv5, float32 [B, h, w, C]
+    maps: tuple[jax.Array, jax.Array]  # o^1, o^2 after conv5, [B, h, w, C] of the teacher's dtype
     weights: jax.Array  # mu, float32 [B, 2], Eq. 11
 
     def concatenated(self) -> jax.Array:
-        """E^t of Eq. 15: both maps, float32 [B, h, w, 2 C]."""
+        """E^t of Eq. 15: both maps, [B, h, w, 2 C]."""
         return jnp.concatenate(self.maps, axis=-1)
 
 
@@ -42,6 +42,9 @@ class Teacher(nn.Module):
       roi_hidden: units of fc6 and fc7.
       roi_size: bins of RoIAlign on a side.
       roi_samples_per_bin: RoIAlign's samples on a side of a bin.
+      dtype: of the activations of backbones, CFL and hidden layers, float32 or bfloat16. Parameters, RoIAlign's sums,
+        fusion and everything that comes out of the heads are float32.
+      remat: whether the backward pass computes each block of the backbones again instead of keeping its activations.
     """
 
     width: float = 1.0
@@ -59,19 +62,21 @@ class Teacher(nn.Module):
     roi_hidden: int = 4096
     roi_size: int = 7
     roi_samples_per_bin: int = 2
+    dtype: jnp.dtype = jnp.float32
+    remat: bool = False
 
     modalities: ClassVar[tuple[str, ...]] = MODALITIES
 
     def setup(self):
-        self.backbones = {name: Vgg16(self.width, self.norm) for name in MODALITIES}
+        self.backbones = {name: Vgg16(self.width, self.norm, self.dtype) for name in MODALITIES}
         if self.cfl:
             self.cfl_blocks = [
-                CrossModalFeatureLearning(self.cfl_shared_fraction, self.cfl_groups, self.cfl_aggregation)
+                CrossModalFeatureLearning(self.cfl_shared_fraction, self.cfl_groups, self.cfl_aggregation, self.dtype)
                 for _ in BLOCKS
             ]
         channels = block_channels(5, self.width)
-        self.rpns = {name: RegionProposalNetwork(channels, self.anchors_per_cell) for name in MODALITIES}
-        self.roi_heads = {name: RoiHead(self.roi_hidden) for name in MODALITIES}
+        self.rpns = {name: RegionProposalNetwork(channels, self.anchors_per_cell, self.dtype) for name in MODALITIES}
+        self.roi_heads = {name: RoiHead(self.roi_hidden, self.dtype) for name in MODALITIES}
         self.modality_fusion = ModalityFusion(self.fusion, self.fusion_grid, self.fusion_hidden)
         if "rpg" in self.segmentation_stages:
             self.segmentation_rpg = nn.Conv(2, (1, 1), kernel_init=HEAD_INIT)
@@ -80,14 +85,18 @@ class Teacher(nn.Module):
 
     def extract(self, visible: jax.Array, lwir: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Map uint8 images [B, H, W, 3] and [B, H, W, 1] to o^1, o^2 after conv5, each [B, H/stride, W/stride, C]."""
-        features = (normalise(visible), normalise(lwir))
-        pools = pools_after(self.stride)
+        features = (normalise(visible, self.dtype), normalise(lwir, self.dtype))
         for block in range(1, len(BLOCKS) + 1):
-            features = tuple(self.backbones[name].block(block, x) for name, x in zip(MODALITIES, features, strict=True))
-            if self.cfl:
-                features = self.cfl_blocks[block - 1](features)
-            if block in pools:
-                features = tuple(pool(x) for x in features)
+            features = run_block(self, block, features)
+        return features
+
+    def block(self, block: int, features: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        """Block 1..5 of both backbones, its CFL and its pool."""
+        features = tuple(self.backbones[name].block(block, x) for name, x in zip(MODALITIES, features, strict=True))
+        if self.cfl:
+            features = self.cfl_blocks[block - 1](features)
+        if block in pools_after(self.stride):
+            features = tuple(pool(x) for x in features)
         return features
 
     def _head_inputs(self, features):

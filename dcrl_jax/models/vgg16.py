@@ -1,5 +1,7 @@
 """The VGG-16 backbone, conv1_1 to conv5_3 (paper Sec. III-A), one instance per modality."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -13,10 +15,10 @@ IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 
-def normalise(image: jax.Array) -> jax.Array:
-    """Bring uint8 [..., 3] RGB or [..., 1] grey (replicated) to float32 [..., 3] as ImageNet's weights expect."""
+def normalise(image: jax.Array, dtype: jnp.dtype = jnp.float32) -> jax.Array:
+    """Bring uint8 [..., 3] RGB or [..., 1] grey (replicated) to ``dtype`` [..., 3] as ImageNet's weights expect."""
     scaled = image.astype(jnp.float32) / 255.0
-    return (scaled - IMAGENET_MEAN) / IMAGENET_STD
+    return ((scaled - IMAGENET_MEAN) / IMAGENET_STD).astype(dtype)
 
 
 def block_channels(block: int, width: float) -> int:
@@ -35,23 +37,27 @@ class Vgg16(nn.Module):
     Attributes:
       width: multiplier of the channel counts.
       norm: 'none' as in the paper, or 'group': GroupNorm before each ReLU, for training without ImageNet weights.
+      dtype: of the activations, float32 or bfloat16; the parameters are float32.
     """
 
     width: float = 1.0
     norm: str = "none"
+    dtype: jnp.dtype = jnp.float32
 
     def setup(self):
         for block, (_, convolutions) in enumerate(BLOCKS, 1):
             channels = block_channels(block, self.width)
             for layer in range(1, convolutions + 1):
-                convolution = nn.Conv(channels, (3, 3), padding=1, kernel_init=nn.initializers.he_normal())
+                init = nn.initializers.he_normal()
+                convolution = nn.Conv(channels, (3, 3), padding=1, kernel_init=init, dtype=self.dtype)
                 setattr(self, f"conv{block}_{layer}", convolution)
                 if self.norm == "group":
                     # Groups of at least four channels keep the contrast between channels, which one group each loses.
-                    setattr(self, f"norm{block}_{layer}", nn.GroupNorm(num_groups=max(1, min(32, channels // 4))))
+                    groups = max(1, min(32, channels // 4))
+                    setattr(self, f"norm{block}_{layer}", nn.GroupNorm(num_groups=groups, dtype=self.dtype))
 
     def block(self, block: int, features: jax.Array) -> jax.Array:
-        """Apply the convolutions of block 1..5: float32 [B, H, W, C] to [B, H, W, C'] after its last ReLU."""
+        """Apply the convolutions of block 1..5: [B, H, W, C] to [B, H, W, C'] after its last ReLU."""
         for layer in range(1, BLOCKS[block - 1][1] + 1):
             features = getattr(self, f"conv{block}_{layer}")(features)
             if self.norm == "group":
@@ -61,5 +67,12 @@ class Vgg16(nn.Module):
 
 
 def pool(features: jax.Array) -> jax.Array:
-    """2x2 max pool, float32 [B, H, W, C] to [B, H/2, W/2, C]."""
+    """2x2 max pool, [B, H, W, C] to [B, H/2, W/2, C]."""
     return nn.max_pool(features, (2, 2), strides=(2, 2))
+
+
+def run_block(detector: nn.Module, block: int, features: Any) -> Any:
+    """``detector.block(block, features)``; where ``detector.remat`` is set its activations are not kept."""
+    if not detector.remat:
+        return detector.block(block, features)
+    return nn.remat(lambda module, inputs: module.block(block, inputs))(detector, features)

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import jax
 from ml_collections import ConfigDict
 
 from dcrl_jax import checkpoints, parallel
@@ -134,7 +135,7 @@ def train_student(config: ConfigDict, workdir: Path) -> evaluation.Evaluation:
     # Everything that can be wrong with the student is found before hours go into its teacher.
     build_model(config)
     build_anchors(config)
-    parallel.check_batch(config.train.batch_size, parallel.device_mesh().devices.size)
+    parallel.check_batch(config.train.batch_size, jax.device_count(), config.train.accumulation_steps)
     if not training_rules(config).distillation.any:
         return loop.train_and_evaluate(config, workdir)
     if not config.teacher.checkpoint:
@@ -145,7 +146,8 @@ def train_student(config: ConfigDict, workdir: Path) -> evaluation.Evaluation:
     result = loop.train_and_evaluate(config, workdir, guide)
     bench = loop.open_test_bench(config, loop.compiled_detector(guide.config))
     teacher = evaluation.evaluate(bench, parallel.replicate(guide.params, bench.mesh))
-    compare.write_comparison({"teacher": teacher, "student": result}, bench, workdir / "comparison")
+    if parallel.is_first_process():
+        compare.write_comparison({"teacher": teacher, "student": result}, bench, workdir / "comparison")
     return result
 
 
@@ -153,7 +155,7 @@ def _check_recipe_of_teacher(config):
     own = teacher_config(config)
     try:
         check_config(own)
-        parallel.check_batch(own.train.batch_size, parallel.device_mesh().devices.size)
+        parallel.check_batch(own.train.batch_size, jax.device_count(), own.train.accumulation_steps)
     except InputError as error:
         raise InputError(f"the teacher's recipe, the student's with the sections of config.teacher: {error}") from error
 

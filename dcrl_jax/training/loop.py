@@ -3,9 +3,8 @@
 import contextlib
 import json
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,12 +12,11 @@ import jax
 import numpy as np
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
-from tensorboardX import SummaryWriter
 
 from dcrl_jax import checkpoints, parallel
 from dcrl_jax.data import pipeline, sources, transforms
 from dcrl_jax.data.transforms import Augmentation, BoxFilter
-from dcrl_jax.errors import InputError, Preempted
+from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation import evaluate as evaluation
 from dcrl_jax.models import pretrained
 from dcrl_jax.models.build import Detector, build_anchors, build_model, init_params
@@ -26,8 +24,10 @@ from dcrl_jax.models.student import ADAPTION_LAYER
 from dcrl_jax.models.teacher import Teacher
 from dcrl_jax.structures import MODALITIES
 from dcrl_jax.training import workdir as workdirs
+from dcrl_jax.training.logs import ScalarLog
 from dcrl_jax.training.optimizer import build_optimizer, build_schedule, total_steps
 from dcrl_jax.training.rules import training_rules
+from dcrl_jax.training.signals import noted_signals
 from dcrl_jax.training.step import TrainState, make_step
 
 NAMES = {"teacher": "DCRL-PDN (teacher)", "student": "DCRD-PDN (student)", "baseline": "RGB-only baseline"}
@@ -64,7 +64,7 @@ def open_train_source(builder: tfds.core.DatasetBuilder, data: ConfigDict) -> Se
 
 
 def train_data(source: Sequence[Any], config: ConfigDict, sharding: jax.sharding.Sharding | None) -> Any:
-    """The endless iterator of augmented training batches that a config describes.
+    """The endless iterator of augmented training batches that a config describes; this process's share of them.
 
     A student's batches have both modalities, for its teacher; where nothing is distilled nothing thermal is read.
     """
@@ -75,11 +75,13 @@ def train_data(source: Sequence[Any], config: ConfigDict, sharding: jax.sharding
         height=data.height_px,
         width=data.width_px,
         max_boxes=data.max_boxes,
-        batch_size=config.train.batch_size,
+        batch_size=config.train.batch_size // jax.process_count(),
         seed=config.seed,
         box_filter=box_filter_of(data),
         augmentation=Augmentation(data.flip_probability, data.brightness_jitter, data.blank_probability),
         modalities=MODALITIES if needs_pairs else MODALITIES[:1],
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
         sharding=sharding,
     )
 
@@ -119,7 +121,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path, guide: Guide | None = 
 
 
 def compiled_detector(config: ConfigDict) -> evaluation.CompiledDetector:
-    """The config's model as a detector on all local devices; it is compiled at its first use."""
+    """The config's model as a detector on all devices of this process; it is compiled at its first use."""
     return evaluation.make_detector(build_model(config), build_anchors(config), config, parallel.device_mesh())
 
 
@@ -137,7 +139,7 @@ def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetect
     """
     model, anchors = build_model(config), build_anchors(config)
     mesh = parallel.device_mesh()
-    parallel.check_batch(config.train.batch_size, mesh.devices.size)
+    parallel.check_batch(config.train.batch_size, jax.device_count(), config.train.accumulation_steps)
     builder = sources.prepare(config.data)
     print(sources.describe(builder), flush=True)
     train_source = open_train_source(builder, config.data)
@@ -155,7 +157,8 @@ def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetect
     manager = checkpoints.open_manager(workdir / checkpoints.RESUME_FOLDER, keep=2)
     best_manager = checkpoints.open_manager(workdir / checkpoints.BEST_FOLDER)
     iterator = train_data(train_source, config, parallel.batch_sharding(mesh))
-    with manager, best_manager, SummaryWriter(str(workdir / "logs")) as writer:
+    first = parallel.is_first_process()
+    with manager, best_manager, ScalarLog(workdir / "logs" if first else None) as scalars:
         try:
             params = initial_params(model, config) if manager.latest_step() is None else init_params(model, config, 0)
             state = TrainState(np.int32(0), params, jax.jit(optimizer.init)(params))
@@ -164,7 +167,8 @@ def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetect
             if manager.latest_step() is not None:
                 state = checkpoints.restore_training(manager, state, iterator)
                 print(f"resume: step {int(jax.device_get(state.step))} of {last_step}", flush=True)
-            workdirs.record(workdir, config, int(jax.device_get(state.step)))
+            if first:
+                workdirs.record(workdir, config, int(jax.device_get(state.step)))
             step_function = _placed_step(model, optimizer, anchors, config, mesh, guide)
             history = workdir / "validation.jsonl"
 
@@ -172,7 +176,8 @@ def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetect
                 score = evaluation.evaluate(validation_bench, state.params)
                 rates = {name: s.miss_rate for name, s in score.scores.items()}
                 for name, rate in rates.items():
-                    writer.add_scalar(f"{config.data.validation_split}/{name}", rate, step)
+                    scalars.add_scalar(f"{config.data.validation_split}/{name}", rate, step)
+                scalars.flush()
                 print(f"step {step}: miss rate on {config.data.validation_split} " + _percentages(rates), flush=True)
                 for warning in score.warnings:
                     print(f"warning: {warning}", flush=True)
@@ -180,10 +185,11 @@ def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetect
                 checkpoints.save_best(best_manager, step, state.params, config, everybody)
                 percent = {name: evaluation.percent_or_none(rate) for name, rate in rates.items()}
                 # A step that stands here need not be scored again: what belongs to it has to be on the disk before.
-                manager.wait_until_finished()
-                best_manager.wait_until_finished()
-                with history.open("a") as file:
-                    file.write(json.dumps({"step": step} | percent) + "\n")
+                for one in (manager, best_manager):
+                    checkpoints.wait_until_written(one)
+                if first:
+                    with history.open("a") as file:
+                        file.write(json.dumps({"step": step} | percent) + "\n")
 
             run_steps(
                 step_function,
@@ -195,7 +201,7 @@ def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetect
                     1, round(config.train.evaluate_every_epochs * len(train_source) / config.train.batch_size)
                 ),
                 learning_rates=jax.device_get(jax.jit(jax.vmap(schedule))(np.arange(last_step))),
-                writer=writer,
+                scalars=scalars,
                 save=lambda state: checkpoints.save_training(manager, state, iterator, config),
                 score=score,
                 is_scored=lambda step: step in _scored_steps(history),
@@ -203,8 +209,8 @@ def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetect
             )
         finally:
             iterator.close()
-            manager.wait_until_finished()
-            best_manager.wait_until_finished()
+            for one in (manager, best_manager):
+                checkpoints.wait_until_written(one)
 
 
 def _placed_step(model, optimizer, anchors, config, mesh, guide):
@@ -212,9 +218,11 @@ def _placed_step(model, optimizer, anchors, config, mesh, guide):
     rules = training_rules(config)
     if rules.distillation.any != (guide is not None):
         raise ValueError("a student that distils needs a guide, and nobody else has one")
+    accumulation_steps = config.train.accumulation_steps
     if guide is None:
-        return parallel.parallel_step(make_step(model, optimizer, anchors, rules, config.seed), mesh)
-    step = make_step(model, optimizer, anchors, rules, config.seed, guide.model)
+        step = make_step(model, optimizer, anchors, rules, config.seed, accumulation_steps=accumulation_steps)
+        return parallel.parallel_step(step, mesh)
+    step = make_step(model, optimizer, anchors, rules, config.seed, guide.model, accumulation_steps)
     compiled = parallel.parallel_step(step, mesh, frozen_arguments=1)
     teacher_params = parallel.replicate(guide.params, mesh)
     return lambda state, batch: compiled(state, teacher_params, batch)
@@ -229,7 +237,7 @@ def run_steps(
     config: ConfigDict,
     evaluate_every: int,
     learning_rates: np.ndarray,
-    writer: SummaryWriter,
+    scalars: ScalarLog,
     save: Callable,
     score: Callable,
     is_scored: Callable[[int], bool],
@@ -238,8 +246,9 @@ def run_steps(
     """Run the steps that are left; the loop moves nothing between host and devices but what it logs.
 
     Ctrl-C (KeyboardInterrupt) and SIGTERM (Preempted) end the run after the step under way, with a checkpoint; while
-    scores are taken, of a state that is saved, and at a second one, they end it at once. A loss or gradient that is not
-    a number raises InputError; checkpoints are only written of states whose losses have been seen to be finite.
+    scores are taken, of a state that is saved, and at a second one, they end it at once. Several processes agree on it,
+    as on the time to save, when they next log. A loss or gradient that is not a number raises InputError; checkpoints
+    are only written of states whose losses have been seen to be finite.
 
     Args:
       step_function: ``step(state, batch)``.
@@ -249,7 +258,7 @@ def run_steps(
       config: see configs/common.py.
       evaluate_every: steps from one score to the next; the last state is scored too.
       learning_rates: float [last_step], for the log.
-      writer: of TensorBoard.
+      scalars: for TensorBoard.
       save: ``save(state)``.
       score: ``score(state, step)``.
       is_scored: whether a step's scores are on record; a run that was ended while they were taken takes them first.
@@ -274,9 +283,10 @@ def run_steps(
         rate = (step - logged_step) / (now - started) if compiled else math.nan
         started, logged_step = now, step
         for name, value in means.items():
-            writer.add_scalar(f"train/{name}", value, step)
-        writer.add_scalar("train/learning_rate", float(learning_rates[step - 1]), step)
-        writer.add_scalar("train/images_per_second", rate * images, step)
+            scalars.add_scalar(f"train/{name}", value, step)
+        scalars.add_scalar("train/learning_rate", float(learning_rates[step - 1]), step)
+        scalars.add_scalar("train/images_per_second", rate * images, step)
+        scalars.flush()
         left = (last_step - step) / rate if rate else math.nan
         terms = " ".join(f"{name} {means[name]:.3f}" for name in means if name != "loss")
         print(
@@ -288,12 +298,19 @@ def run_steps(
     def is_due():
         return step > 0 and (step % evaluate_every == 0 or step == last_step)
 
-    with _noted_signals() as noted:
+    def agreed(flag):
+        # Asked where the loop waits for the devices anyhow; in between it runs ahead of them.
+        if jax.process_count() == 1:
+            return flag
+        return step % config.train.log_every_steps == 0 and parallel.any_process(flag)
+
+    stopping = False
+    with noted_signals() as noted:
         if is_due() and not is_scored(step):
             with noted.raised():
                 score(state, step)
             started = time.monotonic()
-        while step < last_step and not noted.numbers:
+        while step < last_step and not (stopping := agreed(bool(noted.numbers))):
             batch = next(iterator)
             state, metrics = step_function(state, batch)
             step += 1
@@ -311,54 +328,16 @@ def run_steps(
                 with noted.raised():
                     score(state, step)
                 started, logged_step, saved = time.monotonic(), step, time.monotonic()
-            elif time.monotonic() - saved > 60 * config.train.checkpoint_every_minutes:
+            elif agreed(time.monotonic() - saved > 60 * config.train.checkpoint_every_minutes):
                 log()
                 save(state)
                 saved = time.monotonic()
-        if noted.numbers:
+        if stopping:
             log()
             save(state)
             print(f"stopped at step {step}; the same command goes on from there", flush=True)
-            raise _ERRORS[noted.numbers[0]]
+            raise noted.error()
     return state
-
-
-_ERRORS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Preempted}
-
-
-class _Signals:
-    """The signals that came so far."""
-
-    def __init__(self):
-        self.numbers: list[int] = []
-        self._at_once = False
-
-    def note(self, number, frame):
-        if self.numbers or self._at_once:
-            raise _ERRORS[number]
-        self.numbers.append(number)
-        print("\nstopping after this step, with a checkpoint; a second signal stops at once", flush=True)
-
-    @contextlib.contextmanager
-    def raised(self) -> Iterator[None]:
-        """Within it nothing would be lost: a signal ends the run at once."""
-        if self.numbers:
-            raise _ERRORS[self.numbers[0]]
-        self._at_once = True
-        yield
-        self._at_once = False
-
-
-@contextlib.contextmanager
-def _noted_signals() -> Iterator[_Signals]:
-    """Note the first Ctrl-C or SIGTERM instead of raising it: torn between two lines, state and data would not fit."""
-    signals = _Signals()
-    former = {number: signal.signal(number, signals.note) for number in _ERRORS}
-    try:
-        yield signals
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
 
 
 def _scored_steps(history: Path) -> set[int]:
@@ -392,7 +371,8 @@ def score_checkpoint(
     bench = open_test_bench(config, detector)
     result = evaluation.evaluate(bench, parallel.replicate(params, bench.mesh), blanked=True)
     folder = workdir / "evaluation"
-    evaluation.write_report(result, bench, folder, f"{NAMES[config.role]}, step {step}")
+    if parallel.is_first_process():
+        evaluation.write_report(result, bench, folder, f"{NAMES[config.role]}, step {step}")
     data = config.data
     print(f"\n{NAMES[config.role]}, step {step}, {data.name} {data.test_split}\n\n{evaluation.summary(result)}")
     print(f"\nresults, curves and pictures: {folder}", flush=True)

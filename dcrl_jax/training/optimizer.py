@@ -14,24 +14,27 @@ def total_steps(config: ConfigDict, training_images: int) -> int:
 
 def build_schedule(config: ConfigDict, training_images: int) -> optax.Schedule:
     """Learning rate by step: linear warm-up, then 'steps' (times ``decay_factor`` at each of ``decay_epochs``) or
-    'cosine' to zero at the last step.
+    'cosine' to zero at the last step. A ``reference_batch_size`` scales it all by the batch's size over that one.
 
     Args:
       config: its ``optimizer`` and ``train`` keys are read.
       training_images: size of an epoch.
     """
     keys = config.optimizer
+    rate = keys.learning_rate
+    if keys.reference_batch_size:
+        rate *= config.train.batch_size / keys.reference_batch_size
     steps = total_steps(config, training_images)
     warmup = keys.warmup_steps
     if keys.schedule == "cosine":
-        after = optax.cosine_decay_schedule(keys.learning_rate, max(1, steps - warmup))
+        after = optax.cosine_decay_schedule(rate, max(1, steps - warmup))
     else:
         epoch_steps = training_images / config.train.batch_size
         boundaries = {round(epoch * epoch_steps) - warmup: keys.decay_factor for epoch in keys.decay_epochs}
-        after = optax.piecewise_constant_schedule(keys.learning_rate, boundaries)
+        after = optax.piecewise_constant_schedule(rate, boundaries)
     if not warmup:
         return after
-    return optax.join_schedules([optax.linear_schedule(0.0, keys.learning_rate, warmup), after], [warmup])
+    return optax.join_schedules([optax.linear_schedule(0.0, rate, warmup), after], [warmup])
 
 
 def build_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:

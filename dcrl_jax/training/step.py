@@ -1,5 +1,6 @@
 """One training step, as pure functions: terms, gradients, update. The same for teacher, student and baseline."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import optax
 from dcrl_jax.losses.detection import weighted_sum
 from dcrl_jax.models.build import Detector
 from dcrl_jax.models.teacher import Teacher
-from dcrl_jax.parallel import AXIS
+from dcrl_jax.parallel import AXIS, places_in_global_batch
 from dcrl_jax.structures import Array
 from dcrl_jax.training.rules import TrainingRules
 from dcrl_jax.training.terms import detection_terms, distillation_terms, forward
@@ -25,13 +26,12 @@ class TrainState(NamedTuple):
 
 
 def image_keys(seed: int, step: Array, images: int) -> jax.Array:
-    """One key per image of this device's batch, the same however many devices share the global batch.
+    """One key per image of this device's batch, the same however many devices and hosts share the global batch.
 
     Must run inside the pmapped step: the images' places in the global batch follow from the device's.
     """
-    slots = jax.lax.axis_index(AXIS) * images + jnp.arange(images)
     key = jax.random.fold_in(jax.random.key(seed), step)
-    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, slots)
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, places_in_global_batch(images))
 
 
 def make_step(
@@ -41,6 +41,7 @@ def make_step(
     rules: TrainingRules,
     seed: int,
     teacher: Teacher | None = None,
+    accumulation_steps: int = 1,
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
     """Build the step for ``parallel.parallel_step``: gradients and metrics are means over the devices.
 
@@ -52,6 +53,8 @@ def make_step(
       seed: of the sampling.
       teacher: the frozen teacher of a student. Its parameters are then an argument of the step, which reads them and
         nothing else: they are not differentiated and do not come out.
+      accumulation_steps: parts in which a device works through its images, one after the other. Since every term is a
+        mean over images, the gradient is that of all at once, for the memory of one part.
 
     Returns:
       ``step(state, batch)``, or ``step(state, teacher_params, batch)`` with a teacher. It gives the new state and the
@@ -62,17 +65,33 @@ def make_step(
         *frozen, batch = arguments
         keys = image_keys(seed, state.step, batch.boxes.shape[0])
 
-        def loss_of(params):
+        def loss_of(params, batch, keys):
             run = forward(model, params, anchors, batch, keys, rules)
             terms = detection_terms(run)
             if teacher is not None:
                 terms |= distillation_terms(run, model, params, teacher, *frozen, batch, rules)
-            return weighted_sum(terms, rules.weights), terms
+            loss = weighted_sum(terms, rules.weights)
+            return loss, {"loss": loss, **terms}
 
-        (loss, terms), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-        gradients, metrics = jax.lax.pmean((gradients, {"loss": loss, **terms}), AXIS)
+        gradients_of = functools.partial(jax.grad(loss_of, has_aux=True), state.params)
+        gradients, metrics = _mean_over_parts(gradients_of, (batch, keys), accumulation_steps)
+        gradients, metrics = jax.lax.pmean((gradients, metrics), AXIS)
         metrics["gradient_norm"] = optax.tree.norm(gradients)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), metrics
 
     return step
+
+
+def _mean_over_parts(function: Callable, images: Any, parts: int) -> Any:
+    """Mean of ``function`` over equal parts of its arguments' leading axis, holding one part's outputs at a time."""
+    if parts == 1:
+        return function(*images)
+    split = jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), images)
+
+    def add(total, part):
+        return jax.tree.map(jnp.add, total, function(*part)), None
+
+    shapes = jax.eval_shape(function, *jax.tree.map(lambda leaf: leaf[0], split))
+    total, _ = jax.lax.scan(add, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes), split)
+    return jax.tree.map(lambda leaf: leaf / parts, total)

@@ -20,10 +20,18 @@ CONFIG_FILE = "config.json"
 ENVIRONMENT_FILE = "environment.jsonl"
 CACHE_FOLDER = "compilation_cache"
 
-# What may change when a run goes on: how long it is, how often it is watched, where data lies, how it is scored.
+# What may change when a run goes on: how long it is, how often it is watched, where data lies, how it is scored, how a
+# step saves memory.
 _FREE = ("train.steps", "train.epochs", "train.log_every_steps", "train.evaluate_every_epochs")
 _FREE += ("train.checkpoint_every_minutes", "data.data_dir", "data.manual_dir", "data.test_split", "init.", "eval.")
-_FREE += ("teacher.checkpoint", "teacher.train.", "teacher.init.", "final.")
+_FREE += (
+    "train.accumulation_steps",
+    "backbone.remat",
+    "teacher.checkpoint",
+    "teacher.train.",
+    "teacher.init.",
+    "final.",
+)
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 

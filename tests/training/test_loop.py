@@ -314,9 +314,12 @@ def test_loop_moves_and_traces_nothing_after_the_first_steps(config, tmp_path):
 
     logged = []
 
-    class Writer:
+    class Scalars:
         def add_scalar(self, name, value, step):
             logged.append((name, step))
+
+        def flush(self):
+            pass
 
     try:
         state = loop.run_steps(
@@ -327,7 +330,7 @@ def test_loop_moves_and_traces_nothing_after_the_first_steps(config, tmp_path):
             config=config,
             evaluate_every=STEPS,
             learning_rates=np.zeros(STEPS),
-            writer=Writer(),
+            scalars=Scalars(),
             save=lambda state: None,
             score=lambda state, step: None,
             is_scored=lambda step: False,

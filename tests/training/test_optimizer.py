@@ -25,6 +25,15 @@ def rates(config, *steps, images=IMAGES):
     return [float(schedule(jnp.int32(step))) for step in steps]
 
 
+@pytest.mark.parametrize(("batch_size", "reference", "scale"), [(64, 0, 1), (256, 64, 4), (16, 64, 0.25), (64, 64, 1)])
+def test_reference_batch_size_scales_the_rate_with_the_batch(batch_size, reference, scale):
+    config = make_config(reference_batch_size=reference, learning_rate=0.002, warmup_steps=4, schedule="cosine")
+    config.train.update(batch_size=batch_size, steps=20)
+    np.testing.assert_allclose(rates(config, 2, 4), [0.001 * scale, 0.002 * scale], rtol=1e-6)
+    config.optimizer.update(schedule="steps", warmup_steps=0, decay_epochs=())
+    np.testing.assert_allclose(rates(config, 0, 19), [0.002 * scale] * 2, rtol=1e-6)
+
+
 def params_and_gradients():
     params = {
         "backbones_visible": {"conv": {"kernel": jnp.array([1.0, -2.0])}},

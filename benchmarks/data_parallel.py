@@ -1,0 +1,150 @@
+"""Do many devices compute what one computes? Gradients, losses and collectives of a step on 1, 2, 4 and 8 devices.
+
+    python -m benchmarks.data_parallel
+
+One global batch, one set of parameters, one step of teacher and of student on fake CPU devices. The deviation is that
+from the gradient on one device, as a whole (the norm of the difference over the norm) and of its worst tensor. The
+collectives are counted in the compiled program, with the bytes that each device puts into them. The last rows work
+through each device's share in parts (``train.accumulation_steps``).
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from benchmarks.full_size import one_batch
+from configs import student, teacher
+from dcrl_jax import parallel
+from dcrl_jax.devices import quiet_without_gpu
+from dcrl_jax.models.build import build_anchors, build_model, init_params
+from dcrl_jax.reports.tables import format_table
+from dcrl_jax.training.distill import teacher_config
+from dcrl_jax.training.optimizer import build_optimizer, build_schedule
+from dcrl_jax.training.rules import training_rules
+from dcrl_jax.training.step import TrainState, make_step
+
+DEVICES = (1, 2, 4, 8)
+COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute", "collective-broadcast")
+_BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8, "f64": 8}
+
+
+class Step(NamedTuple):
+    """One step of a role: what it gave, and the collectives of its program."""
+
+    gradient: Any
+    metrics: dict[str, float]
+    collectives: dict[str, tuple[int, int]]  # by name: how many, and the bytes of all of them
+
+
+def collectives_of(program: str) -> dict[str, tuple[int, int]]:
+    """Number and bytes of the collectives in a compiled program's text, by name."""
+    found = {}
+    pattern = re.compile(rf"= (.+?) ({'|'.join(COLLECTIVES)})(?:-start)?\(")
+    for shapes, name in pattern.findall(program):
+        size = sum(
+            _BYTES[kind] * int(np.prod([int(side) for side in sides.split(",") if side], dtype=np.int64))
+            for kind, sides in re.findall(r"(\w+)\[([\d,]*)\]", shapes)
+        )
+        count, total = found.get(name, (0, 0))
+        found[name] = (count + 1, total + size)
+    return found
+
+
+def step_runner(config: ConfigDict, images: int) -> Callable[[int, int], Step]:
+    """``run(devices, accumulation_steps)``: a role's step from seeded parameters on one batch, by the first devices."""
+    config = config.copy_and_resolve_references()
+    # The momentum of the first step is its gradient.
+    config.optimizer.update(name="sgd", momentum=0.9, clip_norm=0.0, fusion_rate_scale=1.0)
+    model, anchors = build_model(config), build_anchors(config)
+    optimizer = build_optimizer(config, build_schedule(config, images))
+    params = jax.device_get(init_params(model, config, 0))
+    guide, frozen = None, ()
+    if config.role == "student":
+        own = teacher_config(config)
+        guide = build_model(own)
+        frozen = (jax.device_get(init_params(guide, own, 1)),)
+    whole = one_batch(images, config)
+
+    def run(devices: int, accumulation_steps: int) -> Step:
+        mesh = Mesh(jax.local_devices()[:devices], (parallel.AXIS,))
+        step = make_step(model, optimizer, anchors, training_rules(config), 0, guide, accumulation_steps)
+        state = TrainState(np.int32(0), params, optimizer.init(params))
+        # Copies, because the step reuses the buffers of its state.
+        state, teachers = parallel.replicate(jax.tree.map(np.array, jax.device_get((state, frozen))), mesh)
+        shared = jax.tree.map(lambda leaf: leaf.reshape(devices, -1, *leaf.shape[2:]), whole)
+        arguments = (state, *teachers, jax.device_put(shared, parallel.batch_sharding(mesh)))
+        compiled = parallel.parallel_step(step, mesh, len(teachers)).lower(*arguments).compile()
+        state, metrics = jax.device_get(compiled(*arguments))
+        trace = jax.tree.leaves(state.opt_state, is_leaf=lambda node: hasattr(node, "trace"))[0].trace
+        return Step(trace, {name: float(value) for name, value in metrics.items()}, collectives_of(compiled.as_text()))
+
+    return run
+
+
+def deviation(one: Step, other: Step) -> tuple[float, float, float]:
+    """How far a step is from another: the whole gradient, its worst tensor, and the worst of losses and norm."""
+
+    def norm(leaves: Sequence[np.ndarray]) -> float:
+        return float(np.sqrt(sum(np.sum(np.square(leaf, dtype=np.float64)) for leaf in leaves)))
+
+    pairs = list(zip(jax.tree.leaves(one.gradient), jax.tree.leaves(other.gradient), strict=True))
+    whole = norm([b - a for a, b in pairs]) / norm([a for a, _ in pairs])
+    # The fusion's hidden layer has no gradient yet: its last layer starts from zeros.
+    worst = max(norm([b - a]) / norm([a]) for a, b in pairs if a.any() or b.any())
+    metrics = max(abs(other.metrics[name] - value) / abs(value) for name, value in one.metrics.items() if value)
+    return whole, worst, metrics
+
+
+def compare(config: ConfigDict, images: int, settings: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
+    """One row for each setting (devices, accumulation steps), beside one device that takes all images at once."""
+    run = step_runner(config, images)
+    one = run(1, 1)
+    rows = []
+    for devices, accumulation_steps in settings:
+        step = run(devices, accumulation_steps)
+        whole, worst, metrics = deviation(one, step)
+        rows.append(
+            {
+                "role": config.role,
+                "devices": devices,
+                "accumulation_steps": accumulation_steps,
+                "gradient": whole,
+                "worst_tensor": worst,
+                "losses": metrics,
+                "gradient_bytes": sum(leaf.nbytes for leaf in jax.tree.leaves(step.gradient)),
+                "collectives": step.collectives,
+            }
+        )
+    return rows
+
+
+def main() -> None:
+    """Print the table."""
+    quiet_without_gpu()
+    jax.config.update("jax_num_cpu_devices", DEVICES[-1])
+    columns = ["parts of a share", "gradient", "worst tensor", "losses", "collectives: number, MB", "gradient, MB"]
+    for recipe in (teacher, student):
+        table = []
+        for row in compare(recipe.get_config("synthetic"), 8, [(count, 1) for count in DEVICES[1:]] + [(1, 4), (2, 2)]):
+            collectives = ", ".join(f"{n} {name}, {b / 1e6:.2f}" for name, (n, b) in row["collectives"].items())
+            deviations = [f"{row[name]:.1e}" for name in ("gradient", "worst_tensor", "losses")]
+            table.append(
+                [
+                    f"{row['role']}, {row['devices']} devices",
+                    str(row["accumulation_steps"]),
+                    *deviations,
+                    collectives or "none",
+                    f"{row['gradient_bytes'] / 1e6:.2f}",
+                ]
+            )
+        print(format_table(table, ["batch of 8, 128x96", *columns]), flush=True)
+        print()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Many devices compute what one computes: equal losses and gradients, with a round of all-reduce and nothing else."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.data_parallel import collectives_of
+
+SCRIPT = Path(__file__).with_name("eight_devices.py")
+
+
+@pytest.fixture(scope="module")
+def rows():
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8"}
+    done = subprocess.run([sys.executable, str(SCRIPT)], env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_teacher_and_student_are_compared_on_two_four_and_eight_devices(rows):
+    settings = [(row["role"], row["devices"], row["accumulation_steps"]) for row in rows]
+    assert settings == [("teacher", 2, 1), ("teacher", 8, 1), ("teacher", 2, 4), ("student", 4, 1)]
+
+
+def test_gradients_and_losses_do_not_depend_on_the_number_of_devices_or_parts(rows):
+    for row in rows:
+        assert max(row["gradient"], row["losses"]) < 1e-5, row
+        assert row["worst_tensor"] < 1e-4, row
+
+
+def test_every_device_sends_its_gradients_and_losses_once_and_nothing_else(rows):
+    for row in rows:
+        assert set(row["collectives"]) == {"all-reduce"}, row
+        _, sent = row["collectives"]["all-reduce"]
+        # A few scalars more than the gradients.
+        assert row["gradient_bytes"] <= sent < row["gradient_bytes"] + 200, row
+
+
+def test_collectives_are_counted_in_the_text_of_a_program():
+    program = """
+      %a = f32[3,4]{1,0} all-reduce(%x), replica_groups={{0,1}}
+      %b = (f32[2]{0}, bf16[5]{0}, f32[]) all-reduce(%y, %z, %w), to_apply=%add
+      %c = f32[8]{0} all-gather-start(%a), dimensions={0}
+      %d = f32[7]{0} add(%all-reduce.1, %c)
+    """
+    assert collectives_of(program) == {"all-reduce": (2, 48 + 8 + 10 + 4), "all-gather": (1, 32)}
