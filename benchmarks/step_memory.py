@@ -16,21 +16,13 @@ import argparse
 import time
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from benchmarks.full_size import GIB, KAIST_TRAINING_IMAGES, one_batch
+from benchmarks.full_size import GIB, build, one_batch
 from configs import student, teacher
-from dcrl_jax import parallel
 from dcrl_jax.devices import quiet_without_gpu
-from dcrl_jax.models.build import build_anchors, build_model, init_params
 from dcrl_jax.reports.tables import format_table
-from dcrl_jax.training.distill import teacher_config
-from dcrl_jax.training.optimizer import build_optimizer, build_schedule
-from dcrl_jax.training.rules import training_rules
-from dcrl_jax.training.step import TrainState, make_step
 
 RECIPES = {"teacher": teacher, "student": student}
 SETTINGS = [(dtype, remat) for dtype in ("float32", "bfloat16") for remat in (False, True)]
@@ -38,29 +30,11 @@ DEVICE_GIB = (16, 40, 80)
 USABLE = 0.9
 
 
-def lower_step(config: ConfigDict, images: int) -> jax.stages.Lowered:
-    """A role's step on one device, from shapes alone."""
-    model, anchors = build_model(config), build_anchors(config)
-    optimizer = build_optimizer(config, build_schedule(config, KAIST_TRAINING_IMAGES))
-    guide, frozen = None, ()
-    if config.role == "student":
-        own = teacher_config(config)
-        guide = build_model(own)
-        frozen = (jax.eval_shape(lambda: init_params(guide, own, 0)),)
-
-    def initial_state():
-        params = init_params(model, config, 0)
-        return TrainState(jnp.int32(0), params, optimizer.init(params))
-
-    step = make_step(model, optimizer, anchors, training_rules(config), 0, guide)
-    mesh = Mesh(jax.local_devices()[:1], (parallel.AXIS,))
-    placed = parallel.parallel_step(step, mesh, frozen_arguments=len(frozen))
-    return placed.lower(jax.eval_shape(initial_state), *frozen, one_batch(images, config))
-
-
 def bytes_of_step(config: ConfigDict, images: int) -> tuple[int, int]:
-    """Bytes of a step's arguments and of its temporary buffers."""
-    account = lower_step(config, images).compile().memory_analysis()
+    """Bytes of a step's arguments and of its temporary buffers, from shapes alone."""
+    built = build(config)
+    state, frozen = jax.eval_shape(built.initial_state), jax.eval_shape(built.frozen)
+    account = built.step.lower(state, *frozen, one_batch(images, config)).compile().memory_analysis()
     return account.argument_size_in_bytes, account.temp_size_in_bytes
 
 

@@ -104,14 +104,15 @@ def flip_pair(pair: Pair) -> Pair:
     """Mirrors the images and the boxes left to right."""
     width = np.float32(pair["visible"].shape[1])
     x1, y1, x2, y2 = pair["boxes"].T
-    mirrored = {name: np.ascontiguousarray(pair[name][:, ::-1]) for name in _images(pair)}
+    # Many times faster than a copy of the reversed view; OpenCV drops a single channel's axis.
+    mirrored = {name: cv2.flip(pair[name], 1).reshape(pair[name].shape) for name in _images(pair)}
     return pair | mirrored | {"boxes": np.stack([width - x2, y1, width - x1, y2], axis=1)}
 
 
 def scale_brightness(pair: Pair, factor: float) -> Pair:
     """Multiplies the visible image by ``factor``, rounded and saturated at 255; lwir keeps its temperatures."""
     table = np.clip(np.round(np.arange(256) * factor), 0, 255).astype(np.uint8)
-    return pair | {"visible": table[pair["visible"]]}
+    return pair | {"visible": cv2.LUT(pair["visible"], table)}
 
 
 def blank(pair: Pair, modality: str) -> Pair:

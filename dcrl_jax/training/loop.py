@@ -63,7 +63,9 @@ def open_train_source(builder: tfds.core.DatasetBuilder, data: ConfigDict) -> Se
     return kept
 
 
-def train_data(source: Sequence[Any], config: ConfigDict, sharding: jax.sharding.Sharding | None) -> Any:
+def train_data(
+    source: Sequence[Any], config: ConfigDict, sharding: jax.sharding.Sharding | None, num_threads: int | None = None
+) -> Any:
     """The endless iterator of augmented training batches that a config describes; this process's share of them.
 
     A student's batches have both modalities, for its teacher; where nothing is distilled nothing thermal is read.
@@ -83,6 +85,7 @@ def train_data(source: Sequence[Any], config: ConfigDict, sharding: jax.sharding
         process_index=jax.process_index(),
         process_count=jax.process_count(),
         sharding=sharding,
+        num_threads=num_threads,
     )
 
 

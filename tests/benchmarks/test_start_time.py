@@ -1,0 +1,36 @@
+"""What the benchmark reads from a command's output, and the command itself."""
+
+import time
+
+import pytest
+
+from benchmarks import start_time
+from dcrl_jax.errors import InputError
+
+
+def test_the_first_step_is_read_from_the_output():
+    lines = ["data: 40 train\n", "first step after 12 s (compilation)\n", "step 1/1 loss 3.0\n"]
+    since_start, of_the_step = start_time.first_step(lines, time.monotonic() - 20)
+    assert of_the_step == 12
+    assert since_start == pytest.approx(20, abs=1)
+
+
+def test_a_command_without_a_step_is_an_error_with_its_last_lines():
+    with pytest.raises(InputError, match="no such key"):
+        start_time.first_step(["error: no such key\n"], time.monotonic())
+
+
+def test_only_a_student_is_given_a_teacher(tmp_path):
+    data = start_time.data_keys(tmp_path, 40)
+    own = start_time.command("teacher", tmp_path / "a", data, None)
+    assert "--config.train.steps=1" in own
+    assert not any("checkpoint" in argument for argument in own)
+    student = start_time.command("student", tmp_path / "b", data, tmp_path / "a")
+    assert f"--config.teacher.checkpoint={tmp_path / 'a'}" in student
+
+
+def test_the_size_of_a_cache_is_that_of_its_files(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "one").write_bytes(bytes(100))
+    (tmp_path / "two").write_bytes(bytes(23))
+    assert start_time.size_bytes(tmp_path) == 123
