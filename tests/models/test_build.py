@@ -1,6 +1,7 @@
 """From a config to a model, its anchors and its rules; settings that mean nothing."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -69,7 +70,7 @@ def test_student_has_an_adaption_layer_only_with_feature_distillation(tiny_confi
 
 def test_every_key_of_the_model_reaches_it(tiny_config):
     config = tiny_config()
-    config.backbone.update(width=0.25, norm="group", stride=16)
+    config.backbone.update(width=0.25, norm="group", stride=16, dtype="bfloat16", remat=True)
     config.cfl.update(enabled=False, shared_fraction=0.25, groups=4, aggregation="average")
     config.fusion.update(strategy="linear", grid=(3, 2), hidden=5)
     config.segmentation.stages = ("rdr",)
@@ -77,6 +78,7 @@ def test_every_key_of_the_model_reaches_it(tiny_config):
     config.roi.update(hidden=11, size=5, samples_per_bin=3)
     model = build_model(config)
     assert (model.width, model.norm, model.stride) == (0.25, "group", 16)
+    assert (model.dtype, model.remat) == (jnp.dtype("bfloat16"), True)
     assert (model.cfl, model.cfl_shared_fraction, model.cfl_groups, model.cfl_aggregation) == (
         False,
         0.25,
@@ -90,12 +92,13 @@ def test_every_key_of_the_model_reaches_it(tiny_config):
 
 def test_every_key_of_a_student_reaches_it(tiny_config):
     config = tiny_config("student")
-    config.backbone.update(width=0.25, norm="group", stride=16)
+    config.backbone.update(width=0.25, norm="group", stride=16, dtype="bfloat16", remat=True)
     config.segmentation.stages = ("rdr",)
     config.anchors.per_cell = 6
     config.roi.update(hidden=11, size=5, samples_per_bin=3)
     model = build_model(config)
     assert (model.width, model.norm, model.stride) == (0.25, "group", 16)
+    assert (model.dtype, model.remat) == (jnp.dtype("bfloat16"), True)
     assert model.segmentation_stages == ("rdr",)
     assert (model.anchors_per_cell, model.roi_hidden, model.roi_size, model.roi_samples_per_bin) == (6, 11, 5, 3)
 
@@ -115,6 +118,7 @@ def test_empty_grid_flattens_the_whole_map(tiny_config):
         ("backbone.norm", "batch"),
         ("backbone.stride", 4),
         ("backbone.width", 0.0),
+        ("backbone.dtype", "float16"),
         ("cfl.aggregation", "sum"),
         ("cfl.shared_fraction", 1.5),
         ("cfl.shared_fraction", -0.1),
@@ -136,6 +140,14 @@ def test_setting_of_the_model_that_means_nothing_is_refused_with_its_key_and_val
         build_model(config)
     assert str(refusal.value).startswith(f"config.{key} is {value!r}; it must ")
     assert "\n" not in str(refusal.value)
+
+
+def test_config_of_another_version_is_refused_with_the_key_that_it_lacks(tiny_config):
+    config = tiny_config()
+    with config.unlocked():
+        del config.backbone.dtype
+    with pytest.raises(InputError, match=r"^config\.backbone\.dtype is missing: .*another version of dcrl_jax\.$"):
+        build_model(config)
 
 
 def test_limits_of_the_shared_fraction_are_accepted(tiny_config):

@@ -27,6 +27,9 @@ SETTINGS = {
     "data.width_px": 48,
     "backbone.width": 1 / 32,
     "backbone.norm": "none",
+    "segmentation.stages": (),
+    "cfl.enabled": False,
+    "loss.per_branch_weight": 0.0,
     "fusion.grid": (2, 3),
     "fusion.hidden": 8,
     "anchors.per_cell": 3,
@@ -66,7 +69,7 @@ def start_both(workdir, data_dir):
 
 def finish(process):
     try:
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=600)
     finally:
         process.kill()
     return process.returncode, out, err

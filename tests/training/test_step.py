@@ -270,6 +270,17 @@ def test_student_s_step_adds_the_terms_of_eq_14_and_gives_the_student_s_paramete
     assert jax.tree.map(lambda leaf: leaf.shape, state.params) == jax.tree.map(lambda leaf: leaf.shape, params)
 
 
+@pytest.mark.parametrize("role", ["teacher", "student"])
+def test_losses_and_state_are_float32_whatever_the_activations_are(tiny_config, role):
+    config, teacher_config = tiny_config(role), tiny_config("teacher")
+    for one in (config, teacher_config):
+        one.backbone.update(dtype="bfloat16", remat=True)
+    state, metrics, _ = shapes_of_step(config, make_batch(), teacher_config if role == "student" else None)
+    assert {leaf.dtype for leaf in metrics.values()} == {np.dtype(np.float32)}
+    floats = [leaf.dtype for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    assert set(floats) == {np.dtype(np.float32)}
+
+
 @pytest.mark.parametrize("stages", [("rpg", "rdr"), ("rpg",), ("rdr",), ()])
 def test_table_vi_a_stage_without_segmentation_has_no_such_term(tiny_config, stages):
     config = tiny_config()
