@@ -49,7 +49,12 @@ def open_manager(folder: Path, keep: int = 1, read_only: bool = False) -> ocp.Ch
     else:
         _remove_half_written(folder)
         options = ocp.CheckpointManagerOptions(preservation_policy=preservation_policy.LatestN(keep))
-    return ocp.CheckpointManager(folder.absolute(), options=options, handler_registry=registry)
+    manager = ocp.CheckpointManager(folder.absolute(), options=options, handler_registry=registry)
+    if not read_only:
+        # Whole ones too many, if the run was killed between writing the newest and deleting the oldest.
+        for step in sorted(manager.all_steps())[:-keep]:
+            manager.delete(step)
+    return manager
 
 
 def config_to_json(config: ConfigDict) -> dict:
@@ -193,6 +198,8 @@ def _restore_step(manager, step, state, data_iterator):
 def save_best(manager: ocp.CheckpointManager, step: int, params: Any, config: ConfigDict, miss_rate: float) -> bool:
     """Save parameters if their miss rate is below that of the best so far; says whether it did."""
     best = manager.latest_step()
+    if best == step:
+        return False  # the run was ended between this and the record of its scores, and takes them once more
     if best is not None:
         scores = manager.restore(best, args=ocp.args.Composite(scores=ocp.args.JsonRestore()))["scores"]
         # A rate that is not a number (nobody to find) is above all others; of two such, the later is taken.

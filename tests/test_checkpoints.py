@@ -204,6 +204,25 @@ def test_best_is_remembered_by_the_next_run(tmp_path):
     assert save_best(tmp_path, (20, 0.7), (30, 0.4)) == [False, True]
 
 
+@pytest.mark.parametrize("rate", [0.5, float("nan")])
+def test_best_of_a_step_that_is_scored_again_stays(tmp_path, rate):
+    # A run that is killed before the scores are on record takes them once more.
+    assert save_best(tmp_path, (10, rate)) == [True]
+    assert save_best(tmp_path, (10, rate)) == [False]
+    assert steps_in(tmp_path / checkpoints.BEST_FOLDER) == [10]
+
+
+@pytest.mark.parametrize("lost", [None, "params"])
+def test_what_a_killed_run_had_still_to_delete_is_deleted_by_the_next(tmp_path, lost):
+    save(tmp_path, make_state(10), make_state(20), make_state(30), keep=3)
+    if lost:
+        shutil.rmtree(tmp_path / "10" / lost)
+    checkpoints.open_manager(tmp_path, keep=3, read_only=True).close()
+    assert steps_in(tmp_path) == [10, 20, 30]
+    checkpoints.open_manager(tmp_path, keep=2).close()
+    assert steps_in(tmp_path) == [20, 30]
+
+
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
     """A run's folder: checkpoints of the steps 10 and 20, its best at step 5."""

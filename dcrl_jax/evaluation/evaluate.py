@@ -243,14 +243,14 @@ def write_report(evaluation: Evaluation, bench: Bench, folder: Path, name: str) 
         "modality_weights": evaluation.modality_weights,
         "warnings": evaluation.warnings,
     }
-    # Last of the numbers, so that a folder with it is complete but for the pictures.
-    (folder / "scores.json").write_text(json.dumps(scores, indent=1) + "\n")
     curves.miss_rate_figure(
         {f"{name}, {s.subset.condition}": s for s in evaluation.scores.values()}, folder / "miss_rate.png", name
     )
     draw_panel(
         bench, [(modality, evaluation.detections) for modality in bench.detector.modalities], folder / "panel.png", name
     )
+    # Last, so that a folder with it is complete.
+    results.write_atomically(folder / "scores.json", json.dumps(scores, indent=1) + "\n")
 
 
 def draw_panel(

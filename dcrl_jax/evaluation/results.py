@@ -40,7 +40,7 @@ def write_kaist_text(
         ",".join([str(number + 1), *map(repr, box), repr(score)]) + "\n"
         for number, box, score in _in_order(detections, image_ids)
     )
-    _write_atomically(Path(path), "".join(lines))
+    write_atomically(Path(path), "".join(lines))
 
 
 def write_coco_json(
@@ -51,7 +51,7 @@ def write_coco_json(
         json.dumps({"image_id": number, "category_id": PERSON_CATEGORY, "bbox": box, "score": score})
         for number, box, score in _in_order(detections, image_ids)
     )
-    _write_atomically(Path(path), "[\n" + ",\n".join(entries) + "\n]\n")
+    write_atomically(Path(path), "[\n" + ",\n".join(entries) + "\n]\n")
 
 
 def read_results(path: str | os.PathLike, image_ids: Sequence[str]) -> dict[str, ImageDetections]:
@@ -179,10 +179,12 @@ def _in_order(
     return rows
 
 
-def _write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file of ASCII text that is there whole or not at all, whenever the program is ended."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder, since only there is the final step a rename.
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # In the same folder, since only there is the final step a rename; of one name, so that what a killed program left
+    # is written over by the next.
+    partial = path.with_name(f".{path.name}.partial")
     try:
         partial.write_text(text, encoding="ascii", newline="\n")
         partial.replace(path)

@@ -170,8 +170,12 @@ def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetect
             if manager.latest_step() is not None:
                 state = checkpoints.restore_training(manager, state, iterator)
                 print(f"resume: step {int(jax.device_get(state.step))} of {last_step}", flush=True)
+            step = int(jax.device_get(state.step))
             if first:
-                workdirs.record(workdir, config, int(jax.device_get(state.step)))
+                workdirs.record(workdir, config, step)
+            if first and step < last_step:
+                # Of a run that goes on for longer: until it is finished again, nothing may look as if it were.
+                (workdir / "evaluation" / "scores.json").unlink(missing_ok=True)
             step_function = _placed_step(model, optimizer, anchors, config, mesh, guide)
             history = workdir / "validation.jsonl"
 

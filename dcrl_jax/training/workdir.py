@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from dcrl_jax import checkpoints
 from dcrl_jax.errors import InputError
+from dcrl_jax.evaluation.results import write_atomically
 
 CONFIG_FILE = "config.json"
 ENVIRONMENT_FILE = "environment.jsonl"
@@ -74,7 +75,7 @@ def _flatten(values: Any, prefix: str = "") -> dict[str, Any]:
 
 def record(workdir: Path, config: ConfigDict, step: int) -> None:
     """Write the config, and add a line on this start of the run: versions, devices, commit, command, seed, step."""
-    (workdir / CONFIG_FILE).write_text(json.dumps(checkpoints.config_to_json(config), indent=1) + "\n")
+    write_atomically(workdir / CONFIG_FILE, json.dumps(checkpoints.config_to_json(config), indent=1) + "\n")
     devices = jax.local_devices()
     start = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

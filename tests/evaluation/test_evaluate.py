@@ -217,6 +217,20 @@ def test_summary_and_files_of_rgb_alone_say_nothing_of_a_thermal_image(config, t
     assert scores["blanked"] == scores["modality_weights"] == {}
 
 
+def test_report_that_was_not_drawn_to_its_end_has_no_scores(config, tmp_path, monkeypatch):
+    bench = open_rgb_bench(config, Oracle(config))
+    result = evaluation.evaluate(bench, None)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluation, "draw_panel", killed)
+    with pytest.raises(KeyboardInterrupt):
+        evaluation.write_report(result, bench, tmp_path, "oracle")
+    assert (tmp_path / "miss_rate.png").is_file()
+    assert not (tmp_path / "scores.json").exists()
+
+
 def test_rates_of_a_subset_without_people_are_null_in_json(config, tmp_path):
     bench = open_rgb_bench(config, Oracle(config))
     result = evaluation.evaluate(bench, None)

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import re
+import shutil
 import signal
 
 import jax
@@ -153,6 +154,25 @@ def test_finished_run_is_only_scored_again(finished, config, capsys):
     assert_same_bits(newest_params(finished[0]), before)
     assert validations(finished[0]) == lines
     assert again.scores["reasonable-all"].miss_rate == finished[1].scores["reasonable-all"].miss_rate
+
+
+def test_run_that_goes_on_for_longer_has_no_scores_until_it_is_finished_again(finished, config, tmp_path, monkeypatch):
+    workdir = shutil.copytree(finished[0], tmp_path / "run")
+    longer = config.copy_and_resolve_references()
+    longer.train.steps = STEPS + 3
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "run_steps", killed)
+    with pytest.raises(KeyboardInterrupt):
+        loop.train_and_evaluate(longer, workdir)
+    assert not (workdir / "evaluation" / "scores.json").exists()
+    # One that is at its end keeps them.
+    workdir = shutil.copytree(finished[0], tmp_path / "ended")
+    with pytest.raises(KeyboardInterrupt):
+        loop.train_and_evaluate(config, workdir)
+    assert (workdir / "evaluation" / "scores.json").is_file()
 
 
 def test_loss_that_is_not_a_number_names_step_and_remedy_and_keeps_the_last_good_checkpoint(
