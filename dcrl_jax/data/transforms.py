@@ -83,20 +83,22 @@ def decode(record: Mapping[str, Any], modalities: Sequence[str] = MODALITIES) ->
     }
 
 
+def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Stretches an image, uint8 [h, w, C], to ``[height, width]``."""
+    # Averaging over the source area keeps thin people when an image shrinks; it has no meaning when one grows.
+    shrinks = height <= image.shape[0] and width <= image.shape[1]
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    # OpenCV drops a single channel's axis.
+    return cv2.resize(image, (width, height), interpolation=interpolation).reshape(height, width, -1)
+
+
 def resize_pair(pair: Pair, height: int, width: int) -> Pair:
     """Stretches the images to ``[height, width]``, and the boxes with them, each axis by its own factor."""
     old_height, old_width = pair["visible"].shape[:2]
     if (old_height, old_width) == (height, width):
         return pair
-    # Averaging over the source area keeps thin people when an image shrinks; it has no meaning when one grows.
-    shrinks = height <= old_height and width <= old_width
-    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     x_scale, y_scale = width / old_width, height / old_height
-    # OpenCV drops a single channel's axis.
-    resized = {
-        name: cv2.resize(pair[name], (width, height), interpolation=interpolation).reshape(height, width, -1)
-        for name in _images(pair)
-    }
+    resized = {name: resize(pair[name], height, width) for name in _images(pair)}
     return pair | resized | {"boxes": pair["boxes"] * np.array([x_scale, y_scale, x_scale, y_scale], np.float32)}
 
 

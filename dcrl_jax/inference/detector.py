@@ -1,0 +1,169 @@
+"""A trained detector as a function: images in, people out.
+
+detector = Detector.from_checkpoint("runs/student")
+found = detector("street.jpg")                        # one image, a path or uint8 [H, W, 3] RGB
+found.boxes, found.scores                             # [n, 4] x1, y1, x2, y2 in its pixels, and [n]
+for found in detector(["a.jpg", "b.jpg"]): ...        # several
+Detector.from_checkpoint("runs/teacher")("visible.jpg", "lwir.jpg").modality_weights
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from dcrl_jax import checkpoints
+from dcrl_jax.data import transforms
+from dcrl_jax.errors import InputError
+from dcrl_jax.inference.images import Image, read_lwir, read_visible
+from dcrl_jax.models.build import build_anchors, build_model, init_params
+from dcrl_jax.models.detect import detect, detection_rules
+from dcrl_jax.structures import MODALITIES
+
+FITS = ("letterbox", "stretch")
+
+
+class People(NamedTuple):
+    """Who was found in one image, by falling score."""
+
+    boxes: np.ndarray  # float32 [n, 4], x1, y1, x2, y2 in pixels of the image that was given
+    scores: np.ndarray  # float32 [n], probability of being a pedestrian
+    modality_weights: dict[str, float] | None  # of a teacher: mu of Eq. 11 by modality; None of a student
+
+
+class Detector:
+    """Parameters, their model and its compiled programs, one for each size of batch that was asked for."""
+
+    def __init__(self, params: Any, config: ConfigDict, fit: str = "letterbox", batch_size: int = 8):
+        """Make a detector of parameters in memory.
+
+        Args:
+          params: of ``build_model(config)``.
+          config: that they were trained with.
+          fit: how an image gets the network's size: 'letterbox' keeps its proportions and fills up with black,
+            'stretch' does not; training and scoring stretch. Both are the same for images of the network's proportions.
+          batch_size: images that are looked at together, where there are as many.
+
+        Raises:
+          InputError: the parameters are of another model, or ``fit`` is neither.
+        """
+        if fit not in FITS:
+            raise InputError(f"fit is {fit!r}; it must be one of: {', '.join(FITS)}.")
+        self.config = config
+        self._fit, self._batch_size = fit, batch_size
+        model, anchors, rules = build_model(config), build_anchors(config), detection_rules(config)
+        checkpoints.check_params(params, jax.eval_shape(lambda: init_params(model, config, 0)), "the parameters")
+        self.modalities = model.modalities
+        self._params = jax.device_put(params)
+        self._run = jax.jit(lambda params, *images: detect(model, params, anchors, rules, *images))
+
+    @classmethod
+    def from_checkpoint(cls, path: str | Path, fit: str = "letterbox", batch_size: int = 8) -> "Detector":
+        """Restore a detector, whatever devices it was trained on.
+
+        Args:
+          path: a run's workdir (its best parameters), a folder of checkpoints, or one checkpoint; also in a bucket.
+          fit, batch_size: see ``__init__``.
+
+        Raises:
+          InputError: nothing is there, or it cannot be read.
+        """
+        params, config, _ = checkpoints.restore_params(str(path))
+        return cls(params, config, fit, batch_size)
+
+    def __call__(
+        self, visible: Image | Sequence[Image], lwir: Image | Sequence[Image] | None = None
+    ) -> People | list[People]:
+        """Find the people in one image, or in several of any sizes.
+
+        Args:
+          visible: a path or uint8 [H, W, 3], RGB; or several of them, or uint8 [B, H, W, 3].
+          lwir: of a teacher, the registered thermal images: paths or uint8 [H, W] or [H, W, 1] or grey [H, W, 3].
+
+        Returns:
+          People, or a list of them where several images were given.
+
+        Raises:
+          InputError: an image cannot be used, or a thermal one is missing or is not wanted.
+        """
+        if len(self.modalities) > 1 and lwir is None:
+            raise InputError("this detector is a teacher, which looks at pairs: give it the thermal images too.")
+        if len(self.modalities) == 1 and lwir is not None:
+            raise InputError(f"this detector is a {self.config.role}, which sees RGB alone: give it no thermal images.")
+        if _is_one(visible):
+            return self._detect([visible], None if lwir is None else [lwir])[0]
+        if lwir is not None and (_is_one(lwir) or len(lwir) != len(visible)):
+            count = 1 if _is_one(lwir) else len(lwir)
+            raise InputError(f"{len(visible)} visible images and {count} thermal ones: give as many of both.")
+        return self._detect(list(visible), None if lwir is None else list(lwir))
+
+    def _detect(self, visible, lwir):
+        found = []
+        for start in range(0, len(visible), self._batch_size):
+            stop = start + self._batch_size
+            pairs = [(read_visible(one),) for one in visible[start:stop]]
+            if lwir is not None:
+                pairs = [(*pair, read_lwir(one, pair[0])) for pair, one in zip(pairs, lwir[start:stop], strict=True)]
+            found += self._detect_batch(pairs)
+        return found
+
+    def _detect_batch(self, pairs):
+        data = self.config.data
+        places = [self._place(pair[0].shape[:2]) for pair in pairs]
+        fitted = [
+            tuple(_put(image, place, data.height_px, data.width_px) for image in pair)
+            for pair, place in zip(pairs, places, strict=True)
+        ]
+        # One program for single images and one for batches, the last of which is filled up.
+        size = 1 if len(fitted) == 1 else self._batch_size
+        fitted += [fitted[-1]] * (size - len(fitted))
+        detections, mu = jax.device_get(self._run(self._params, *map(np.stack, zip(*fitted, strict=True))))
+        found = []
+        for row, (pair, place) in enumerate(zip(pairs, places, strict=True)):
+            height, width = pair[0].shape[:2]
+            kept = detections.mask[row]
+            boxes = (detections.boxes[row][kept] - np.array([place.x, place.y] * 2)) / np.array(
+                [place.width / width, place.height / height] * 2
+            )
+            boxes = np.clip(boxes, 0, np.array([width, height] * 2)).astype(np.float32)
+            weights = None if mu is None else dict(zip(MODALITIES, mu[row].tolist(), strict=True))
+            found.append(People(boxes, detections.scores[row][kept], weights))
+        return found
+
+    def _place(self, size):
+        height, width = size
+        data = self.config.data
+        if self._fit == "stretch":
+            return _Place(0, 0, data.height_px, data.width_px)
+        scale = min(data.height_px / height, data.width_px / width)
+        inner_height, inner_width = max(1, round(height * scale)), max(1, round(width * scale))
+        return _Place(
+            (data.width_px - inner_width) // 2, (data.height_px - inner_height) // 2, inner_height, inner_width
+        )
+
+
+class _Place(NamedTuple):
+    """Where an image stands in the network's input, in its pixels."""
+
+    x: int
+    y: int
+    height: int
+    width: int
+
+
+def _is_one(image):
+    return isinstance(image, (str, Path)) or (isinstance(image, np.ndarray) and image.ndim < 4)
+
+
+def _put(image, place, height, width):
+    """The image at its place in a black one of the network's size."""
+    if image.shape[:2] != (place.height, place.width):
+        image = transforms.resize(image, place.height, place.width)
+    if (place.height, place.width) == (height, width):
+        return image
+    filled = np.zeros((height, width, image.shape[2]), np.uint8)
+    filled[place.y : place.y + place.height, place.x : place.x + place.width] = image
+    return filled

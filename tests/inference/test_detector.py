@@ -1,0 +1,176 @@
+"""The Python API: the same people as the model finds, in the pixels of whatever image was given."""
+
+import cv2
+import jax
+import numpy as np
+import pytest
+
+from dcrl_jax import checkpoints
+from dcrl_jax.errors import InputError
+from dcrl_jax.inference.detector import Detector
+from dcrl_jax.models.build import build_anchors, build_model
+from dcrl_jax.models.detect import detect, detection_rules
+
+pytestmark = pytest.mark.usefixtures("quick_compile", "shallow_backbone")
+
+HEIGHT, WIDTH = 32, 48
+
+
+def visible_image(seed=0, height=HEIGHT, width=WIDTH):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def lwir_image(seed=0, height=HEIGHT, width=WIDTH):
+    return np.random.default_rng(100 + seed).integers(0, 256, (height, width, 1), dtype=np.uint8)
+
+
+class Trained:
+    """A role's config and parameters, the detector of them, and what the model itself finds in network inputs."""
+
+    def __init__(self, config, params):
+        self.config, self.params = config, params
+        self.detector = Detector(params, config, batch_size=2)
+        model, anchors, rules = build_model(config), build_anchors(config), detection_rules(config)
+        self._run = jax.jit(lambda *images: detect(model, params, anchors, rules, *images))
+
+    def expected(self, *images):
+        found, mu = jax.device_get(self._run(*(image[None] for image in images)))
+        kept = found.mask[0]
+        return found.boxes[0][kept], found.scores[0][kept], mu
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_config, random_params):
+    """By role; compiled once."""
+    made = {}
+
+    def get(role):
+        if role not in made:
+            config = tiny_config(role)
+            made[role] = Trained(config, random_params(build_model(config), config))
+        return made[role]
+
+    return get
+
+
+def assert_found(found, boxes, scores):
+    assert len(scores) > 2
+    np.testing.assert_allclose(found.boxes, boxes, atol=1e-3)
+    np.testing.assert_allclose(found.scores, scores, rtol=1e-4)
+
+
+def test_student_s_people_are_those_of_the_model(trained):
+    student = trained("student")
+    found = student.detector(visible_image())
+    boxes, scores, _ = student.expected(visible_image())
+    assert_found(found, boxes, scores)
+    assert found.modality_weights is None
+    assert (found.boxes.dtype, found.scores.dtype) == (np.float32, np.float32)
+    assert (np.diff(found.scores) <= 0).all()
+
+
+def test_teacher_s_people_come_with_its_weights(trained):
+    teacher = trained("teacher")
+    found = teacher.detector(visible_image(), lwir_image()[..., 0])
+    boxes, scores, mu = teacher.expected(visible_image(), lwir_image())
+    assert_found(found, boxes, scores)
+    assert list(found.modality_weights) == ["visible", "lwir"]
+    np.testing.assert_allclose(list(found.modality_weights.values()), mu[0], rtol=1e-4)
+
+
+def test_image_of_twice_the_size_gives_boxes_of_twice_the_size(trained):
+    student = trained("student")
+    doubled = visible_image().repeat(2, axis=0).repeat(2, axis=1)
+    boxes, scores, _ = student.expected(visible_image())
+    assert_found(student.detector(doubled), 2 * boxes, scores)
+
+
+def test_narrow_image_keeps_its_proportions_between_black_bars(trained):
+    student = trained("student")
+    narrow = visible_image(width=24)
+    filled = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    filled[:, 12:36] = narrow
+    boxes, scores, _ = student.expected(filled)
+    found = student.detector(narrow)
+    moved = boxes - [12, 0, 12, 0]
+    assert_found(found, np.clip(moved, 0, [24, HEIGHT, 24, HEIGHT]), scores)
+    assert (moved < 0).any()
+
+
+def test_flat_image_is_scaled_and_stands_in_the_middle(trained):
+    student = trained("student")
+    flat = visible_image(height=16, width=96)
+    filled = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    filled[12:20] = cv2.resize(flat, (WIDTH, 8), interpolation=cv2.INTER_AREA)
+    boxes, scores, _ = student.expected(filled)
+    moved = (boxes - [0, 12, 0, 12]) * 2
+    assert_found(student.detector(flat), np.clip(moved, 0, [96, 16, 96, 16]), scores)
+
+
+def test_stretched_image_fills_the_input_and_its_boxes_go_back_each_axis_by_its_own_factor(trained):
+    student = trained("student")
+    narrow = visible_image(width=24)
+    stretched = cv2.resize(narrow, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR)
+    boxes, scores, _ = student.expected(stretched)
+    found = Detector(student.params, student.config, fit="stretch")(narrow)
+    assert_found(found, boxes * [0.5, 1, 0.5, 1], scores)
+
+
+def test_several_images_of_several_sizes_give_what_each_gives_alone(trained, tmp_path):
+    student = trained("student")
+    cv2.imwrite(str(tmp_path / "b.png"), cv2.cvtColor(visible_image(1, 40, 64), cv2.COLOR_RGB2BGR))
+    images = [visible_image(), tmp_path / "b.png", visible_image(2, 20, 20)]
+    together = student.detector(images)
+    assert len(together) == 3
+    for image, found in zip(images, together, strict=True):
+        alone = student.detector(image)
+        assert_found(found, alone.boxes, alone.scores)
+
+
+def test_array_of_four_axes_is_a_batch(trained):
+    student = trained("student")
+    together = student.detector(np.stack([visible_image(), visible_image(1)]))
+    assert_found(together[1], *student.expected(visible_image(1))[:2])
+
+
+def test_no_images_give_nobody(trained):
+    assert trained("student").detector([]) == []
+
+
+def test_detector_is_restored_from_a_checkpoint(trained, tmp_path):
+    student = trained("student")
+    with checkpoints.open_manager(tmp_path / "run" / "best") as manager:
+        checkpoints.save_best(manager, 7, student.params, student.config, 0.5)
+    restored = Detector.from_checkpoint(tmp_path / "run")
+    assert restored.config == student.config
+    boxes, scores, _ = student.expected(visible_image())
+    assert_found(restored(visible_image()), boxes, scores)
+
+
+def test_teacher_without_thermal_and_student_with_it_are_told_so(trained):
+    with pytest.raises(InputError, match="is a teacher, which looks at pairs: give it the thermal images too"):
+        trained("teacher").detector(visible_image())
+    with pytest.raises(InputError, match="is a student, which sees RGB alone: give it no thermal images"):
+        trained("student").detector(visible_image(), lwir_image())
+
+
+@pytest.mark.parametrize("lwir", [lwir_image(), [lwir_image()]], ids=["one", "list"])
+def test_other_numbers_of_visible_and_thermal_images_are_refused(trained, lwir):
+    with pytest.raises(InputError, match="2 visible images and 1 thermal ones: give as many of both"):
+        trained("teacher").detector([visible_image(), visible_image(1)], lwir)
+
+
+def test_unknown_fit_is_refused_with_those_there_are(trained):
+    student = trained("student")
+    with pytest.raises(InputError, match="fit is 'crop'; it must be one of: letterbox, stretch"):
+        Detector(student.params, student.config, fit="crop")
+
+
+def test_parameters_of_another_model_are_refused(trained):
+    with pytest.raises(InputError, match="the parameters"):
+        Detector(trained("teacher").params, trained("student").config)
+
+
+def test_path_without_a_checkpoint_is_refused(tmp_path):
+    with pytest.raises(InputError, match="holds no checkpoint"):
+        Detector.from_checkpoint(tmp_path)

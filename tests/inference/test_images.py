@@ -1,0 +1,106 @@
+"""Images as a person gives them: what is taken, and how each kind that cannot be is refused."""
+
+import cv2
+import numpy as np
+import pytest
+
+from dcrl_jax.errors import InputError
+from dcrl_jax.inference.images import read_lwir, read_visible
+
+
+def colours(height=6, width=8):
+    return np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def grey(height=6, width=8):
+    return np.random.default_rng(2).integers(0, 256, (height, width, 1), dtype=np.uint8)
+
+
+def write(path, rgb):
+    order = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
+    channels = rgb.shape[2] if rgb.ndim == 3 else 1
+    cv2.imwrite(str(path), cv2.cvtColor(rgb, order[channels]) if channels in order else rgb)
+    return path
+
+
+def with_alpha(value):
+    return np.concatenate([colours(), np.full((6, 8, 1), value, np.uint8)], axis=2)
+
+
+def test_visible_array_and_file_give_rgb(tmp_path):
+    for given in (colours(), write(tmp_path / "a.png", colours()), str(tmp_path / "a.png")):
+        np.testing.assert_array_equal(read_visible(given), colours())
+
+
+def test_alpha_channel_that_hides_nothing_is_left_out(tmp_path):
+    for given in (with_alpha(255), write(tmp_path / "a.png", with_alpha(255))):
+        np.testing.assert_array_equal(read_visible(given), colours())
+
+
+def test_thermal_image_of_one_channel_or_of_three_equal_ones_is_grey(tmp_path):
+    three = np.repeat(grey(), 3, axis=2)
+    for given in (grey(), grey()[..., 0], three, write(tmp_path / "a.png", grey()), write(tmp_path / "b.png", three)):
+        np.testing.assert_array_equal(read_lwir(given, colours()), grey())
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (grey(), "grey, 1 channels; expected the three of an RGB image"),
+        (grey()[..., 0], "grey, 1 channels; expected the three"),
+        (with_alpha(128), "RGB with an alpha channel, 4 channels; expected the three"),
+        (colours().astype(np.uint16) * 256, "uint16 values; expected uint8, 0 to 255"),
+    ],
+)
+def test_visible_image_that_is_not_rgb_of_8_bits_is_refused(tmp_path, pixels, message):
+    with pytest.raises(InputError, match=message) as refusal:
+        read_visible(pixels)
+    assert str(refusal.value).startswith("visible image: ")
+    path = write(tmp_path / "a.png", pixels)
+    with pytest.raises(InputError, match=message) as refusal:
+        read_visible(path)
+    assert str(refusal.value).startswith(f"{path}: ")
+
+
+def test_floating_point_image_is_refused():
+    with pytest.raises(InputError, match="float32 values; expected uint8"):
+        read_visible(colours().astype(np.float32) / 255)
+
+
+@pytest.mark.parametrize("shape", [(6, 0, 3), (8,), (1, 1, 6, 3)])
+def test_array_that_is_no_image_is_refused_with_its_shape(shape):
+    with pytest.raises(InputError, match="expected height, width and channels") as refusal:
+        read_visible(np.zeros(shape, np.uint8))
+    assert str(shape) in str(refusal.value)
+
+
+def test_thermal_image_of_16_bits_is_refused_with_what_to_do(tmp_path):
+    path = write(tmp_path / "a.png", grey().astype(np.uint16) * 64)
+    with pytest.raises(InputError, match=r"uint16 values; .* must be scaled as those were"):
+        read_lwir(path, colours())
+
+
+def test_thermal_image_in_false_colours_is_refused():
+    with pytest.raises(InputError, match="3 channels that are not the same; expected a grey thermal image"):
+        read_lwir(colours(), colours())
+
+
+def test_thermal_image_of_another_size_is_refused_with_both():
+    with pytest.raises(InputError, match="8x5 pixels, and its visible image 8x6"):
+        read_lwir(grey(5), colours())
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", None], ids=["empty", "text", "truncated"])
+def test_file_that_is_no_image_is_refused_with_its_name(tmp_path, content):
+    path = tmp_path / "a.png"
+    if content is None:
+        content = write(path, colours()).read_bytes()[:20]
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"{len(content)} bytes that cannot be read as an image") as refusal:
+        read_visible(path)
+    assert str(path) in str(refusal.value)
+
+
+def test_file_that_is_missing_is_refused_with_its_name(tmp_path):
+    with pytest.raises(InputError, match="No such file"):
+        read_visible(tmp_path / "nothing.png")
