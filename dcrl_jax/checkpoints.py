@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 from grain.checkpoint import CheckpointHandler, CheckpointRestore, CheckpointSave
 from ml_collections import ConfigDict
 from orbax.checkpoint.checkpoint_managers import preservation_policy
@@ -49,7 +50,7 @@ def open_manager(folder: Path, keep: int = 1, read_only: bool = False) -> ocp.Ch
     else:
         _remove_half_written(folder)
         options = ocp.CheckpointManagerOptions(preservation_policy=preservation_policy.LatestN(keep))
-    manager = ocp.CheckpointManager(folder.absolute(), options=options, handler_registry=registry)
+    manager = ocp.CheckpointManager(_place(folder), options=options, handler_registry=registry)
     if not read_only:
         # Whole ones too many, if the run was killed between writing the newest and deleting the oldest.
         for step in sorted(manager.all_steps())[:-keep]:
@@ -216,15 +217,24 @@ def save_best(manager: ocp.CheckpointManager, step: int, params: Any, config: Co
     return True
 
 
-def newest_step(folder: Path) -> int | None:
+def newest_step(folder: epath.PathLike) -> int | None:
     """The newest finished checkpoint of a folder; None where there is none."""
-    steps = [int(entry.name) for entry in folder.glob("*") if entry.name.isdigit() and (entry / "params").is_dir()]
+    steps = [
+        int(entry.name)
+        for entry in epath.Path(folder).glob("*")
+        if entry.name.isdigit() and (entry / "params").is_dir()
+    ]
     return max(steps, default=None)
 
 
-def _checkpoint_folder(path: str) -> tuple[Path, int]:
+def _place(path: str | epath.PathLike) -> epath.Path:
+    """A local path made absolute, as Orbax wants it, or one in a bucket."""
+    return epath.Path(path) if "://" in str(path) else epath.Path(path).absolute()
+
+
+def _checkpoint_folder(path: str) -> tuple[epath.Path, int]:
     """The folder of checkpoints and the step that a path means: a workdir (its best), such a folder, or one step."""
-    given = Path(path).absolute()
+    given = _place(path)
     if given.name.isdigit() and (given / "params").is_dir():
         return given.parent, int(given.name)
     for folder in (given / BEST_FOLDER, given / RESUME_FOLDER, given):
@@ -241,7 +251,8 @@ def restore_params(path: str) -> tuple[Any, ConfigDict, int]:
     """Restore parameters alone, whatever devices they were saved from.
 
     Args:
-      path: a workdir (its best parameters, else its newest), a folder of checkpoints, or one checkpoint.
+      path: a workdir (its best parameters, else its newest), a folder of checkpoints, or one checkpoint; local or in a
+        bucket (gs://BUCKET/RUN, s3://...) that Orbax can read.
 
     Returns:
       The parameter tree on the first local device, the config it was trained with, and its step.
@@ -249,7 +260,10 @@ def restore_params(path: str) -> tuple[Any, ConfigDict, int]:
     Raises:
       InputError: there is no checkpoint at the path, or it cannot be read.
     """
-    folder, step = _checkpoint_folder(path)
+    try:
+        folder, step = _checkpoint_folder(path)
+    except ImportError as error:  # of the package for this kind of bucket
+        raise InputError(f"{path}: {error}.") from error
     manager = open_manager(folder, read_only=True)
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     try:

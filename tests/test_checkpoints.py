@@ -426,3 +426,13 @@ def test_what_a_killed_run_left_half_written_is_removed_at_the_next_start(tmp_pa
     with checkpoints.open_manager(tmp_path, 2) as manager:
         assert list(manager.all_steps()) == [1]
     assert [path.name for path in tmp_path.iterdir()] == ["1"]
+
+
+def test_bucket_that_cannot_be_read_is_refused_by_its_own_name(monkeypatch):
+    def missing(*_):
+        raise ImportError("Please install gcsfs to access Google Storage")
+
+    monkeypatch.setattr(type(checkpoints.epath.Path("gs://bucket")), "is_dir", missing)
+    monkeypatch.setattr(type(checkpoints.epath.Path("gs://bucket")), "glob", missing)
+    with pytest.raises(InputError, match=r"^gs://bucket/run: Please install gcsfs to access Google Storage\.$"):
+        checkpoints.restore_params("gs://bucket/run")
