@@ -20,7 +20,7 @@ def main() -> None:
 
     jax.config.update("jax_disable_most_optimizations", True)
     vgg16.BLOCKS = tuple((channels, 1) for channels, _ in vgg16.BLOCKS)
-    settings = {"teacher": [(2, 1), (8, 1), (2, 4)], "student": [(4, 1)]}
+    settings = {"teacher": [(8, 1), (2, 4)], "student": [(4, 1)]}
     rows = []
     for recipe in (teacher, student):
         config = shrink(recipe.get_config("synthetic"))
