@@ -232,8 +232,7 @@ def end_of(workdir):
             step = checkpoints.newest_step(workdir / run / name)
             content = checkpoint(workdir / run / name / str(step))
             end |= {f"{run}/{name}/{step}/{key}": value for key, value in content.items()}
-        files = [workdir / run / name for name in ("config.json", "validation.jsonl")]
-        files += (workdir / run / "evaluation").iterdir()
+        files = [workdir / run / "validation.jsonl", *(workdir / run / "evaluation").iterdir()]
         end |= {f"{run}/{path.relative_to(workdir / run)}": path.read_bytes() for path in files}
     return end | {f"comparison/{path.name}": path.read_bytes() for path in (workdir / "comparison").iterdir()}
 
