@@ -81,7 +81,7 @@ def first_process_first(action: Callable[[], Any]) -> Any:
       The action's result.
 
     Raises:
-      InputError: the action did, in this process or in the first one.
+      InputError: the action failed in the first process. There its own error is raised.
     """
     if jax.process_count() == 1:
         return action()
@@ -90,7 +90,7 @@ def first_process_first(action: Callable[[], Any]) -> Any:
     if is_first_process():
         try:
             result = action()
-        except InputError as problem:
+        except Exception as problem:  # whatever it is: the others wait for an answer
             error = problem
     if any_process(error is not None):
         raise error or InputError("the first process has stopped; its message says why.")
