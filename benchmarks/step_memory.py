@@ -60,7 +60,11 @@ def main() -> None:
             (arguments, first), (_, two) = (bytes_of_step(config, images) for images in (1, 2))
             sizes = np.array([arguments, first, two - first]) / GIB
             rows.append([name, *sizes, *(largest_batch(gib, *sizes) for gib in DEVICE_GIB)])
-            print(f"{name}: compiled twice in {time.perf_counter() - started:.0f} s", flush=True)
+            print(
+                f"{name}: arguments {sizes[0]:.2f} GiB, first image {sizes[1]:.2f}, each further {sizes[2]:.2f} "
+                f"(compiled twice in {time.perf_counter() - started:.0f} s)",
+                flush=True,
+            )
     columns = ["GiB", "arguments", "first image", "each further", *(f"images in {gib}" for gib in DEVICE_GIB)]
     print("\n" + format_table(rows, columns))
 
