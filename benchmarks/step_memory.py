@@ -1,72 +1,149 @@
 """Memory of a full-size training step (640x512, width 1) in float32, bfloat16 and with blocks computed again.
 
-    python -m benchmarks.step_memory                    all settings of teacher and student: 16 compilations
-    python -m benchmarks.step_memory --role=student
+    python -m benchmarks.step_memory
 
-By the compiled step's own account; nothing is run and nothing allocated. Arguments are parameters, optimizer state and
-a student's frozen teacher, whatever the batch; the rest is what the step needs besides, at a batch of one and for each
-further image. The last columns are the images that fit one device: what is left of its memory after a tenth that the
-driver, the libraries and fragmentation take. More images than that need ``train.accumulation_steps``.
+Counted from shapes, in seconds; nothing is compiled or allocated, so that it holds for any machine as far as it goes:
 
-A CPU's compiler does the convolutions of bfloat16 in float32, with copies that a GPU does not make: there the figures
-of bfloat16 are upper bounds.
+- fixed: parameters, their gradient, the optimizer's state and a student's frozen teacher;
+- for each image: what differentiation keeps from the forward pass for the backward pass. Where blocks are computed
+  again it keeps what stands between them, and what one block needs, the largest, comes on top while that is done;
+- of a student, for each image: the most that its teacher's backbones hold at once while they run.
+
+A compiler may keep less, and needs working space besides. The last columns are the images that fit one device, if a
+tenth of its memory goes to the driver, the libraries and fragmentation; larger batches need
+``train.accumulation_steps``. `benchmarks.full_size` has the account of the step as a CPU's compiler makes it, in
+float32; that compiler undoes rematerialisation, and does bfloat16's convolutions in float32.
 """
 
-import argparse
-import time
+from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from benchmarks.full_size import GIB, build, one_batch
+from benchmarks.full_size import GIB, KAIST_TRAINING_IMAGES, one_batch
 from configs import student, teacher
 from dcrl_jax.devices import quiet_without_gpu
+from dcrl_jax.models.build import build_anchors, build_model, init_params
+from dcrl_jax.models.vgg16 import BLOCKS
 from dcrl_jax.reports.tables import format_table
+from dcrl_jax.training.distill import teacher_config
+from dcrl_jax.training.optimizer import build_optimizer, build_schedule
+from dcrl_jax.training.rules import training_rules
+from dcrl_jax.training.step import make_loss
 
-RECIPES = {"teacher": teacher, "student": student}
 SETTINGS = [(dtype, remat) for dtype in ("float32", "bfloat16") for remat in (False, True)]
 DEVICE_GIB = (16, 40, 80)
 USABLE = 0.9
 
 
-def bytes_of_step(config: ConfigDict, images: int) -> tuple[int, int]:
-    """Bytes of a step's arguments and of its temporary buffers, from shapes alone."""
-    built = build(config)
-    state, frozen = jax.eval_shape(built.initial_state), jax.eval_shape(built.frozen)
-    account = built.step.lower(state, *frozen, one_batch(images, config)).compile().memory_analysis()
-    return account.argument_size_in_bytes, account.temp_size_in_bytes
+def tree_bytes(tree: Any) -> int:
+    """Bytes of all arrays of a tree."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def largest_batch(device_gib: float, arguments: float, first: float, further: float) -> int:
-    """Images that fit a device: 0 if not even one does. All in GiB."""
-    left = USABLE * device_gib - arguments - first
-    return 0 if left < 0 else 1 + int(left / further)
+def fixed_bytes(config: ConfigDict) -> int:
+    """Parameters, gradient, optimizer's state, and the frozen teacher of a student."""
+    model = build_model(config)
+    params = jax.eval_shape(lambda: init_params(model, config, 0))
+    optimizer = build_optimizer(config, build_schedule(config, KAIST_TRAINING_IMAGES))
+    return 2 * tree_bytes(params) + tree_bytes(jax.eval_shape(optimizer.init, params)) + tree_bytes(_frozen(config))
+
+
+def _frozen(config):
+    if config.role != "student":
+        return ()
+    own = teacher_config(config)
+    return (jax.eval_shape(lambda: init_params(build_model(own), own, 0)),)
+
+
+def kept_bytes(config: ConfigDict, images: int) -> int:
+    """What the backward pass of a batch needs of its forward pass, the parameters included."""
+    model, anchors = build_model(config), build_anchors(config)
+    guide = build_model(teacher_config(config)) if config.role == "student" else None
+    loss = make_loss(model, anchors, training_rules(config), guide)
+    params = jax.eval_shape(lambda: init_params(model, config, 0))
+    batch = jax.tree.map(lambda leaf: leaf[0], one_batch(images, config))
+
+    def backward(params, frozen):
+        keys = jax.random.split(jax.random.key(0), images)
+        return jax.vjp(lambda params: loss(params, frozen, batch, keys)[0], params)[1]
+
+    return tree_bytes(jax.eval_shape(backward, params, _frozen(config)))
+
+
+def largest_block_bytes(config: ConfigDict) -> int:
+    """What the backward pass of one image needs within the block that needs most."""
+    model = build_model(config)
+    params = jax.eval_shape(lambda: init_params(model, config, 0))
+    shape = (1, config.data.height_px, config.data.width_px, 3)
+    features = jax.ShapeDtypeStruct(shape, model.dtype)
+    features = (features, features) if config.role == "teacher" else features
+    most = 0
+    for block in range(1, len(BLOCKS) + 1):
+
+        def run(params, features, block=block):
+            return model.apply({"params": params}, block, features, method="block")
+
+        def backward(params, features, run=run):
+            return jax.vjp(run, params, features)[1]
+
+        # Kernels of a few megabytes are among it; the maps are a hundred times as large.
+        most = max(most, tree_bytes(jax.eval_shape(backward, params, features)))
+        features = jax.eval_shape(run, params, features)
+    return most
+
+
+def running_bytes(config: ConfigDict) -> int:
+    """The most that a forward pass through the backbones holds at once for one image, operation by operation."""
+    config = config.copy_and_resolve_references()
+    config.backbone.remat = False  # nothing is differentiated, so that blocks need not be told apart
+    model = build_model(config)
+    params = jax.eval_shape(lambda: init_params(model, config, 0))
+    images = [getattr(one_batch(1, config), name)[0] for name in model.modalities]
+
+    def run(params, *images):
+        return model.apply({"params": params}, *images, method="extract")
+
+    program = jax.make_jaxpr(run)(params, *images).jaxpr
+    last_use = {}
+    for place, operation in enumerate(program.eqns):
+        # Constants that stand in an operation have no use elsewhere.
+        last_use |= {variable: place for variable in operation.invars if not hasattr(variable, "val")}
+    held, most = 0, 0
+    made = set()
+    for place, operation in enumerate(program.eqns):
+        held += tree_bytes([variable.aval for variable in operation.outvars])
+        made |= set(operation.outvars)
+        most = max(most, held)
+        finished = {variable for variable in made if last_use.get(variable, place) <= place}
+        held -= tree_bytes([variable.aval for variable in finished - set(program.outvars)])
+        made -= finished
+    return most
+
+
+def largest_batch(device_gib: float, fixed: float, per_image: float) -> int:
+    """Images that fit a device; all in GiB."""
+    return max(0, int((USABLE * device_gib - fixed) / per_image))
 
 
 def main() -> None:
-    """Print the table of the roles asked for."""
+    """Print the table."""
     quiet_without_gpu()
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--role", choices=tuple(RECIPES), action="append", help="by default both")
-    options = parser.parse_args()
     rows = []
-    for role in options.role or RECIPES:
+    for recipe in (teacher, student):
         for dtype, remat in SETTINGS:
-            config = RECIPES[role].get_config()
+            config = recipe.get_config()
             config.backbone.update(dtype=dtype, remat=remat)
-            name = f"{role}, {dtype}{', remat' if remat else ''}"
-            started = time.perf_counter()
-            (arguments, first), (_, two) = (bytes_of_step(config, images) for images in (1, 2))
-            sizes = np.array([arguments, first, two - first]) / GIB
+            per_image = kept_bytes(config, 2) - kept_bytes(config, 1)
+            if remat:
+                per_image += largest_block_bytes(config)
+            if config.role == "student":
+                per_image += running_bytes(teacher_config(config))
+            sizes = np.array([fixed_bytes(config), per_image]) / GIB
+            name = f"{config.role}, {dtype}{', remat' if remat else ''}"
             rows.append([name, *sizes, *(largest_batch(gib, *sizes) for gib in DEVICE_GIB)])
-            print(
-                f"{name}: arguments {sizes[0]:.2f} GiB, first image {sizes[1]:.2f}, each further {sizes[2]:.2f} "
-                f"(compiled twice in {time.perf_counter() - started:.0f} s)",
-                flush=True,
-            )
-    columns = ["GiB", "arguments", "first image", "each further", *(f"images in {gib}" for gib in DEVICE_GIB)]
-    print("\n" + format_table(rows, columns))
+    print(format_table(rows, ["GiB", "fixed", "each image", *(f"images in {gib} GiB" for gib in DEVICE_GIB)]))
 
 
 if __name__ == "__main__":

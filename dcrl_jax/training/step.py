@@ -34,6 +34,25 @@ def image_keys(seed: int, step: Array, images: int) -> jax.Array:
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, places_in_global_batch(images))
 
 
+def make_loss(
+    model: Detector, anchors: Array, rules: TrainingRules, teacher: Teacher | None = None
+) -> Callable[..., tuple[jax.Array, dict[str, jax.Array]]]:
+    """Eq. 1, or Eq. 14 with a teacher: ``loss(params, frozen, batch, keys)``, its value and its named terms.
+
+    ``frozen`` holds the teacher's parameters, or nothing; ``keys`` has one for each image.
+    """
+
+    def loss(params, frozen, batch, keys):
+        run = forward(model, params, anchors, batch, keys, rules)
+        terms = detection_terms(run)
+        if teacher is not None:
+            terms |= distillation_terms(run, model, params, teacher, *frozen, batch, rules)
+        total = weighted_sum(terms, rules.weights)
+        return total, {"loss": total, **terms}
+
+    return loss
+
+
 def make_step(
     model: Detector,
     optimizer: optax.GradientTransformation,
@@ -61,19 +80,12 @@ def make_step(
       metrics: the terms, their weighted sum ``loss`` and ``gradient_norm``, each float32 [].
     """
 
+    loss = make_loss(model, anchors, rules, teacher)
+
     def step(state, *arguments):
         *frozen, batch = arguments
         keys = image_keys(seed, state.step, batch.boxes.shape[0])
-
-        def loss_of(params, batch, keys):
-            run = forward(model, params, anchors, batch, keys, rules)
-            terms = detection_terms(run)
-            if teacher is not None:
-                terms |= distillation_terms(run, model, params, teacher, *frozen, batch, rules)
-            loss = weighted_sum(terms, rules.weights)
-            return loss, {"loss": loss, **terms}
-
-        gradients_of = functools.partial(jax.grad(loss_of, has_aux=True), state.params)
+        gradients_of = functools.partial(jax.grad(loss, has_aux=True), state.params, frozen)
         gradients, metrics = _mean_over_parts(gradients_of, (batch, keys), accumulation_steps)
         gradients, metrics = jax.lax.pmean((gradients, metrics), AXIS)
         metrics["gradient_norm"] = optax.tree.norm(gradients)
