@@ -1,9 +1,12 @@
 """What the tests share: two CPU devices, and teachers small enough to compile in seconds."""
 
 import atexit
+import contextlib
 import gc
 import os
+import resource
 import shutil
+import signal
 import tempfile
 
 # Read when JAX is first imported. Data parallel training needs two devices; the CPU gives the same numbers everywhere.
@@ -72,6 +75,24 @@ def random_params():
         return jax.tree.map(lambda leaf: draw(leaf.shape), shapes)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def no_room():
+    """``with no_room(size):`` no file of this process grows beyond some bytes, which is met as a full disk is."""
+
+    @contextlib.contextmanager
+    def limit(size):
+        former, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, former[1]))
+        try:
+            yield
+        finally:
+            # Before the test ends: what pytest writes of it may go to a file too.
+            resource.setrlimit(resource.RLIMIT_FSIZE, former)
+            signal.signal(signal.SIGXFSZ, handler)
+
+    return limit
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,7 +1,6 @@
 """TensorBoard's file: what it holds, and what a disk without room does to it."""
 
-import resource
-import signal
+import contextlib
 import struct
 
 import pytest
@@ -36,24 +35,19 @@ def test_without_a_folder_everything_is_thrown_away():
         scalars.flush()
 
 
-@pytest.fixture
-def no_room():
-    """No file of this process may grow: what a write then meets is what a full disk gives."""
-    former, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, former[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, former)
-    signal.signal(signal.SIGXFSZ, handler)
-
-
 def test_full_disk_is_an_error_and_not_a_run_that_waits_for_ever(tmp_path, no_room):
-    with pytest.raises(OSError, match="File too large"), ScalarLog(tmp_path / "logs") as scalars:  # noqa: PT012
+    with ScalarLog(tmp_path / "logs") as scalars:
         scalars.add_scalar("train/loss", 0.5, 20)
-        no_room()
-        scalars.flush()
+        with no_room(0), pytest.raises(OSError, match="File too large"):
+            scalars.flush()
 
 
 def test_error_that_ended_a_run_is_not_hidden_by_its_log(tmp_path, no_room):
-    with pytest.raises(ValueError, match="the run's own"), ScalarLog(tmp_path / "logs") as scalars:  # noqa: PT012
-        scalars.add_scalar("train/loss", 0.5, 20)
-        no_room()
-        raise ValueError("the run's own")
+    def run():
+        with contextlib.ExitStack() as full, ScalarLog(tmp_path / "logs") as scalars:
+            scalars.add_scalar("train/loss", 0.5, 20)
+            full.enter_context(no_room(0))
+            raise ValueError("the run's own")
+
+    with pytest.raises(ValueError, match="the run's own"):
+        run()
