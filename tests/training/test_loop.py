@@ -180,8 +180,8 @@ def test_loss_that_is_not_a_number_names_step_and_remedy_and_keeps_the_last_good
 ):
     original = loop.make_step
 
-    def make_failing_step(*arguments):
-        step = original(*arguments)
+    def make_failing_step(*arguments, **keywords):
+        step = original(*arguments, **keywords)
 
         def failing(state, batch):
             state, metrics = step(state, batch)
