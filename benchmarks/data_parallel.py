@@ -14,19 +14,13 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from benchmarks.full_size import one_batch
+from benchmarks.full_size import build, one_batch
 from configs import student, teacher
 from dcrl_jax import parallel
 from dcrl_jax.devices import quiet_without_gpu
-from dcrl_jax.models.build import build_anchors, build_model, init_params
 from dcrl_jax.reports.tables import format_table
-from dcrl_jax.training.distill import teacher_config
-from dcrl_jax.training.optimizer import build_optimizer, build_schedule
-from dcrl_jax.training.rules import training_rules
-from dcrl_jax.training.step import TrainState, make_step
 
 DEVICES = (1, 2, 4, 8)
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute", "collective-broadcast")
@@ -60,26 +54,18 @@ def step_runner(config: ConfigDict, images: int) -> Callable[[int, int], Step]:
     config = config.copy_and_resolve_references()
     # The momentum of the first step is its gradient.
     config.optimizer.update(name="sgd", momentum=0.9, clip_norm=0.0, fusion_rate_scale=1.0)
-    model, anchors = build_model(config), build_anchors(config)
-    optimizer = build_optimizer(config, build_schedule(config, images))
-    params = jax.device_get(init_params(model, config, 0))
-    guide, frozen = None, ()
-    if config.role == "student":
-        own = teacher_config(config)
-        guide = build_model(own)
-        frozen = (jax.device_get(init_params(guide, own, 1)),)
+    built = build(config)
+    arguments = jax.device_get((built.initial_state(), built.frozen()))
     whole = one_batch(images, config)
 
     def run(devices: int, accumulation_steps: int) -> Step:
-        mesh = Mesh(jax.local_devices()[:devices], (parallel.AXIS,))
-        step = make_step(model, optimizer, anchors, training_rules(config), 0, guide, accumulation_steps)
-        state = TrainState(np.int32(0), params, optimizer.init(params))
+        built = build(config, devices, accumulation_steps)
         # Copies, because the step reuses the buffers of its state.
-        state, teachers = parallel.replicate(jax.tree.map(np.array, jax.device_get((state, frozen))), mesh)
+        state, frozen = parallel.replicate(jax.tree.map(np.array, arguments), built.mesh)
         shared = jax.tree.map(lambda leaf: leaf.reshape(devices, -1, *leaf.shape[2:]), whole)
-        arguments = (state, *teachers, jax.device_put(shared, parallel.batch_sharding(mesh)))
-        compiled = parallel.parallel_step(step, mesh, len(teachers)).lower(*arguments).compile()
-        state, metrics = jax.device_get(compiled(*arguments))
+        batch = jax.device_put(shared, parallel.batch_sharding(built.mesh))
+        compiled = built.step.lower(state, *frozen, batch).compile()
+        state, metrics = jax.device_get(compiled(state, *frozen, batch))
         trace = jax.tree.leaves(state.opt_state, is_leaf=lambda node: hasattr(node, "trace"))[0].trace
         return Step(trace, {name: float(value) for name, value in metrics.items()}, collectives_of(compiled.as_text()))
 

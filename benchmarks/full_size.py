@@ -55,7 +55,7 @@ def one_batch(images: int, config: ConfigDict) -> Batch:
 
 
 class Built(NamedTuple):
-    """A training step on one device and what makes its arguments, which nothing has computed yet."""
+    """A training step and what makes its arguments, which nothing has computed yet."""
 
     step: Callable
     mesh: jax.sharding.Mesh
@@ -64,15 +64,15 @@ class Built(NamedTuple):
     anchors: int
 
 
-def build(config: ConfigDict) -> Built:
-    """The step of a role, with its frozen teacher if it has one."""
+def build(config: ConfigDict, devices: int = 1, accumulation_steps: int = 1) -> Built:
+    """The step of a role on the first devices, with its frozen teacher if it has one."""
     model, anchors = build_model(config), build_anchors(config)
-    mesh = jax.sharding.Mesh(jax.local_devices()[:1], (parallel.AXIS,))
+    mesh = jax.sharding.Mesh(jax.local_devices()[:devices], (parallel.AXIS,))
     optimizer = build_optimizer(config, build_schedule(config, KAIST_TRAINING_IMAGES))
     own = teacher_config(config) if config.role == "student" else None
     guide = build_model(own) if own else None
     step = parallel.parallel_step(
-        make_step(model, optimizer, anchors, training_rules(config), 0, guide),
+        make_step(model, optimizer, anchors, training_rules(config), 0, guide, accumulation_steps),
         mesh,
         frozen_arguments=0 if guide is None else 1,
     )

@@ -21,14 +21,13 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from benchmarks.full_size import GIB, KAIST_TRAINING_IMAGES, one_batch
+from benchmarks.full_size import GIB, build, one_batch
 from configs import student, teacher
 from dcrl_jax.devices import quiet_without_gpu
 from dcrl_jax.models.build import build_anchors, build_model, init_params
 from dcrl_jax.models.vgg16 import BLOCKS
 from dcrl_jax.reports.tables import format_table
 from dcrl_jax.training.distill import teacher_config
-from dcrl_jax.training.optimizer import build_optimizer, build_schedule
 from dcrl_jax.training.rules import training_rules
 from dcrl_jax.training.step import make_loss
 
@@ -44,17 +43,9 @@ def tree_bytes(tree: Any) -> int:
 
 def fixed_bytes(config: ConfigDict) -> int:
     """Parameters, gradient, optimizer's state, and the frozen teacher of a student."""
-    model = build_model(config)
-    params = jax.eval_shape(lambda: init_params(model, config, 0))
-    optimizer = build_optimizer(config, build_schedule(config, KAIST_TRAINING_IMAGES))
-    return 2 * tree_bytes(params) + tree_bytes(jax.eval_shape(optimizer.init, params)) + tree_bytes(_frozen(config))
-
-
-def _frozen(config):
-    if config.role != "student":
-        return ()
-    own = teacher_config(config)
-    return (jax.eval_shape(lambda: init_params(build_model(own), own, 0)),)
+    built = build(config)
+    state, frozen = jax.eval_shape(built.initial_state), jax.eval_shape(built.frozen)
+    return 2 * tree_bytes(state.params) + tree_bytes(state.opt_state) + tree_bytes(frozen)
 
 
 def kept_bytes(config: ConfigDict, images: int) -> int:
@@ -69,7 +60,7 @@ def kept_bytes(config: ConfigDict, images: int) -> int:
         keys = jax.random.split(jax.random.key(0), images)
         return jax.vjp(lambda params: loss(params, frozen, batch, keys)[0], params)[1]
 
-    return tree_bytes(jax.eval_shape(backward, params, _frozen(config)))
+    return tree_bytes(jax.eval_shape(backward, params, jax.eval_shape(build(config).frozen)))
 
 
 def largest_block_bytes(config: ConfigDict) -> int:

@@ -126,6 +126,8 @@ def _said_if_not_written(manager):
         known = re.search(
             r"No space left on device|Disk quota exceeded|Read-only file system|File too large", str(error)
         )
+        if known is None and not isinstance(error, OSError):
+            raise
         _remove_half_written(Path(manager.directory))
         newest = newest_step(Path(manager.directory))
         kept = f"The checkpoint of step {newest} is kept" if newest is not None else "There is no checkpoint yet"

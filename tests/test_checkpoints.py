@@ -424,3 +424,14 @@ def test_bucket_that_cannot_be_read_is_refused_by_its_own_name(monkeypatch):
     monkeypatch.setattr(type(checkpoints.epath.Path("gs://bucket")), "glob", missing)
     with pytest.raises(InputError, match=r"^gs://bucket/run: Please install gcsfs to access Google Storage\.$"):
         checkpoints.restore_params("gs://bucket/run")
+
+
+def test_error_that_is_not_of_the_disk_keeps_its_own_words(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise ValueError("of the program")
+
+    iterator, _ = make_iterator()
+    with checkpoints.open_manager(tmp_path) as manager:
+        monkeypatch.setattr(manager, "save", fail)
+        with pytest.raises(ValueError, match=r"^of the program$"):
+            checkpoints.save_training(manager, make_state(step=1), iterator, make_config())

@@ -225,11 +225,10 @@ def _placed_step(model, optimizer, anchors, config, mesh, guide):
     rules = training_rules(config)
     if rules.distillation.any != (guide is not None):
         raise ValueError("a student that distils needs a guide, and nobody else has one")
-    accumulation_steps = config.train.accumulation_steps
+    teacher = guide.model if guide else None
+    step = make_step(model, optimizer, anchors, rules, config.seed, teacher, config.train.accumulation_steps)
     if guide is None:
-        step = make_step(model, optimizer, anchors, rules, config.seed, accumulation_steps=accumulation_steps)
         return parallel.parallel_step(step, mesh)
-    step = make_step(model, optimizer, anchors, rules, config.seed, guide.model, accumulation_steps)
     compiled = parallel.parallel_step(step, mesh, frozen_arguments=1)
     teacher_params = parallel.replicate(guide.params, mesh)
     return lambda state, batch: compiled(state, teacher_params, batch)

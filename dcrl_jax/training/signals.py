@@ -23,6 +23,7 @@ class Signals:
         return _ERRORS[self.numbers[0]]() if self.numbers else Preempted()
 
     def note(self, number, frame):
+        """Handler of ``signal.signal``: raises a second one, and one that comes within ``raised``."""
         if self.numbers or self._at_once:
             raise _ERRORS[number]()
         self.numbers.append(number)

@@ -29,10 +29,12 @@ def test_scalars_stand_in_the_file_once_flushed(tmp_path):
         assert events_in(tmp_path / "logs") == [("train/loss", 0.5, 20), ("validation/reasonable-all", 0.25, 40)]
 
 
-def test_without_a_folder_everything_is_thrown_away():
+def test_without_a_folder_everything_is_thrown_away(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with ScalarLog(None) as scalars:
         scalars.add_scalar("train/loss", 0.5, 20)
         scalars.flush()
+    assert not any(tmp_path.iterdir())
 
 
 def test_full_disk_is_an_error_and_not_a_run_that_waits_for_ever(tmp_path, no_room):
