@@ -5,9 +5,10 @@ lies on them are its own. What belongs to all processes is here: the step's mean
 where processes wait for each other or agree.
 """
 
+import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import jax
@@ -16,7 +17,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from dcrl_jax.errors import InputError
+from dcrl_jax.errors import InputError, Preempted
 
 AXIS = "devices"
 
@@ -60,6 +61,27 @@ def stop_process(status: int) -> NoReturn:
         sys.stderr.flush()
         os._exit(status)
     sys.exit(status)
+
+
+@contextlib.contextmanager
+def said_with_status(workdir: str | None) -> Iterator[None]:
+    """Ends the process, with one message and the status that says why, for what a user or a scheduler has to know.
+
+    Args:
+      workdir: named where an error of the operating system names no file.
+    """
+    try:
+        yield
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        stop_process(1)
+    except OSError as error:
+        print(f"error: {error.filename or workdir}: {error.strerror or error}", file=sys.stderr)
+        stop_process(1)
+    except KeyboardInterrupt:
+        stop_process(130)
+    except Preempted:
+        stop_process(os.EX_TEMPFAIL)  # 75: try again, as schedulers that requeue understand it
 
 
 def is_first_process() -> bool:

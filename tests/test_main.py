@@ -109,3 +109,24 @@ def test_every_faulty_file_is_named_in_one_message(tmp_path):
 def test_checkpoint_that_is_not_there(tmp_path):
     result = msrs(tmp_path, "--mode=eval", f"--checkpoint={tmp_path / 'nothing'}")
     assert_refused(result, f"{tmp_path / 'nothing'} holds no checkpoint")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--mode=train needs --config and --workdir"),
+        (["--mode=eval", "--workdir=run"], "--mode=eval needs --config"),
+        (["--mode=detect", "--checkpoint=run"], "--mode=detect needs --input and --output"),
+        (["--mode=export", "--output=out"], "--mode=export needs --checkpoint"),
+        (["--mode=detect", "--min_score=2"], "--min_score=2"),
+    ],
+)
+def test_mode_says_which_flags_it_cannot_do_without(arguments, message):
+    assert_refused(run(*arguments), message)
+
+
+def test_detection_of_an_unknown_checkpoint_is_refused_and_nothing_is_written(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((32, 40, 3), np.uint8))
+    arguments = [f"--{name}={tmp_path / value}" for name, value in {"input": "a.png", "output": "out"}.items()]
+    assert_refused(run("--mode=detect", f"--checkpoint={tmp_path}", *arguments), f"{tmp_path} holds no checkpoint")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]

@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import Mesh
 
 from dcrl_jax import parallel
-from dcrl_jax.errors import InputError
+from dcrl_jax.errors import InputError, Preempted
 
 
 @pytest.fixture(scope="module")
@@ -138,3 +138,26 @@ def test_step_on_a_mesh_of_one_device_leaves_the_others_alone():
     state, _ = run(parallel.replicate(np.float32(2), mesh), batch)
     assert state == 6
     assert state.devices() == {jax.local_devices()[1]}
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (InputError("no images."), 1, "error: no images.\n"),
+        (PermissionError(13, "Permission denied", "/out"), 1, "error: /out: Permission denied\n"),
+        (OSError(28, "No space left on device"), 1, "error: runs/a: No space left on device\n"),
+        (KeyboardInterrupt(), 130, ""),
+        (Preempted(), 75, ""),
+    ],
+    ids=["mistake", "file", "system", "interrupt", "pre-emption"],
+)
+def test_process_ends_with_a_status_and_one_message(capsys, error, status, message):
+    with pytest.raises(SystemExit) as end, parallel.said_with_status("runs/a"):
+        raise error
+    assert end.value.code == status
+    assert capsys.readouterr().err == message
+
+
+def test_fault_of_the_program_is_not_hidden():
+    with pytest.raises(ZeroDivisionError), parallel.said_with_status(None):
+        raise ZeroDivisionError

@@ -53,7 +53,7 @@ class Detector:
         if fit not in FITS:
             raise InputError(f"fit is {fit!r}; it must be one of: {', '.join(FITS)}.")
         self.config = config
-        self._fit, self._batch_size = fit, batch_size
+        self._fit, self.batch_size = fit, batch_size
         model, anchors, rules = build_model(config), build_anchors(config), detection_rules(config)
         checkpoints.check_params(params, jax.eval_shape(lambda: init_params(model, config, 0)), "the parameters")
         self.modalities = model.modalities
@@ -102,8 +102,8 @@ class Detector:
 
     def _detect(self, visible, lwir):
         found = []
-        for start in range(0, len(visible), self._batch_size):
-            stop = start + self._batch_size
+        for start in range(0, len(visible), self.batch_size):
+            stop = start + self.batch_size
             pairs = [(read_visible(one),) for one in visible[start:stop]]
             if lwir is not None:
                 pairs = [(*pair, read_lwir(one, pair[0])) for pair, one in zip(pairs, lwir[start:stop], strict=True)]
@@ -118,7 +118,7 @@ class Detector:
             for pair, place in zip(pairs, places, strict=True)
         ]
         # One program for single images and one for batches, the last of which is filled up.
-        size = 1 if len(fitted) == 1 else self._batch_size
+        size = 1 if len(fitted) == 1 else self.batch_size
         fitted += [fitted[-1]] * (size - len(fitted))
         detections, mu = jax.device_get(self._run(self._params, *map(np.stack, zip(*fitted, strict=True))))
         found = []

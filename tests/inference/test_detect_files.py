@@ -1,0 +1,220 @@
+"""Detection in files: what is written is what the detector finds; what is broken is skipped and said."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from dcrl_jax import checkpoints
+from dcrl_jax.errors import InputError
+from dcrl_jax.evaluation.results import read_results
+from dcrl_jax.inference.detect_files import detect_files
+from dcrl_jax.inference.detector import Detector
+from dcrl_jax.inference.video import read_frames
+from dcrl_jax.models.build import build_model
+
+pytestmark = pytest.mark.usefixtures("quick_compile", "shallow_backbone")
+
+HEIGHT, WIDTH = 40, 60
+
+
+def image(seed, channels=3):
+    return np.random.default_rng(seed).integers(0, 256, (HEIGHT, WIDTH, channels), dtype=np.uint8)
+
+
+def write_image(path, pixels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), pixels if pixels.shape[2] == 1 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+
+
+def write_video(path, frames):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 10, (WIDTH, HEIGHT))
+    for frame in frames:
+        writer.write(np.repeat(frame, 3, axis=2) if frame.shape[2] == 1 else cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+    writer.release()
+
+
+@pytest.fixture(scope="module")
+def workdirs(tiny_config, random_params, tmp_path_factory):
+    """A workdir with a checkpoint for each role."""
+    folder = tmp_path_factory.mktemp("runs")
+    for role in ("teacher", "student"):
+        config = tiny_config(role)
+        with checkpoints.open_manager(folder / role / "best") as manager:
+            checkpoints.save_best(manager, 7, random_params(build_model(config), config), config, 0.5)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def detectors(workdirs):
+    return {role: Detector.from_checkpoint(workdirs / role) for role in ("teacher", "student")}
+
+
+def assert_results(output, names, people):
+    assert (output / "images.txt").read_text().splitlines() == names
+    for file in ("results.txt", "results.json"):
+        found = read_results(output / file, names)
+        assert set(found) == {name for name, one in zip(names, people, strict=True) if one is not None}
+        for name, one in zip(names, people, strict=True):
+            if one is not None:
+                assert len(one.scores) > 2
+                np.testing.assert_allclose(found[name].scores, one.scores, rtol=1e-4)
+                corners = found[name].boxes + np.pad(found[name].boxes[:, :2], ((0, 0), (2, 0)))
+                np.testing.assert_allclose(corners, one.boxes, atol=1e-3)
+
+
+def test_folder_gives_results_files_and_pictures_of_all_that_the_detector_finds(workdirs, detectors, tmp_path, capsys):
+    images = {f"sub/{seed}": image(seed) for seed in range(9)}  # one more than a batch
+    for name, pixels in images.items():
+        write_image(tmp_path / f"in/{name}.png", pixels)
+    assert detect_files(str(workdirs / "student"), str(tmp_path / "in"), None, tmp_path / "out", 0.5)
+    people = detectors["student"](list(images.values()))
+    assert_results(tmp_path / "out", list(images), people)
+    printed = capsys.readouterr().out
+    sure = [int((one.scores >= 0.5).sum()) for one in people]
+    assert printed.startswith("9 images in ")
+    assert f": {sum(sure)} people with a score of at least 0.5, in {sum(map(bool, sure))} images; all" in printed
+    for name in images:
+        assert cv2.imread(str(tmp_path / f"out/annotated/{name}.jpg")).shape == (HEIGHT, WIDTH, 3)
+
+
+def test_teacher_detects_in_pairs_and_says_its_mean_weights_and_who_is_left_out(workdirs, detectors, tmp_path, capsys):
+    pairs = [(image(seed), image(50 + seed, 1)) for seed in range(2)]
+    for number, (visible, lwir) in enumerate(pairs):
+        write_image(tmp_path / f"in/{number}_visible.png", visible)
+        write_image(tmp_path / f"in/{number}_lwir.png", lwir)
+    write_image(tmp_path / "in/lonely_visible.png", image(9))
+    assert detect_files(str(workdirs / "teacher"), str(tmp_path / "in"), None, tmp_path / "out", 0.5)
+    people = detectors["teacher"](*(list(images) for images in zip(*pairs, strict=True)))
+    assert_results(tmp_path / "out", ["0", "1"], people)
+    printed = capsys.readouterr().out
+    means = {name: np.mean([one.modality_weights[name] for one in people]) for name in ("visible", "lwir")}
+    assert f"mean weights: visible {means['visible']:.2f}, lwir {means['lwir']:.2f}\n" in printed
+    unmatched = f"1 without a counterpart in the other modality, left out:\n  {tmp_path / 'in/lonely_visible.png'}\n"
+    assert unmatched in printed
+    assert cv2.imread(str(tmp_path / "out/annotated/0.jpg")).shape == (HEIGHT, 2 * WIDTH + 4, 3)
+
+
+BROKEN = {
+    "truncated": lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n"),
+    "no image": lambda path: path.write_bytes(b"hello"),
+    "empty": lambda path: path.write_bytes(b""),
+    "grey": lambda path: write_image(path, image(1, 1)),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_broken_image_is_reported_and_skipped_and_the_rest_goes_on(workdirs, detectors, tmp_path, capsys, kind):
+    write_image(tmp_path / "in/a.png", image(0))
+    BROKEN[kind](tmp_path / "in/b.png")
+    write_image(tmp_path / "in/c.png", image(2))
+    assert not detect_files(str(workdirs / "student"), str(tmp_path / "in"), None, tmp_path / "out", 0.5)
+    people = detectors["student"]([image(0), image(2)])
+    assert_results(tmp_path / "out", ["a", "b", "c"], [people[0], None, people[1]])
+    assert f"1 that could not be used, skipped:\n  {tmp_path / 'in/b.png'}: " in capsys.readouterr().out
+
+
+BROKEN_LWIR = {
+    "wrong size": lambda path: write_image(path, image(1, 1)[:20]),
+    "16 bits": lambda path: cv2.imwrite(str(path), image(1, 1).astype(np.uint16) * 100),
+    "false colours": lambda path: write_image(path, image(1)),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN_LWIR)
+def test_pair_with_a_broken_thermal_image_is_skipped(workdirs, detectors, tmp_path, kind):
+    for name in "ab":
+        write_image(tmp_path / f"in/vi/{name}.png", image(0))
+        write_image(tmp_path / f"in/ir/{name}.png", image(1, 1))
+    BROKEN_LWIR[kind](tmp_path / "in/ir/b.png")
+    assert not detect_files(str(workdirs / "teacher"), str(tmp_path / "in"), None, tmp_path / "out", 0.5)
+    assert_results(tmp_path / "out", ["a", "b"], [detectors["teacher"](image(0), image(1, 1)), None])
+
+
+def test_nothing_but_broken_images_leaves_empty_results(workdirs, tmp_path):
+    (tmp_path / "a.png").write_bytes(b"hello")
+    assert not detect_files(str(workdirs / "student"), str(tmp_path / "a.png"), None, tmp_path / "out", 0.5)
+    assert_results(tmp_path / "out", ["a"], [None])
+    assert json.loads((tmp_path / "out/results.json").read_text()) == []
+
+
+def test_video_gives_a_video_of_as_many_frames_and_results_by_frame(workdirs, detectors, tmp_path):
+    write_video(tmp_path / "film.mp4", [image(seed) for seed in range(10)])
+    frames = list(read_frames(tmp_path / "film.mp4"))
+    assert len(frames) == 10
+    assert detect_files(str(workdirs / "student"), str(tmp_path / "film.mp4"), None, tmp_path / "out", 0.5)
+    assert_results(tmp_path / "out", [f"film_{n:06d}" for n in range(10)], detectors["student"](frames))
+    drawn = list(read_frames(tmp_path / "out/annotated/film.mp4"))
+    assert (len(drawn), drawn[0].shape) == (10, (HEIGHT, WIDTH, 3))
+
+
+def test_teacher_takes_a_thermal_video_beside_it_and_says_that_it_is_shorter(workdirs, detectors, tmp_path, capsys):
+    write_video(tmp_path / "a.mp4", [image(seed) for seed in range(4)])
+    write_video(tmp_path / "b.mp4", [image(seed, 1) for seed in range(3)])
+    given = [str(tmp_path / name) for name in ("a.mp4", "b.mp4")]
+    assert detect_files(str(workdirs / "teacher"), *given, tmp_path / "out", 0.5)
+    visible, lwir = (list(read_frames(tmp_path / name)) for name in ("a.mp4", "b.mp4"))
+    assert_results(tmp_path / "out", [f"a_{n:06d}" for n in range(3)], detectors["teacher"](visible[:3], lwir))
+    assert "the videos differ in their numbers of frames" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "film.mp4: no such file"), (b"hello", "no frame can be read from its 5 bytes")]
+)
+def test_video_without_frames_is_refused_and_nothing_is_written(workdirs, tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "film.mp4").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        detect_files(str(workdirs / "student"), str(tmp_path / "film.mp4"), None, tmp_path / "out", 0.5)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("role", "lwir", "message"),
+    [
+        ("student", "b.png", "is a student, which sees RGB alone: leave --lwir out"),
+        ("teacher", None, "no two of one name"),
+    ],
+)
+def test_thermal_images_that_are_missing_or_not_wanted_are_said(workdirs, tmp_path, role, lwir, message):
+    write_image(tmp_path / "a.png", image(0))
+    lwir = lwir and str(tmp_path / lwir)
+    with pytest.raises(InputError, match=message):
+        detect_files(str(workdirs / role), str(tmp_path / "a.png"), lwir, tmp_path / "out", 0.5)
+
+
+def test_output_that_holds_something_is_refused_and_kept(workdirs, tmp_path):
+    write_image(tmp_path / "a.png", image(0))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="is there already and is no empty folder: give another --output"):
+        detect_files(str(workdirs / "student"), str(tmp_path / "a.png"), None, tmp_path / "out", 0.5)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+def test_interrupted_run_keeps_what_was_found(workdirs, detectors, tmp_path, monkeypatch):
+    for seed in range(10):
+        write_image(tmp_path / f"in/{seed}.png", image(seed))
+    detect = Detector.__call__
+    calls = []
+
+    def interrupted(self, *images):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return detect(self, *images)
+
+    monkeypatch.setattr(Detector, "__call__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        detect_files(str(workdirs / "student"), str(tmp_path / "in"), None, tmp_path / "out", 0.5)
+    monkeypatch.undo()
+    people = detectors["student"]([image(seed) for seed in range(8)])
+    assert_results(tmp_path / "out", [str(seed) for seed in range(10)], [*people, None, None])
+
+
+def test_disk_without_room_ends_with_the_system_s_error(workdirs, tmp_path, no_room):
+    write_image(tmp_path / "a.png", image(0))
+    with no_room(100), pytest.raises(OSError, match="File too large"):
+        detect_files(str(workdirs / "student"), str(tmp_path / "a.png"), None, tmp_path / "out", 0.5)
+    assert not list((tmp_path / "out").rglob("*.partial"))
