@@ -1,13 +1,13 @@
 """The one record schema of every data set.
 
-A record is one registered RGB-thermal pair with its annotations:
+A record is one registered RGB-thermal pair, or one RGB image, with its annotations:
 
 ======================  =======================================================================================
 ``image_id``            text, unique in its data set; names the image in results files and messages
 ``visible``             encoded RGB image, uint8 ``[H, W, 3]``
 ``lwir``                encoded long-wave infrared image of the same scene and size. Grey files are stored as they
-                        are and decode to one channel or to three equal ones: take the first
-``condition``           0 day, 1 night (``CONDITIONS``)
+                        are and decode to one channel or to three equal ones: take the first. RGB-only sets have none
+``condition``           0 day, 1 night (``CONDITIONS``); 2 dawn, in NightOwls alone
 ``objects``             sequence, maybe empty, of
   ``box``               float32 ``[4]``: ``[x, y, w, h]`` in pixels of the stored images, exactly as annotated;
                         the origin is the top left corner, a box around one pixel is 1 wide
@@ -24,18 +24,25 @@ Builders hand images over as paths or as encoded bytes in ``io.BytesIO``, so tha
 nothing needs TensorFlow. Readers get the encoded bytes with ``decoders={"visible": SkipDecoding(), ...}``.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow_datasets as tfds
 
 CONDITIONS = ("day", "night")
+CONDITIONS_AND_DAWN = (*CONDITIONS, "dawn")
 OCCLUSIONS = ("none", "partial", "heavy")
 
 
-def features(paired: bool = False) -> tfds.features.FeaturesDict:
+def features(
+    paired: bool = False, lwir: bool = True, conditions: Sequence[str] = CONDITIONS
+) -> tfds.features.FeaturesDict:
     """Returns the features every builder declares; see the module's table for shapes, types and units.
 
     Args:
         paired: whether the record has ``objects_lwir``.
+        lwir: whether it has a thermal image.
+        conditions: the names of ``condition``; ``CONDITIONS_AND_DAWN`` is the other choice.
     """
 
     def objects():
@@ -52,8 +59,8 @@ def features(paired: bool = False) -> tfds.features.FeaturesDict:
         {
             "image_id": tfds.features.Text(),
             "visible": tfds.features.Image(shape=(None, None, 3)),
-            "lwir": tfds.features.Image(shape=(None, None, 3)),
-            "condition": tfds.features.ClassLabel(names=list(CONDITIONS)),
+            **({"lwir": tfds.features.Image(shape=(None, None, 3))} if lwir else {}),
+            "condition": tfds.features.ClassLabel(names=list(conditions)),
             "objects": objects(),
             **({"objects_lwir": objects()} if paired else {}),
         }

@@ -29,7 +29,8 @@ def open_split(builder: "tfds.core.DatasetBuilder", split: str) -> Sequence[Any]
         )
     skip = tfds.decode.SkipDecoding()
     try:
-        return builder.as_data_source(split, decoders={"visible": skip, "lwir": skip})
+        images = [name for name in ("visible", "lwir") if name in builder.info.features]
+        return builder.as_data_source(split, decoders=dict.fromkeys(images, skip))
     except (NotImplementedError, ValueError) as error:
         raise InputError(
             f"data set {builder.info.full_name}: split {split!r} cannot be opened ({error}); it has "

@@ -1,12 +1,16 @@
 """From a config's ``data`` keys to prepared data: one place that knows the data sets by name."""
 
+import importlib
+
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from dcrl_jax import parallel
 from dcrl_jax.errors import InputError
 
-NAMES = ("synthetic_rgbt", "msrs", "kaist")
+# Prepared from a copy that the user fetched; each has an ``open_builder``.
+_FETCHED = ("kaist", "caltech_pedestrian", "nightowls")
+NAMES = ("synthetic_rgbt", "msrs", *_FETCHED)
 
 
 def prepare(data: ConfigDict) -> tfds.core.DatasetBuilder:
@@ -23,7 +27,7 @@ def prepare(data: ConfigDict) -> tfds.core.DatasetBuilder:
 
 def _prepare(data):
     builder = _open_builder(data)
-    # Scenes are rendered, and pairs of KAIST written, under bars of their own.
+    # Scenes are rendered, and the sets that the user fetched written, under bars of their own.
     tfds.display_progress_bar(data.name == "msrs")
     try:
         builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=data.manual_dir))
@@ -36,11 +40,9 @@ def _prepare(data):
 
 def _open_builder(data):
     options = data.options.to_dict()
-    if data.name == "kaist":
-        from datasets.kaist import open_builder
-
+    if data.name in _FETCHED:
         try:
-            return open_builder(data.data_dir, **options)
+            return importlib.import_module(f"datasets.{data.name}").open_builder(data.data_dir, **options)
         except TypeError as error:
             raise InputError(f"config.data.options: {error}.") from error
     if data.name == "synthetic_rgbt":

@@ -1,0 +1,133 @@
+"""Everything about a copy of NightOwls that is looked at before anything is written: images, annotations, counts."""
+
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from datasets import copies
+from dcrl_jax.annotations import nightowls
+from dcrl_jax.annotations.nightowls import CONDITIONS, AnnotatedImage
+from dcrl_jax.annotations.types import Finding
+from dcrl_jax.errors import InputError
+
+IMAGE_MISSING = "image missing"
+IMAGE_UNREADABLE = "image unreadable"
+
+# The splits by the names that the data set has for them.
+SPLITS = {"train": "training", "validation": "validation"}
+
+
+class CheckedImage(NamedTuple):
+    """The file of one image, and what is said about it; objects lie in the image, if only in part."""
+
+    path: Path
+    annotated: AnnotatedImage
+
+
+class CheckedCopy(NamedTuple):
+    """What is going to be written, and what has to be known of it."""
+
+    images: dict[str, list[CheckedImage]]  # by split
+    table: str
+    warnings: list[str]  # to be repeated beside every score
+
+
+def check_copy(root: Path, allow_incomplete: bool, findings_path: Path) -> CheckedCopy:
+    """Looks at every file; prints what it finds.
+
+    Args:
+        root: folder of ``nightowls_training.json``, ``nightowls_training/*.png`` and the same of the validation.
+        allow_incomplete: whether missing validation images are a warning instead of an error.
+        findings_path: where everything amiss is listed, one line each; written if there is anything.
+
+    Raises:
+        InputError: annotations are missing or malformed; validation images are missing or unreadable and that is not
+            allowed; or there is nothing to train or test on.
+    """
+    findings_path.unlink(missing_ok=True)
+    missing = [
+        f"  {root / name}"
+        for official in SPLITS.values()
+        for name in (f"nightowls_{official}.json", f"nightowls_{official}")
+        if not (root / name).exists()
+    ]
+    if missing:
+        listing = "\n".join(missing)
+        raise InputError(f"{root}: no copy of NightOwls, or not a whole one. Not there:\n{listing}")
+    kept, rows, warnings, findings = {}, [], [], []
+    for split, official in SPLITS.items():
+        print(f"reading {split} annotations", flush=True)
+        annotated = nightowls.read(root / f"nightowls_{official}.json")
+        kept[split], notes = _check_split(split, annotated, root / f"nightowls_{official}")
+        findings += notes
+        if left_out := len(annotated) - len(kept[split]):
+            end = "; scores on it are not comparable with others" if split == "validation" else ""
+            warnings.append(f"incomplete {split} split: {left_out:,} of {len(annotated):,} images are left out{end}")
+        rows += _count(split, annotated, kept[split])
+    table = copies.format_table(["", "all", *CONDITIONS], rows)
+    copies.report(findings, findings_path)
+    print(f"\n{table}\n", flush=True)
+    _refuse(allow_incomplete, kept, findings, findings_path)
+    for warning in warnings:
+        print(f"warning: {warning}", flush=True)
+    return CheckedCopy(kept, table, warnings)
+
+
+def _check_split(split: str, annotated: Sequence[AnnotatedImage], folder: Path):
+    """The usable images of a split, and all findings on it."""
+
+    def check(image):
+        path = folder / image.file_name
+        if not path.is_file():
+            return path, Finding(IMAGE_MISSING, f"{split}: {path}")
+        problem = copies.problem_of_image(path, (image.width, image.height))
+        return path, Finding(IMAGE_UNREADABLE, f"{split}: {path}: {problem}") if problem else None
+
+    kept, findings = [], []
+    with ThreadPoolExecutor() as threads:
+        bar = tqdm(threads.map(check, annotated), f"checking {split}", len(annotated), unit=" images", mininterval=1.0)
+        for image, (path, problem) in zip(annotated, bar, strict=True):
+            if problem:
+                findings.append(problem)
+                continue
+            objects, notes = copies.inside(image.objects, image.width, image.height, f"{split}: {image.file_name}")
+            findings += notes
+            kept.append(CheckedImage(path, image._replace(objects=objects)))
+    return kept, findings
+
+
+def _refuse(allow_incomplete, kept, findings, path):
+    leaves_out = (IMAGE_MISSING, IMAGE_UNREADABLE)
+    missing = [one for one in findings if one.kind in leaves_out and one.text.startswith("validation: ")]
+    if missing and not allow_incomplete:
+        counts = ", ".join(f"{count:,} {kind}" for kind, count in Counter(one.kind for one in missing).items())
+        raise InputError(
+            f"the validation split is incomplete: {counts}; {path} lists them. Get the missing files, or give "
+            "--allow_incomplete (config.data.options.allow_incomplete=True in a run): every score is then printed with "
+            "a warning, and none is comparable with others."
+        )
+    empty = [split for split, found in kept.items() if not found]
+    if empty:
+        raise InputError(f"no usable image for the split {' and '.join(empty)}; {path} says what is wrong with them.")
+
+
+def _count(split: str, annotated: Sequence[AnnotatedImage], kept: Sequence[CheckedImage]) -> list[list[object]]:
+    """Rows of the table: what, then all, day, night and dawn."""
+    counts: dict[str, Counter] = {
+        name: Counter()
+        for name in ("images annotated", "images", "images without a person", "people", "riders", "ignore areas")
+    }
+    for image in annotated:
+        counts["images annotated"][image.condition] += 1
+    for _, image in kept:
+        people = sum(one.label == "person" and not one.ignore for one in image.objects)
+        counts["images"][image.condition] += 1
+        counts["images without a person"][image.condition] += not people
+        counts["people"][image.condition] += people
+        counts["riders"][image.condition] += sum(one.label.endswith("driver") for one in image.objects)
+        counts["ignore areas"][image.condition] += sum(one.label == "ignore" for one in image.objects)
+    return [[f"{split}: {name}", by.total(), *(by[one] for one in CONDITIONS)] for name, by in counts.items()]

@@ -1,0 +1,20 @@
+"""From the visible part of a person to the three levels of occlusion, by the limits of the Caltech benchmark."""
+
+from collections.abc import Sequence
+
+NONE, PARTIAL, HEAVY = 0, 1, 2
+# Of the area of the box: with less to be seen, occlusion is heavy.
+MIN_PARTIAL_SHARE = 0.65
+
+
+def level(box: Sequence[float], visible: Sequence[float]) -> int:
+    """The level of a person.
+
+    Args:
+        box: x, y, w, h in pixels.
+        visible: the same of the visible part; all zero where nothing hides the person.
+    """
+    if not any(visible):
+        return NONE
+    area = box[2] * box[3]
+    return PARTIAL if area > 0 and visible[2] * visible[3] / area >= MIN_PARTIAL_SHARE else HEAVY

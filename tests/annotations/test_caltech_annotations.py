@@ -1,0 +1,274 @@
+"""Caltech's frames, its .vbb files, its new texts and the toolbox's truths."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+from caltech_files import NOWHERE, write_vbb
+
+from dcrl_jax.annotations.caltech import bbgt, folders, frames, occlusion, truths, vbb
+from dcrl_jax.annotations.types import Annotation
+from dcrl_jax.errors import InputError
+
+REAL = Path(__file__).resolve().parents[2].parent / "shared" / "caltech"
+
+
+# ---- Frames
+
+
+def test_test_images_are_4024_every_thirtieth_frame_of_66_videos():
+    image_ids = frames.test_frames()
+    assert len(image_ids) == len(set(image_ids)) == 4024
+    assert image_ids == sorted(image_ids)
+    assert image_ids[:2] == ["set06/V000/I00029", "set06/V000/I00059"]
+    assert image_ids[-1] == "set10/V011/I01709"
+    counts = Counter(image_id[:5] for image_id in image_ids)
+    assert counts == {"set06": 1155, "set07": 746, "set08": 657, "set09": 738, "set10": 728}
+    assert {frames.number_of(image_id) % 30 for image_id in image_ids} == {29}
+
+
+def test_videos_are_those_of_sets_0_to_5_and_6_to_10():
+    assert len(frames.VIDEOS["train"]) == 71
+    assert (frames.VIDEOS["train"][0], frames.VIDEOS["train"][-1]) == ("set00/V000", "set05/V012")
+    assert len(frames.VIDEOS["test"]) == 66
+    assert "set01/V005" in frames.VIDEOS["train"]
+    assert "set01/V006" not in frames.VIDEOS["train"]
+
+
+def test_images_of_a_video_are_the_last_of_each_run():
+    assert list(frames.numbers(89, 30)) == [29, 59]
+    assert list(frames.numbers(90, 30)) == [29, 59, 89]
+    assert list(frames.numbers(9, 3)) == [2, 5, 8]
+    assert frames.image_id("set00/V001", 2) == "set00/V001/I00002"
+    assert frames.video_of("set00/V001/I00002") == "set00/V001"
+    assert frames.number_of("set00/V001/I01234") == 1234
+
+
+# ---- Occlusion
+
+
+@pytest.mark.parametrize(
+    ("visible", "level"),
+    [
+        ((0, 0, 0, 0), 0),
+        ((10, 10, 20, 50), 2),
+        ((10, 10, 20, 65), 1),
+        ((10, 10, 20, 64.9), 2),
+        ((10, 10, 13, 100), 1),
+        ((10, 10, 1, 1), 2),
+        ((10, 10, 20, 110), 1),
+    ],
+)
+def test_level_of_occlusion_is_by_the_visible_share_of_the_area(visible, level):
+    # Of 2,000 square pixels; 65 % are 1,300.
+    assert occlusion.level((10, 10, 20, 100), visible) == level
+
+
+def test_box_without_area_is_hidden():
+    assert occlusion.level((10, 10, 0, 100), (10, 10, 5, 5)) == 2
+
+
+# ---- .vbb
+
+
+def test_vbb_gives_the_objects_of_each_frame(tmp_path):
+    path = write_vbb(
+        tmp_path / "V000.vbb",
+        [
+            [],
+            [("person", (10.5, 20.25, 30, 60), NOWHERE), ("people", (1, 2, 3, 4), NOWHERE)],
+            [],
+            [("person?", (-5, 2, 30, 60), NOWHERE), ("person", (10, 20, 20, 100), (10, 20, 20, 64))],
+            [("person-fa", (1, 2, 3, 4), (1, 2, 3, 3))],
+        ],
+    )
+    assert vbb.read(path) == [
+        [],
+        [Annotation("person", (10.5, 20.25, 30, 60), 0, False), Annotation("people", (1, 2, 3, 4), 0, False)],
+        [],
+        [Annotation("person?", (-5, 2, 30, 60), 0, False), Annotation("person", (10, 20, 20, 100), 2, False)],
+        [Annotation("person-fa", (1, 2, 3, 4), 1, False)],
+    ]
+
+
+def test_visible_part_that_is_the_whole_box_is_partial_in_a_vbb_and_hidden_in_a_text(tmp_path):
+    path = write_vbb(tmp_path / "V000.vbb", [[("person", (10, 20, 30, 60), (10, 20, 30, 60))]])
+    assert vbb.read(path)[0][0].occlusion == 1
+    assert bbgt.parse("person 10 20 30 60 1 10 20 30 60 0 0")[0].occlusion == 2
+
+
+def save(path, **content):
+    with path.open("wb") as file:
+        scipy.io.savemat(file, content)
+    return path
+
+
+def test_vbb_that_is_none_is_refused(tmp_path):
+    path = tmp_path / "V000.vbb"
+    with pytest.raises(InputError, match=r"V000\.vbb: cannot be read \(No such file"):
+        vbb.read(path)
+    path.write_bytes(b"this is text" * 100)
+    with pytest.raises(InputError, match=r"V000\.vbb: no .vbb file, or cut off"):
+        vbb.read(path)
+    with pytest.raises(InputError, match="expected a struct A with nFrame, objLists, objLbl"):
+        vbb.read(save(path, gt=np.zeros(3)))
+    with pytest.raises(InputError, match="expected a struct A with"):
+        vbb.read(save(path, A={"nFrame": 3.0}))
+
+
+def test_vbb_that_is_cut_off_is_refused_wherever_the_cut(tmp_path):
+    path = write_vbb(tmp_path / "V000.vbb", [[("person", (10, 20, 30, 60), NOWHERE)]] * 5)
+    content = path.read_bytes()
+    for length in range(0, len(content) - 100, 97):
+        path.write_bytes(content[:length])
+        with pytest.raises(InputError, match=r"V000\.vbb"):
+            vbb.read(path)
+
+
+def damaged(name, value):
+    lists, labels = np.empty((1, 1), object), np.empty((1, 1), object)
+    labels[0, 0] = "person"
+    one = {"id": 1.0, "pos": np.array([[1.0, 2, 3, 4]]), "posv": np.zeros((1, 4)), name: value}
+    lists[0, 0] = np.zeros((1, 1), [(key, object) for key in one])
+    lists[0, 0][0, 0] = tuple(one.values())
+    return {"nFrame": 1.0, "objLists": lists, "objLbl": labels}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (damaged("id", 2.0), "frame 0: object 2 with pos"),
+        (damaged("id", "one"), "frame 0: an object is malformed"),
+        (damaged("pos", np.zeros((1, 3))), "frame 0: object 1 with pos"),
+        (damaged("pos", np.array([[1, 2, 3, np.nan]])), "frame 0: object 1 with pos"),
+        (damaged("posv", np.zeros((0, 0))), r"posv \(\); expected an id from 1 to 1 and four numbers each"),
+        ({**damaged("id", 1.0), "nFrame": 2.0}, "annotations of 1 frames, but nFrame says 2"),
+        ({**damaged("id", 1.0), "nFrame": np.zeros((2, 2))}, "its struct A is malformed"),
+    ],
+)
+def test_damaged_objects_of_a_vbb_are_named(tmp_path, content, message):
+    with pytest.raises(InputError, match=message):
+        vbb.read(save(tmp_path / "V000.vbb", A=content))
+
+
+def test_objects_without_visible_part_are_named(tmp_path):
+    lists = np.empty((1, 1), object)
+    lists[0, 0] = np.zeros((1, 1), [("id", object), ("pos", object)])
+    content = {**damaged("id", 1.0), "objLists": lists}
+    with pytest.raises(InputError, match="frame 0: expected objects with id, pos, posv"):
+        vbb.read(save(tmp_path / "V000.vbb", A=content))
+
+
+# ---- New annotations
+
+
+def test_text_gives_the_level_of_the_visible_share():
+    text = (
+        "% bbGt version=3\n"
+        "person 10 20 20 100 0 0 0 0 0 0 0\n"
+        "person 10 20 20 100 1 10 20 20 65 0 0\n"
+        "person 10 20 20 100 1 10 20 20 64 0 0\n"
+        "person 10 20 20 100 0 10 20 20 10 0 0\n"
+        "person 10 20 20 100 1 0 0 0 0 0 0\n"
+        "ignore 1 2 3 4 0 0 0 0 0 1 0\n"
+    )
+    found = bbgt.parse(text)
+    assert [one.label for one in found] == ["person"] * 5 + ["ignore"]
+    # Not occluded, whatever the visible part says; occluded without one: in full view.
+    assert [one.occlusion for one in found] == [0, 1, 2, 0, 0, 0]
+    assert [one.ignore for one in found] == [False] * 5 + [True]
+    assert found[0].box == (10, 20, 20, 100)
+
+
+def test_malformed_text_is_refused_with_its_line():
+    with pytest.raises(InputError, match="line 2: 5 fields instead of 12"):
+        bbgt.parse("% bbGt version=3\nperson 1 2 3 4\n")
+
+
+# ---- Folders
+
+
+def touch(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"")
+
+
+def test_files_are_found_whatever_folders_stand_above(tmp_path):
+    touch(
+        tmp_path,
+        "videos/set00/V000.seq",
+        "set06/V001.seq",
+        "annotations/set00/V000.vbb",
+        "anno_test_1xnew/set06_V000_I00029.jpg.txt",
+        "anno_test_1xnew/set06_V000_I00059.txt",
+        "readme.txt",
+        "videos/lost.seq",
+    )
+    files = folders.index(tmp_path)
+    assert {name: path.relative_to(tmp_path).as_posix() for name, path in files.seq.items()} == {
+        "set00/V000": "videos/set00/V000.seq",
+        "set06/V001": "set06/V001.seq",
+    }
+    assert list(files.vbb) == ["set00/V000"]
+    assert list(files.texts) == ["set06/V000/I00029", "set06/V000/I00059"]
+    assert files.text_folders == ("anno_test_1xnew",)
+    assert files.unused == [f"{tmp_path}/videos/lost.seq: its path does not end in setXX/VYYY.seq"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("set00/V000.seq", "videos/set00/V000.seq"),
+        ("old/set06_V000_I00029.txt", "new/set06_V000_I00029.jpg.txt"),
+    ],
+)
+def test_two_files_of_one_thing_are_refused(tmp_path, names):
+    touch(tmp_path, *names)
+    with pytest.raises(InputError, match=r"are both of set0.*; keep one of them"):
+        folders.index(tmp_path)
+
+
+# ---- Truths of the toolbox
+
+
+@pytest.mark.parametrize(("name", "people"), [("gt-Reasonable.mat", 1014), ("gt-new-Reasonable.mat", 912)])
+def test_published_truths_of_the_toolbox(name, people):
+    if not (REAL / name).is_file():
+        pytest.skip(f"needs {REAL / name}")
+    rows = truths.read_toolbox(REAL / name)
+    assert len(rows) == 4024
+    everything = np.concatenate(rows)
+    assert everything.dtype == np.float64
+    counted = everything[everything[:, 4] == 0]
+    assert len(counted) == people
+    # One box of the new ones is 26 pixels wide instead of 26.24.
+    narrow = ~np.isclose(counted[:, 2], 0.41 * counted[:, 3])
+    assert counted[narrow].tolist() == ([[counted[479, 0], counted[479, 1], 26, 64, 0]] if "new" in name else [])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"dt": np.zeros(3)}, "no truth of the toolbox"),
+        ({"gt": np.zeros((1, 3))}, "no truth of the toolbox"),
+        (
+            {"gt": np.array([[np.zeros((0, 5)), np.zeros((0, 5)), None]], object)[:, :2]},
+            "the truth of 2 images; .* 4,024",
+        ),
+    ],
+)
+def test_other_files_are_no_truth_of_the_toolbox(tmp_path, content, message):
+    with pytest.raises(InputError, match=message):
+        truths.read_toolbox(save(tmp_path / "gt.mat", **content))
+
+
+def test_truth_with_other_than_0_and_1_is_refused(tmp_path):
+    cells = np.empty((1, 4024), object)
+    for place in range(4024):
+        cells[0, place] = np.zeros((0, 5))
+    cells[0, 2] = np.array([[1.0, 2, 3, 4, 0.5]])
+    with pytest.raises(InputError, match="image 3: expected rows x y w h ignore, of numbers and 0 or 1"):
+        truths.read_toolbox(save(tmp_path / "gt.mat", gt=cells))

@@ -1,0 +1,81 @@
+"""Caltech's files for the tests: videos and annotations in the real formats, some frames long."""
+
+import functools
+import struct
+
+import cv2
+import numpy as np
+import scipy.io
+
+NOWHERE = (0, 0, 0, 0)
+
+
+@functools.cache
+def jpeg(number=0, width=640, height=480):
+    """A JPEG of some kilobytes; another one for another number."""
+    grey = np.add.outer(np.arange(height), np.arange(width)) // 8 % 256
+    image = np.repeat(grey[..., None], 3, 2).astype(np.uint8)
+    cv2.putText(image, str(number), (20, height // 2), cv2.FONT_HERSHEY_PLAIN, 4, (255, 255, 255))
+    return cv2.imencode(".jpg", image)[1].tobytes()
+
+
+def seq_bytes(jpegs, count=None, extra=16, size=(640, 480), image_format=201, header_bytes=1024):
+    """A .seq file; ``extra`` bytes follow each JPEG, 8 or 16, the time among them."""
+    count = len(jpegs) if count is None else count
+    head = struct.pack("<I", 0xFEED) + "Norpix seq".encode("utf-16-le") + bytes(4) + struct.pack("<II", 3, header_bytes)
+    head += "No Description".encode("utf-16-le").ljust(512, b"\0")
+    head += struct.pack("<9I", *size, 24, 8, size[0] * size[1] * 3, image_format, count, 0, size[0] * size[1] * 3 + 512)
+    head = (head + struct.pack("<d", 30.0)).ljust(1024, b"\0")
+    frames = [
+        struct.pack("<I", len(one) + 4) + one + struct.pack("<IH", 2000 + place, 33).ljust(extra, b"\0")
+        for place, one in enumerate(jpegs)
+    ]
+    return head + b"".join(frames)
+
+
+def write_seq(path, jpegs, **options):
+    """Writes a .seq file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(seq_bytes(jpegs, **options))
+    return path
+
+
+def write_vbb(path, frames, labels=("person", "people", "person?", "person-fa")):
+    """Writes a .vbb file as the toolbox does: for each frame the objects as label, pos and posv.
+
+    Each label is one object of the video; the toolbox keeps a slot without a label where one was deleted.
+    """
+    lists = np.empty((1, len(frames)), object)
+    for number, objects in enumerate(frames):
+        lists[0, number] = np.zeros((0, 0))
+        if objects:
+            fields = [(name, object) for name in ("id", "pos", "occl", "lock", "posv")]
+            lists[0, number] = np.zeros((1, len(objects)), fields)
+            for place, (label, pos, posv) in enumerate(objects):
+                lists[0, number][0, place] = (
+                    float(labels.index(label) + 1),
+                    np.array([pos], float),
+                    float(any(posv)),
+                    0.0,
+                    np.array([posv], float),
+                )
+    names = np.empty((1, len(labels) + 1), object)
+    names[0, :] = [*labels, np.zeros((0, 0))]
+    slots = len(labels) + 1
+    annotation = {
+        "nFrame": float(len(frames)),
+        "objLists": lists,
+        "maxObj": float(slots),
+        "objInit": np.array([[1.0] * len(labels) + [0.0]]),
+        "objLbl": names,
+        "objStr": np.ones((1, slots)),
+        "objEnd": np.full((1, slots), float(len(frames))),
+        "objHide": np.zeros((1, slots)),
+        "altered": False,
+        "log": 0.0,
+        "logLen": 0.0,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        scipy.io.savemat(file, {"A": annotation, "vers": 1.4}, format="5", do_compression=False)
+    return path
