@@ -10,49 +10,28 @@ records of a prepared data set, of their names elsewhere. With the whole test sp
 """
 
 import argparse
-import contextlib
-import json
-import os
-import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
 
 from dcrl_jax.annotations import coco
 from dcrl_jax.annotations.kaist import folders, frames
 from dcrl_jax.annotations.kaist import truths as kaist_truths
 from dcrl_jax.annotations.problems import raise_if_any
 from dcrl_jax.annotations.types import Annotation
-from dcrl_jax.data import records
 from dcrl_jax.errors import InputError
-from dcrl_jax.evaluation.miss_rate import ImageTruth, Score, percent_or_none, score_subsets
+from dcrl_jax.evaluation import scorer
 from dcrl_jax.evaluation.results import read_results
 from dcrl_jax.evaluation.rules import CONDITIONS, KAIST_REASONABLE, KAIST_SUBSETS
-from dcrl_jax.evaluation.truths import read_truths
-from dcrl_jax.reports import curves, tables
+from dcrl_jax.evaluation.scorer import Benchmark, Truth, check_names, is_prepared, read_prepared
 
 MODALITIES = folders.MODALITIES
 PAIRED_NAMES = {"visible": "visible boxes (MR^R)", "lwir": "lwir boxes (MR^T)"}
-# "all" for "reasonable-all", "near" for "scale-near": distinct even so, and nine of them fit a line.
-SHORT_NAMES = tuple(subset.name.partition("-")[2] for subset in KAIST_SUBSETS)
-
-
-class Truth(NamedTuple):
-    """One set of test annotations, and what has to be said about it."""
-
-    name: str  # "visible" or "lwir" of a paired set, else that of the file or folder
-    heading: str
-    image_ids: Sequence[str]  # all images, in the order by which results files count them
-    images: Sequence[ImageTruth]  # those that are scored
-    notes: Sequence[str]  # one line each: which annotations the boxes equal, and what was found amiss
-    warnings: Sequence[str]  # one line each; they stand beside every score
-
-
-# Scores by the name of the results file, the best first, and by the name of the subset.
-Scores = Mapping[str, Mapping[str, Score]]
+KAIST = Benchmark(
+    subsets=KAIST_SUBSETS,
+    panels=dict(zip(CONDITIONS, (subset.name for subset in KAIST_REASONABLE), strict=True)),
+    read_results=read_results,
+)
 
 
 def read_annotations(path: Path, listed: Sequence[str] | None = None, allow_incomplete: bool = False) -> list[Truth]:
@@ -79,78 +58,7 @@ def read_annotations(path: Path, listed: Sequence[str] | None = None, allow_inco
 
 def is_annotation_folder(path: Path) -> bool:
     """Whether a path is a folder, and not that of a prepared data set."""
-    return path.is_dir() and not (path / "dataset_info.json").is_file()
-
-
-def score_results(truth: Truth, paths: Sequence[Path]) -> Scores:
-    """Scores results files on the nine subsets of the benchmark.
-
-    Args:
-      truth: of ``read_annotations``.
-      paths: KAIST text or COCO JSON, of different file names.
-
-    Returns:
-      by file name, ordered by the miss rate of ``reasonable-all``, then by the name of the subset.
-
-    Raises:
-      InputError: a file cannot be read or is malformed.
-    """
-    kept = {image.image_id for image in truth.images}
-    scores = {}
-    for path in paths:
-        detections = read_results(path, truth.image_ids)
-        detections = {image_id: found for image_id, found in detections.items() if image_id in kept}
-        scores[path.name] = score_subsets(truth.images, detections, KAIST_SUBSETS)
-    first = KAIST_SUBSETS[0].name
-    return {name: scores[name] for name in curves.by_miss_rate({name: one[first] for name, one in scores.items()})}
-
-
-def format_scores(truth: Truth, scores: Scores) -> str:
-    """The tables of one truth as text: miss rates in percent, then recall in percent with people and images."""
-    warnings = [f"warning: {text}" for text in truth.warnings]
-    miss_rates = [[name, *(percent_or_none(one.miss_rate) for one in row.values())] for name, row in scores.items()]
-    recall = [[name, *(percent_or_none(one.recall) for one in row.values())] for name, row in scores.items()]
-    counted = list(next(iter(scores.values())).values())
-    counts = [["people", *(one.people for one in counted)], ["images", *(one.images for one in counted)]]
-    return "\n".join(
-        [
-            truth.heading,
-            *truth.notes,
-            "",
-            tables.format_table(miss_rates, ["miss rate, %", *SHORT_NAMES]),
-            *warnings,
-            "",
-            tables.format_table(recall + counts, ["recall, %", *SHORT_NAMES]),
-            *warnings,
-        ]
-    )
-
-
-def write_scores(folder: Path, truth: Truth, scores: Scores) -> None:
-    """Writes ``scores.json`` and ``miss_rate.png``, the curves of all, day and night, into a folder.
-
-    Args:
-      folder: made if missing. Each file in it appears complete or not at all.
-      truth: for the title.
-      scores: of ``score_results``; rates become percent, null where a subset has no people.
-
-    Raises:
-      InputError: the folder cannot be written.
-    """
-    plain = {name: {subset: _plain(one) for subset, one in row.items()} for name, row in scores.items()}
-    panels = {
-        condition: {name: row[subset.name] for name, row in scores.items()}
-        for condition, subset in zip(CONDITIONS, KAIST_REASONABLE, strict=True)
-    }
-    title = "\n".join([truth.heading, *truth.notes, *(f"warning: {text}" for text in truth.warnings)])
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with _whole(folder / "scores.json") as path:
-            path.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
-        with _whole(folder / "miss_rate.png") as path:
-            curves.miss_rate_panels(panels, path, title)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another --output") from error
+    return path.is_dir() and not is_prepared(path)
 
 
 def _from_files(name: str, heading: str, read: kaist_truths.Truths, image_ids: Sequence[str] | None = None) -> Truth:
@@ -165,19 +73,8 @@ def _from_files(name: str, heading: str, read: kaist_truths.Truths, image_ids: S
     for kind in (kaist_truths.MISSING, kaist_truths.UNREADABLE):
         del counts[kind]
     found = [", ".join(f"{kind}: {count:,}" for kind, count in counts.items())] if counts else []
-    images = [_image_truth(image_id, annotations) for image_id, annotations in read.by_id.items()]
-    return Truth(name, heading, image_ids, images, [*_compare(read.by_id), *found], warnings)
-
-
-def _image_truth(image_id: str, annotations: Sequence[Annotation]) -> ImageTruth:
-    return ImageTruth(
-        image_id=image_id,
-        condition=frames.condition(image_id),
-        boxes=np.array([one.box for one in annotations], np.float64).reshape(-1, 4),
-        labels=[one.label for one in annotations],
-        occlusion=np.array([one.occlusion for one in annotations], int),
-        ignore=np.array([one.ignore for one in annotations], bool),
-    )
+    images = [scorer.image_truth(image_id, frames.condition(image_id), one) for image_id, one in read.by_id.items()]
+    return Truth(name, heading, image_ids, images, [*_compare(read.by_id), *found], warnings, KAIST)
 
 
 def _compare(by_id: Mapping[str, Sequence[Annotation]]) -> list[str]:
@@ -228,24 +125,13 @@ def _read_folder(root: Path, image_ids: Sequence[str], allow_incomplete: bool) -
 
 
 def _read_prepared(folder: Path) -> list[Truth]:
-    # Only here: everything else does without it.
-    import tensorflow_datasets as tfds
-
-    try:
-        builder = tfds.builder_from_directory(folder)
-        source = records.open_split(builder, "test")
-        names = {folder.resolve().name: "objects"}
-        if "objects_lwir" in builder.info.features:
-            names = {"visible": "objects", "lwir": "objects_lwir"}
-        read = {name: read_truths(source, objects).images for name, objects in names.items()}
-        warnings = list((builder.info.metadata or {}).get("warnings", ()))
-    except InputError:
-        raise
-    except Exception as error:  # the parsers below raise whatever they stumble upon
-        raise InputError(f"{folder}: not readable as a prepared data set ({error}); prepare it again") from error
+    prepared = read_prepared(folder, "test")
+    names = {folder.resolve().name: "objects"}
+    if "objects_lwir" in prepared.images:
+        names = {"visible": "objects", "lwir": "objects_lwir"}
     truths = []
-    for name, images in read.items():
-        by_id = {}
+    for name, feature in names.items():
+        images, by_id = prepared.images[feature], {}
         for place, image in enumerate(images):
             image_id = frames.parse_name(image.image_id)
             if image_id is None:
@@ -255,61 +141,19 @@ def _read_prepared(folder: Path) -> list[Truth]:
                 )
             rows = zip(image.labels, image.boxes.tolist(), image.occlusion.tolist(), image.ignore.tolist(), strict=True)
             by_id[image_id] = [Annotation(label, tuple(box), *rest) for label, box, *rest in rows]
-        heading = f"{folder}: {PAIRED_NAMES[name]}" if len(read) > 1 else str(folder)
+        heading = f"{folder}: {PAIRED_NAMES[name]}" if len(names) > 1 else str(folder)
         image_ids = [image.image_id for image in images]
-        truths.append(Truth(name, heading, image_ids, images, _compare(by_id), warnings))
+        truths.append(Truth(name, heading, image_ids, images, _compare(by_id), prepared.warnings, KAIST))
     return truths
-
-
-def _plain(score: Score) -> dict[str, float | int | None]:
-    return {
-        "miss_rate_percent": percent_or_none(score.miss_rate),
-        "recall_percent": percent_or_none(score.recall),
-        "people": score.people,
-        "images": score.images,
-    }
-
-
-@contextlib.contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """Gives a name to write to, which becomes ``path`` if that succeeds."""
-    # In the same folder, since only there is the final step a rename; with the ending, which says the format.
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _unique(names: Sequence[str]) -> list[str]:
-    """The names, the second of two equal ones with a number."""
-    unique: list[str] = []
-    for name in names:
-        count, new = 1, name
-        while new in unique:
-            count += 1
-            new = f"{name}-{count}"
-        unique.append(new)
-    return unique
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    parser = scorer.parser(
+        __doc__,
+        "COCO file, folder of annotation files, or folder of a prepared data set; may be given several times",
+        "of one method each, KAIST text or COCO JSON",
     )
-    parser.add_argument(
-        "--annotations",
-        type=Path,
-        action="append",
-        required=True,
-        help="COCO file, folder of annotation files, or folder of a prepared data set; may be given several times",
-    )
-    parser.add_argument(
-        "--results", type=Path, action="append", required=True, help="of one method each, KAIST text or COCO JSON"
-    )
-    parser.add_argument("--output", type=Path, help="folder for scores.json and miss_rate.png")
     parser.add_argument(
         "--images",
         type=Path,
@@ -324,13 +168,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def run(options: argparse.Namespace) -> None:
     """Scores, prints, then writes; raises InputError for a user's mistake."""
-    paths: dict[str, Path] = {}
-    for path in options.results:
-        if path.name in paths:
-            raise InputError(
-                f"{paths[path.name]} and {path}: methods are named by their results file; rename one of these"
-            )
-        paths[path.name] = path
+    check_names(options.results)
     if options.images and not any(map(is_annotation_folder, options.annotations)):
         raise InputError(
             f"--images={options.images}: COCO files and prepared data sets say themselves which images they hold; "
@@ -340,24 +178,12 @@ def run(options: argparse.Namespace) -> None:
     truths = [
         truth for path in options.annotations for truth in read_annotations(path, listed, options.allow_incomplete)
     ]
-    scored = [score_results(truth, options.results) for truth in truths]
-    print("\n\n\n".join(map(format_scores, truths, scored)), flush=True)
-    if options.output is None:
-        return
-    names = _unique([truth.name for truth in truths]) if len(truths) > 1 else [""]
-    for name, truth, scores in zip(names, truths, scored, strict=True):
-        write_scores(options.output / name, truth, scores)
-    print(f"\nscores and curves: {options.output}", flush=True)
+    scorer.run(truths, options.results, options.output)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command; a user's mistake ends with one message and status 1."""
-    options = parse(arguments)
-    try:
-        run(options)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+    scorer.end_with_message(run, parse(arguments))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Files of detections: KAIST's text format and COCO's JSON.
 
-Both name an image by its place in the split's list of images: the text file counts from 1, the JSON file from 0. Boxes
-are x, y, width, height in pixels of the annotated image; the reference's evaluation reads them as they are, without
-subtracting 1 from x and y.
+Both name an image by its place in the split's list of images: the text file counts from 1, the JSON file from 0, unless
+the data set has numbers of its own. Boxes are x, y, width, height in pixels of the annotated image; the reference's
+evaluation reads them as they are, without subtracting 1 from x and y.
 """
 
 import json
@@ -38,28 +38,38 @@ def write_kaist_text(
     """
     lines = (
         ",".join([str(number + 1), *map(repr, box), repr(score)]) + "\n"
-        for number, box, score in _in_order(detections, image_ids)
+        for number, box, score in in_order(detections, image_ids)
     )
     write_atomically(Path(path), "".join(lines))
 
 
 def write_coco_json(
-    path: str | os.PathLike, detections: Mapping[str, ImageDetections], image_ids: Sequence[str]
+    path: str | os.PathLike,
+    detections: Mapping[str, ImageDetections],
+    image_ids: Sequence[str],
+    numbers: Sequence[int] | None = None,
 ) -> None:
-    """Writes a COCO results list, one entry a line; as ``write_kaist_text``, but the first image is image 0."""
+    """Writes a COCO results list, one entry a line; as ``write_kaist_text``, but the first image is image 0.
+
+    ``numbers``, one for each image, take the place of 0, 1, 2 where a data set has its own.
+    """
+    numbers = range(len(image_ids)) if numbers is None else numbers
     entries = (
-        json.dumps({"image_id": number, "category_id": PERSON_CATEGORY, "bbox": box, "score": score})
-        for number, box, score in _in_order(detections, image_ids)
+        json.dumps({"image_id": numbers[place], "category_id": PERSON_CATEGORY, "bbox": box, "score": score})
+        for place, box, score in in_order(detections, image_ids)
     )
     write_atomically(Path(path), "[\n" + ",\n".join(entries) + "\n]\n")
 
 
-def read_results(path: str | os.PathLike, image_ids: Sequence[str]) -> dict[str, ImageDetections]:
+def read_results(
+    path: str | os.PathLike, image_ids: Sequence[str], numbers: Sequence[int] | None = None
+) -> dict[str, ImageDetections]:
     """Reads a results file of either format, told apart by its content.
 
     Args:
       path: the file. An empty file holds no detections.
       image_ids: the split's images in order, as for writing.
+      numbers: of the images in JSON files, as for writing.
 
     Returns:
       detections by image id, in the file's order; images without any are left out.
@@ -68,35 +78,45 @@ def read_results(path: str | os.PathLike, image_ids: Sequence[str]) -> dict[str,
       InputError: the file cannot be read or is malformed; names the file and the line (or the entry of a JSON list).
     """
     path = Path(path)
+    text = read_file(path, f"lines of {TEXT_COLUMNS} or COCO JSON")
+    is_json = text.lstrip()[:1] in ("[", "{")
+    if is_json and numbers is not None:
+        named = dict(zip(numbers, image_ids, strict=True))
+        expected = f"the id of one of the {len(image_ids)} annotated images"
+    else:
+        first = 0 if is_json else 1
+        named = dict(enumerate(image_ids, start=first))
+        expected = f"{first}..{first + len(image_ids) - 1}, since the split has {len(image_ids)} images"
+    by_image: dict[str, list[list[float]]] = {}
+    for place, number, values in _parse_json(text, path) if is_json else parse_text(text, path):
+        if number not in named:
+            raise InputError(f"{place}: image {number}; expected {expected}")
+        by_image.setdefault(named[number], []).append(values)
+    return {image_id: to_detections(rows) for image_id, rows in by_image.items()}
+
+
+def read_file(path: Path, expected: str) -> str:
+    """The text of a results file; raises InputError, with what was expected, where it cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}: not a text file (byte {error.start}); expected lines of {TEXT_COLUMNS} or COCO JSON"
-        ) from error
-    is_json = text.lstrip()[:1] in ("[", "{")
-    rows = _parse_json(text, path) if is_json else _parse_text(text, path)
-    first = 0 if is_json else 1
-
-    by_image: dict[str, list[list[float]]] = {}
-    for place, number, values in rows:
-        if not first <= number < first + len(image_ids):
-            raise InputError(
-                f"{place}: image {number}; expected {first}..{first + len(image_ids) - 1}, "
-                f"since the split has {len(image_ids)} images"
-            )
-        if not all(map(math.isfinite, values)):
-            raise InputError(f"{place}: x, y, width, height, score are {values}; expected finite numbers")
-        if values[2] < 0 or values[3] < 0:
-            raise InputError(f"{place}: box {values[:4]} has a negative size; expected x,y,width,height")
-        by_image.setdefault(image_ids[number - first], []).append(values)
-    tables = {image_id: np.asarray(values, np.float64) for image_id, values in by_image.items()}
-    return {image_id: ImageDetections(boxes=table[:, :4], scores=table[:, 4]) for image_id, table in tables.items()}
+        raise InputError(f"{path}: not a text file (byte {error.start}); expected {expected}") from error
 
 
-def _parse_text(text: str, path: Path) -> Iterable[tuple[str, int, list[float]]]:
+def to_detections(rows: Sequence[Sequence[float]]) -> ImageDetections:
+    """The detections of an image from its rows of x, y, width, height, score."""
+    table = np.asarray(rows, np.float64)
+    return ImageDetections(boxes=table[:, :4], scores=table[:, 4])
+
+
+def parse_text(text: str, path: Path, columns: str = TEXT_COLUMNS) -> Iterable[tuple[str, int, list[float]]]:
+    """The rows of a text file: the place for messages, the whole number that comes first, and x, y, w, h, score.
+
+    Raises:
+      InputError: a row is malformed, not finite or of negative size.
+    """
     # Only line feeds end a line, so that numbers agree with those of an editor.
     for line_number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
@@ -104,17 +124,18 @@ def _parse_text(text: str, path: Path) -> Iterable[tuple[str, int, list[float]]]
         place = f"{path}:{line_number}"
         fields = line.split(",")
         if len(fields) != 6:
-            raise InputError(f"{place}: {len(fields)} values in {line[:80]!r}; expected 6: {TEXT_COLUMNS}")
+            raise InputError(f"{place}: {len(fields)} values in {line[:80]!r}; expected 6: {columns}")
         # Python would read 1_0 as ten, and digits of other scripts.
         if "_" in line or not line.isascii():
-            raise InputError(f"{place}: {line[:80]!r} is not a line of numbers; expected {TEXT_COLUMNS}")
+            raise InputError(f"{place}: {line[:80]!r} is not a line of numbers; expected {columns}")
         try:
             number, *values = map(float, fields)
         except ValueError as error:
-            raise InputError(f"{place}: {line[:80]!r} is not a line of numbers; expected {TEXT_COLUMNS}") from error
+            raise InputError(f"{place}: {line[:80]!r} is not a line of numbers; expected {columns}") from error
         if not number.is_integer():
-            raise InputError(f"{place}: image {fields[0].strip()!r}; expected a whole number, 1 for the first image")
-        yield place, int(number), values
+            name = columns.partition(",")[0]
+            raise InputError(f"{place}: {name} {fields[0].strip()!r}; expected a whole number, 1 for the first {name}")
+        yield place, int(number), _checked(place, values)
 
 
 def _parse_json(text: str, path: Path) -> Iterable[tuple[str, int, list[float]]]:
@@ -140,7 +161,15 @@ def _parse_json(text: str, path: Path) -> Iterable[tuple[str, int, list[float]]]
         category = entry.get("category_id", PERSON_CATEGORY)
         if category != PERSON_CATEGORY:
             raise InputError(f"{place}: category_id {category!r}; expected {PERSON_CATEGORY}, pedestrians only")
-        yield place, int(number), [float(value) for value in [*box, score]]
+        yield place, int(number), _checked(place, [float(value) for value in [*box, score]])
+
+
+def _checked(place: str, values: list[float]) -> list[float]:
+    if not all(map(math.isfinite, values)):
+        raise InputError(f"{place}: x, y, width, height, score are {values}; expected finite numbers")
+    if values[2] < 0 or values[3] < 0:
+        raise InputError(f"{place}: box {values[:4]} has a negative size; expected x,y,width,height")
+    return values
 
 
 def _is_number(value: object) -> bool:
@@ -155,7 +184,7 @@ def _fail_entry(place: str, entry: object) -> NoReturn:
     )
 
 
-def _in_order(
+def in_order(
     detections: Mapping[str, ImageDetections], image_ids: Sequence[str]
 ) -> list[tuple[int, list[float], float]]:
     """Place of the image, box and score of every detection, checked, as plain Python numbers."""

@@ -19,22 +19,28 @@ IGNORE_LABELS = frozenset({"people", "person?", "cyclist", "ignore", "unpaired"}
 NONE, PARTIAL, HEAVY = 0, 1, 2
 
 CONDITIONS = ("all", "day", "night")
+# Of an image. Dawn is of NightOwls alone, and in no subset but those of all hours.
+IMAGE_CONDITIONS = ("day", "night", "dawn")
 
 
 class Subset(NamedTuple):
-    """One subset of a benchmark: which images, and which of their annotations have to be found.
+    """One subset of a benchmark: which images, which of their annotations have to be found, and what becomes of boxes.
 
-    Limits include their edges: a person exactly ``min_height_px`` tall counts, and so does one that touches the border.
+    Limits of annotations include their edges: a person exactly ``min_height_px`` tall counts, and so does one that
+    touches the border.
     """
 
     name: str
-    condition: str = "all"  # "all", "day" or "night"
+    condition: str = "all"  # or one of IMAGE_CONDITIONS
     min_height_px: float = 0.0  # pixels as annotated
     max_height_px: float = float("inf")
     occlusions: frozenset[int] = frozenset({NONE, PARTIAL})
     border: tuple[float, float, float, float] | None = None  # x1, y1, x2, y2: a box that leaves it is ignored
     person_labels: frozenset[str] = PERSON_LABELS
     ignore_labels: frozenset[str] = IGNORE_LABELS
+    aspect_ratio: float | None = None  # width / height that people and detections get; None: as they are
+    min_detection_height_px: float = 0.0  # shorter detections are dropped
+    max_detection_height_px: float = float("inf")  # so are those as tall as this or taller
 
 
 class Roles(NamedTuple):
@@ -72,6 +78,43 @@ KAIST_OCCLUSION = tuple(
     for name, level in (("none", NONE), ("partial", PARTIAL), ("heavy", HEAVY))
 )
 KAIST_SUBSETS = KAIST_REASONABLE + KAIST_SCALE + KAIST_OCCLUSION
+
+# Detections count down to the least height of a person over this, and up to the greatest times this, so that one at the
+# edge is not lost for being drawn a little smaller or larger.
+DETECTION_MARGIN = 1.25
+
+# The MATLAB evaluation of the Caltech benchmark, version 3.2.1: at least 65 % of the person is visible, which is no or
+# partial occlusion. Labels that are not named here vanish. Images of 640x480.
+CALTECH_REASONABLE = Subset(
+    "caltech-reasonable",
+    min_height_px=50.0,
+    border=(5.0, 5.0, 635.0, 475.0),
+    ignore_labels=frozenset({"people", "person?", "ignore"}),
+    aspect_ratio=0.41,
+    min_detection_height_px=50.0 / DETECTION_MARGIN,
+)
+
+
+def _nightowls(name: str, min_height_px: float, max_height_px: float, occlusions: frozenset[int]) -> Subset:
+    return Subset(
+        f"nightowls-{name}",
+        min_height_px=min_height_px,
+        max_height_px=max_height_px,
+        occlusions=occlusions,
+        ignore_labels=frozenset(),
+        min_detection_height_px=min_height_px / DETECTION_MARGIN,
+        max_detection_height_px=max_height_px * DETECTION_MARGIN,
+    )
+
+
+# The four settings of NightOwls' evaluation. Nothing but pedestrians absorbs detections. Whoever is marked as occluded
+# counts as half visible, which is heavy occlusion; all others are fully visible.
+NIGHTOWLS_SUBSETS = (
+    _nightowls("reasonable", 50.0, float("inf"), frozenset({NONE, PARTIAL})),
+    _nightowls("small", 50.0, 75.0, frozenset({NONE, PARTIAL})),
+    _nightowls("occluded", 50.0, float("inf"), frozenset({HEAVY})),
+    _nightowls("all", 20.0, float("inf"), frozenset({NONE, PARTIAL, HEAVY})),
+)
 
 
 def assign_roles(

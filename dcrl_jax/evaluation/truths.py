@@ -9,6 +9,7 @@ from PIL import Image
 
 from dcrl_jax.data.records import text
 from dcrl_jax.evaluation.miss_rate import ImageTruth
+from dcrl_jax.evaluation.rules import IMAGE_CONDITIONS
 
 
 class Truths(NamedTuple):
@@ -33,7 +34,7 @@ def read_truths(source: Sequence[Any], objects: str = "objects") -> Truths:
         images.append(
             ImageTruth(
                 image_id=text(record["image_id"]),
-                condition=("day", "night")[int(record["condition"])],
+                condition=IMAGE_CONDITIONS[int(record["condition"])],
                 boxes=np.asarray(annotated["box"], np.float64).reshape(-1, 4),
                 labels=[text(label) for label in annotated["label"]],
                 occlusion=np.asarray(annotated["occlusion"], int),

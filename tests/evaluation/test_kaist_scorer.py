@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 from datasets import records
 from dcrl_jax.annotations.kaist import frames
 from dcrl_jax.errors import InputError
-from dcrl_jax.evaluation import kaist
+from dcrl_jax.evaluation import kaist, scorer
 from dcrl_jax.evaluation.results import read_results, write_coco_json, write_kaist_text
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -134,7 +134,7 @@ def test_tables_of_a_case_worked_by_hand(tmp_path, two_of_three, capsys):
 def test_coco_results_and_text_results_score_the_same_and_equal_scores_keep_their_order(tmp_path, two_of_three):
     (truth,) = kaist.read_annotations(write_coco(tmp_path / "truth.json"))
     write_coco_json(tmp_path / "same.json", read_results(two_of_three, truth.image_ids), truth.image_ids)
-    scores = kaist.score_results(truth, [tmp_path / "same.json", two_of_three])
+    scores = scorer.score_results(truth, [tmp_path / "same.json", two_of_three])
     assert list(scores) == ["same.json", "two.txt"]
     first, second = ([row[name].miss_rate for name in SUBSETS] for row in scores.values())
     np.testing.assert_array_equal(first, second)
@@ -178,11 +178,11 @@ def test_figure_has_a_panel_for_all_day_and_night_and_says_what_the_heading_says
     path = write_coco(tmp_path / "truth.json")
     (truth,) = kaist.read_annotations(path)
     truth = truth._replace(notes=["boxes: so"], warnings=["few"])
-    scores = kaist.score_results(truth, [two_of_three])
+    scores = scorer.score_results(truth, [two_of_three])
     seen = {}
-    monkeypatch.setattr(kaist.curves, "miss_rate_panels", lambda panels, path, title: seen.update(p=panels, t=title))
+    monkeypatch.setattr(scorer.curves, "miss_rate_panels", lambda panels, path, title: seen.update(p=panels, t=title))
     with pytest.raises(InputError, match="cannot be written"):
-        kaist.write_scores(tmp_path / "out", truth, scores)
+        scorer.write_scores(tmp_path / "out", truth, scores)
     assert seen["t"] == f"{path}\nboxes: so\nwarning: few"
     assert {name: panel["two.txt"].subset.name for name, panel in seen["p"].items()} == {
         "all": "reasonable-all",
@@ -209,7 +209,7 @@ def test_files_are_written_whole_or_not_at_all(tmp_path, two_of_three, capsys, m
         Path(path).write_bytes(b"half of a picture")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(kaist.curves, "miss_rate_panels", full_disk)
+    monkeypatch.setattr(scorer.curves, "miss_rate_panels", full_disk)
     with pytest.raises(SystemExit):
         main(path, two_of_three, f"--output={out}")
     message = capsys.readouterr().err
@@ -572,7 +572,7 @@ def published():
         if not path.is_file():
             pytest.skip(f"needs {path}")
     (truth,) = kaist.read_annotations(paths[0])
-    return truth, paths[1:], kaist.score_results(truth, paths[1:])
+    return truth, paths[1:], scorer.score_results(truth, paths[1:])
 
 
 def to_percent(scores):
@@ -602,7 +602,7 @@ def test_published_annotation_files_score_as_the_published_json(published, tmp_p
     assert truth.notes[0] == "boxes: equal to the improved test annotations in 16 of 16 videos"
     from_json, paths, expected = published
     assert truth.image_ids == from_json.image_ids
-    scores = kaist.score_results(truth, paths)
+    scores = scorer.score_results(truth, paths)
     for name, row in expected.items():
         for subset, score in row.items():
             found = scores[name][subset]
@@ -614,7 +614,7 @@ def test_results_that_were_read_and_written_again_score_the_same(published, tmp_
     truth, paths, expected = published
     for path in paths:
         write_kaist_text(tmp_path / path.name, read_results(path, truth.image_ids), truth.image_ids)
-    scores = kaist.score_results(truth, [tmp_path / path.name for path in paths])
+    scores = scorer.score_results(truth, [tmp_path / path.name for path in paths])
     for name, row in expected.items():
         assert [one.miss_rate for one in scores[name].values()] == [one.miss_rate for one in row.values()]
         np.testing.assert_array_equal(scores[name]["reasonable-all"].fppi, row["reasonable-all"].fppi)

@@ -148,6 +148,38 @@ def test_condition_selects_images_people_and_detections():
     assert match(truths, detections, Subset("night", "night")).image_ids == ("a", "c")
 
 
+def test_dawn_is_neither_day_nor_night_and_part_of_all():
+    truths = [truth(name, [0, 0, 10, 20], condition=name) for name in ("day", "dawn", "night")]
+    detections = {"dawn": detected([0, 0, 10, 20, 0.9])}
+    found = score_subsets(truths, detections, [Subset(name, name) for name in ("all", "day", "night", "dawn")])
+    assert [(one.people, one.images, one.recall) for one in found.values()] == [
+        (3, 3, 1 / 3),
+        (1, 1, 0),
+        (1, 1, 0),
+        (1, 1, 1),
+    ]
+
+
+def test_heights_of_detections_leave_out_those_below_and_from_the_greatest_on():
+    subset = Subset("x", min_detection_height_px=20.0, max_detection_height_px=40.0)
+    # One below the other, of one score: their heights alone decide.
+    rows = [[0, 100 * place, 10, height, 0.5] for place, height in enumerate((19.9, 20, 39.9, 40))]
+    matches = match([truth("a")], {"a": detected(*rows)}, subset)
+    assert (matches.image.tolist(), matches.scores.tolist()) == ([0, 0], [0.5, 0.5])
+    result = score([truth("a", [0, 100, 10, 20])], {"a": detected(*rows)}, subset)
+    assert (result.recall, result.fppi.tolist()) == (1.0, [0.0, 1.0])
+
+
+def test_aspect_ratio_is_given_to_people_and_detections_about_their_centres_and_not_to_ignore_regions():
+    subset = Subset("x", aspect_ratio=0.5)
+    # 20 tall, so 10 wide. As they are, the person and the first detection share a quarter of their union; the second
+    # detection lies half on the region, whose width with the ratio would end at x = 65.
+    truths = [truth("a", [0, 0, 40, 20], [50, 0, 20, 20], labels=("person", "people"))]
+    detections = {"a": detected([15, 0, 10, 20, 0.9], [60, 0, 20, 20, 0.8], [61, 0, 20, 20, 0.7])}
+    assert outcomes(truths, detections, subset) == "tif"
+    assert outcomes(truths, detections) == "fif"
+
+
 def test_ignore_region_absorbs_many_detections_by_their_own_area():
     truths = [truth("a", [0, 0, 100, 100], [200, 0, 10, 20], labels=("people", "person"))]
     # Small boxes inside a large region overlap it by 2 % of the union. The last lies on it by less than half.

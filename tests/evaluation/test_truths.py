@@ -49,6 +49,11 @@ def test_annotations_conditions_and_sizes_are_those_of_the_records():
     assert (night.image_id, night.condition, night.labels, night.boxes.shape) == ("b", "night", [], (0, 4))
 
 
+def test_dawn_is_a_condition_of_its_own():
+    (dawn,) = read_truths([record("a", 2, objects=objects())]).images
+    assert dawn.condition == "dawn"
+
+
 def test_another_feature_of_the_record_is_read_by_its_name():
     paired = {
         "objects": objects(("person", (10, 20, 30, 40), 0, False)),

@@ -1,0 +1,204 @@
+"""The annotations and detections of many images in one row, and which of them lie on each other.
+
+Notation: I images, G annotations and D detections of all of them together, C pairs of a detection and an annotation
+that overlap enough to match.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from dcrl_jax.errors import InputError
+from dcrl_jax.evaluation.rules import IMAGE_CONDITIONS
+
+MIN_OVERLAP = 0.5
+
+
+class ImageTruth(NamedTuple):
+    """The annotations of one image."""
+
+    image_id: str
+    condition: str  # "day", "night" or "dawn"
+    boxes: np.ndarray  # float64 [G, 4], x, y, width, height in pixels as annotated
+    labels: Sequence[str]  # G names
+    occlusion: np.ndarray  # int [G], 0 none, 1 partial, 2 heavy
+    ignore: np.ndarray  # bool [G], not to be scored whatever the label
+
+
+class ImageDetections(NamedTuple):
+    """The detections of one image, in any order."""
+
+    boxes: np.ndarray  # float [D, 4], x, y, width, height in pixels of the annotated image
+    scores: np.ndarray  # float [D], any scale; higher is surer
+
+
+class Flat(NamedTuple):
+    """The annotations and detections of all images; detections image after image and by falling score within each."""
+
+    image_ids: tuple[str, ...]
+    condition: np.ndarray  # str [I]
+    truth_image: np.ndarray  # int [G]
+    truth_boxes: np.ndarray  # float64 [G, 4], x, y, width, height
+    labels: np.ndarray  # str [G]
+    occlusion: np.ndarray  # int [G]
+    ignore: np.ndarray  # bool [G]
+    image: np.ndarray  # int [D]
+    rank: np.ndarray  # int [D], place of the detection within its image by falling score
+    boxes: np.ndarray  # float64 [D, 4], x, y, width, height
+    scores: np.ndarray  # float64 [D]
+
+
+class Pairs(NamedTuple):
+    """Detections and annotations of one image, at least MIN_OVERLAP of the detection on the annotation."""
+
+    detection: np.ndarray  # int [C]
+    truth: np.ndarray  # int [C]
+    iou: np.ndarray  # float64 [C]
+
+
+def flatten(truths: Sequence[ImageTruth], detections: Mapping[str, ImageDetections]) -> Flat:
+    """Puts all images into one row.
+
+    Args:
+      truths: all images of the data set, each once.
+      detections: by image id; images without detections may be left out.
+
+    Raises:
+      InputError: detections of an image that is not in ``truths``, an image listed twice, a score or box that is not a
+        finite number, arrays of lengths that disagree, an unknown condition.
+    """
+    image_ids = tuple(truth.image_id for truth in truths)
+    _check_ids(image_ids, detections)
+    truth_counts, truth_boxes, labels, occlusion, ignore = _flatten_truths(truths)
+    counts, boxes, scores = _flatten_detections(image_ids, detections)
+    images = np.arange(len(image_ids))
+    image = np.repeat(images, counts)
+    order = np.lexsort((-scores, image))  # stable: equal scores keep their order
+    return Flat(
+        image_ids=image_ids,
+        condition=np.asarray([truth.condition for truth in truths], np.str_),
+        truth_image=np.repeat(images, truth_counts),
+        truth_boxes=truth_boxes,
+        labels=labels,
+        occlusion=occlusion,
+        ignore=ignore,
+        image=image,
+        rank=np.arange(scores.size) - np.repeat(np.cumsum(counts) - counts, counts),
+        boxes=boxes[order],
+        scores=scores[order],
+    )
+
+
+def find_pairs(flat: Flat, boxes: np.ndarray, truth_boxes: np.ndarray) -> Pairs:
+    """Finds the pairs that can match, each detection against each annotation of its image.
+
+    Args:
+      flat: says which image each box is of.
+      boxes: float64 [D, 4], x, y, width, height of the detections.
+      truth_boxes: float64 [G, 4], of the annotations.
+    """
+    # Without a loop: the detection's number is repeated once for each annotation of its image, and the annotation's
+    # number runs through them.
+    truth_counts = np.bincount(flat.truth_image, minlength=len(flat.image_ids))
+    pairs = truth_counts[flat.image]
+    detection = np.repeat(np.arange(len(boxes)), pairs)
+    first_truth = (np.cumsum(truth_counts) - truth_counts)[flat.image]
+    within = np.arange(detection.size) - np.repeat(np.cumsum(pairs) - pairs, pairs)
+    truth = np.repeat(first_truth, pairs) + within
+    detected, annotated = boxes[detection], truth_boxes[truth]
+    sides = np.minimum(detected[:, :2] + detected[:, 2:], annotated[:, :2] + annotated[:, 2:])
+    sides = np.maximum(sides - np.maximum(detected[:, :2], annotated[:, :2]), 0.0)
+    intersection = sides.prod(axis=1)
+    detected_area, annotated_area = detected[:, 2:].prod(axis=1), annotated[:, 2:].prod(axis=1)
+    # Union is never smaller than the detection, so no pair dropped here could match by intersection over union either.
+    # Division comes after the selection, so that boxes without area need no care; both are divided as the reference
+    # divides them, since a product could round to the other side of one half.
+    near = np.flatnonzero(intersection > 0.0)
+    near = near[intersection[near] / detected_area[near] >= MIN_OVERLAP]
+    union = detected_area[near] + annotated_area[near] - intersection[near]
+    return Pairs(detection[near], truth[near], intersection[near] / union)
+
+
+def with_aspect_ratio(boxes: np.ndarray, aspect_ratio: float) -> np.ndarray:
+    """Boxes of the same centre and height whose width is ``aspect_ratio`` times the height.
+
+    Args:
+      boxes: float [N, 4], x, y, width, height.
+      aspect_ratio: width / height.
+    """
+    x, y, width, height = boxes.T
+    new_width = height * aspect_ratio
+    return np.stack([x + (width - new_width) / 2, y, new_width, height], axis=1)
+
+
+def _check_ids(image_ids: Sequence[str], detections: Mapping[str, ImageDetections]) -> None:
+    known = set(image_ids)
+    if len(known) < len(image_ids):
+        seen, repeated = set(), []
+        for name in image_ids:
+            if name in seen:
+                repeated.append(name)
+            seen.add(name)
+        raise InputError(
+            f"annotations list {len(repeated)} images more than once, first {repeated[0]!r}; keep one of each"
+        )
+    unknown = [name for name in detections if name not in known]
+    if unknown:
+        raise InputError(
+            f"detections of {len(unknown)} images that have no annotations, first {unknown[0]!r}; "
+            "score them with the annotations of the same split"
+        )
+
+
+def _flatten_truths(
+    truths: Sequence[ImageTruth],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Annotations per image int [I], then boxes [G, 4], labels, occlusion and ignore of all images in one row."""
+    all_boxes, all_labels, all_occlusion, all_ignore = [np.zeros((0, 4))], [], [np.zeros(0, int)], [np.zeros(0, bool)]
+    for truth in truths:
+        boxes = np.asarray(truth.boxes, np.float64).reshape(-1, 4)
+        occlusion, ignore = np.asarray(truth.occlusion, int), np.asarray(truth.ignore, bool)
+        if truth.condition not in IMAGE_CONDITIONS:
+            expected = ", ".join(map(repr, IMAGE_CONDITIONS))
+            raise InputError(f"image {truth.image_id!r}: condition {truth.condition!r}; expected one of {expected}")
+        if not (len(boxes) == len(truth.labels) == occlusion.size == ignore.size):
+            raise InputError(
+                f"image {truth.image_id!r}: {len(boxes)} boxes, {len(truth.labels)} labels, {occlusion.size} "
+                f"occlusions and {ignore.size} ignore flags; expected one of each per annotation"
+            )
+        if not np.isfinite(boxes).all():
+            raise InputError(f"image {truth.image_id!r}: an annotated box is not finite: {boxes.tolist()}")
+        all_boxes.append(boxes)
+        all_labels.extend(truth.labels)
+        all_occlusion.append(occlusion)
+        all_ignore.append(ignore)
+    counts = np.asarray([len(boxes) for boxes in all_boxes[1:]], int)
+    return (
+        counts,
+        np.concatenate(all_boxes),
+        np.asarray(all_labels, np.str_),
+        np.concatenate(all_occlusion),
+        np.concatenate(all_ignore),
+    )
+
+
+def _flatten_detections(
+    image_ids: Sequence[str], detections: Mapping[str, ImageDetections]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Detections per image int [I], then boxes [D, 4] and scores [D] of all images in one row."""
+    counts, all_boxes, all_scores = [], [np.zeros((0, 4))], [np.zeros(0)]
+    for image_id in image_ids:
+        if image_id not in detections:
+            counts.append(0)
+            continue
+        boxes = np.asarray(detections[image_id].boxes, np.float64).reshape(-1, 4)
+        scores = np.asarray(detections[image_id].scores, np.float64).reshape(-1)
+        if len(boxes) != scores.size:
+            raise InputError(f"image {image_id!r}: {len(boxes)} detected boxes but {scores.size} scores")
+        if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+            raise InputError(f"image {image_id!r}: a detection's box or score is not finite; was padding written out?")
+        counts.append(scores.size)
+        all_boxes.append(boxes)
+        all_scores.append(scores)
+    return np.asarray(counts, int), np.concatenate(all_boxes), np.concatenate(all_scores)
