@@ -1,8 +1,6 @@
-"""From a model to its score: detections of a split, miss rates, average precision, and the files that show them."""
+"""From a model to its score: detections of a split, miss rates, average precision, and the tables of them."""
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -15,15 +13,14 @@ from tqdm import tqdm
 
 from dcrl_jax import parallel
 from dcrl_jax.data import pipeline, sources, transforms
-from dcrl_jax.evaluation import results
 from dcrl_jax.evaluation.average_precision import average_precision
-from dcrl_jax.evaluation.miss_rate import ImageDetections, Score, percent_or_none, score_subsets
-from dcrl_jax.evaluation.rules import CONDITIONS, KAIST_OCCLUSION, KAIST_SCALE, Subset, assign_roles, reasonable
+from dcrl_jax.evaluation.miss_rate import ImageDetections, ImageTruth, Score, score_subsets
+from dcrl_jax.evaluation.rules import CONDITIONS, KAIST_OCCLUSION, KAIST_SCALE, Subset, reasonable
 from dcrl_jax.evaluation.truths import Truths, read_truths
 from dcrl_jax.models.build import Detector
 from dcrl_jax.models.detect import detect, detection_rules
 from dcrl_jax.parallel import AXIS, batch_sharding
-from dcrl_jax.reports import curves, panels, tables
+from dcrl_jax.reports import tables
 from dcrl_jax.structures import MODALITIES, Array, Batch
 
 
@@ -31,7 +28,7 @@ class SplitDetections(NamedTuple):
     """What a detector found on a split."""
 
     detections: dict[str, ImageDetections]  # in pixels as annotated
-    modality_weights: dict[str, list[float]]  # a teacher's mean mu by condition: all, day, night
+    image_weights: dict[str, np.ndarray]  # a teacher's mu by image id, float32 [M] each
 
 
 class CompiledDetector(NamedTuple):
@@ -63,7 +60,8 @@ class Evaluation(NamedTuple):
     average_precision: dict[str, float]  # by the name of the subset
     blanked_scores: dict[str, dict[str, Score]]  # by the modality that was blanked
     detections: dict[str, ImageDetections]
-    modality_weights: dict[str, list[float]]  # empty where there is nothing to weigh
+    image_weights: dict[str, np.ndarray]  # mu by image id, float32 [M] each; empty where there is nothing to weigh
+    modality_weights: dict[str, list[float]]  # their means by condition: all, day, night
     further_scores: dict[str, Score]  # of KAIST's subsets by scale and occlusion, where the config asks for them
     warnings: tuple[str, ...]  # of the bench
 
@@ -131,24 +129,21 @@ def detect_split(
             images = {name: getattr(batch, name) for name in detector.modalities}
             if blank:
                 images[blank] = jnp.full_like(images[blank], transforms.BLANK_GREY)
-            outputs = jax.device_get((detector.run(params, *images.values()), batch.index, batch.valid, batch.is_night))
+            outputs = jax.device_get((detector.run(params, *images.values()), batch.index, batch.valid))
             parts.append(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), outputs))
             bar.update(min(jax.process_count() * int(parts[-1][2].sum()), bar.total - bar.n))
     everything = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
-    (found, mu), index, valid, is_night = parallel.gather(everything)
-    detections = {}
-    weights = {condition: [] for condition in CONDITIONS}
-    # In the order of the images, whoever looked at them: sums then have the same bits.
+    (found, mu), index, valid = parallel.gather(everything)
+    detections, weights = {}, {}
+    # In the order of the images, whoever looked at them.
     for row in sorted(np.flatnonzero(valid), key=lambda row: index[row]):
         truth, size = truths.images[index[row]], truths.sizes[index[row]]
         kept = found.mask[row]
         boxes = _to_annotated(found.boxes[row][kept], input_size, size)
         detections[truth.image_id] = ImageDetections(boxes, found.scores[row][kept].astype(np.float64))
         if mu is not None:
-            weights["all"].append(mu[row])
-            weights["night" if is_night[row] else "day"].append(mu[row])
-    means = {condition: np.mean(rows, axis=0).tolist() for condition, rows in weights.items() if rows}
-    return SplitDetections(detections, means)
+            weights[truth.image_id] = mu[row]
+    return SplitDetections(detections, weights)
 
 
 def open_bench(
@@ -182,7 +177,8 @@ def evaluate(bench: Bench, params: Any, blanked: bool = False) -> Evaluation:
         average_precision={s.name: average_precision(truths.images, found.detections, s) for s in subsets},
         blanked_scores=blanked_scores,
         detections=found.detections,
-        modality_weights=found.modality_weights,
+        image_weights=found.image_weights,
+        modality_weights=_mean_weights(found.image_weights, truths.images),
         further_scores=score_subsets(
             truths.images, found.detections, KAIST_SCALE + KAIST_OCCLUSION if config.eval.scale_and_occlusion else ()
         ),
@@ -190,8 +186,8 @@ def evaluate(bench: Bench, params: Any, blanked: bool = False) -> Evaluation:
     )
 
 
-def summary(evaluation: Evaluation) -> str:
-    """The tables that a person reads: miss rates and average precision, and what each modality is worth."""
+def score_tables(evaluation: Evaluation) -> list[tables.Table]:
+    """What a person reads: miss rates and average precision, further subsets, and what each modality is worth."""
 
     def percent(value):
         return 100 * value
@@ -204,88 +200,29 @@ def summary(evaluation: Evaluation) -> str:
     rows += [["average precision, %", *(percent(v) for v in evaluation.average_precision.values())]]
     rows += [["people", *(s.people for s in evaluation.scores.values())]]
     rows += [["images", *(s.images for s in evaluation.scores.values())]]
-    parts = [tables.format_table(rows, ["", *CONDITIONS])]
+    found = [tables.Table(rows, ["", *CONDITIONS])]
     if evaluation.further_scores:
         further = evaluation.further_scores.values()
         rows = [["miss rate, %", *(percent(s.miss_rate) for s in further)], ["people", *(s.people for s in further)]]
-        parts.append(tables.format_table(rows, ["", *(s.subset.name.partition("-")[2] for s in further)]))
+        found.append(tables.Table(rows, ["", *(s.subset.name.partition("-")[2] for s in further)]))
     if evaluation.modality_weights:
-        weights = [
+        rows = [
             [f"mean weight of {name}", *(evaluation.modality_weights.get(c, [np.nan] * 2)[m] for c in CONDITIONS)]
             for m, name in enumerate(MODALITIES)
         ]
-        parts.append(tables.format_table(weights, ["", *CONDITIONS], decimals=3))
+        found.append(tables.Table(rows, ["", *CONDITIONS], decimals=3))
+    return found
+
+
+def summary(evaluation: Evaluation) -> str:
+    """The tables as text, with the warnings of the data below them."""
+    parts = [tables.format_table(*table) for table in score_tables(evaluation)]
     return "\n\n".join(parts + [f"warning: {warning}" for warning in evaluation.warnings])
 
 
-def write_report(evaluation: Evaluation, bench: Bench, folder: Path, name: str) -> None:
-    """Write scores.json, the results files, the MR-FPPI curves and the panel of images into a folder.
-
-    Args:
-      evaluation: of ``evaluate``.
-      bench: that it was made with.
-      folder: made if missing.
-      name: of the detector, for titles.
-    """
-    truths = bench.truths
-    folder.mkdir(parents=True, exist_ok=True)
-    image_ids = [truth.image_id for truth in truths.images]
-    results.write_kaist_text(folder / "results.txt", evaluation.detections, image_ids)
-    results.write_coco_json(folder / "results.json", evaluation.detections, image_ids)
-    (folder / "images.txt").write_text("\n".join(image_ids) + "\n")
-    scores = {
-        "scores": {key: _plain(s, evaluation.average_precision[key]) for key, s in evaluation.scores.items()},
-        "further": {key: percent_or_none(s.miss_rate) for key, s in evaluation.further_scores.items()},
-        "blanked": {
-            modality: {key: percent_or_none(s.miss_rate) for key, s in by_subset.items()}
-            for modality, by_subset in evaluation.blanked_scores.items()
-        },
-        "modality_weights": evaluation.modality_weights,
-        "warnings": evaluation.warnings,
-    }
-    curves.miss_rate_figure(
-        {f"{name}, {s.subset.condition}": s for s in evaluation.scores.values()}, folder / "miss_rate.png", name
-    )
-    draw_panel(
-        bench, [(modality, evaluation.detections) for modality in bench.detector.modalities], folder / "panel.png", name
-    )
-    # Last, so that a folder with it is complete.
-    results.write_atomically(folder / "scores.json", json.dumps(scores, indent=1) + "\n")
-
-
-def draw_panel(
-    bench: Bench, views: Sequence[tuple[str, Mapping[str, ImageDetections]]], path: Path, title: str, columns: str = ""
-) -> None:
-    """Draw the best, the worst and random images, by the errors of the first view.
-
-    Args:
-      bench: whose images are shown.
-      views: modality and detections, from left to right.
-      path: the picture.
-      title: above everything.
-      columns: says which view is which; by default which modality stands where.
-    """
-    truths = bench.truths.images
-    everybody = subsets_of(bench.config)[0]
-    picked = panels.pick_images(truths, views[0][1], everybody, np.random.default_rng(bench.config.seed))
-    places = {truth.image_id: index for index, truth in enumerate(truths)}
-    items = {
-        row: [_panel_item(entry, places[entry.image_id], bench, views, everybody) for entry in entries]
-        for row, entries in picked.items()
-    }
-    names = {"visible": "visible", "lwir": "thermal (lwir)"}
-    columns = columns or ", then ".join(names[modality] for modality, _ in views)
-    panels.detection_panel(items, path, title, columns)
-
-
-def _plain(score: Score, precision: float) -> Mapping[str, float | None]:
-    return {
-        "miss_rate_percent": percent_or_none(score.miss_rate),
-        "recall_percent": percent_or_none(score.recall),
-        "average_precision_percent": percent_or_none(precision),
-        "people": score.people,
-        "images": score.images,
-    }
+def _mean_weights(weights: Mapping[str, np.ndarray], truths: Sequence[ImageTruth]) -> dict[str, list[float]]:
+    rows = {c: [weights[t.image_id] for t in truths if c in ("all", t.condition)] for c in CONDITIONS if weights}
+    return {condition: np.mean(found, axis=0).tolist() for condition, found in rows.items() if found}
 
 
 def _to_annotated(boxes, input_size, size):
@@ -293,18 +230,3 @@ def _to_annotated(boxes, input_size, size):
     scale = np.array([size[0] / width, size[1] / height] * 2)
     x1, y1, x2, y2 = (boxes.astype(np.float64) * scale).T
     return np.stack([x1, y1, x2 - x1, y2 - y1], axis=-1)
-
-
-def _panel_item(entry, index, bench, views, subset):
-    pair = transforms.decode(bench.source[index], [modality for modality, _ in views])
-    truth = bench.truths.images[index]
-    roles = assign_roles(subset, *truth[2:])
-    shown = roles.is_person | roles.is_ignore
-    return panels.PanelItem(
-        images=tuple(pair[modality] for modality, _ in views),
-        detections=tuple(detections[entry.image_id] for _, detections in views),
-        truth_boxes=truth.boxes[shown],
-        truth_is_ignored=roles.is_ignore[shown],
-        caption=f"{entry.image_id}, {truth.condition}: {entry.people} people, {entry.misses} missed, "
-        f"{entry.false_alarms} false alarms",
-    )

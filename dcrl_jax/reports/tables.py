@@ -3,6 +3,15 @@
 import math
 import numbers
 from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Table(NamedTuple):
+    """What ``format_table`` lays out as text."""
+
+    rows: Sequence[Sequence[object]]
+    columns: Sequence[str]
+    decimals: int = 2
 
 
 def format_table(
@@ -25,7 +34,7 @@ def format_table(
     Raises:
       ValueError: a row of another length than ``columns``.
     """
-    cells = [[_format_value(value, decimals) for value in row] for row in rows]
+    cells = [[format_value(value, decimals) for value in row] for row in rows]
     for row in cells:
         if len(row) != len(columns):
             raise ValueError(f"row {row} has {len(row)} values; expected {len(columns)}: {', '.join(columns)}")
@@ -54,7 +63,8 @@ def format_table(
     return "\n".join([lay_out(titles), lay_out(rules), *map(lay_out, cells)])
 
 
-def _format_value(value: object, decimals: int) -> str:
+def format_value(value: object, decimals: int) -> str:
+    """One cell as text, by the rules of ``format_table``."""
     if value is None:
         return "-"
     if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral):

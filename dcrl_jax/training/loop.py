@@ -1,6 +1,7 @@
 """The training loop of teacher, student and baseline: wiring of data, step, logs, checkpoints and evaluation."""
 
 import contextlib
+import functools
 import json
 import math
 import time
@@ -18,10 +19,13 @@ from dcrl_jax.data import pipeline, sources, transforms
 from dcrl_jax.data.transforms import Augmentation, BoxFilter
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation import evaluate as evaluation
+from dcrl_jax.evaluation.miss_rate import percent_or_none
 from dcrl_jax.models import pretrained
 from dcrl_jax.models.build import Detector, build_anchors, build_model, init_params
+from dcrl_jax.models.cfl_features import cfl_magnitudes
 from dcrl_jax.models.student import ADAPTION_LAYER
 from dcrl_jax.models.teacher import Teacher
+from dcrl_jax.reports.report import write_report
 from dcrl_jax.structures import MODALITIES
 from dcrl_jax.training import workdir as workdirs
 from dcrl_jax.training.logs import ScalarLog
@@ -190,7 +194,7 @@ def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetect
                     print(f"warning: {warning}", flush=True)
                 everybody = rates["reasonable-all"]
                 checkpoints.save_best(best_manager, step, state.params, config, everybody)
-                percent = {name: evaluation.percent_or_none(rate) for name, rate in rates.items()}
+                percent = {name: percent_or_none(rate) for name, rate in rates.items()}
                 # A step that stands here need not be scored again: what belongs to it has to be on the disk before.
                 for one in (manager, best_manager):
                     checkpoints.wait_until_written(one)
@@ -370,6 +374,8 @@ def score_checkpoint(
     Raises:
       InputError: the checkpoint is missing or of another model.
     """
+    # Of a checkpoint that is no workdir there are no logs, and those of another run say nothing about it.
+    source = Path(checkpoint) if checkpoint else workdir
     checkpoint = checkpoint or str(folder_to_score(workdir, config))
     model = build_model(config)
     params, _, step = checkpoints.restore_params(checkpoint)
@@ -378,7 +384,10 @@ def score_checkpoint(
     result = evaluation.evaluate(bench, parallel.replicate(params, bench.mesh), blanked=True)
     folder = workdir / "evaluation"
     if parallel.is_first_process():
-        evaluation.write_report(result, bench, folder, f"{NAMES[config.role]}, step {step}")
+        magnitudes = None
+        if config.role == "teacher" and config.cfl.enabled:
+            magnitudes = functools.partial(jax.jit(functools.partial(cfl_magnitudes, model)), params)
+        write_report(result, bench, folder, f"{NAMES[config.role]}, step {step}", magnitudes, source / "logs")
     data = config.data
     print(f"\n{NAMES[config.role]}, step {step}, {data.name} {data.test_split}\n\n{evaluation.summary(result)}")
     print(f"\nresults, curves and pictures: {folder}", flush=True)

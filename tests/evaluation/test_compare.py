@@ -84,7 +84,7 @@ def scored(*rates):
         subset.name: Score(subset, rate, 0.5, 3, 2, nothing, nothing, nothing, np.full(9, rate))
         for subset, rate in zip(reasonable(55.0), rates, strict=True)
     }
-    return Evaluation(scores, {}, {}, {}, {}, {}, ())
+    return Evaluation(scores, {}, {}, {}, {}, {}, {}, ())
 
 
 def test_table_has_a_row_for_each_detector_and_a_column_for_each_condition_in_percent():

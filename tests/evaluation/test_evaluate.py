@@ -14,6 +14,7 @@ from dcrl_jax.data.transforms import BLANK_GREY
 from dcrl_jax.evaluation import evaluate as evaluation
 from dcrl_jax.evaluation.evaluate import CompiledDetector
 from dcrl_jax.evaluation.truths import read_truths
+from dcrl_jax.reports import report
 from dcrl_jax.structures import MODALITIES, Detections
 
 # Scenes twice as large as the network input, and a last batch that is not full.
@@ -105,11 +106,16 @@ def test_no_detections_miss_everybody(config):
 
 
 def test_weights_are_means_by_condition_without_the_padding(config):
-    weights = evaluation.evaluate(open_bench(config, Oracle(config)), None, blanked=False).modality_weights
+    bench = open_bench(config, Oracle(config))
+    result = evaluation.evaluate(bench, None, blanked=False)
+    weights = result.modality_weights
     assert weights["day"] == [1.0, 0.0]
     assert weights["night"] == [0.0, 1.0]
     # Four days and three nights.
     assert weights["all"] == pytest.approx([4 / 7, 3 / 7])
+    # They are kept image by image besides.
+    expected = {truth.image_id: (0, 1) if truth.condition == "night" else (1, 0) for truth in bench.truths.images}
+    assert {image_id: tuple(mu) for image_id, mu in result.image_weights.items()} == expected
 
 
 def test_blanking_switches_off_one_camera_and_nothing_else(config):
@@ -135,7 +141,7 @@ def test_summary_and_files_hold_the_scores(config, tmp_path):
     text = evaluation.summary(result)
     for words in ("miss rate, %", "visible blanked", "lwir blanked", "average precision, %", "mean weight of lwir"):
         assert words in text
-    evaluation.write_report(result, bench, tmp_path, "oracle")
+    report.write_report(result, bench, tmp_path, "oracle")
     ids = (tmp_path / "images.txt").read_text().split()
     assert ids == [truth.image_id for truth in bench.truths.images]
     scores = json.loads((tmp_path / "scores.json").read_text())
@@ -157,7 +163,7 @@ def test_kaist_s_further_subsets_are_scored_where_the_config_asks_for_them(confi
     assert header.split() == ["near", "medium", "far", "none", "partial", "heavy"]
     people = lines[lines.index(header) + 3].split()
     assert people == ["people", *(str(result.further_scores[name].people) for name in names)]
-    evaluation.write_report(result, bench, tmp_path, "oracle")
+    report.write_report(result, bench, tmp_path, "oracle")
     further = json.loads((tmp_path / "scores.json").read_text())["further"]
     assert list(further) == names
     # Scenes are lower than 115 pixels: nobody is near.
@@ -171,7 +177,7 @@ def test_warnings_of_the_data_stand_beside_the_scores(config, tmp_path):
     bench = bench._replace(warnings=("incomplete test split: 2 of 9 images are left out",))
     result = evaluation.evaluate(bench, None)
     assert evaluation.summary(result).endswith("\nwarning: incomplete test split: 2 of 9 images are left out")
-    evaluation.write_report(result, bench, tmp_path, "oracle")
+    report.write_report(result, bench, tmp_path, "oracle")
     assert json.loads((tmp_path / "scores.json").read_text())["warnings"] == list(bench.warnings)
 
 
@@ -198,7 +204,7 @@ def test_detector_of_rgb_alone_has_no_weights_and_is_never_blanked(config):
     result = evaluation.evaluate(open_rgb_bench(config, oracle), None, blanked=True)
     assert len(oracle.images) == -(-IMAGES // 4)
     assert result.blanked_scores == {}
-    assert result.modality_weights == {}
+    assert result.modality_weights == result.image_weights == {}
 
 
 def test_summary_and_files_of_rgb_alone_say_nothing_of_a_thermal_image(config, tmp_path):
@@ -209,8 +215,8 @@ def test_summary_and_files_of_rgb_alone_say_nothing_of_a_thermal_image(config, t
     assert "average precision, %" in text
     for word in ("blanked", "weight", "lwir", "visible"):
         assert word not in text
-    evaluation.write_report(result, bench, tmp_path, "oracle")
-    names = {"results.txt", "results.json", "images.txt", "scores.json", "miss_rate.png", "panel.png"}
+    report.write_report(result, bench, tmp_path, "oracle")
+    names = {"results.txt", "results.json", "images.txt", "scores.json", "miss_rate.png", "panel.png", "report.html"}
     assert names == {path.name for path in tmp_path.iterdir()}
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert scores["scores"]["reasonable-all"]["average_precision_percent"] == pytest.approx(100.0)
@@ -224,9 +230,9 @@ def test_report_that_was_not_drawn_to_its_end_has_no_scores(config, tmp_path, mo
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(evaluation, "draw_panel", killed)
+    monkeypatch.setattr(report, "draw_panel", killed)
     with pytest.raises(KeyboardInterrupt):
-        evaluation.write_report(result, bench, tmp_path, "oracle")
+        report.write_report(result, bench, tmp_path, "oracle")
     assert (tmp_path / "miss_rate.png").is_file()
     assert not (tmp_path / "scores.json").exists()
 
@@ -239,7 +245,7 @@ def test_rates_of_a_subset_without_people_are_null_in_json(config, tmp_path):
         scores=result.scores | {"reasonable-night": nobody},
         average_precision=result.average_precision | {"reasonable-night": math.nan},
     )
-    evaluation.write_report(result, bench, tmp_path, "oracle")
+    report.write_report(result, bench, tmp_path, "oracle")
     text = (tmp_path / "scores.json").read_text()
     assert "NaN" not in text
     scores = json.loads(text)["scores"]
@@ -252,7 +258,7 @@ def test_rates_of_a_subset_without_people_are_null_in_json(config, tmp_path):
 def drawn(monkeypatch):
     """What panels would have been drawn of: arguments of ``detection_panel``."""
     calls = []
-    monkeypatch.setattr(evaluation.panels, "detection_panel", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(report.panels, "detection_panel", lambda *arguments: calls.append(arguments))
     return calls
 
 
@@ -260,7 +266,7 @@ def test_views_of_a_panel_stand_in_their_order_each_with_its_own_image_and_detec
     bench = open_bench(config, Oracle(config))
     found = evaluation.evaluate(bench, None).detections
     missed = {image_id: one._replace(boxes=one.boxes[:0], scores=one.scores[:0]) for image_id, one in found.items()}
-    evaluation.draw_panel(bench, [("lwir", found), ("visible", missed), ("visible", found)], tmp_path / "p", "title")
+    report.draw_panel(bench, [("lwir", found), ("visible", missed), ("visible", found)], tmp_path / "p", "title")
     ((rows, path, title, columns),) = drawn
     assert (path, title) == (tmp_path / "p", "title")
     assert columns == "thermal (lwir), then visible, then visible"
@@ -279,7 +285,7 @@ def test_views_of_a_panel_stand_in_their_order_each_with_its_own_image_and_detec
 def test_panel_of_rgb_alone_decodes_nothing_thermal_and_says_what_it_is_told(config, tmp_path, drawn):
     bench = open_rgb_bench(config, Oracle(config))
     found = evaluation.evaluate(bench, None).detections
-    evaluation.draw_panel(bench, [("visible", found)], tmp_path / "p", "title")
-    evaluation.draw_panel(bench, [("visible", found)], tmp_path / "p", "title", "the student")
+    report.draw_panel(bench, [("visible", found)], tmp_path / "p", "title")
+    report.draw_panel(bench, [("visible", found)], tmp_path / "p", "title", "the student")
     assert [columns for *_, columns in drawn] == ["visible", "the student"]
     assert {len(item.images) for rows, *_ in drawn for items in rows.values() for item in items} == {1}

@@ -1,0 +1,166 @@
+"""The folder of one evaluation: scores, results files, pictures, and the page that shows them."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from dcrl_jax.data import transforms
+from dcrl_jax.evaluation import results
+from dcrl_jax.evaluation.evaluate import Bench, Evaluation, subsets_of
+from dcrl_jax.evaluation.miss_rate import ImageDetections, Score, percent_or_none
+from dcrl_jax.evaluation.rules import assign_roles
+from dcrl_jax.reports import cfl_maps, curves, losses, panels, weights
+from dcrl_jax.reports.page import write_page
+
+# Conditions that pictures tell apart.
+DAY_AND_NIGHT = ("day", "night")
+
+
+def write_report(
+    evaluation: Evaluation,
+    bench: Bench,
+    folder: Path,
+    name: str,
+    cfl_magnitudes: Callable | None = None,
+    logs: Path | None = None,
+) -> None:
+    """Write scores.json, the results files, the pictures and report.html, which holds them all, into a folder.
+
+    Args:
+      evaluation: of ``evaluate.evaluate``.
+      bench: that it was made with.
+      folder: made if missing.
+      name: of the detector, for titles.
+      cfl_magnitudes: of a teacher with CFL: ``cfl_features.cfl_magnitudes`` as a function of (visible, lwir), each
+        uint8 [B, H, W, C] of the network's size.
+      logs: of the run that trained it, where there are any.
+    """
+    truths = bench.truths
+    folder.mkdir(parents=True, exist_ok=True)
+    image_ids = [truth.image_id for truth in truths.images]
+    results.write_kaist_text(folder / "results.txt", evaluation.detections, image_ids)
+    results.write_coco_json(folder / "results.json", evaluation.detections, image_ids)
+    (folder / "images.txt").write_text("\n".join(image_ids) + "\n")
+    scores = {
+        "scores": {key: _plain(s, evaluation.average_precision[key]) for key, s in evaluation.scores.items()},
+        "further": {key: percent_or_none(s.miss_rate) for key, s in evaluation.further_scores.items()},
+        "blanked": {
+            modality: {key: percent_or_none(s.miss_rate) for key, s in by_subset.items()}
+            for modality, by_subset in evaluation.blanked_scores.items()
+        },
+        "modality_weights": evaluation.modality_weights,
+        "warnings": evaluation.warnings,
+    }
+    curves.miss_rate_figure(
+        {f"{name}, {s.subset.condition}": s for s in evaluation.scores.values()}, folder / "miss_rate.png", name
+    )
+    draw_panel(
+        bench, [(modality, evaluation.detections) for modality in bench.detector.modalities], folder / "panel.png", name
+    )
+    pictures = [folder / "miss_rate.png", folder / "panel.png"]
+    pictures += _draw_weights(evaluation, bench, folder / "modality_weights.png", name)
+    pictures += _draw_cfl(bench, cfl_magnitudes, folder / "cfl_maps.png", name) if cfl_magnitudes else []
+    pictures += _draw_losses(logs, folder / "loss_curves.png", name) if logs else []
+    write_page(evaluation, bench, folder / "report.html", name, pictures)
+    # Last, so that a folder with it is complete.
+    results.write_atomically(folder / "scores.json", json.dumps(scores, indent=1) + "\n")
+
+
+def draw_panel(
+    bench: Bench, views: Sequence[tuple[str, Mapping[str, ImageDetections]]], path: Path, title: str, columns: str = ""
+) -> None:
+    """Draw the best, the worst and random images, by the errors of the first view.
+
+    Args:
+      bench: whose images are shown.
+      views: modality and detections, from left to right.
+      path: the picture.
+      title: above everything.
+      columns: says which view is which; by default which modality stands where.
+    """
+    truths = bench.truths.images
+    everybody = subsets_of(bench.config)[0]
+    picked = panels.pick_images(truths, views[0][1], everybody, np.random.default_rng(bench.config.seed))
+    places = {truth.image_id: index for index, truth in enumerate(truths)}
+    items = {
+        row: [_panel_item(entry, places[entry.image_id], bench, views, everybody) for entry in entries]
+        for row, entries in picked.items()
+    }
+    names = {"visible": "visible", "lwir": "thermal (lwir)"}
+    columns = columns or ", then ".join(names[modality] for modality, _ in views)
+    panels.detection_panel(items, path, title, columns)
+
+
+def _plain(score: Score, precision: float) -> Mapping[str, float | None]:
+    return {
+        "miss_rate_percent": percent_or_none(score.miss_rate),
+        "recall_percent": percent_or_none(score.recall),
+        "average_precision_percent": percent_or_none(precision),
+        "people": score.people,
+        "images": score.images,
+    }
+
+
+def _panel_item(entry, index, bench, views, subset):
+    pair = transforms.decode(bench.source[index], [modality for modality, _ in views])
+    truth = bench.truths.images[index]
+    roles = assign_roles(subset, *truth[2:])
+    shown = roles.is_person | roles.is_ignore
+    return panels.PanelItem(
+        images=tuple(pair[modality] for modality, _ in views),
+        detections=tuple(detections[entry.image_id] for _, detections in views),
+        truth_boxes=truth.boxes[shown],
+        truth_is_ignored=roles.is_ignore[shown],
+        caption=f"{entry.image_id}, {truth.condition}: {entry.people} people, {entry.misses} missed, "
+        f"{entry.false_alarms} false alarms",
+    )
+
+
+def _draw_weights(evaluation: Evaluation, bench: Bench, path: Path, name: str) -> list[Path]:
+    thermal = {
+        condition: [
+            float(evaluation.image_weights[truth.image_id][1])
+            for truth in bench.truths.images
+            if truth.condition == condition
+        ]
+        for condition in DAY_AND_NIGHT
+        if evaluation.image_weights
+    }
+    thermal = {condition: values for condition, values in thermal.items() if values}
+    if not thermal:
+        return []
+    weights.modality_weights_figure(thermal, path, name)
+    return [path]
+
+
+def _draw_cfl(bench: Bench, cfl_magnitudes: Callable, path: Path, name: str) -> list[Path]:
+    """The maps of the day and the night image with the most people to be found."""
+    everybody, data = subsets_of(bench.config)[0], bench.config.data
+    people = [truth.boxes[assign_roles(everybody, *truth[2:]).is_person] for truth in bench.truths.images]
+    scenes = []
+    for condition in DAY_AND_NIGHT:
+        places = [place for place, truth in enumerate(bench.truths.images) if truth.condition == condition]
+        if not places:
+            continue
+        place = max(places, key=lambda place: len(people[place]))
+        pair = transforms.decode(bench.source[place])
+        images = (pair["visible"], pair["lwir"])
+        inputs = [transforms.resize(image, data.height_px, data.width_px)[None] for image in images]
+        levels = jax.tree.map(lambda x: np.asarray(x[0]), cfl_magnitudes(*inputs))
+        caption = f"{condition}: {bench.truths.images[place].image_id}"
+        scenes.append(cfl_maps.CflScene(images, people[place], levels, caption))
+    if not scenes:
+        return []
+    cfl_maps.cfl_figure(scenes, path, f"Shared and modality-specific features: {name}")
+    return [path]
+
+
+def _draw_losses(logs: Path, path: Path, name: str) -> list[Path]:
+    scalars = losses.read_scalars(logs)
+    if not scalars:
+        return []
+    losses.loss_figure(scalars, path, f"Training: {name}")
+    return [path]

@@ -1,0 +1,48 @@
+"""How MAF weighs the two modalities by day and by night (Eq. 10, 11), drawn image by image."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+# Okabe and Ito's orange and blue, with hatches for print.
+STYLES = {"day": ("#E69F00", ""), "night": ("#0072B2", "//")}
+BINS = 40
+
+
+def modality_weights_figure(weights: Mapping[str, Sequence[float]], path: str | os.PathLike, title: str) -> None:
+    """Draw how often the thermal image gets which weight, by day and by night.
+
+    Args:
+      weights: the thermal image's weight mu, 0..1, of every image, by condition: "day", "night", or one of them.
+      path: the image; its ending chooses the format. Its folder is made.
+      title: above the axes.
+    """
+    figure = Figure(figsize=(7.0, 3.6), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    edges = np.linspace(0.0, 1.0, BINS + 1)
+    for condition, values in weights.items():
+        color, hatch = STYLES[condition]
+        mean = float(np.mean(values))
+        axes.hist(
+            values,
+            edges,
+            weights=np.full(len(values), 100 / len(values)),
+            color=color,
+            alpha=0.55,
+            hatch=hatch,
+            edgecolor=color,
+            label=f"{condition}: {len(values)} images, mean {mean:.3f}",
+        )
+        axes.axvline(mean, color=color, linestyle="--", linewidth=1.6)
+    # Where neither modality is worth more than the other.
+    axes.axvline(0.5, color="#808080", linewidth=0.8)
+    axes.set(xlim=(0.0, 1.0), xlabel="weight of the thermal image (that of the visible one is 1 minus this)")
+    axes.set_ylabel("% of the images")
+    axes.set_title(title.replace("$", r"\$"), fontsize="medium")
+    axes.legend(fontsize="small", framealpha=0.9)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
