@@ -1,5 +1,7 @@
 """Greedy non-maximum suppression with fixed shapes."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,8 +43,15 @@ def nms(
       kept: bool [max_kept], False for empty places.
     """
     boxes, scores = jax.lax.stop_gradient((jnp.asarray(boxes), jnp.asarray(scores)))
-    mask = jnp.asarray(mask)
-    threshold = _float32_below(iou_threshold)
+    return greedy_nms(boxes, scores, jnp.asarray(mask), _float32_below(iou_threshold), max_kept)
+
+
+# Jitted to be one step by this name in a traced program, which an exporter can replace by its format's own operator.
+@functools.partial(jax.jit, static_argnames="max_kept")
+def greedy_nms(
+    boxes: jax.Array, scores: jax.Array, mask: jax.Array, threshold: np.float32, max_kept: int
+) -> tuple[jax.Array, jax.Array]:
+    """``nms`` after its preparations: a box dies when its float32 IoU with a kept one is above ``threshold``."""
     count = boxes.shape[0]
     tile = min(TILE, count)
     tiles = -(-count // tile)
