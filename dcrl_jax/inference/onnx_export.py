@@ -1,0 +1,290 @@
+"""A traced detector as an ONNX model of any batch size.
+
+The program is JAX's own trace of ``detect``, primitive by primitive (``onnx_primitives.RULES``), except for its two
+large steps, for which ONNX has operators with the same results: NonMaxSuppression and RoiAlign.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.export
+import numpy as np
+import onnx
+from jax.extend.core import Literal
+from onnx import TensorProto, helper, numpy_helper
+
+from dcrl_jax.inference.onnx_primitives import RULES
+
+OPSET = 18  # the first whose reductions all take their axes as an input
+IR_VERSION = 8  # of that opset; newer ones are refused by older runtimes
+BATCH = "batch"
+
+
+class Value(NamedTuple):
+    """An array of the graph; ``shape`` has a one where an axis is still to be broadcast to ``whole``."""
+
+    name: str
+    dtype: np.dtype
+    shape: tuple
+    whole: tuple
+
+
+class ExternalArray(NamedTuple):
+    """An array that lies in a file: its shape, dtype and bytes there."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    file: str  # relative to the ONNX file
+    offset: int
+    length: int
+
+
+def onnx_model(
+    program: Callable,
+    weights: Mapping[str, ExternalArray],
+    images: Mapping[str, tuple[int, int, int]],
+    outputs: Sequence[str],
+    stride: int,
+    samples_per_bin: int,
+) -> onnx.ModelProto:
+    """Translate a detector.
+
+    Args:
+      program: maps ``weights``' arrays by name and the images, uint8 [B, H, W, C], to a dict of named arrays.
+      weights: where the parameters lie, by name; the model refers to them.
+      images: (H, W, C) of each image by name, in the order of ``program``'s arguments.
+      outputs: names of ``program``'s results in the order that the model shall have.
+      stride, samples_per_bin: of the detector's RoIAlign.
+
+    Raises:
+      NotImplementedError: the program has a primitive without a rule; names it.
+    """
+    (batch,) = jax.export.symbolic_shape("b")
+    arrays = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in weights.items()}
+    inputs = [jax.ShapeDtypeStruct((batch, *shape), np.uint8) for shape in images.values()]
+    traced = jax.make_jaxpr(program)(arrays, *inputs)
+    graph = Graph({"greedy_nms": _nms, "roi_align": _roi_align(stride, samples_per_bin)})
+    # Dicts are flattened by sorted names, going in and coming out.
+    leaves = [graph.external(name, weights[name]) for name in sorted(arrays)]
+    leaves += [graph.image(name, (batch, *shape)) for name, shape in images.items()]
+    found = dict(zip(sorted(outputs), graph.call(traced, leaves), strict=True))
+    return graph.model([graph.output(name, graph.whole(found[name])) for name in outputs])
+
+
+class Graph:
+    """Nodes and constants so far."""
+
+    def __init__(self, functions: Mapping[str, Callable]):
+        """Start empty; ``functions`` are rules for jitted functions by name, in place of what is inside."""
+        self._functions = functions
+        self._nodes, self._inputs, self._initializers, self._count = [], [], {}, 0
+
+    def call(self, traced: Any, operands: Sequence[Value]) -> list[Value]:
+        """The results of a closed jaxpr."""
+        values = dict(zip(traced.jaxpr.invars, operands, strict=True))
+        values |= {
+            var: self.constant(np.asarray(x)) for var, x in zip(traced.jaxpr.constvars, traced.consts, strict=True)
+        }
+
+        def read(atom):
+            return self.constant(np.asarray(atom.val, atom.aval.dtype)) if isinstance(atom, Literal) else values[atom]
+
+        for eqn in traced.jaxpr.eqns:
+            found = self._apply(eqn, [read(atom) for atom in eqn.invars])
+            found = found if isinstance(found, list) else [found]
+            for var, value in zip(eqn.outvars, found, strict=True):
+                values[var] = value._replace(whole=tuple(var.aval.shape))
+        return [read(atom) for atom in traced.jaxpr.outvars]
+
+    def _apply(self, eqn, operands):
+        name = eqn.primitive.name
+        if name in RULES:
+            return RULES[name](self, eqn, *operands)
+        if eqn.params.get("name") in self._functions:
+            return self._functions[eqn.params["name"]](self, eqn, *operands)
+        for key in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
+            if key in eqn.params:
+                return self.call(eqn.params[key], operands)
+        raise NotImplementedError(f"no ONNX operator is known for the primitive {name}.")
+
+    def constant(self, array: np.ndarray) -> Value:
+        """A constant; equal ones are one."""
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self._initializers:
+            self._initializers[key] = numpy_helper.from_array(array, self._name("constant"))
+        return Value(self._initializers[key].name, array.dtype, array.shape, array.shape)
+
+    def external(self, name: str, array: ExternalArray) -> Value:
+        """A parameter, whose values stay where they are."""
+        tensor = TensorProto(name=name, data_type=_onnx_type(array.dtype), dims=array.shape)
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, value in (("location", array.file), ("offset", array.offset), ("length", array.length)):
+            tensor.external_data.add(key=key, value=str(value))
+        self._initializers[name] = tensor
+        return Value(name, array.dtype, array.shape, array.shape)
+
+    def image(self, name: str, shape: tuple) -> Value:
+        """An input of the model, uint8."""
+        self._inputs.append(helper.make_tensor_value_info(name, TensorProto.UINT8, _named(shape)))
+        return Value(name, np.dtype(np.uint8), shape, shape)
+
+    def output(self, name: str, value: Value) -> onnx.ValueInfoProto:
+        """An output of the model."""
+        self._nodes.append(helper.make_node("Identity", [value.name], [name]))
+        return helper.make_tensor_value_info(name, _onnx_type(value.dtype), _named(value.shape))
+
+    def model(self, outputs: Sequence[onnx.ValueInfoProto]) -> onnx.ModelProto:
+        """The finished model, without what no output needs."""
+        needed, nodes = {output.name for output in outputs}, []
+        for node in reversed(self._nodes):
+            if needed.intersection(node.output):
+                nodes.append(node)
+                needed.update(node.input)
+        initializers = [tensor for tensor in self._initializers.values() if tensor.name in needed]
+        graph = helper.make_graph(nodes[::-1], "detector", self._inputs, outputs, initializers)
+        opset = helper.make_opsetid("", OPSET)
+        return helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="dcrl_jax")
+
+    def add(
+        self, operator: str, *operands: Value | np.ndarray, shape: Sequence, dtype: Any = None, **attributes
+    ) -> Value:
+        """A node with one result, of the first operand's dtype unless another is given."""
+        return self.add_many(operator, *operands, shapes=[shape], dtypes=[dtype], **attributes)[0]
+
+    def add_many(self, operator, *operands, shapes, dtypes=None, **attributes) -> list[Value]:
+        """A node with several results."""
+        operands = [self.constant(x) if isinstance(x, np.ndarray) else x for x in operands]
+        names = [self._name(operator) for _ in shapes]
+        attributes = {
+            key: [int(x) for x in value] if isinstance(value, (tuple, list, np.ndarray)) else value
+            for key, value in attributes.items()
+        }
+        self._nodes.append(helper.make_node(operator, [x.name for x in operands], names, **attributes))
+        dtypes = dtypes or [None] * len(shapes)
+        return [
+            Value(name, np.dtype(dtype or operands[0].dtype), tuple(shape), tuple(shape))
+            for name, shape, dtype in zip(names, shapes, dtypes, strict=True)
+        ]
+
+    def elementwise(self, operator: str, *operands: Value) -> Value:
+        """A node of operands that broadcast to each other."""
+        truths = ("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "And", "Or", "Not", "IsNaN", "IsInf")
+        dtype = np.dtype(bool) if operator in truths else operands[-1].dtype
+        rank = max(len(x.shape) for x in operands)
+        shape = [1] * rank
+        for x in operands:
+            for axis, size in enumerate(x.shape, rank - len(x.shape)):
+                shape[axis] = shape[axis] if _is_one(size) else size
+        return self.add(operator, *operands, shape=shape, dtype=dtype)
+
+    def whole(self, value: Value) -> Value:
+        """The array with its broadcast written out."""
+        if value.shape == value.whole:
+            return value
+        return self.add("Expand", value, self.shape(value.whole), shape=value.whole)
+
+    def shape(self, sizes: Sequence) -> Value:
+        """Numbers, and the batch's size where it is none, int64 [rank]."""
+        if all(isinstance(size, (int, np.integer)) for size in sizes):
+            return self.constant(np.array(sizes, np.int64))
+        image = Value(self._inputs[0].name, np.dtype(np.uint8), (), ())
+        batch = self.add("Shape", image, shape=(1,), dtype=np.int64, start=0, end=1)
+        parts = [
+            self.constant(np.array([size], np.int64)) if isinstance(size, (int, np.integer)) else batch
+            for size in sizes
+        ]
+        return self.add("Concat", *parts, shape=(len(sizes),), dtype=np.int64, axis=0)
+
+    def reshape(self, value: Value, shape: Sequence) -> Value:
+        """Other axes; a size with the batch in it follows from the others."""
+        sizes = np.array([size if isinstance(size, (int, np.integer)) else -1 for size in shape], np.int64)
+        return self.add("Reshape", value, sizes, shape=shape)
+
+    def transpose(self, value: Value, axes: Sequence[int]) -> Value:
+        """The axes in another order."""
+        if list(axes) == list(range(len(value.shape))):
+            return value
+        return self.add("Transpose", value, shape=[value.shape[axis] for axis in axes], perm=axes)
+
+    def cast(self, value: Value, dtype: Any) -> Value:
+        """Another dtype."""
+        return self.add("Cast", value, shape=value.shape, dtype=dtype, to=_onnx_type(dtype))
+
+    def _name(self, kind):
+        self._count += 1
+        return f"{kind}_{self._count}"
+
+
+def _onnx_type(dtype):
+    return helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+
+
+def _is_one(size):
+    return isinstance(size, (int, np.integer)) and size == 1
+
+
+def _named(shape):
+    return [size if isinstance(size, (int, np.integer)) else BATCH for size in shape]
+
+
+def _nms(graph, eqn, boxes, scores, mask, threshold):
+    """``ops.nms.greedy_nms`` of every image: boxes [B, N, 4], scores and mask [B, N], to index and kept [B, K]."""
+    boxes, scores, mask = (graph.whole(x) for x in (boxes, scores, mask))
+    count, kept_count = boxes.shape[1], eqn.outvars[0].aval.shape[1]
+    lowest, least = np.array(-np.inf, np.float32), np.finfo(np.float32).min
+    inside = graph.reshape(mask, (*mask.shape, 1))
+    boxes = graph.elementwise("Where", inside, boxes, graph.constant(np.zeros((), np.float32)))
+    scores = graph.elementwise("Where", mask, scores, graph.constant(lowest))
+    chosen = graph.add(
+        "NonMaxSuppression",
+        boxes,
+        graph.reshape(scores, (scores.shape[0], 1, count)),
+        np.array([kept_count], np.int64),
+        graph.reshape(threshold, (1,)),
+        np.array([least], np.float32),
+        shape=(None, 3),
+        dtype=np.int64,
+    )
+    # The operator's rows are image, class and box. Their order is not relied upon: the scores give it again.
+    places = graph.add("Gather", chosen, np.array([0, 2], np.int64), shape=(None, 2), axis=1)
+    nothing = graph.add("Expand", graph.constant(lowest), graph.shape(scores.shape), shape=scores.shape)
+    survivors = graph.add("GatherND", scores, places, shape=(None,))
+    sparse = graph.add("ScatterND", nothing, places, survivors, shape=scores.shape)
+    shape = (scores.shape[0], kept_count)
+    if count < kept_count:
+        room = (scores.shape[0], kept_count - count)
+        empty = graph.add("Expand", graph.constant(lowest), graph.shape(room), shape=room)
+        sparse = graph.add("Concat", sparse, empty, shape=shape, axis=1)
+    best, index = graph.add_many(
+        "TopK", sparse, np.array([kept_count], np.int64), shapes=[shape] * 2, dtypes=(None, np.int64)
+    )
+    kept = graph.elementwise("Greater", best, graph.constant(lowest))
+    index = graph.elementwise("Where", kept, graph.cast(index, np.int32), graph.constant(np.zeros((), np.int32)))
+    return [index, kept]
+
+
+def _roi_align(stride, samples_per_bin):
+    def rule(graph, eqn, features, rois):
+        """``ops.roi_align`` of every image: features [B, H, W, C] and RoIs [B, R, 4] to [B, R, bins, bins, C]."""
+        batch, count, bins, _, channels = eqn.outvars[0].aval.shape
+        numbers = graph.shape((batch, count))
+        size = graph.add("Gather", numbers, np.array(0, np.int64), shape=())
+        image = graph.add("Range", np.array(0, np.int64), size, np.array(1, np.int64), shape=(batch,))
+        image = graph.add("Expand", graph.reshape(image, (batch, 1)), numbers, shape=(batch, count))
+        pooled = graph.add(
+            "RoiAlign",
+            graph.transpose(graph.whole(features), (0, 3, 1, 2)),
+            graph.reshape(graph.whole(rois), (batch * count, 4)),
+            graph.reshape(image, (batch * count,)),
+            shape=(batch * count, channels, bins, bins),
+            output_height=bins,
+            output_width=bins,
+            sampling_ratio=samples_per_bin,
+            spatial_scale=1.0 / stride,
+            mode="avg",
+            coordinate_transformation_mode="half_pixel",
+        )
+        return graph.reshape(graph.transpose(pooled, (0, 2, 3, 1)), (batch, count, bins, bins, channels))
+
+    return rule
