@@ -6,6 +6,7 @@ miss rate so far. Every checkpoint has its parameters as an item of their own, a
 
 import contextlib
 import functools
+import hashlib
 import json
 import math
 import re
@@ -22,7 +23,7 @@ from grain.checkpoint import CheckpointHandler, CheckpointRestore, CheckpointSav
 from ml_collections import ConfigDict
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from dcrl_jax import parallel
+from dcrl_jax import parallel, published
 from dcrl_jax.errors import InputError
 from dcrl_jax.parallel import across_processes, within_process
 
@@ -249,12 +250,23 @@ def _checkpoint_folder(path: str) -> tuple[epath.Path, int]:
     )
 
 
+def is_workdir(path: str) -> bool:
+    """Whether a path is a run's folder, and not one of checkpoints in it."""
+    return any((_place(path) / folder).is_dir() for folder in (BEST_FOLDER, RESUME_FOLDER))
+
+
+def folder_to_score(workdir: str, config: ConfigDict) -> str:
+    """The folder of checkpoints that stands for a run: the best, unless the split that chose it is the test split."""
+    chosen_on_test = config.data.validation_split == config.data.test_split
+    return str(_place(workdir) / (RESUME_FOLDER if chosen_on_test else BEST_FOLDER))
+
+
 def restore_params(path: str) -> tuple[Any, ConfigDict, int]:
     """Restore parameters alone, whatever devices they were saved from.
 
     Args:
       path: a workdir (its best parameters, else its newest), a folder of checkpoints, or one checkpoint; local or in a
-        bucket (gs://BUCKET/RUN, s3://...) that Orbax can read.
+        bucket (gs://BUCKET/RUN, s3://...) that Orbax can read; or a published model, ``hf://OWNER/NAME`` or its folder.
 
     Returns:
       The parameter tree on the first local device, the config it was trained with, and its step.
@@ -262,6 +274,9 @@ def restore_params(path: str) -> tuple[Any, ConfigDict, int]:
     Raises:
       InputError: there is no checkpoint at the path, or it cannot be read.
     """
+    if published.is_published(path):
+        params, config, step = published.read(path)
+        return params, config_from_json(config), step
     try:
         folder, step = _checkpoint_folder(path)
     except ImportError as error:  # of the package for this kind of bucket
@@ -285,7 +300,20 @@ def restore_params(path: str) -> tuple[Any, ConfigDict, int]:
         raise _damaged(folder / str(step), error) from error
     finally:
         manager.close()
+    if not isinstance(restored["config"], dict):
+        raise _damaged(folder / str(step), f"its config is a {type(restored['config']).__name__}, not key by key")
     return restored["params"], config_from_json(restored["config"]), step
+
+
+def fingerprint(params: Any) -> str:
+    """SHA-256 of a parameter tree: the same for the same values under the same names, wherever they are kept."""
+    digest = hashlib.sha256()
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    for path, leaf in sorted(leaves, key=lambda entry: jax.tree_util.keystr(entry[0])):
+        array = np.ascontiguousarray(jax.device_get(leaf))
+        digest.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 class _DamagedError(InputError):

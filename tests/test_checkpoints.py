@@ -7,11 +7,12 @@ import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from jax.sharding import Mesh
 
 from configs import baseline, student, teacher
-from dcrl_jax import checkpoints, parallel
+from dcrl_jax import checkpoints, parallel, published
 from dcrl_jax.errors import InputError
 from dcrl_jax.training.optimizer import build_optimizer, build_schedule
 from dcrl_jax.training.step import TrainState
@@ -243,6 +244,36 @@ def test_parameters_of_a_workdir_a_folder_or_one_checkpoint(workdir, inside, ste
         assert leaf.devices() == {jax.local_devices()[0]}
 
 
+def test_published_model_is_restored_as_any_checkpoint(tmp_path):
+    published.write(tmp_path, make_params(3.0), checkpoints.config_to_json(make_config(learning_rate=0.25)), 9)
+    params, config, step = checkpoints.restore_params(str(tmp_path))
+    assert_equal_bits(params, make_params(3.0))
+    assert (config, step) == (make_config(learning_rate=0.25), 9)
+
+
+def test_workdir_is_told_from_the_folders_in_it(workdir):
+    assert checkpoints.is_workdir(str(workdir))
+    for inside in ("best", "best/5", "checkpoints/10", "nothing"):
+        assert not checkpoints.is_workdir(str(workdir / inside))
+
+
+def test_best_parameters_are_scored_unless_the_test_split_chose_them():
+    config = make_config()
+    assert checkpoints.folder_to_score("/runs/a", config) == "/runs/a/best"
+    config.data.validation_split = config.data.test_split
+    assert checkpoints.folder_to_score("/runs/a", config) == "/runs/a/checkpoints"
+
+
+def test_fingerprint_is_that_of_the_values_and_their_names(workdir):
+    params, own = make_params(5.0), checkpoints.fingerprint(make_params(5.0))
+    assert checkpoints.fingerprint(checkpoints.restore_params(str(workdir))[0]) == own
+    assert checkpoints.fingerprint(dict(reversed(params.items()))) == own
+    others = [make_params(np.nextafter(np.float32(5), np.float32(6))), params | {"more": np.zeros(0, np.float32)}]
+    others.append({"renamed" if name == "modality_fusion" else name: tree for name, tree in params.items()})
+    others.append(jax.tree.map(lambda leaf: leaf.reshape(1, *leaf.shape), params))
+    assert len({own, *map(checkpoints.fingerprint, others)}) == 5
+
+
 def test_workdir_without_a_best_gives_its_newest(workdir, tmp_path):
     shutil.copytree(workdir / checkpoints.RESUME_FOLDER, tmp_path / checkpoints.RESUME_FOLDER)
     assert checkpoints.restore_params(str(tmp_path))[2] == 20
@@ -317,6 +348,18 @@ def test_damaged_checkpoint_is_refused_with_its_folder(workdir, tmp_path, lost):
     with pytest.raises(InputError) as refusal:
         checkpoints.restore_params(str(folder))
     assert str(refusal.value).startswith(f"{folder} cannot be read as a checkpoint: ")
+
+
+@pytest.mark.parametrize(
+    ("config", "message"), [(None, "config"), ([1, 2], "its config is a list, not key by key")], ids=["none", "list"]
+)
+def test_checkpoint_of_another_program_is_refused_with_its_folder(tmp_path, config, message):
+    items = {"params": ocp.args.StandardSave({"w": np.zeros(3)})}
+    items["config"] = ocp.args.JsonSave(config) if config else ocp.args.StandardSave({"w": np.zeros(3)})
+    with ocp.CheckpointManager(tmp_path, item_names=tuple(items)) as manager:
+        manager.save(3, args=ocp.args.Composite(**items))
+    with pytest.raises(InputError, match=f"^{tmp_path}/3 cannot be read as a checkpoint: .*{message}"):
+        checkpoints.restore_params(str(tmp_path))
 
 
 def test_parameters_that_fit_are_accepted_whatever_their_kind():

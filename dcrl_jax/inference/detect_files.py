@@ -1,5 +1,6 @@
 """Detection in files: a folder, a pattern or a video in, annotated images and results files out."""
 
+import contextlib
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -41,7 +42,8 @@ def detect_files(checkpoint: str, given: str, given_lwir: str | None, output: Pa
       Whether every file could be read.
 
     Raises:
-      InputError: there is nothing to detect in, or nowhere to write to. What is wrong with a single image is printed.
+      InputError: there is nothing to detect in, or it cannot be written to the output; what was found until then is
+        kept. What is wrong with a single image is printed.
     """
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         raise InputError(f"{output} is there already and is no empty folder: give another --output.")
@@ -75,7 +77,12 @@ class _Run:
             path = folder / f"{name}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
             bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-            path.write_bytes(cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes())
+            encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+            try:
+                path.write_bytes(encoded)
+            except OSError:
+                path.unlink(missing_ok=True)
+                raise
 
         with ThreadPoolExecutor(4) as pool:
             # Not all at once: decoded images are large.
@@ -100,7 +107,8 @@ class _Run:
                 yield names[-1], (visible, *(read_lwir(frame, visible) for frame in frames[1:]))
 
         folder = self._output / "annotated"
-        folder.mkdir(parents=True)
+        with self._said_if_not_written():
+            folder.mkdir(parents=True)
         with open_writer(folder / f"{path.stem}.mp4", infos[0].per_second) as write:
             self._detect(scenes(), names, count, "frame", lambda _, picture: write(picture))
         if len({info.frames for info in infos}) > 1:
@@ -118,18 +126,19 @@ class _Run:
         unit: str,
         write: Callable[[str, np.ndarray], None],
     ) -> None:
-        self._output.mkdir(parents=True, exist_ok=True)
         start = time.monotonic()
-        try:
-            with tqdm(total=count, desc="detecting", unit=f" {unit}s", mininterval=0.5) as bar:
-                for chunk in _chunks(scenes, self._detector.batch_size):
-                    self._detect_chunk(chunk, count, bar, write)
-                    bar.update(len(chunk))
-        finally:
-            # Of an interrupted run too.
-            results.write_kaist_text(self._output / "results.txt", self._found, names)
-            results.write_coco_json(self._output / "results.json", self._found, names)
-            (self._output / "images.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+        with self._said_if_not_written():
+            self._output.mkdir(parents=True, exist_ok=True)
+            try:
+                with tqdm(total=count, desc="detecting", unit=f" {unit}s", mininterval=0.5) as bar:
+                    for chunk in _chunks(scenes, self._detector.batch_size):
+                        self._detect_chunk(chunk, count, bar, write)
+                        bar.update(len(chunk))
+            finally:
+                # Of an interrupted run too.
+                results.write_kaist_text(self._output / "results.txt", self._found, names)
+                results.write_coco_json(self._output / "results.json", self._found, names)
+                (self._output / "images.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
         seconds = time.monotonic() - start
         done = len(self._found)
         print(
@@ -141,6 +150,20 @@ class _Run:
             shown = ", ".join(f"{name} {mean:.2f}" for name, mean in zip(self._detector.modalities, means, strict=True))
             print(f"mean weights: {shown}")
         _print_list("that could not be used, skipped", self.problems)
+
+    @contextlib.contextmanager
+    def _said_if_not_written(self):
+        try:
+            yield
+        except OSError as error:  # of writing alone: what cannot be read is an InputError
+            kept = ""
+            if self._found:
+                is_kept = (self._output / "images.txt").is_file()
+                kept = f" What was found in {len(self._found)} images {'is in it' if is_kept else 'is lost'}."
+            raise InputError(
+                f"{self._output} cannot be written to: {error.strerror or error}.{kept} Make room, or give another "
+                "--output."
+            ) from error
 
     def _detect_chunk(self, chunk, count, bar, write):
         usable = []

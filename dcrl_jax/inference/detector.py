@@ -1,6 +1,6 @@
 """A trained detector as a function: images in, people out.
 
-detector = Detector.from_checkpoint("runs/student")
+detector = Detector.from_checkpoint("runs/student")  # or from_pretrained("hf://OWNER/NAME")
 found = detector("street.jpg")                        # one image, a path or uint8 [H, W, 3] RGB
 found.boxes, found.scores                             # [n, 4] x1, y1, x2, y2 in its pixels, and [n]
 for found in detector(["a.jpg", "b.jpg"]): ...        # several
@@ -15,13 +15,14 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from dcrl_jax import checkpoints
+from dcrl_jax import checkpoints, published
 from dcrl_jax.data import transforms
 from dcrl_jax.errors import InputError
 from dcrl_jax.inference.images import Image, read_lwir, read_visible
 from dcrl_jax.models.build import build_anchors, build_model, init_params
 from dcrl_jax.models.detect import detect, detection_rules
-from dcrl_jax.structures import MODALITIES
+from dcrl_jax.models.fast_convolutions import transform_kernels, winograd_convolutions
+from dcrl_jax.structures import MODALITIES, Detections
 
 FITS = ("letterbox", "stretch")
 
@@ -48,31 +49,67 @@ class Detector:
           batch_size: images that are looked at together, where there are as many.
 
         Raises:
-          InputError: the parameters are of another model, or ``fit`` is neither.
+          InputError: the config or the parameters are of another model or version, or ``fit`` is neither.
         """
         if fit not in FITS:
             raise InputError(f"fit is {fit!r}; it must be one of: {', '.join(FITS)}.")
         self.config = config
         self._fit, self.batch_size = fit, batch_size
-        model, anchors, rules = build_model(config), build_anchors(config), detection_rules(config)
-        checkpoints.check_params(params, jax.eval_shape(lambda: init_params(model, config, 0)), "the parameters")
+        try:
+            model, anchors, rules = build_model(config), build_anchors(config), detection_rules(config)
+        except (AttributeError, KeyError, TypeError) as error:
+            reason = str(error).strip('"')
+            raise InputError(f"the config is not one of this version's detectors: {reason}.") from error
+        checkpoints.check_params(
+            params, jax.eval_shape(lambda: init_params(model, config, 0)), "the tree of parameters"
+        )
         self.modalities = model.modalities
         self._params = jax.device_put(params)
-        self._run = jax.jit(lambda params, *images: detect(model, params, anchors, rules, *images))
+        # GPUs' libraries choose such algorithms themselves.
+        self._kernels = transform_kernels(self._params) if jax.default_backend() == "cpu" else {}
+
+        def run(params, kernels, *images):
+            with winograd_convolutions(kernels):
+                return detect(model, params, anchors, rules, *images)
+
+        self._run = jax.jit(run)
 
     @classmethod
     def from_checkpoint(cls, path: str | Path, fit: str = "letterbox", batch_size: int = 8) -> "Detector":
         """Restore a detector, whatever devices it was trained on.
 
         Args:
-          path: a run's workdir (its best parameters), a folder of checkpoints, or one checkpoint; also in a bucket.
+          path: a run's workdir (its best parameters), a folder of checkpoints, or one checkpoint; also in a bucket; or
+            what ``from_pretrained`` takes.
           fit, batch_size: see ``__init__``.
 
         Raises:
-          InputError: nothing is there, or it cannot be read.
+          InputError: nothing is there, it cannot be read, or it is of another model or version.
         """
         params, config, _ = checkpoints.restore_params(str(path))
-        return cls(params, config, fit, batch_size)
+        try:
+            return cls(params, config, fit, batch_size)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, fit: str = "letterbox", batch_size: int = 8) -> "Detector":
+        """Restore a published detector.
+
+        Args:
+          source: ``hf://OWNER/NAME`` or ``hf://OWNER/NAME@REVISION`` of the Hugging Face hub, or a folder that
+            ``--mode=publish`` wrote.
+          fit, batch_size: see ``__init__``.
+
+        Raises:
+          InputError: it cannot be fetched or read, or is of another model or version.
+        """
+        if not published.is_published(str(source)):
+            raise InputError(
+                f"{source} is no published model: expected {published.HUB}OWNER/NAME, or a folder with "
+                f"{published.PARAMS_FILE}. Detector.from_checkpoint opens the workdir of a run."
+            )
+        return cls.from_checkpoint(source, fit, batch_size)
 
     def __call__(
         self, visible: Image | Sequence[Image], lwir: Image | Sequence[Image] | None = None
@@ -100,13 +137,22 @@ class Detector:
             raise InputError(f"{len(visible)} visible images and {count} thermal ones: give as many of both.")
         return self._detect(list(visible), None if lwir is None else list(lwir))
 
+    def run_network(self, *images: np.ndarray | jax.Array) -> tuple[Detections, jax.Array | None]:
+        """What ``detect`` gives for images of the network's size, uint8 [B, H, W, 3] and for a teacher [B, H, W, 1]."""
+        return self._run(self._params, self._kernels, *images)
+
     def _detect(self, visible, lwir):
         found = []
         for start in range(0, len(visible), self.batch_size):
             stop = start + self.batch_size
-            pairs = [(read_visible(one),) for one in visible[start:stop]]
-            if lwir is not None:
-                pairs = [(*pair, read_lwir(one, pair[0])) for pair, one in zip(pairs, lwir[start:stop], strict=True)]
+            pairs = []
+            for place in range(start, min(stop, len(visible))):
+                try:
+                    pair = (read_visible(visible[place]),)
+                    pairs.append(pair if lwir is None else (*pair, read_lwir(lwir[place], pair[0])))
+                except InputError as error:
+                    # An array has no name of its own.
+                    raise InputError(f"[{place}]: {error}" if len(visible) > 1 else str(error)) from error
             found += self._detect_batch(pairs)
         return found
 
@@ -120,7 +166,7 @@ class Detector:
         # One program for single images and one for batches, the last of which is filled up.
         size = 1 if len(fitted) == 1 else self.batch_size
         fitted += [fitted[-1]] * (size - len(fitted))
-        detections, mu = jax.device_get(self._run(self._params, *map(np.stack, zip(*fitted, strict=True))))
+        detections, mu = jax.device_get(self.run_network(*map(np.stack, zip(*fitted, strict=True))))
         found = []
         for row, (pair, place) in enumerate(zip(pairs, places, strict=True)):
             height, width = pair[0].shape[:2]

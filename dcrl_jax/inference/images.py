@@ -22,8 +22,6 @@ def read_visible(image: Image) -> np.ndarray:
     """
     name, pixels = _pixels(image, "visible")
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
-    if channels == 4 and (pixels[..., 3] == 255).all():
-        channels, pixels = 3, pixels[..., :3]
     if channels != 3:
         kind = {1: "grey", 2: "grey with an alpha channel", 4: "RGB with an alpha channel"}.get(channels, "something")
         raise InputError(f"{name}: {kind}, {channels} channels; expected the three of an RGB image.")
@@ -47,9 +45,10 @@ def read_lwir(image: Image, visible: np.ndarray) -> np.ndarray:
     if pixels.shape[2] == 3 and np.ptp(pixels.astype(np.int16), axis=2).max() <= 3:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[..., None]
     if pixels.shape[2] != 1:
+        kind = "3 channels that are not the same" if pixels.shape[2] == 3 else f"{pixels.shape[2]} channels"
         raise InputError(
-            f"{name}: {pixels.shape[2]} channels that are not the same; expected a grey thermal image, without the "
-            "false colours of a display."
+            f"{name}: {kind}; expected a grey thermal image, without the false colours of a display and without an "
+            "alpha channel."
         )
     (height, width), expected = pixels.shape[:2], visible.shape[:2]
     if (height, width) != expected:
@@ -73,10 +72,14 @@ def _pixels(image, kind):
             f"{name}: {pixels.dtype} values; expected uint8, 0 to 255. Thermal images of more bits must be scaled as "
             "those were that the detector was trained on."
         )
+    if pixels.ndim == 3 and pixels.shape[2] == 4 and (pixels[..., 3] == 255).all():
+        pixels = pixels[..., :3]  # an alpha channel that hides nothing
     return name, pixels
 
 
 def _read(path):
+    if path.is_dir():
+        raise InputError(f"{path}: a folder; expected an image. --mode=detect takes folders.")
     try:
         encoded = path.read_bytes()
     except OSError as error:

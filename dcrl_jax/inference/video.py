@@ -45,7 +45,7 @@ def open_writer(path: Path, per_second: float) -> Iterator[Callable[[np.ndarray]
     """Opens an MPEG-4 video for frames of one size, uint8 [H, W, 3], RGB; what was written is kept, whatever happens.
 
     Raises:
-      InputError: it cannot be written.
+      InputError: it cannot be written, or the disk had no room for all of it; then it is removed.
     """
     writer = None
 
@@ -63,6 +63,12 @@ def open_writer(path: Path, per_second: float) -> Iterator[Callable[[np.ndarray]
     finally:
         if writer is not None:
             writer.release()
+            # The library says nothing of a full disk; what it lacks then is the index at the end of the file.
+            with _opened(path) as written:
+                is_whole = written.read()[0]
+            if not is_whole:
+                path.unlink(missing_ok=True)
+                raise InputError(f"{path}: could not be written to its end, and is removed. Make room on its disk.")
 
 
 @contextlib.contextmanager

@@ -1,9 +1,11 @@
 """Detection in files: what is written is what the detector finds; what is broken is skipped and said."""
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from dcrl_jax import checkpoints
@@ -11,6 +13,7 @@ from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation.results import read_results
 from dcrl_jax.inference.detect_files import detect_files
 from dcrl_jax.inference.detector import Detector
+from dcrl_jax.inference.publish import publish
 from dcrl_jax.inference.video import read_frames
 from dcrl_jax.models.build import build_model
 
@@ -100,7 +103,10 @@ BROKEN = {
     "truncated": lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n"),
     "no image": lambda path: path.write_bytes(b"hello"),
     "empty": lambda path: path.write_bytes(b""),
+    "cut": lambda path: write_image(path, image(1)) or path.write_bytes(path.read_bytes()[:-1000]),
     "grey": lambda path: write_image(path, image(1, 1)),
+    "16 bits": lambda path: cv2.imwrite(str(path), image(1).astype(np.uint16) * 100),
+    "alpha": lambda path: cv2.imwrite(str(path), np.dstack([image(1), image(2, 1)])),
 }
 
 
@@ -118,6 +124,8 @@ def test_broken_image_is_reported_and_skipped_and_the_rest_goes_on(workdirs, det
 BROKEN_LWIR = {
     "wrong size": lambda path: write_image(path, image(1, 1)[:20]),
     "16 bits": lambda path: cv2.imwrite(str(path), image(1, 1).astype(np.uint16) * 100),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-100]),
+    "alpha": lambda path: cv2.imwrite(str(path), np.dstack([image(1), image(2, 1)])),
     "false colours": lambda path: write_image(path, image(1)),
 }
 
@@ -213,8 +221,116 @@ def test_interrupted_run_keeps_what_was_found(workdirs, detectors, tmp_path, mon
     assert_results(tmp_path / "out", [str(seed) for seed in range(10)], [*people, None, None])
 
 
-def test_disk_without_room_ends_with_the_system_s_error(workdirs, tmp_path, no_room):
+@pytest.mark.parametrize("given", ["in", "film.mp4"])
+def test_output_that_cannot_be_made_is_said(workdirs, tmp_path, given):
+    # Permission bits do not stop everybody; a file in the way does.
+    write_image(tmp_path / "in/a.png", image(0))
+    write_video(tmp_path / "film.mp4", [image(0)])
+    output = tmp_path / "film.mp4" / "out"
+    with pytest.raises(InputError) as refusal:
+        detect_files(str(workdirs / "student"), str(tmp_path / given), None, output, 0.5)
+    assert str(refusal.value) == (
+        f"{output} cannot be written to: Not a directory. Make room, or give another --output."
+    )
+
+
+def test_disk_without_room_is_said_and_leaves_nothing_half_written(workdirs, tmp_path, no_room):
     write_image(tmp_path / "a.png", image(0))
-    with no_room(100), pytest.raises(OSError, match="File too large"):
+    with (
+        no_room(100),
+        pytest.raises(InputError, match=r"out cannot be written to: File too large\. .* in 1 images is lost"),
+    ):
         detect_files(str(workdirs / "student"), str(tmp_path / "a.png"), None, tmp_path / "out", 0.5)
-    assert not list((tmp_path / "out").rglob("*.partial"))
+    assert [path.name for path in (tmp_path / "out").rglob("*")] == ["annotated"]
+
+
+def test_failure_to_write_keeps_what_was_found_before(workdirs, detectors, tmp_path, monkeypatch):
+    for seed in range(10):
+        write_image(tmp_path / f"in/{seed}.png", image(seed))
+    write_bytes = Path.write_bytes
+
+    def full(self, content):
+        if self.name == "8.jpg":
+            write_bytes(self, content[:10])
+            raise OSError(28, "No space left on device")
+        return write_bytes(self, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(InputError, match=r"No space left on device\. What was found in 9 images is in it\. Make"):
+        detect_files(str(workdirs / "student"), str(tmp_path / "in"), None, tmp_path / "out", 0.5)
+    people = detectors["student"]([image(seed) for seed in range(9)])
+    assert_results(tmp_path / "out", [str(seed) for seed in range(10)], [*people, None])
+    assert {path.stem for path in (tmp_path / "out/annotated").iterdir()} == set("01234567")
+
+
+def test_video_without_room_is_said_and_its_results_are_kept(workdirs, detectors, tmp_path, no_room):
+    frames = [image(seed) for seed in range(3)]
+    write_video(tmp_path / "film.mp4", frames)
+    frames = list(read_frames(tmp_path / "film.mp4"))
+    size = (tmp_path / "film.mp4").stat().st_size
+    people = detectors["student"](frames)
+    with no_room(size // 2), pytest.raises(InputError, match=r"film\.mp4: could not be written to its end, and is rem"):
+        detect_files(str(workdirs / "student"), str(tmp_path / "film.mp4"), None, tmp_path / "out", 0.5)
+    assert_results(tmp_path / "out", [f"film_{n:06d}" for n in range(3)], people)
+    assert not list((tmp_path / "out/annotated").iterdir())
+
+
+def test_truncated_video_gives_what_could_be_read_and_says_so(workdirs, tmp_path, capsys):
+    path = tmp_path / "film.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (WIDTH, HEIGHT))
+    for seed in range(8):
+        writer.write(image(seed))
+    writer.release()
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert not detect_files(str(workdirs / "student"), str(path), None, tmp_path / "out", 0.5)
+    names = (tmp_path / "out/images.txt").read_text().splitlines()
+    assert 1 <= len(names) < 8
+    assert len(read_results(tmp_path / "out/results.json", names)) == len(names)
+    assert f"warning: {path}: {len(names)} of 8 frames could be read." in capsys.readouterr().out
+
+
+def test_thermal_video_without_frames_is_refused_and_nothing_is_written(workdirs, tmp_path):
+    write_video(tmp_path / "a.mp4", [image(0)])
+    (tmp_path / "b.mp4").write_bytes(b"hello")
+    given = [str(tmp_path / name) for name in ("a.mp4", "b.mp4")]
+    with pytest.raises(InputError, match=r"b\.mp4: no frame can be read from its 5 bytes"):
+        detect_files(str(workdirs / "teacher"), *given, tmp_path / "out", 0.5)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "message"),
+    [
+        ("nothing", "nothing holds no checkpoint: expected a run's workdir"),
+        ("a.png", r"a\.png holds no checkpoint: expected a run's workdir"),
+        ("foreign", r"foreign/3 cannot be read as a checkpoint: .*config"),
+        ("hub", r"config\.json is no config of a model of dcrl_jax"),
+        ("hf://name", "expected hf://OWNER/NAME"),
+    ],
+)
+def test_unknown_and_foreign_checkpoints_are_refused_and_nothing_is_written(tmp_path, checkpoint, message):
+    write_image(tmp_path / "a.png", image(0))
+    with ocp.CheckpointManager(tmp_path / "foreign", item_names=("params", "state")) as manager:
+        tree = ocp.args.StandardSave({"w": np.zeros(3)})
+        manager.save(3, args=ocp.args.Composite(params=tree, state=tree))
+    (tmp_path / "hub").mkdir()
+    (tmp_path / "hub/config.json").write_text('{"model_type": "other"}')
+    (tmp_path / "hub/model.safetensors").touch()
+    source = checkpoint if "://" in checkpoint else str(tmp_path / checkpoint)
+    with pytest.raises(InputError, match=message):
+        detect_files(source, str(tmp_path / "a.png"), None, tmp_path / "out", 0.5)
+    assert not (tmp_path / "out").exists()
+
+
+def test_empty_folder_is_refused_and_nothing_is_written(workdirs, tmp_path):
+    (tmp_path / "in").mkdir()
+    with pytest.raises(InputError, match=r"in: no image in it \(no files\)"):
+        detect_files(str(workdirs / "student"), str(tmp_path / "in"), None, tmp_path / "out", 0.5)
+    assert not (tmp_path / "out").exists()
+
+
+def test_published_model_detects_like_the_checkpoint_it_was_made_of(workdirs, detectors, tmp_path):
+    write_image(tmp_path / "a.png", image(0))
+    publish(str(workdirs / "student"), tmp_path / "model")
+    assert detect_files(str(tmp_path / "model"), str(tmp_path / "a.png"), None, tmp_path / "out", 0.5)
+    assert_results(tmp_path / "out", ["a"], [detectors["student"](image(0))])

@@ -1,11 +1,14 @@
 """The Python API: the same people as the model finds, in the pixels of whatever image was given."""
 
+from pathlib import Path
+
 import cv2
+import huggingface_hub
 import jax
 import numpy as np
 import pytest
 
-from dcrl_jax import checkpoints
+from dcrl_jax import checkpoints, published
 from dcrl_jax.errors import InputError
 from dcrl_jax.inference.detector import Detector
 from dcrl_jax.models.build import build_anchors, build_model
@@ -147,6 +150,65 @@ def test_detector_is_restored_from_a_checkpoint(trained, tmp_path):
     assert_found(restored(visible_image()), boxes, scores)
 
 
+@pytest.mark.parametrize("open_it", [Detector.from_pretrained, Detector.from_checkpoint])
+@pytest.mark.parametrize("kind", [str, Path])
+def test_detector_is_restored_from_a_published_folder(trained, tmp_path, open_it, kind):
+    teacher = trained("teacher")
+    published.write(tmp_path, teacher.params, checkpoints.config_to_json(teacher.config), 7)
+    restored = open_it(kind(tmp_path), fit="stretch", batch_size=2)
+    assert restored.config == teacher.config
+    assert restored.batch_size == 2
+    boxes, scores, _ = teacher.expected(visible_image(), lwir_image())
+    assert_found(restored(visible_image(), lwir_image()), boxes, scores)
+
+
+def test_detector_is_restored_from_the_hub(trained, tmp_path, monkeypatch):
+    student = trained("student")
+    published.write(tmp_path, student.params, checkpoints.config_to_json(student.config), 7)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda **_: str(tmp_path))
+    boxes, scores, _ = student.expected(visible_image())
+    for open_it in (Detector.from_pretrained, Detector.from_checkpoint):
+        assert_found(open_it("hf://owner/name")(visible_image()), boxes, scores)
+
+
+def test_workdir_is_no_published_model_and_the_way_to_open_it_is_said(trained, tmp_path):
+    for source in (tmp_path, tmp_path / "nothing"):
+        with pytest.raises(InputError) as refusal:
+            Detector.from_pretrained(source)
+        assert str(refusal.value) == (
+            f"{source} is no published model: expected hf://OWNER/NAME, or a folder with model.safetensors. "
+            "Detector.from_checkpoint opens the workdir of a run."
+        )
+
+
+def test_published_parameters_of_another_model_are_refused_with_their_folder(trained, tmp_path):
+    config = checkpoints.config_to_json(trained("student").config)
+    published.write(tmp_path, trained("teacher").params, config, 7)
+    with pytest.raises(InputError, match=f"^{tmp_path}: the tree of parameters does not fit .*\n  .*: missing"):
+        Detector.from_pretrained(tmp_path)
+    params = trained("student").params
+    kernel = params["rpn"]["conv"]["kernel"]
+    published.write(tmp_path, params | {"rpn": params["rpn"] | {"conv": {"kernel": kernel[:1]}}}, config, 7)
+    with pytest.raises(InputError, match=r"rpn/conv/kernel: \(1, "):
+        Detector.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("role", "judge", "config.role"),
+        ("anchors", None, "the config is not one of this version's detectors: "),
+        ("data", {"height_px": 32}, "config.data.width_px is missing: this config was saved by another version"),
+        ("final", {}, "config.final.max_detections is missing: this config was saved by another version"),
+    ],
+)
+def test_published_config_of_another_version_is_refused_with_its_folder(trained, tmp_path, key, value, message):
+    config = checkpoints.config_to_json(trained("student").config) | {key: value}
+    published.write(tmp_path, trained("student").params, config, 7)
+    with pytest.raises(InputError, match=f"^{tmp_path}: .*{message}"):
+        Detector.from_pretrained(tmp_path)
+
+
 def test_teacher_without_thermal_and_student_with_it_are_told_so(trained):
     with pytest.raises(InputError, match="is a teacher, which looks at pairs: give it the thermal images too"):
         trained("teacher").detector(visible_image())
@@ -160,6 +222,17 @@ def test_other_numbers_of_visible_and_thermal_images_are_refused(trained, lwir):
         trained("teacher").detector([visible_image(), visible_image(1)], lwir)
 
 
+def test_image_that_cannot_be_used_is_named_by_its_place_among_several(trained):
+    images = [visible_image(seed) for seed in range(4)]
+    with pytest.raises(InputError, match=r"^\[3\]: visible image: grey, 1 channels"):
+        trained("student").detector([*images[:3], lwir_image()])
+    lwir = [lwir_image(), lwir_image(1, 20)]
+    with pytest.raises(InputError, match=r"^\[1\]: thermal image: 48x20 pixels, and its visible image 48x32"):
+        trained("teacher").detector(images[:2], lwir)
+    with pytest.raises(InputError, match=r"^visible image: grey, 1 channels"):
+        trained("student").detector(lwir_image())
+
+
 def test_unknown_fit_is_refused_with_those_there_are(trained):
     student = trained("student")
     with pytest.raises(InputError, match="fit is 'crop'; it must be one of: letterbox, stretch"):
@@ -167,7 +240,7 @@ def test_unknown_fit_is_refused_with_those_there_are(trained):
 
 
 def test_parameters_of_another_model_are_refused(trained):
-    with pytest.raises(InputError, match="the parameters"):
+    with pytest.raises(InputError, match="the tree of parameters does not fit"):
         Detector(trained("teacher").params, trained("student").config)
 
 

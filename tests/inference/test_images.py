@@ -37,6 +37,12 @@ def test_alpha_channel_that_hides_nothing_is_left_out(tmp_path):
         np.testing.assert_array_equal(read_visible(given), colours())
 
 
+def test_alpha_channel_of_a_thermal_image_that_hides_nothing_is_left_out(tmp_path):
+    pixels = np.dstack([np.repeat(grey(), 3, axis=2), np.full((6, 8, 1), 255, np.uint8)])
+    for given in (pixels, write(tmp_path / "a.png", pixels)):
+        np.testing.assert_array_equal(read_lwir(given, colours()), grey())
+
+
 def test_thermal_image_of_one_channel_or_of_three_equal_ones_is_grey(tmp_path):
     three = np.repeat(grey(), 3, axis=2)
     for given in (grey(), grey()[..., 0], three, write(tmp_path / "a.png", grey()), write(tmp_path / "b.png", three)):
@@ -85,6 +91,11 @@ def test_thermal_image_in_false_colours_is_refused():
         read_lwir(colours(), colours())
 
 
+def test_thermal_image_with_an_alpha_channel_is_refused():
+    with pytest.raises(InputError, match=r"4 channels; expected a grey thermal image, .* without an alpha channel"):
+        read_lwir(with_alpha(128), colours())
+
+
 def test_thermal_image_of_another_size_is_refused_with_both():
     with pytest.raises(InputError, match="8x5 pixels, and its visible image 8x6"):
         read_lwir(grey(5), colours())
@@ -99,6 +110,21 @@ def test_file_that_is_no_image_is_refused_with_its_name(tmp_path, content):
     with pytest.raises(InputError, match=f"{len(content)} bytes that cannot be read as an image") as refusal:
         read_visible(path)
     assert str(path) in str(refusal.value)
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "bmp", "webp", "tif"])
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_truncated_file_of_any_format_is_refused(tmp_path, ending, share):
+    path = tmp_path / f"a.{ending}"
+    content = write(path, colours(60, 80)).read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(InputError, match="bytes that cannot be read as an image"):
+        read_visible(path)
+
+
+def test_folder_is_no_image_and_it_is_said_what_takes_folders(tmp_path):
+    with pytest.raises(InputError, match=f"^{tmp_path}: a folder; expected an image. --mode=detect takes folders.$"):
+        read_visible(tmp_path)
 
 
 def test_file_that_is_missing_is_refused_with_its_name(tmp_path):

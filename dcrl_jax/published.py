@@ -1,0 +1,135 @@
+"""A published model: one folder, or a repository of the Hugging Face hub, that holds parameters and their config.
+
+``model.safetensors`` has the parameters by the path of their keys, joined by dots, float32; ``config.json`` has the
+config, the step and the number of this format; ``README.md`` is for people. See ``inference/publish.py``.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import traverse_util
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from dcrl_jax.errors import InputError
+
+PARAMS_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
+HUB = "hf://"
+FORMAT = 1
+
+
+def is_published(path: str) -> bool:
+    """Whether a path names a published model: ``hf://...``, or a folder with its parameters."""
+    return path.startswith(HUB) or (Path(path) / PARAMS_FILE).is_file()
+
+
+def write(folder: Path, params: Any, config: dict, step: int) -> None:
+    """Write a model's two files into a folder.
+
+    Args:
+      folder: is there.
+      params: the tree, float32.
+      config: as plain JSON values.
+      step: that the parameters are of.
+
+    Raises:
+      OSError: the folder cannot be written to.
+    """
+    flat = traverse_util.flatten_dict(jax.device_get(params), sep=".")
+    tensors = {name: np.ascontiguousarray(leaf, np.float32) for name, leaf in flat.items()}
+    metadata = {"format": "flax", "library": "dcrl_jax", "role": config["role"], "step": str(step)}
+    try:
+        save_file(tensors, folder / PARAMS_FILE, metadata)
+    except SafetensorError as error:  # wraps the system's
+        raise OSError(str(error)) from error
+    values = {"format": FORMAT, "library": "dcrl_jax", "role": config["role"], "step": step, "config": config}
+    (folder / CONFIG_FILE).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    # The library makes it the owner's alone.
+    (folder / PARAMS_FILE).chmod((folder / CONFIG_FILE).stat().st_mode)
+
+
+def read(source: str) -> tuple[Any, dict, int]:
+    """Read what ``write`` wrote.
+
+    Args:
+      source: a folder; or ``hf://OWNER/NAME`` or ``hf://OWNER/NAME@REVISION``, through huggingface_hub's cache.
+
+    Returns:
+      The parameter tree on the first local device, the config as plain JSON values, and the step.
+
+    Raises:
+      InputError: it cannot be fetched, a file is missing or broken, or it is of another format.
+    """
+    folder = _download(source) if source.startswith(HUB) else Path(source)
+    config, step = _read_config(folder / CONFIG_FILE, source)
+    tensors = _read_tensors(folder / PARAMS_FILE, source)
+    return jax.device_put(_nested(tensors, source), jax.local_devices()[0]), config, step
+
+
+def _download(source):
+    name, _, revision = source.removeprefix(HUB).partition("@")
+    if len(name.split("/")) != 2 or not all(name.split("/")):
+        raise InputError(f"{source}: expected {HUB}OWNER/NAME or {HUB}OWNER/NAME@REVISION.")
+    from huggingface_hub import snapshot_download
+
+    try:
+        files = [PARAMS_FILE, CONFIG_FILE]
+        return Path(snapshot_download(repo_id=name, revision=revision or None, allow_patterns=files))
+    except Exception as error:  # The library's errors, its HTTP client's and those of a bad name share no base.
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"{source}: cannot be fetched from the hub ({reason}). Check the name and the network (`hf auth login` "
+            "for a private one), or download the folder yourself and give its path."
+        ) from error
+
+
+def _unreadable(file, source, error):
+    expected = f"{source} must be a folder of --mode=publish, with {CONFIG_FILE} and {PARAMS_FILE}"
+    reason = error.strerror or error if isinstance(error, OSError) else error
+    return InputError(f"{file} cannot be read: {reason}. {expected}.")
+
+
+def _read_config(file, source):
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _unreadable(file, source, error) from error
+    found = values.get("format") if isinstance(values, dict) and values.get("library") == "dcrl_jax" else None
+    if found != FORMAT:
+        shown = "no config of a model of dcrl_jax" if found is None else f"of format {found}"
+        raise InputError(f"{file} is {shown}; expected format {FORMAT}, as --mode=publish of this version writes it.")
+    config, step = values.get("config"), values.get("step")
+    if not isinstance(config, dict) or not isinstance(step, int):
+        raise InputError(f"{file} has no config or no step; expected both, as --mode=publish writes them.")
+    return config, step
+
+
+def _read_tensors(file, source):
+    try:
+        with safe_open(str(file), framework="numpy") as opened:
+            names = sorted(opened.keys())
+            others = [name for name in names if opened.get_slice(name).get_dtype() != "F32"]
+            if others:
+                kind = opened.get_slice(others[0]).get_dtype()
+                raise InputError(f"{file}: {others[0]} is of type {kind}; expected float32, F32, in all of them.")
+            return {name: opened.get_tensor(name) for name in names}
+    except (OSError, SafetensorError) as error:
+        raise _unreadable(file, source, error) from error
+
+
+def _nested(tensors, source):
+    """The tree; names are sorted, so that of ``a`` and ``a.b``, which cannot both be, ``a`` comes first."""
+    tree = {}
+    for name, tensor in tensors.items():
+        *path, last = name.split(".")
+        node = tree
+        for key in path:
+            node = node.setdefault(key, {})
+            if not isinstance(node, dict):
+                raise InputError(f"{source}: in {PARAMS_FILE}, {name} is a part of another tensor's name.")
+        node[last] = tensor
+    return tree
