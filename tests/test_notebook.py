@@ -1,0 +1,35 @@
+"""The notebook for Colab, run from top to bottom with a small training run of a few steps."""
+
+import pathlib
+
+import nbclient
+import nbformat
+
+from dcrl_jax import checkpoints
+
+NOTEBOOK = pathlib.Path(__file__).parents[1] / "notebooks" / "colab.ipynb"
+
+
+def test_every_cell_runs_and_the_last_checkpoint_detects(tmp_path, monkeypatch):
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    nbformat.validate(notebook)
+    settings = notebook.cells[1]
+    given = "SCENES, STEPS = 600, 300"
+    assert given in settings.source
+    settings.source = settings.source.replace(given, "SCENES, STEPS = 40, 4")
+    (work,) = [cell for cell in notebook.cells if 'WORK = Path("runs/colab").resolve()' in cell.source]
+    work.source = work.source.replace('Path("runs/colab").resolve()', f"Path({str(tmp_path)!r})")
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    nbclient.NotebookClient(
+        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(NOTEBOOK.parent)}}
+    ).execute()
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    printed = ["".join(output.get("text", "") for output in cell.outputs) for cell in code]
+    assert "added: nothing; jax" in printed[1]
+    assert "step 2 of 2: " in printed[2]
+    pictures = [output for cell in code for output in cell.outputs if "image/png" in output.get("data", {})]
+    assert len(pictures) == 4
+    assert "boxes in the first scene" in printed[-1]
+    assert checkpoints.newest_step(tmp_path / "tuned" / "checkpoints") == 2
