@@ -1,29 +1,27 @@
 """Train, score and use a detector: python main.py --config=configs/teacher.py:synthetic --workdir=DIR [--mode=...]."""
 
+import importlib
 import sys
-from pathlib import Path
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from dcrl_jax.devices import quiet_without_gpu
 
-# What each mode cannot do without.
+# Of each mode: its function in dcrl_jax, the flags that this takes, and how many of them it cannot do without.
 MODES = {
-    "train": ("config", "workdir"),
-    "eval": ("config", "workdir"),
-    "detect": ("checkpoint", "input", "output"),
-    "export": ("checkpoint", "output"),
-    "publish": ("checkpoint", "output"),
-    "benchmark": (),
+    "train": ("training.modes.train", ("config", "workdir"), 2),
+    "eval": ("training.modes.score", ("config", "workdir", "checkpoint"), 2),
+    "detect": ("inference.detect_files.detect_files", ("checkpoint", "input", "output", "lwir", "min_score"), 3),
+    "export": ("inference.export.export", ("checkpoint", "output"), 2),
+    "publish": ("inference.publish.publish", ("checkpoint", "output"), 2),
+    "benchmark": ("inference.benchmark.benchmark", ("checkpoint", "config"), 0),
 }
 FLAGS = flags.FLAGS
-_CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe, e.g. configs/teacher.py:synthetic.")
+config_flags.DEFINE_config_file("config", None, "The recipe, e.g. configs/teacher.py:synthetic.")
 flags.DEFINE_string("workdir", None, "Folder for checkpoints, logs and results.")
-flags.DEFINE_enum(
-    "mode", "train", list(MODES), "train: train, resume, then score. eval: score. The others use a model."
-)
-flags.DEFINE_string("checkpoint", None, "A run's workdir or a checkpoint; by default eval takes what the run scored.")
+flags.DEFINE_enum("mode", "train", list(MODES), "train: train, resume, then score. The others use what was trained.")
+flags.DEFINE_string("checkpoint", None, "A run's workdir, a checkpoint or a published model.")
 flags.DEFINE_string("distributed", None, "Of several processes: HOST:PORT,COUNT,INDEX (of the first), or auto.")
 flags.DEFINE_string("input", None, "detect: an image, a folder, a pattern or a video.")
 flags.DEFINE_string("lwir", None, "detect: the thermal images of --input, where they are not in it.")
@@ -43,38 +41,25 @@ def main(argv):
     with parallel.said_with_status(FLAGS.workdir):
         # Before the libraries that ask it for devices, or how much they may print.
         parallel.start_processes(FLAGS.distributed)
-        _train_or_score() if FLAGS.mode in ("train", "eval") else _use_model()
-
-
-def _train_or_score():
-    from dcrl_jax.training import distill, loop
-    from dcrl_jax.training.workdir import use_compilation_cache
-
-    config, workdir = _CONFIG.value, Path(FLAGS.workdir)
-    use_compilation_cache(workdir)
-    if FLAGS.mode == "eval":
-        loop.score_checkpoint(config, workdir, loop.compiled_detector(config), FLAGS.checkpoint)
-    else:
-        (distill.train_student if config.role == "student" else loop.train_and_evaluate)(config, workdir)
-
-
-def _use_model():
-    from dcrl_jax.inference.detect_files import detect_files
-
-    if not detect_files(FLAGS.checkpoint, FLAGS.input, FLAGS.lwir, Path(FLAGS.output), FLAGS.min_score):
-        sys.exit(1)
+        # Imported when asked for: each needs what the others do without.
+        name, given, _ = MODES[FLAGS.mode]
+        module, _, function = name.rpartition(".")
+        run = getattr(importlib.import_module(f"dcrl_jax.{module}"), function)
+        if run(*(FLAGS[flag].value for flag in given)) is False:
+            sys.exit(1)
 
 
 def parse_flags(argv):
     """Absl's parser, with one line instead of a stack trace for a mistake in the config."""
     try:
         rest = flags.FLAGS(argv)
-        missing = [f"--{name}" for name in MODES[FLAGS.mode] if FLAGS[name].value is None]
+        _, given, needed = MODES[FLAGS.mode]
+        missing = [f"--{name}" for name in given[:needed] if FLAGS[name].value is None]
         if missing:
             raise ValueError(f"--mode={FLAGS.mode} needs {' and '.join(missing)}")
         # Absl keeps the error of a recipe that cannot be read until its first use.
         if FLAGS.config is not None:
-            _CONFIG.value.lock()
+            FLAGS.config.lock()
         return rest
     except (AttributeError, KeyError) as error:
         while isinstance(error, BaseException):

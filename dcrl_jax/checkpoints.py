@@ -236,7 +236,7 @@ def _place(path: str | epath.PathLike) -> epath.Path:
 
 
 def _checkpoint_folder(path: str) -> tuple[epath.Path, int]:
-    """The folder of checkpoints and the step that a path means: a workdir (its best), such a folder, or one step."""
+    """The folder of checkpoints and the step that a path means: a workdir (its best), such a folder, or one."""
     given = _place(path)
     if given.name.isdigit() and (given / "params").is_dir():
         return given.parent, int(given.name)
@@ -255,18 +255,13 @@ def is_workdir(path: str) -> bool:
     return any((_place(path) / folder).is_dir() for folder in (BEST_FOLDER, RESUME_FOLDER))
 
 
-def folder_to_score(workdir: str, config: ConfigDict) -> str:
-    """The folder of checkpoints that stands for a run: the best, unless the split that chose it is the test split."""
-    chosen_on_test = config.data.validation_split == config.data.test_split
-    return str(_place(workdir) / (RESUME_FOLDER if chosen_on_test else BEST_FOLDER))
-
-
 def restore_params(path: str) -> tuple[Any, ConfigDict, int]:
     """Restore parameters alone, whatever devices they were saved from.
 
     Args:
-      path: a workdir (its best parameters, else its newest), a folder of checkpoints, or one checkpoint; local or in a
-        bucket (gs://BUCKET/RUN, s3://...) that Orbax can read; or a published model, ``hf://OWNER/NAME`` or its folder.
+      path: a workdir, whose parameters are those that its own run scores: the best, or the newest where there are no
+        best or the test split chose them; a folder of checkpoints; or one checkpoint; local or in a bucket
+        (gs://BUCKET/RUN, s3://...) that Orbax can read; or a published model, ``hf://OWNER/NAME`` or its folder.
 
     Returns:
       The parameter tree on the first local device, the config it was trained with, and its step.
@@ -279,8 +274,18 @@ def restore_params(path: str) -> tuple[Any, ConfigDict, int]:
         return params, config_from_json(config), step
     try:
         folder, step = _checkpoint_folder(path)
+        params, config = _restore_params(folder, step)
+        last = newest_step(_place(path) / RESUME_FOLDER)
     except ImportError as error:  # of the package for this kind of bucket
         raise InputError(f"{path}: {error}.") from error
+    # A split that chose parameters is no test of them.
+    if folder == _place(path) / BEST_FOLDER and config.data.validation_split == config.data.test_split and last:
+        step = last
+        params, config = _restore_params(_place(path) / RESUME_FOLDER, step)
+    return params, config, step
+
+
+def _restore_params(folder: epath.Path, step: int) -> tuple[Any, ConfigDict]:
     manager = open_manager(folder, read_only=True)
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     try:
@@ -302,7 +307,7 @@ def restore_params(path: str) -> tuple[Any, ConfigDict, int]:
         manager.close()
     if not isinstance(restored["config"], dict):
         raise _damaged(folder / str(step), f"its config is a {type(restored['config']).__name__}, not key by key")
-    return restored["params"], config_from_json(restored["config"]), step
+    return restored["params"], config_from_json(restored["config"])
 
 
 def fingerprint(params: Any) -> str:

@@ -257,11 +257,15 @@ def test_workdir_is_told_from_the_folders_in_it(workdir):
         assert not checkpoints.is_workdir(str(workdir / inside))
 
 
-def test_best_parameters_are_scored_unless_the_test_split_chose_them():
+def test_workdir_whose_test_split_was_watched_gives_its_newest_parameters(tmp_path):
     config = make_config()
-    assert checkpoints.folder_to_score("/runs/a", config) == "/runs/a/best"
     config.data.validation_split = config.data.test_split
-    assert checkpoints.folder_to_score("/runs/a", config) == "/runs/a/checkpoints"
+    with checkpoints.open_manager(tmp_path / checkpoints.BEST_FOLDER) as manager:
+        checkpoints.save_best(manager, 5, make_params(5.0), config, 0.5)
+    assert checkpoints.restore_params(str(tmp_path))[2] == 5  # there are no others yet
+    save(tmp_path / checkpoints.RESUME_FOLDER, place(make_state(10)), config=config)
+    assert checkpoints.restore_params(str(tmp_path))[2] == 10
+    assert checkpoints.restore_params(str(tmp_path / "best"))[2] == 5
 
 
 def test_fingerprint_is_that_of_the_values_and_their_names(workdir):

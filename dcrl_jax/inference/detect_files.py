@@ -17,6 +17,7 @@ from dcrl_jax.evaluation.miss_rate import ImageDetections
 from dcrl_jax.inference.detector import Detector
 from dcrl_jax.inference.draw import draw_people
 from dcrl_jax.inference.images import read_lwir, read_visible
+from dcrl_jax.inference.output_folder import new_folder
 from dcrl_jax.inference.pairs import find_pairs, is_video
 from dcrl_jax.inference.video import open_writer, read_frames, video_info
 
@@ -27,15 +28,17 @@ LISTED = 20  # names of one kind in the summary
 Scene = tuple[str, tuple[np.ndarray, ...] | InputError]
 
 
-def detect_files(checkpoint: str, given: str, given_lwir: str | None, output: Path, min_score: float) -> bool:
+def detect_files(
+    checkpoint: str, given: str, output: str | Path, given_lwir: str | None = None, min_score: float = 0.5
+) -> bool:
     """Detect people in files and write what was found, with a bar and a summary.
 
     Args:
       checkpoint: what ``Detector.from_checkpoint`` takes.
       given: an image, a folder, a pattern or a video.
-      given_lwir: the same of thermal images, for a teacher; by default they are looked for in ``given``.
       output: a new or empty folder. It gets ``annotated/`` with the images or the video, ``results.txt`` (KAIST's
         text format), ``results.json`` (COCO's), and ``images.txt``, the order of the images in both.
+      given_lwir: as ``given``, of thermal images, for a teacher; by default they are looked for in ``given``.
       min_score: people below it are not drawn and not counted in the summary; the results have them all.
 
     Returns:
@@ -45,8 +48,7 @@ def detect_files(checkpoint: str, given: str, given_lwir: str | None, output: Pa
       InputError: there is nothing to detect in, or it cannot be written to the output; what was found until then is
         kept. What is wrong with a single image is printed.
     """
-    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
-        raise InputError(f"{output} is there already and is no empty folder: give another --output.")
+    output = new_folder(output)
     detector = Detector.from_checkpoint(checkpoint)
     needs_lwir = len(detector.modalities) > 1
     if given_lwir is not None and not needs_lwir:

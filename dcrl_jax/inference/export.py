@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 
 from dcrl_jax import checkpoints
 from dcrl_jax.errors import InputError
+from dcrl_jax.inference.output_folder import new_folder
 from dcrl_jax.models.build import build_anchors, build_model, init_params
 from dcrl_jax.models.detect import detect, detection_rules
 
@@ -46,12 +47,12 @@ FIT = (
 )
 
 
-def export_detector(checkpoint: str, output: Path) -> None:
+def export(checkpoint: str, output: str | Path) -> None:
     """Write a detector in forms that other programs can run, with normalisation, proposals and NMS inside.
 
     ``output`` gets ``params.safetensors``, the parameters of both programs; ``detector.jax``, a serialized
     ``jax.export`` artefact for CPU and CUDA; ``detector.onnx``, which refers to the parameters; ``detector.json``,
-    what goes in and comes out, and how to load both. The batch may have any size.
+    what goes in and comes out, and how to load both; what was written is printed. The batch may have any size.
 
     Args:
       checkpoint: a run's workdir, a folder of checkpoints, or one checkpoint; also in a bucket.
@@ -61,8 +62,7 @@ def export_detector(checkpoint: str, output: Path) -> None:
       InputError: there is no checkpoint, or it is no detector's; a package is missing; the folder is not empty or
         cannot be written. Nothing is left behind.
     """
-    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
-        raise InputError(f"{output} is there already and is no empty folder: give another --output.")
+    output = new_folder(output)
     for package in ("flatbuffers", "onnx"):
         try:
             importlib.import_module(package)
@@ -72,6 +72,8 @@ def export_detector(checkpoint: str, output: Path) -> None:
     try:
         model = build_model(config)
         expected = jax.eval_shape(lambda: init_params(model, config, 0))
+    except InputError as error:
+        raise InputError(f"{checkpoint}: {error}") from error
     except (AttributeError, KeyError) as error:
         raise InputError(f"{checkpoint} is no detector of this program: its config has no {error}.") from error
     checkpoints.check_params(params, expected, checkpoint)
@@ -94,6 +96,8 @@ def export_detector(checkpoint: str, output: Path) -> None:
             reason = getattr(error, "strerror", None) or error
             raise InputError(f"{output} cannot be written: {reason}. Make room, or give another --output.") from error
         raise
+    sizes = "\n".join(f"  {file}  {(output / file).stat().st_size / 1e6:,.1f} MB" for file in FILES)
+    print(f"{config.role}, step {step} of {checkpoint}, in {output}:\n{sizes}\n{CARD_FILE} says how to load them.")
 
 
 def _write(params, config, origin, folder):

@@ -14,6 +14,7 @@ from dcrl_jax import checkpoints, published
 from dcrl_jax.errors import InputError
 from dcrl_jax.inference.detector import Detector
 from dcrl_jax.inference.model_card import model_card
+from dcrl_jax.inference.output_folder import new_folder
 
 CARD_FILE = "README.md"
 FILES = (CARD_FILE, published.CONFIG_FILE, published.PARAMS_FILE)
@@ -29,23 +30,21 @@ class Run(NamedTuple):
     start: dict | None  # the line of its environment.jsonl that they come from
 
 
-def publish(checkpoint: str, output: Path) -> None:
+def publish(checkpoint: str, output: str | Path) -> None:
     """Write a model's parameters, config and card into a folder, and print what publishes it.
 
     Args:
-      checkpoint: a run's workdir, of which those parameters are taken that its own run scored in the end; or a folder
-        of checkpoints or one of them, whose card has no scores.
+      checkpoint: a run's workdir; or a folder of checkpoints or one of them, whose card has no scores.
       output: a new or empty folder, which gets ``model.safetensors``, ``config.json`` and ``README.md``, or stays as it
         is.
 
     Raises:
       InputError: there is no checkpoint or none of a detector, or the folder holds something or cannot be written to.
     """
-    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
-        raise InputError(f"{output} is there already and is no empty folder: give another --output.")
+    output = new_folder(output)
     if published.is_published(checkpoint):
         raise InputError(f"{checkpoint} is published already; --checkpoint must name a run's workdir or a checkpoint.")
-    params, config, step = _restore(checkpoint)
+    params, config, step = checkpoints.restore_params(checkpoint)
     try:
         Detector(params, config)  # what is published can be opened
     except InputError as error:
@@ -89,14 +88,6 @@ def _started_from(config):
         public = config.init.vgg16.startswith(published.HUB)
         return f"VGG-16's convolutions from {config.init.vgg16 if public else 'a file'}, the rest random"
     return "random parameters"
-
-
-def _restore(checkpoint):
-    params, config, step = checkpoints.restore_params(checkpoint)
-    if checkpoints.is_workdir(checkpoint):
-        # Usually the same once more; not where the test split was watched.
-        params, config, step = checkpoints.restore_params(checkpoints.folder_to_score(checkpoint, config))
-    return params, config, step
 
 
 def _read_run(checkpoint, fingerprint, step):

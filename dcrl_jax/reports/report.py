@@ -24,6 +24,7 @@ def write_report(
     bench: Bench,
     folder: Path,
     name: str,
+    parameters: str | None = None,
     cfl_magnitudes: Callable | None = None,
     logs: Path | None = None,
 ) -> None:
@@ -34,6 +35,7 @@ def write_report(
       bench: that it was made with.
       folder: made if missing.
       name: of the detector, for titles.
+      parameters: their ``checkpoints.fingerprint``, by which a published model finds its own scores.
       cfl_magnitudes: of a teacher with CFL: ``cfl_features.cfl_magnitudes`` as a function of (visible, lwir), each
         uint8 [B, H, W, C] of the network's size.
       logs: of the run that trained it, where there are any.
@@ -45,6 +47,7 @@ def write_report(
     results.write_coco_json(folder / "results.json", evaluation.detections, image_ids)
     (folder / "images.txt").write_text("\n".join(image_ids) + "\n")
     scores = {
+        "parameters": parameters,
         "scores": {key: _plain(s, evaluation.average_precision[key]) for key, s in evaluation.scores.items()},
         "further": {key: percent_or_none(s.miss_rate) for key, s in evaluation.further_scores.items()},
         "blanked": {

@@ -1,6 +1,5 @@
 """The two steps of Sec. IV-A: a teacher, trained here or found, then the student that learns from it."""
 
-import json
 from pathlib import Path
 
 import jax
@@ -78,20 +77,16 @@ def load_guide(path: str) -> Guide:
     """A trained teacher with the config that it was trained with.
 
     Args:
-      path: a workdir, of which the parameters are taken that its own run scored, or what ``restore_params`` takes.
+      path: what ``restore_params`` takes.
 
     Raises:
       InputError: nothing is there, or it is not a teacher.
     """
-    folder = Path(path)
-    if (folder / "config.json").is_file():
-        saved = checkpoints.config_from_json(json.loads((folder / "config.json").read_text()))
-        folder = loop.folder_to_score(folder, saved)
-    params, config, step = checkpoints.restore_params(str(folder))
+    params, config, step = checkpoints.restore_params(path)
     if config.role != "teacher":
         raise InputError(f"{path} holds a {config.role}; config.teacher.checkpoint must name a teacher.")
-    print(f"teacher: step {step} of {folder}", flush=True)
-    return Guide(build_model(config), params, config, str(folder))
+    print(f"teacher: step {step} of {path}", flush=True)
+    return Guide(build_model(config), params, config, path)
 
 
 def ready_teacher(config: ConfigDict, workdir: Path) -> Guide:

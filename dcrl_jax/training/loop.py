@@ -376,7 +376,7 @@ def score_checkpoint(
     """
     # Of a checkpoint that is no workdir there are no logs, and those of another run say nothing about it.
     source = Path(checkpoint) if checkpoint else workdir
-    checkpoint = checkpoint or str(folder_to_score(workdir, config))
+    checkpoint = checkpoint or str(workdir)
     model = build_model(config)
     params, _, step = checkpoints.restore_params(checkpoint)
     checkpoints.check_params(params, jax.eval_shape(lambda: init_params(model, config, 0)), checkpoint)
@@ -387,7 +387,15 @@ def score_checkpoint(
         magnitudes = None
         if config.role == "teacher" and config.cfl.enabled:
             magnitudes = functools.partial(jax.jit(functools.partial(cfl_magnitudes, model)), params)
-        write_report(result, bench, folder, f"{NAMES[config.role]}, step {step}", magnitudes, source / "logs")
+        write_report(
+            result,
+            bench,
+            folder,
+            f"{NAMES[config.role]}, step {step}",
+            parameters=checkpoints.fingerprint(params),
+            cfl_magnitudes=magnitudes,
+            logs=source / "logs",
+        )
     data = config.data
     print(f"\n{NAMES[config.role]}, step {step}, {data.name} {data.test_split}\n\n{evaluation.summary(result)}")
     print(f"\nresults, curves and pictures: {folder}", flush=True)
@@ -398,12 +406,6 @@ def open_test_bench(config: ConfigDict, detector: evaluation.CompiledDetector) -
     """The config's test split for a detector of ``compiled_detector``, of this config or of a student's teacher."""
     builder = sources.prepare(config.data)
     return evaluation.open_bench(detector, builder, config.data.test_split, config, parallel.device_mesh())
-
-
-def folder_to_score(workdir: Path, config: ConfigDict) -> Path:
-    """The folder of checkpoints that stands for a run: the best, unless the split that chose it is the test split."""
-    chosen_on_test = config.data.validation_split == config.data.test_split
-    return workdir / (checkpoints.RESUME_FOLDER if chosen_on_test else checkpoints.BEST_FOLDER)
 
 
 def _fail(step, row, image_ids):

@@ -71,7 +71,7 @@ def test_folder_gives_results_files_and_pictures_of_all_that_the_detector_finds(
     images = {f"sub/{seed}": image(seed) for seed in range(9)}  # one more than a batch
     for name, pixels in images.items():
         write_image(tmp_path / f"in/{name}.png", pixels)
-    assert detect_files(str(workdirs / "student"), str(tmp_path / "in"), None, tmp_path / "out", 0.5)
+    assert detect_files(str(workdirs / "student"), str(tmp_path / "in"), tmp_path / "out")
     people = detectors["student"](list(images.values()))
     assert_results(tmp_path / "out", list(images), people)
     printed = capsys.readouterr().out
@@ -88,7 +88,7 @@ def test_teacher_detects_in_pairs_and_says_its_mean_weights_and_who_is_left_out(
         write_image(tmp_path / f"in/{number}_visible.png", visible)
         write_image(tmp_path / f"in/{number}_lwir.png", lwir)
     write_image(tmp_path / "in/lonely_visible.png", image(9))
-    assert detect_files(str(workdirs / "teacher"), str(tmp_path / "in"), None, tmp_path / "out", 0.5)
+    assert detect_files(str(workdirs / "teacher"), str(tmp_path / "in"), tmp_path / "out")
     people = detectors["teacher"](*(list(images) for images in zip(*pairs, strict=True)))
     assert_results(tmp_path / "out", ["0", "1"], people)
     printed = capsys.readouterr().out
@@ -115,7 +115,7 @@ def test_broken_image_is_reported_and_skipped_and_the_rest_goes_on(workdirs, det
     write_image(tmp_path / "in/a.png", image(0))
     BROKEN[kind](tmp_path / "in/b.png")
     write_image(tmp_path / "in/c.png", image(2))
-    assert not detect_files(str(workdirs / "student"), str(tmp_path / "in"), None, tmp_path / "out", 0.5)
+    assert not detect_files(str(workdirs / "student"), str(tmp_path / "in"), tmp_path / "out")
     people = detectors["student"]([image(0), image(2)])
     assert_results(tmp_path / "out", ["a", "b", "c"], [people[0], None, people[1]])
     assert f"1 that could not be used, skipped:\n  {tmp_path / 'in/b.png'}: " in capsys.readouterr().out
@@ -136,13 +136,13 @@ def test_pair_with_a_broken_thermal_image_is_skipped(workdirs, detectors, tmp_pa
         write_image(tmp_path / f"in/vi/{name}.png", image(0))
         write_image(tmp_path / f"in/ir/{name}.png", image(1, 1))
     BROKEN_LWIR[kind](tmp_path / "in/ir/b.png")
-    assert not detect_files(str(workdirs / "teacher"), str(tmp_path / "in"), None, tmp_path / "out", 0.5)
+    assert not detect_files(str(workdirs / "teacher"), str(tmp_path / "in"), tmp_path / "out")
     assert_results(tmp_path / "out", ["a", "b"], [detectors["teacher"](image(0), image(1, 1)), None])
 
 
 def test_nothing_but_broken_images_leaves_empty_results(workdirs, tmp_path):
     (tmp_path / "a.png").write_bytes(b"hello")
-    assert not detect_files(str(workdirs / "student"), str(tmp_path / "a.png"), None, tmp_path / "out", 0.5)
+    assert not detect_files(str(workdirs / "student"), str(tmp_path / "a.png"), tmp_path / "out")
     assert_results(tmp_path / "out", ["a"], [None])
     assert json.loads((tmp_path / "out/results.json").read_text()) == []
 
@@ -151,7 +151,7 @@ def test_video_gives_a_video_of_as_many_frames_and_results_by_frame(workdirs, de
     write_video(tmp_path / "film.mp4", [image(seed) for seed in range(10)])
     frames = list(read_frames(tmp_path / "film.mp4"))
     assert len(frames) == 10
-    assert detect_files(str(workdirs / "student"), str(tmp_path / "film.mp4"), None, tmp_path / "out", 0.5)
+    assert detect_files(str(workdirs / "student"), str(tmp_path / "film.mp4"), tmp_path / "out")
     assert_results(tmp_path / "out", [f"film_{n:06d}" for n in range(10)], detectors["student"](frames))
     drawn = list(read_frames(tmp_path / "out/annotated/film.mp4"))
     assert (len(drawn), drawn[0].shape) == (10, (HEIGHT, WIDTH, 3))
@@ -161,7 +161,7 @@ def test_teacher_takes_a_thermal_video_beside_it_and_says_that_it_is_shorter(wor
     write_video(tmp_path / "a.mp4", [image(seed) for seed in range(4)])
     write_video(tmp_path / "b.mp4", [image(seed, 1) for seed in range(3)])
     given = [str(tmp_path / name) for name in ("a.mp4", "b.mp4")]
-    assert detect_files(str(workdirs / "teacher"), *given, tmp_path / "out", 0.5)
+    assert detect_files(str(workdirs / "teacher"), given[0], tmp_path / "out", given[1])
     visible, lwir = (list(read_frames(tmp_path / name)) for name in ("a.mp4", "b.mp4"))
     assert_results(tmp_path / "out", [f"a_{n:06d}" for n in range(3)], detectors["teacher"](visible[:3], lwir))
     assert "the videos differ in their numbers of frames" in capsys.readouterr().out
@@ -174,7 +174,7 @@ def test_video_without_frames_is_refused_and_nothing_is_written(workdirs, tmp_pa
     if content is not None:
         (tmp_path / "film.mp4").write_bytes(content)
     with pytest.raises(InputError, match=message):
-        detect_files(str(workdirs / "student"), str(tmp_path / "film.mp4"), None, tmp_path / "out", 0.5)
+        detect_files(str(workdirs / "student"), str(tmp_path / "film.mp4"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -189,7 +189,7 @@ def test_thermal_images_that_are_missing_or_not_wanted_are_said(workdirs, tmp_pa
     write_image(tmp_path / "a.png", image(0))
     lwir = lwir and str(tmp_path / lwir)
     with pytest.raises(InputError, match=message):
-        detect_files(str(workdirs / role), str(tmp_path / "a.png"), lwir, tmp_path / "out", 0.5)
+        detect_files(str(workdirs / role), str(tmp_path / "a.png"), tmp_path / "out", lwir)
 
 
 def test_output_that_holds_something_is_refused_and_kept(workdirs, tmp_path):
@@ -197,7 +197,7 @@ def test_output_that_holds_something_is_refused_and_kept(workdirs, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/mine.txt").write_text("mine")
     with pytest.raises(InputError, match="is there already and is no empty folder: give another --output"):
-        detect_files(str(workdirs / "student"), str(tmp_path / "a.png"), None, tmp_path / "out", 0.5)
+        detect_files(str(workdirs / "student"), str(tmp_path / "a.png"), tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
 
@@ -215,7 +215,7 @@ def test_interrupted_run_keeps_what_was_found(workdirs, detectors, tmp_path, mon
 
     monkeypatch.setattr(Detector, "__call__", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        detect_files(str(workdirs / "student"), str(tmp_path / "in"), None, tmp_path / "out", 0.5)
+        detect_files(str(workdirs / "student"), str(tmp_path / "in"), tmp_path / "out")
     monkeypatch.undo()
     people = detectors["student"]([image(seed) for seed in range(8)])
     assert_results(tmp_path / "out", [str(seed) for seed in range(10)], [*people, None, None])
@@ -228,7 +228,7 @@ def test_output_that_cannot_be_made_is_said(workdirs, tmp_path, given):
     write_video(tmp_path / "film.mp4", [image(0)])
     output = tmp_path / "film.mp4" / "out"
     with pytest.raises(InputError) as refusal:
-        detect_files(str(workdirs / "student"), str(tmp_path / given), None, output, 0.5)
+        detect_files(str(workdirs / "student"), str(tmp_path / given), output)
     assert str(refusal.value) == (
         f"{output} cannot be written to: Not a directory. Make room, or give another --output."
     )
@@ -240,7 +240,7 @@ def test_disk_without_room_is_said_and_leaves_nothing_half_written(workdirs, tmp
         no_room(100),
         pytest.raises(InputError, match=r"out cannot be written to: File too large\. .* in 1 images is lost"),
     ):
-        detect_files(str(workdirs / "student"), str(tmp_path / "a.png"), None, tmp_path / "out", 0.5)
+        detect_files(str(workdirs / "student"), str(tmp_path / "a.png"), tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").rglob("*")] == ["annotated"]
 
 
@@ -257,7 +257,7 @@ def test_failure_to_write_keeps_what_was_found_before(workdirs, detectors, tmp_p
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(InputError, match=r"No space left on device\. What was found in 9 images is in it\. Make"):
-        detect_files(str(workdirs / "student"), str(tmp_path / "in"), None, tmp_path / "out", 0.5)
+        detect_files(str(workdirs / "student"), str(tmp_path / "in"), tmp_path / "out")
     people = detectors["student"]([image(seed) for seed in range(9)])
     assert_results(tmp_path / "out", [str(seed) for seed in range(10)], [*people, None])
     assert {path.stem for path in (tmp_path / "out/annotated").iterdir()} == set("01234567")
@@ -270,7 +270,7 @@ def test_video_without_room_is_said_and_its_results_are_kept(workdirs, detectors
     size = (tmp_path / "film.mp4").stat().st_size
     people = detectors["student"](frames)
     with no_room(size // 2), pytest.raises(InputError, match=r"film\.mp4: could not be written to its end, and is rem"):
-        detect_files(str(workdirs / "student"), str(tmp_path / "film.mp4"), None, tmp_path / "out", 0.5)
+        detect_files(str(workdirs / "student"), str(tmp_path / "film.mp4"), tmp_path / "out")
     assert_results(tmp_path / "out", [f"film_{n:06d}" for n in range(3)], people)
     assert not list((tmp_path / "out/annotated").iterdir())
 
@@ -282,7 +282,7 @@ def test_truncated_video_gives_what_could_be_read_and_says_so(workdirs, tmp_path
         writer.write(image(seed))
     writer.release()
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    assert not detect_files(str(workdirs / "student"), str(path), None, tmp_path / "out", 0.5)
+    assert not detect_files(str(workdirs / "student"), str(path), tmp_path / "out")
     names = (tmp_path / "out/images.txt").read_text().splitlines()
     assert 1 <= len(names) < 8
     assert len(read_results(tmp_path / "out/results.json", names)) == len(names)
@@ -294,7 +294,7 @@ def test_thermal_video_without_frames_is_refused_and_nothing_is_written(workdirs
     (tmp_path / "b.mp4").write_bytes(b"hello")
     given = [str(tmp_path / name) for name in ("a.mp4", "b.mp4")]
     with pytest.raises(InputError, match=r"b\.mp4: no frame can be read from its 5 bytes"):
-        detect_files(str(workdirs / "teacher"), *given, tmp_path / "out", 0.5)
+        detect_files(str(workdirs / "teacher"), given[0], tmp_path / "out", given[1])
     assert not (tmp_path / "out").exists()
 
 
@@ -318,19 +318,19 @@ def test_unknown_and_foreign_checkpoints_are_refused_and_nothing_is_written(tmp_
     (tmp_path / "hub/model.safetensors").touch()
     source = checkpoint if "://" in checkpoint else str(tmp_path / checkpoint)
     with pytest.raises(InputError, match=message):
-        detect_files(source, str(tmp_path / "a.png"), None, tmp_path / "out", 0.5)
+        detect_files(source, str(tmp_path / "a.png"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_empty_folder_is_refused_and_nothing_is_written(workdirs, tmp_path):
     (tmp_path / "in").mkdir()
     with pytest.raises(InputError, match=r"in: no image in it \(no files\)"):
-        detect_files(str(workdirs / "student"), str(tmp_path / "in"), None, tmp_path / "out", 0.5)
+        detect_files(str(workdirs / "student"), str(tmp_path / "in"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_published_model_detects_like_the_checkpoint_it_was_made_of(workdirs, detectors, tmp_path):
     write_image(tmp_path / "a.png", image(0))
     publish(str(workdirs / "student"), tmp_path / "model")
-    assert detect_files(str(tmp_path / "model"), str(tmp_path / "a.png"), None, tmp_path / "out", 0.5)
+    assert detect_files(str(tmp_path / "model"), str(tmp_path / "a.png"), tmp_path / "out")
     assert_results(tmp_path / "out", ["a"], [detectors["student"](image(0))])

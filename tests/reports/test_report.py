@@ -153,7 +153,7 @@ def logs(tmp_path):
 
 
 def written(case, folder, *arguments):
-    report.write_report(*case, folder, "a <teacher>, step 7", *arguments)
+    report.write_report(*case, folder, "a <teacher>, step 7", "0123", *arguments)
     return Page((folder / "report.html").read_text())
 
 
@@ -308,7 +308,8 @@ def test_pictures_are_drawn_of_this_split_and_this_run(make_case, tmp_path, quic
         return fake_magnitudes(visible, lwir)
 
     evaluation, bench = make_case()
-    report.write_report(evaluation, bench, tmp_path / "evaluation", "a teacher", magnitudes, logs)
+    report.write_report(evaluation, bench, tmp_path / "evaluation", "a teacher", "0123", magnitudes, logs)
+    assert json.loads((tmp_path / "evaluation" / "scores.json").read_text())["parameters"] == "0123"
     ((weights,), (scenes,), (curves,)) = (
         quick_pictures[name] for name in ("modality_weights.png", "cfl_maps.png", "loss_curves.png")
     )

@@ -1,0 +1,28 @@
+"""What ``main.py`` calls to train and to score: any recipe, in a workdir that keeps its compiled programs."""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from dcrl_jax.training import distill, loop
+from dcrl_jax.training.workdir import use_compilation_cache
+
+
+def train(config: ConfigDict, workdir: str) -> None:
+    """Train a recipe, or go on where the workdir stands, and score it; a student's teacher comes first.
+
+    Raises:
+      InputError: as ``distill.train_student`` and ``loop.train``.
+    """
+    use_compilation_cache(Path(workdir))
+    (distill.train_student if config.role == "student" else loop.train_and_evaluate)(config, Path(workdir))
+
+
+def score(config: ConfigDict, workdir: str, checkpoint: str | None) -> None:
+    """Score a checkpoint, by default the workdir's own, into ``workdir/evaluation``.
+
+    Raises:
+      InputError: as ``loop.score_checkpoint``.
+    """
+    use_compilation_cache(Path(workdir))
+    loop.score_checkpoint(config, Path(workdir), loop.compiled_detector(config), checkpoint)
