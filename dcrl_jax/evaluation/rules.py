@@ -144,3 +144,22 @@ def assign_roles(
         x1, y1, x2, y2 = subset.border
         asked_for &= (x >= x1) & (y >= y1) & (x + width <= x2) & (y + height <= y2)
     return Roles(is_person=has_person_label & asked_for, is_ignore=has_ignore_label | (has_person_label & ~asked_for))
+
+
+def people_who_count(subset: Subset) -> str:
+    """Whom the subset asks for, for people to read."""
+    shown = {
+        frozenset({NONE, PARTIAL}): "at most partly occluded",
+        frozenset({NONE}): "not occluded",
+        frozenset({PARTIAL}): "partly occluded",
+        frozenset({HEAVY}): "heavily occluded",
+    }
+    rules = [f"at least {subset.min_height_px:g} pixels tall"]
+    if np.isfinite(subset.max_height_px):
+        rules.append(f"at most {subset.max_height_px:g}")
+    if subset.occlusions in shown:
+        rules.append(shown[subset.occlusions])
+    if subset.border:
+        x1, y1, x2, y2 = subset.border
+        rules.append(f"all of them in x {x1:g} to {x2:g}, y {y1:g} to {y2:g}")
+    return ", ".join(rules)

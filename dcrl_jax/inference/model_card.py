@@ -162,10 +162,10 @@ def _scores(scores):
         if scores["modality_weights"]
     ]
     rows += [row("people", column("people")), row("images", column("images"))]
-    data, rules = scores["data"], scores["eval"]
+    data = scores["data"]
     parts = [
-        f"These very parameters on the split `{data['split']}` of {data['name']} ({_shown(data['options'])}), with the "
-        f"*reasonable* subset: people of at least {rules['min_height_px']:g} annotated pixels, at most partly hidden.",
+        f"These very parameters on the split `{data['split']}` of {data['name']} ({_shown(data['options'])}). "
+        f"People who count: {scores['people_who_count']}.",
         format_table(rows, ["", *CONDITIONS], markdown=True),
     ]
     if scores["further"]:

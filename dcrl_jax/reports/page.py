@@ -9,7 +9,7 @@ import numpy as np
 from dcrl_jax.data import transforms
 from dcrl_jax.evaluation import results
 from dcrl_jax.evaluation.evaluate import Bench, Evaluation, score_tables
-from dcrl_jax.evaluation.rules import Subset, assign_roles
+from dcrl_jax.evaluation.rules import Subset, assign_roles, people_who_count
 from dcrl_jax.reports import crops, markup
 from dcrl_jax.reports.errors import worst_errors
 from dcrl_jax.reports.panels import MIN_SCORE
@@ -109,14 +109,10 @@ def _picture(path: Path) -> list[str]:
 
 
 def _rules(subset: Subset) -> str:
-    rules = [f"at least {subset.min_height_px:g} pixels tall", "at most partly occluded"]
-    if subset.border:
-        x1, y1, x2, y2 = subset.border
-        rules.append(f"all of them in x {x1:g} to {x2:g}, y {y1:g} to {y2:g}")
     return markup.element(
         "p",
-        f"People who count: {', '.join(rules)}. The miss rate is the log-average over 0.01 to 1 false positives per "
-        "image, lower is better; the average precision is at an overlap of 0.5, higher is better.",
+        f"People who count: {people_who_count(subset)}. The miss rate is the log-average over 0.01 to 1 false "
+        "positives per image, lower is better; the average precision is at an overlap of 0.5, higher is better.",
     )
 
 

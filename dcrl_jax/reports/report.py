@@ -11,7 +11,7 @@ from dcrl_jax.data import transforms
 from dcrl_jax.evaluation import results
 from dcrl_jax.evaluation.evaluate import Bench, Evaluation, subsets_of
 from dcrl_jax.evaluation.miss_rate import ImageDetections, Score, percent_or_none
-from dcrl_jax.evaluation.rules import assign_roles
+from dcrl_jax.evaluation.rules import assign_roles, people_who_count
 from dcrl_jax.reports import cfl_maps, curves, losses, panels, weights
 from dcrl_jax.reports.page import write_page
 
@@ -46,8 +46,11 @@ def write_report(
     results.write_kaist_text(folder / "results.txt", evaluation.detections, image_ids)
     results.write_coco_json(folder / "results.json", evaluation.detections, image_ids)
     (folder / "images.txt").write_text("\n".join(image_ids) + "\n")
+    data = bench.config.data
     scores = {
         "parameters": parameters,
+        "data": {"name": data.name, "split": data.test_split, "options": data.options.to_dict()},
+        "people_who_count": people_who_count(subsets_of(bench.config)[0]),
         "scores": {key: _plain(s, evaluation.average_precision[key]) for key, s in evaluation.scores.items()},
         "further": {key: percent_or_none(s.miss_rate) for key, s in evaluation.further_scores.items()},
         "blanked": {

@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 
 from dcrl_jax.evaluation.rules import (
+    CALTECH_REASONABLE,
     KAIST_OCCLUSION,
     KAIST_REASONABLE,
     KAIST_SCALE,
     KAIST_SUBSETS,
+    NIGHTOWLS_SUBSETS,
     Subset,
     assign_roles,
+    people_who_count,
     reasonable,
 )
 
@@ -109,3 +112,13 @@ def test_names_of_the_nine_kaist_subsets():
 
 def test_image_without_annotations_has_no_roles():
     assert roles(Subset("x"), np.zeros((0, 4))) == ""
+
+
+def test_people_who_count_are_described():
+    from_caltech = "at least 50 pixels tall, at most partly occluded, all of them in x 5 to 635, y 5 to 475"
+    assert people_who_count(CALTECH_REASONABLE) == from_caltech
+    reasonable, small, occluded, everybody = map(people_who_count, NIGHTOWLS_SUBSETS)
+    assert reasonable == "at least 50 pixels tall, at most partly occluded"
+    assert small == "at least 50 pixels tall, at most 75, at most partly occluded"
+    assert occluded == "at least 50 pixels tall, heavily occluded"
+    assert everybody == "at least 20 pixels tall"

@@ -39,7 +39,7 @@ def scores(**changes):
         "modality_weights": {},
         "warnings": [],
         "data": {"name": "kaist", "split": "test", "options": {"annotations": "improved", "test_list": None}},
-        "eval": {"min_height_px": 55.0},
+        "people_who_count": "at least 55 pixels tall, at most partly occluded",
     } | changes
 
 
@@ -109,7 +109,7 @@ def test_scores_stand_in_the_table_as_they_were_measured(card):
     text = card(scores=scores(), data_dir=None)
     assert "Not measured" not in text
     assert "split `test` of kaist (annotations=improved), " in text
-    assert "at least 55 annotated pixels" in text
+    assert "People who count: at least 55 pixels tall, at most partly occluded." in text
     assert table_row(text, "log-average miss rate") == ["12.34", "-", "7.00"]
     assert table_row(text, "average precision") == ["71.00"] * 3
     assert table_row(text, "people ") == ["5", "0", "3"]

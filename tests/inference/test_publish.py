@@ -65,7 +65,7 @@ def write_scores(workdir, of):
         "modality_weights": {},
         "warnings": [],
         "data": {"name": "synthetic_rgbt", "split": "test", "options": {}},
-        "eval": {"min_height_px": 16.0},
+        "people_who_count": "at least 16 pixels tall, at most partly occluded",
     }
     if of is not None:
         scores["parameters"] = checkpoints.fingerprint(of)

@@ -36,7 +36,7 @@ PATIENCE_S = 900  # with one start
 CHECKPOINT, BEST, REPORT, SCORES, OTHER = "checkpoint", "best", "report", "scores", "other"
 
 # What a report has in the end, besides results.txt, which is written first.
-REPORT_FILES = ("results.json", "images.txt", "scores.json", "miss_rate.png", "panel.png")
+REPORT_FILES = ("results.json", "images.txt", "scores.json", "report.html", "miss_rate.png", "panel.png")
 
 # Tiny images and a network whose programs take little time to trace: that is most of what a start takes.
 OVERRIDES = {
