@@ -47,7 +47,8 @@ def open_manager(folder: Path, keep: int = 1, read_only: bool = False) -> ocp.Ch
         registry.add(item, save, handler())
         registry.add(item, restore, handler())
     if read_only:
-        options = ocp.CheckpointManagerOptions(read_only=True)
+        # What it implies is said, or Orbax warns that it sets it.
+        options = ocp.CheckpointManagerOptions(read_only=True, save_interval_steps=0, create=False)
     else:
         _remove_half_written(folder)
         options = ocp.CheckpointManagerOptions(preservation_policy=preservation_policy.LatestN(keep))
