@@ -18,6 +18,7 @@ _CHOICES = {
     "fusion.strategy": ("maf", "linear", "average"),
     "optimizer.name": ("adam", "sgd", "adamw"),
     "optimizer.schedule": ("steps", "cosine"),
+    "eval.rules": ("kaist", "caltech", "nightowls"),
 }
 _POSITIVE = (
     "data.height_px",
