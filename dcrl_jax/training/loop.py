@@ -20,7 +20,7 @@ from dcrl_jax.data.transforms import Augmentation, BoxFilter
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation import evaluate as evaluation
 from dcrl_jax.evaluation.miss_rate import percent_or_none
-from dcrl_jax.models.build import Detector, build_anchors, build_model, init_params
+from dcrl_jax.models.build import build_anchors, build_model, init_params
 from dcrl_jax.models.cfl_features import cfl_magnitudes
 from dcrl_jax.models.student import ADAPTION_LAYER
 from dcrl_jax.models.teacher import Teacher

@@ -55,16 +55,16 @@ def _from_checkpoint(params: Any, config: ConfigDict) -> Any:
     found = roles_of(saved_config)
     if config.init.roles and not set(found) <= set(config.init.roles):
         raise InputError(
-            f"{source} holds a {_either(found)}, and this recipe fine-tunes a {_either(config.init.roles)}. Give another "
-            "--config.init.checkpoint, or a recipe that starts from this one (configs/finetune.py has one for each)."
+            f"{source} holds a {_either(found)}, and this recipe fine-tunes a {_either(config.init.roles)}. Give "
+            "another --config.init.checkpoint, or the recipe of configs/finetune.py that starts from this one."
         )
     wanted, there = _by_path(params), _by_path(saved)
     restored = {path for path in wanted if path in there and np.shape(there[path]) == np.shape(wanted[path])}
     lost = [path for path in wanted if path.startswith("backbone") and path not in restored]
     if lost:
         raise InputError(
-            f"{source} is of another network: {_difference(lost[0], there, wanted)}, and {len(lost) - 1} more of the "
-            f"backbone.{_remedy(config, saved_config)}"
+            f"{source} is of another network: {_difference(lost[0], there, wanted)}, and {len(lost) - 1} more "
+            f"arrays of the backbone.{_remedy(config, saved_config)}"
         )
     print(
         f"init: from {source}, step {step}, a {_either(found)}; {_inputs(saved_config)} there, {_inputs(config)} here\n"
@@ -82,9 +82,7 @@ def _from_checkpoint(params: Any, config: ConfigDict) -> Any:
 
 def _by_path(tree: Any) -> dict[str, Any]:
     """The arrays by their names, in the order of ``jax.tree.leaves``."""
-    return {
-        "/".join(str(key.key) for key in path): array for path, array in jax.tree_util.tree_leaves_with_path(tree)
-    }
+    return {"/".join(str(key.key) for key in path): array for path, array in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def _counted(arrays: Arrays, paths: Iterable[str]) -> str:
