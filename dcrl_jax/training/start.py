@@ -34,9 +34,9 @@ def first_params(model: Detector, config: ConfigDict) -> Any:
             f"this recipe fine-tunes a trained {_either(config.init.roles)}: give --config.init.checkpoint=PATH, the "
             "workdir of its training, one checkpoint in it, or hf://OWNER/NAME."
         )
-    params = init_params(model, config, config.seed)
     if config.init.checkpoint:
-        return _from_checkpoint(params, config)
+        return _from_checkpoint(model, config)
+    params = init_params(model, config, config.seed)
     if config.init.vgg16:
         params = pretrained.load_vgg16(config.init.vgg16, params)
         print(f"init: VGG-16 convolutions from {config.init.vgg16}", flush=True)
@@ -49,7 +49,7 @@ def roles_of(config: ConfigDict) -> tuple[str, ...]:
     return tuple(config.init.get("roles", ())) or (config.role,)
 
 
-def _from_checkpoint(params: Any, config: ConfigDict) -> Any:
+def _from_checkpoint(model: Detector, config: ConfigDict) -> Any:
     source = config.init.checkpoint
     saved, saved_config, step = checkpoints.restore_params(source)
     found = roles_of(saved_config)
@@ -58,6 +58,7 @@ def _from_checkpoint(params: Any, config: ConfigDict) -> Any:
             f"{source} holds a {_either(found)}, and this recipe fine-tunes a {_either(config.init.roles)}. Give "
             "another --config.init.checkpoint, or the recipe of configs/finetune.py that starts from this one."
         )
+    params = init_params(model, config, config.seed)
     wanted, there = _by_path(params), _by_path(saved)
     restored = {path for path in wanted if path in there and np.shape(there[path]) == np.shape(wanted[path])}
     lost = [path for path in wanted if path.startswith("backbone") and path not in restored]
