@@ -185,8 +185,9 @@ def _scores(scores):
         subset = f"with the *reasonable* subset: {counted}"
     else:
         subset = f"on the subsets of its benchmark, by its own rules (`{rules['rules']}`)"
+    split = f"the split `{data['split']}` of {data['name']} ({_shown(data['options'])})"
     parts = [
-        f"These very parameters on the split `{data['split']}` of {data['name']} ({_shown(data['options'])}), {subset}.",
+        f"These very parameters on {split}, {subset}.",
         format_table(rows, ["", *kept], markdown=True),
     ]
     if scores["further"]:
