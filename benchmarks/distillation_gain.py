@@ -169,6 +169,19 @@ def matches_of(options: argparse.Namespace, seed: int, names: Sequence[str], whe
     return found
 
 
+def spread(values: np.ndarray) -> str:
+    """Mean ± standard deviation over seeds, as text; of one seed the value."""
+    return f"{values.mean():.2f} ± {values.std(ddof=1):.2f}" if len(values) > 1 else f"{values.mean():.2f}"
+
+
+def difference(
+    runs: Sequence[tuple[miss_rate.Matches, miss_rate.Matches]], rng: np.random.Generator
+) -> tuple[list[float], str]:
+    """``paired_difference`` in points: mean and both ends of its interval, and the same as text."""
+    interval = [100 * value for value in paired_difference(runs, rng)]
+    return interval, "{:+.2f} [{:+.2f}, {:+.2f}]".format(*interval)
+
+
 def summarise(pairs: Mapping[int, Mapping[str, Mapping[str, tuple]]], names: Sequence[str]) -> tuple[str, dict]:
     """The tables of miss rates, of differences from the baseline, and of the share of the gap that is closed."""
     rng = np.random.default_rng(0)
@@ -176,9 +189,6 @@ def summarise(pairs: Mapping[int, Mapping[str, Mapping[str, tuple]]], names: Seq
         name: {c: np.array([100 * pair[name][c][0].miss_rate for pair in pairs.values()]) for c in CONDITIONS}
         for name in names
     }
-
-    def spread(values):
-        return f"{values.mean():.2f} ± {values.std(ddof=1):.2f}" if len(values) > 1 else f"{values.mean():.2f}"
 
     rows = [[name, *(spread(rates[name][c]) for c in CONDITIONS)] for name in names]
     title = f"miss rate, %: mean ± standard deviation over {len(pairs)} seeds"
@@ -192,9 +202,8 @@ def summarise(pairs: Mapping[int, Mapping[str, Mapping[str, tuple]]], names: Seq
         cells, figures["difference_from_baseline"][name] = [], {}
         for condition in CONDITIONS:
             runs = [(pair[name][condition][1], pair["baseline"][condition][1]) for pair in pairs.values()]
-            interval = [100 * value for value in paired_difference(runs, rng)]
-            cells.append("{:+.2f} [{:+.2f}, {:+.2f}]".format(*interval))
-            figures["difference_from_baseline"][name][condition] = interval
+            figures["difference_from_baseline"][name][condition], text_of_it = difference(runs, rng)
+            cells.append(text_of_it)
         rows.append([f"{name} - baseline", *cells])
     title = "points: mean [95 % interval, bootstrap over seeds and images]"
     text.append(tables.format_table(rows, [title, *CONDITIONS]))

@@ -113,9 +113,12 @@ def detector(role: str) -> ConfigDict:
     config.init = ConfigDict()
     config.init.vgg16 = placeholder(str)  # safetensors file or hf://owner/name/file with ImageNet's VGG-16 weights
     config.init.checkpoint = placeholder(str)  # a workdir to start the parameters from
+    config.init.roles = ()  # what the checkpoint must be of, where training cannot do without; () asks for none
 
     config.eval = ConfigDict()
     config.eval.batch_size = 8
+    # Who counts: kaist (reasonable, by the next two keys) | caltech | nightowls (their own, dcrl_jax/evaluation/rules).
+    config.eval.rules = "kaist"
     config.eval.min_height_px = 55.0  # KAIST reasonable, annotated pixels
     config.eval.border_px = (5.0, 5.0, 635.0, 507.0)  # KAIST: boxes beyond it are ignored; () for none
     config.eval.scale_and_occlusion = True  # whether KAIST's six further subsets are scored too
@@ -168,7 +171,7 @@ def add_distillation(config: ConfigDict, teacher: ConfigDict) -> None:
     config.teacher.init.checkpoint = placeholder(str)  # a workdir to start the teacher's parameters from
 
 
-def _small_scale(config: ConfigDict) -> None:
+def small_scale(config: ConfigDict) -> None:
     """Settings for networks that start from nothing and train on a CPU; all of them ours."""
     config.backbone.width = 0.125
     config.backbone.norm = "group"
@@ -242,7 +245,7 @@ def use_data(config: ConfigDict, data: str) -> ConfigDict:
         config.update_from_flattened_dict(KAIST_FILTERS.get(preset, {}))
         return config
     if data == "synthetic":
-        _small_scale(config)
+        small_scale(config)
         config.data.name = "synthetic_rgbt"
         config.data.validation_split = "validation"
         config.data.options.height_px = 96
@@ -259,7 +262,7 @@ def use_data(config: ConfigDict, data: str) -> ConfigDict:
         config.eval.min_height_px = 16.0
         return config
     if data == "msrs":
-        _small_scale(config)
+        small_scale(config)
         config.data.name = "msrs"
         config.data.options.labels = "fusion"  # fusion | visible | infrared
         config.data.height_px = 240

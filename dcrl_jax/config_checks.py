@@ -19,6 +19,7 @@ _CHOICES = {
     "optimizer.name": ("adam", "sgd", "adamw"),
     "optimizer.schedule": ("steps", "cosine"),
 }
+_RULES = ("kaist", "caltech", "nightowls")
 _POSITIVE = (
     "data.height_px",
     "data.width_px",
@@ -119,6 +120,8 @@ def check_config(config: ConfigDict) -> None:
         require(key, fits, f"hold {' or '.join(map(str, lengths))} numbers")
     for key, allowed in _MEMBERS.items():
         require(key, set(_value(config, key)) <= set(allowed), f"hold nothing but {' and '.join(allowed)}")
+    # Not in configs from before there were several; a model of such a run is as good as before.
+    require("eval.rules", config.eval.get("rules", "kaist") in _RULES, f"be one of: {', '.join(_RULES)}")
     require("train.steps", config.train.steps is None or config.train.steps > 0, "be above 0")
     for stage in ("rpn", "roi"):
         keys = config[stage]

@@ -18,6 +18,7 @@ import numpy as np
 
 from datasets.synthetic_rgbt.label_noise import add_label_noise
 from datasets.synthetic_rgbt.scenes import render
+from datasets.synthetic_rgbt.world import TYPICAL_SHARE
 
 SPLITS = ("train", "validation", "test")
 _NOISE_STREAM = 3  # keeps the label noise's generator apart from those of the scene
@@ -31,12 +32,13 @@ class SceneOptions(NamedTuple):
     height_px: int
     width_px: int
     label_noise: bool = False
+    typical_share: float = TYPICAL_SHARE  # median height of the people as a share of the image's
 
 
 def encode_scene(options: SceneOptions, index: int) -> dict:
     """Returns record ``index`` of a split as ``datasets.records`` describes it, images as PNG bytes."""
     seeds = (options.seed, SPLITS.index(options.split))
-    scene = render(seeds, index, options.height_px, options.width_px)
+    scene = render(seeds, index, options.height_px, options.width_px, options.typical_share)
     boxes, occlusion, ignore, _ = scene.people
     if options.label_noise:
         rng = np.random.default_rng([*seeds, index, _NOISE_STREAM])
@@ -107,11 +109,14 @@ def _work(arguments: list[str]) -> None:
     """Writes every ``step``-th record, pickled, to standard output."""
     parser = argparse.ArgumentParser()
     parser.add_argument("split")
-    for name in ("seed", "height_px", "width_px", "label_noise", "first", "count", "step"):
+    for name in ("seed", "height_px", "width_px", "label_noise"):
+        parser.add_argument(name, type=int)
+    parser.add_argument("typical_share", type=float)
+    for name in ("first", "count", "step"):
         parser.add_argument(name, type=int)
     a = parser.parse_args(arguments)
     cv2.setNumThreads(1)
-    options = SceneOptions(a.split, a.seed, a.height_px, a.width_px, bool(a.label_noise))
+    options = SceneOptions(a.split, a.seed, a.height_px, a.width_px, bool(a.label_noise), a.typical_share)
     try:
         for index in range(a.first, a.count, a.step):
             pickle.dump(encode_scene(options, index), sys.stdout.buffer)

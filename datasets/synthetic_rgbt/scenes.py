@@ -16,7 +16,7 @@ from datasets.synthetic_rgbt import canvas as canvases
 from datasets.synthetic_rgbt.canvas import Canvas
 from datasets.synthetic_rgbt.cars import paint_car
 from datasets.synthetic_rgbt.standing import stand
-from datasets.synthetic_rgbt.world import World
+from datasets.synthetic_rgbt.world import TYPICAL_SHARE, World
 
 SUPERSAMPLING = 2
 # Visible shares of a person's pixels below which the person is partially or heavily occluded, ignored, not annotated.
@@ -41,7 +41,9 @@ class Scene(NamedTuple):
     people: Annotations
 
 
-def render(seed: int | Sequence[int], index: int, height_px: int, width_px: int) -> Scene:
+def render(
+    seed: int | Sequence[int], index: int, height_px: int, width_px: int, typical_share: float = TYPICAL_SHARE
+) -> Scene:
     """Renders a scene; even indices are days, odd ones nights.
 
     Args:
@@ -50,12 +52,13 @@ def render(seed: int | Sequence[int], index: int, height_px: int, width_px: int)
             one aspect ratio only the pixels differ.
         height_px: height of the images.
         width_px: width of the images.
+        typical_share: median height of the people as a share of the image's.
     """
     seeds = [*np.atleast_1d(seed).tolist(), index]
     # Streams of random numbers of their own keep the number of pixels from changing what is in the scene.
     things, textures, noise = (np.random.default_rng([*seeds, stream]) for stream in range(3))
     night = index % 2 == 1
-    conditions = world.draw(things, night, height_px * SUPERSAMPLING, width_px * SUPERSAMPLING)
+    conditions = world.draw(things, night, height_px * SUPERSAMPLING, width_px * SUPERSAMPLING, typical_share)
     items = layout.draw(things, conditions)
     canvas = canvases.blank(conditions.camera.height_px, conditions.camera.width_px)
 

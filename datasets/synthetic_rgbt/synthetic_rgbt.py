@@ -15,6 +15,14 @@ from dcrl_jax.errors import InputError
 _LEAST = {"height_px": 32, "width_px": 32, "seed": 0, **dict.fromkeys(SPLITS, 1)}
 
 
+def check_options(data_set: str, config: tfds.core.BuilderConfig) -> None:
+    """Refuse sizes, seed and counts of scenes that mean nothing; raises InputError."""
+    for key, least in _LEAST.items():
+        value = getattr(config, key)
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise InputError(f"{data_set}: {key} must be a whole number of at least {least}, not {value!r}.")
+
+
 @dataclasses.dataclass(eq=False, kw_only=True)
 class SyntheticConfig(tfds.core.BuilderConfig):
     """Everything that decides the records. The name is made from the options, so no two configs share files.
@@ -43,10 +51,7 @@ class SyntheticConfig(tfds.core.BuilderConfig):
     label_noise: bool = False
 
     def __post_init__(self):
-        for key, least in _LEAST.items():
-            value = getattr(self, key)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise InputError(f"synthetic_rgbt: {key} must be a whole number of at least {least}, not {value!r}.")
+        check_options("synthetic_rgbt", self)
         if not isinstance(self.label_noise, bool):
             raise InputError(f"synthetic_rgbt: label_noise must be True or False, not {self.label_noise!r}.")
         counts = "-".join(f"{split}{getattr(self, split)}" for split in SPLITS)

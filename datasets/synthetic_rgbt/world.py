@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+TYPICAL_SHARE = 0.4
+
 
 class Camera(NamedTuple):
     """A pinhole camera above flat ground, looking along z."""
@@ -17,6 +19,7 @@ class Camera(NamedTuple):
     horizon: float  # its place, as a share of the image's height from the top
     eye_m: float
     focal: float  # in image heights
+    typical_share: float  # median height of a figure, as a share of the image's
 
     def point(self, x: float, y: float, z: float) -> np.ndarray:
         """Returns the canvas pixel of a point ``y`` metres above the ground, float ``[2]``."""
@@ -67,9 +70,12 @@ class World(NamedTuple):
         return total
 
 
-def draw(rng: np.random.Generator, night: bool, height_px: int, width_px: int) -> World:
+def draw(
+    rng: np.random.Generator, night: bool, height_px: int, width_px: int, typical_share: float = TYPICAL_SHARE
+) -> World:
     """Draws the shared conditions of a scene for a canvas of the given size."""
-    camera = Camera(height_px, width_px, rng.uniform(0.34, 0.46), rng.uniform(1.15, 1.7), rng.uniform(1.7, 2.3))
+    horizon, eye_m, focal = rng.uniform(0.34, 0.46), rng.uniform(1.15, 1.7), rng.uniform(1.7, 2.3)
+    camera = Camera(height_px, width_px, horizon, eye_m, focal, typical_share)
     return _draw_night(rng, camera) if night else _draw_day(rng, camera)
 
 
@@ -124,14 +130,14 @@ class Place(NamedTuple):
 
 
 def place(rng: np.random.Generator, camera: Camera) -> Place:
-    """Draws a place such that image heights follow one law: median 0.4 of the image, from 0.22 to 0.85.
+    """Draws a place such that image heights follow one law: from 0.55 to 2.1 times the camera's typical share.
 
     People and everything that is there to be taken for people use this one law, so that neither place nor size
     tells them apart.
     """
-    share = 0.0
-    while not 0.22 <= share <= 0.85:
-        share = 0.4 * np.exp(0.34 * rng.standard_normal())
+    size = 0.0
+    while not 0.55 <= size <= 2.125:
+        size = np.exp(0.34 * rng.standard_normal())
     height_m = rng.uniform(1.55, 1.9) if rng.random() < 0.9 else rng.uniform(1.1, 1.4)
-    z = camera.focal * height_m / share
+    z = camera.focal * height_m / (camera.typical_share * size)
     return Place(rng.uniform(-0.95, 0.95) * camera.half_width_m(z), z, height_m)

@@ -8,9 +8,9 @@ from ml_collections import ConfigDict
 from dcrl_jax import parallel
 from dcrl_jax.errors import InputError
 
-# Prepared from a copy that the user fetched; each has an ``open_builder``.
-_FETCHED = ("kaist", "caltech_pedestrian", "nightowls")
-NAMES = ("synthetic_rgbt", "msrs", *_FETCHED)
+# Each has an ``open_builder``.
+_OPENED = ("synthetic_visible", "kaist", "caltech_pedestrian", "nightowls")
+NAMES = ("synthetic_rgbt", "msrs", *_OPENED)
 
 
 def prepare(data: ConfigDict) -> tfds.core.DatasetBuilder:
@@ -40,7 +40,7 @@ def _prepare(data):
 
 def _open_builder(data):
     options = data.options.to_dict()
-    if data.name in _FETCHED:
+    if data.name in _OPENED:
         try:
             return importlib.import_module(f"datasets.{data.name}").open_builder(data.data_dir, **options)
         except TypeError as error:

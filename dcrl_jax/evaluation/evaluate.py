@@ -15,7 +15,15 @@ from dcrl_jax import parallel
 from dcrl_jax.data import pipeline, sources, transforms
 from dcrl_jax.evaluation.average_precision import average_precision
 from dcrl_jax.evaluation.miss_rate import ImageDetections, ImageTruth, Score, score_subsets
-from dcrl_jax.evaluation.rules import CONDITIONS, KAIST_OCCLUSION, KAIST_SCALE, Subset, reasonable
+from dcrl_jax.evaluation.rules import (
+    CALTECH_REASONABLE,
+    CONDITIONS,
+    KAIST_OCCLUSION,
+    KAIST_SCALE,
+    NIGHTOWLS_SUBSETS,
+    Subset,
+    reasonable,
+)
 from dcrl_jax.evaluation.truths import Truths, read_truths
 from dcrl_jax.models.build import Detector
 from dcrl_jax.models.detect import detect, detection_rules
@@ -67,7 +75,14 @@ class Evaluation(NamedTuple):
 
 
 def subsets_of(config: ConfigDict) -> tuple[Subset, ...]:
-    """The reasonable subsets, all / day / night, by the config's ``eval`` keys."""
+    """Those that the config's ``eval`` keys ask for. The first decides which parameters are the best.
+
+    They are the reasonable ones, all / day / night, or a benchmark's own.
+    """
+    if config.eval.rules == "caltech":
+        return (CALTECH_REASONABLE,)
+    if config.eval.rules == "nightowls":
+        return NIGHTOWLS_SUBSETS
     return reasonable(config.eval.min_height_px, tuple(config.eval.border_px) or None)
 
 
@@ -200,11 +215,11 @@ def score_tables(evaluation: Evaluation) -> list[tables.Table]:
     rows += [["average precision, %", *(percent(v) for v in evaluation.average_precision.values())]]
     rows += [["people", *(s.people for s in evaluation.scores.values())]]
     rows += [["images", *(s.images for s in evaluation.scores.values())]]
-    found = [tables.Table(rows, ["", *CONDITIONS])]
+    found = [tables.Table(rows, ["", *(s.subset.short_name for s in evaluation.scores.values())])]
     if evaluation.further_scores:
         further = evaluation.further_scores.values()
         rows = [["miss rate, %", *(percent(s.miss_rate) for s in further)], ["people", *(s.people for s in further)]]
-        found.append(tables.Table(rows, ["", *(s.subset.name.partition("-")[2] for s in further)]))
+        found.append(tables.Table(rows, ["", *(s.subset.short_name for s in further)]))
     if evaluation.modality_weights:
         rows = [
             [f"mean weight of {name}", *(evaluation.modality_weights.get(c, [np.nan] * 2)[m] for c in CONDITIONS)]

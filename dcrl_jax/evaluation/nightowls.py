@@ -32,7 +32,7 @@ def read_numbered(path: Path, image_ids: Sequence[str]) -> dict[str, ImageDetect
 
 NIGHTOWLS = Benchmark(
     subsets=NIGHTOWLS_SUBSETS,
-    panels={subset.name.partition("-")[2]: subset.name for subset in NIGHTOWLS_SUBSETS},
+    panels={subset.short_name: subset.name for subset in NIGHTOWLS_SUBSETS},
     read_results=read_numbered,
 )
 WITH_AREAS = NIGHTOWLS._replace(

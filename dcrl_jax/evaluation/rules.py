@@ -42,6 +42,11 @@ class Subset(NamedTuple):
     min_detection_height_px: float = 0.0  # shorter detections are dropped
     max_detection_height_px: float = float("inf")  # so are those as tall as this or taller
 
+    @property
+    def short_name(self) -> str:
+        """The name among a benchmark's own: "all" for "reasonable-all", "near" for "scale-near"."""
+        return self.name.partition("-")[2]
+
 
 class Roles(NamedTuple):
     """What each annotation is in a subset. Both False: it is dropped."""

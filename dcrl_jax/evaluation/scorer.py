@@ -119,8 +119,8 @@ def score_results(truth: Truth, paths: Sequence[Path]) -> Scores:
 
 def format_scores(truth: Truth, scores: Scores) -> str:
     """The tables of one truth as text: miss rates in percent, then recall in percent with people and images."""
-    # "all" for "reasonable-all", "near" for "scale-near": distinct even so, and nine of them fit a line.
-    short_names = [subset.name.partition("-")[2] for subset in truth.benchmark.subsets]
+    # Distinct even so, and nine of them fit a line.
+    short_names = [subset.short_name for subset in truth.benchmark.subsets]
     warnings = [f"warning: {text}" for text in truth.warnings]
     miss_rates = [[name, *(percent_or_none(one.miss_rate) for one in row.values())] for name, row in scores.items()]
     recall = [[name, *(percent_or_none(one.recall) for one in row.values())] for name, row in scores.items()]

@@ -7,7 +7,6 @@ from dcrl_jax.reports.tables import format_table
 from dcrl_jax.structures import MODALITIES
 
 PAPER = "Deep Cross-modal Representation Learning and Distillation for Illumination-invariant Pedestrian Detection"
-CONDITIONS = ("all", "day", "night")
 _ROLES = {
     "teacher": "DCRL-PDN, the teacher: it looks at registered pairs of an RGB and a thermal image",
     "student": "DCRD-PDN, the student: it looks at RGB images alone, and has learnt from a teacher that sees thermal "
@@ -39,6 +38,21 @@ _DATA = {
         "synthetic_rgbt, the scenes that this project renders",
         "They come with the project.",
         "rendered scenes, which are no photographs: expect little of it on real images",
+    ),
+    "synthetic_visible": _Data(
+        "synthetic_visible, RGB scenes that this project renders",
+        "They come with the project.",
+        "rendered scenes, which are no photographs: expect little of it on real images",
+    ),
+    "caltech_pedestrian": _Data(
+        "the Caltech Pedestrian Detection Benchmark",
+        "See its terms.",
+        "street scenes by day, seen from a driving car",
+    ),
+    "nightowls": _Data(
+        "NightOwls",
+        "Its terms are for non-commercial use, and forbid passing its images on.",
+        "street scenes by night, at dawn and by day, seen from a driving car",
     ),
 }
 _SETTINGS = {
@@ -105,11 +119,14 @@ def _front_matter(config):
 
 
 def _what_it_is(config, step, parameters):
-    data, role = config["data"], config["role"] if _is_distilled(config) else "baseline"
+    data, fine_tuned = config["data"], config["init"].get("roles")
+    roles = fine_tuned or [config["role"] if _is_distilled(config) else "baseline"]
+    what = _ROLES[roles[0]] if len(roles) == 1 else "a detector that looks at RGB images alone"
+    what += f"; fine-tuned on {data['name']}, without a teacher" if fine_tuned else ""
     modalities = " and ".join({"visible": "RGB", "lwir": "thermal (lwir)"}[name] for name in _modalities(config))
     return (
         f"# Pedestrian detector: {config['role']}, {data['name']}\n\n"
-        f"{_ROLES[role]}. An implementation in JAX and Flax of *{PAPER}* (Liu, Lam, Zhao, Qiu).\n\n"
+        f"{what}. An implementation in JAX and Flax of *{PAPER}* (Liu, Lam, Zhao, Qiu).\n\n"
         f"| | |\n|---|---|\n| sees | {modalities} |\n| input | {data['width_px']}x{data['height_px']} pixels; images "
         "of other sizes are brought to it, and boxes go back |\n"
         "| gives | boxes x1, y1, x2, y2 in pixels of the image, and scores"
@@ -142,10 +159,10 @@ def _scores(scores):
     kept = {subset.rpartition("-")[2]: row for subset, row in scores["scores"].items()}
 
     def row(title, values):
-        return [title, *(values.get(condition) for condition in CONDITIONS)]
+        return [title, *(values.get(subset) for subset in kept)]
 
     def column(key):
-        return {condition: values[key] for condition, values in kept.items()}
+        return {subset: values[key] for subset, values in kept.items()}
 
     rows = [row("**log-average miss rate, %** (lower is better)", column("miss_rate_percent"))]
     rows += [
@@ -162,11 +179,11 @@ def _scores(scores):
         if scores["modality_weights"]
     ]
     rows += [row("people", column("people")), row("images", column("images"))]
-    data = scores["data"]
+    data, first = scores["data"], next(iter(scores["scores"]))
     parts = [
         f"These very parameters on the split `{data['split']}` of {data['name']} ({_shown(data['options'])}). "
-        f"People who count: {scores['people_who_count']}.",
-        format_table(rows, ["", *CONDITIONS], markdown=True),
+        f"People who count (`{first}`): {scores['people_who_count']}.",
+        format_table(rows, ["", *kept], markdown=True),
     ]
     if scores["further"]:
         further = [[subset, rate] for subset, rate in scores["further"].items()]

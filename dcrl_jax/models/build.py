@@ -58,9 +58,15 @@ def build_model(config: ConfigDict) -> Detector:
 def build_anchors(config: ConfigDict) -> np.ndarray:
     """All anchors of the config's input, float32 [N, 4]; raises InputError for a size the stride does not divide."""
     keys, data = config.anchors, config.data
-    scale = data.height_px / keys.reference_height_px
-    heights = anchor_heights_px(keys.per_cell, keys.smallest_px * scale, keys.largest_px * scale)
+    heights = anchor_heights_px(keys.per_cell, *anchor_range_px(config))
     return grid_anchors(data.height_px, data.width_px, config.backbone.stride, heights, keys.aspect_ratio)
+
+
+def anchor_range_px(config: ConfigDict) -> tuple[float, float]:
+    """Heights of the smallest and the largest anchors in pixels of the config's input, with which they are scaled."""
+    keys = config.anchors
+    scale = config.data.height_px / keys.reference_height_px
+    return keys.smallest_px * scale, keys.largest_px * scale
 
 
 def proposal_rules(config: ConfigDict, kept: int) -> ProposalRules:

@@ -109,16 +109,21 @@ def _picture(path: Path) -> list[str]:
 
 
 def _rules(subset: Subset) -> str:
-    return markup.element(
-        "p",
-        f"People who count: {people_who_count(subset)}. The miss rate is the log-average over 0.01 to 1 false "
-        "positives per image, lower is better; the average precision is at an overlap of 0.5, higher is better.",
+    sentences = [f"People who count: {people_who_count(subset)}."]
+    if subset.min_detection_height_px:
+        sentences.append(f"Detections less than {subset.min_detection_height_px:g} pixels tall are left out.")
+    if subset.aspect_ratio:
+        sentences.append(f"People and detections are given a width of {subset.aspect_ratio:g} of their height.")
+    sentences.append(
+        "The miss rate is the log-average over 0.01 to 1 false positives per image, lower is better; the average "
+        "precision is at an overlap of 0.5, higher is better."
     )
+    return markup.element("p", " ".join(sentences))
 
 
 def _error_sections(evaluation: Evaluation, bench: Bench, subsets: Sequence[Subset]) -> dict[str, list[str]]:
-    # Of data without day and night, whatever there is.
-    subsets = [subset for subset in subsets if subset.condition != "all"] or subsets
+    # By day and by night, or of everybody where the benchmark makes no difference.
+    subsets = [subset for subset in subsets if subset.condition != "all"] or subsets[:1]
     errors = {s: worst_errors(bench.truths.images, evaluation.detections, s, CROPS) for s in subsets}
     misses = {s: [(one.place, one.box, f"{one.box[3]:.0f} px tall") for one in errors[s].misses] for s in subsets}
     alarms = {s: [(one.place, one.box, f"score {one.score:.3f}") for one in errors[s].false_alarms] for s in subsets}

@@ -9,6 +9,7 @@ import numpy as np
 
 from dcrl_jax.data import transforms
 from dcrl_jax.evaluation import results
+from dcrl_jax.evaluation.caltech_results import write_caltech
 from dcrl_jax.evaluation.evaluate import Bench, Evaluation, subsets_of
 from dcrl_jax.evaluation.miss_rate import ImageDetections, Score, percent_or_none
 from dcrl_jax.evaluation.rules import assign_roles, people_who_count
@@ -43,8 +44,7 @@ def write_report(
     truths = bench.truths
     folder.mkdir(parents=True, exist_ok=True)
     image_ids = [truth.image_id for truth in truths.images]
-    results.write_kaist_text(folder / "results.txt", evaluation.detections, image_ids)
-    results.write_coco_json(folder / "results.json", evaluation.detections, image_ids)
+    _write_results(evaluation.detections, image_ids, bench.config.eval.rules, folder)
     (folder / "images.txt").write_text("\n".join(image_ids) + "\n")
     data = bench.config.data
     scores = {
@@ -61,7 +61,7 @@ def write_report(
         "warnings": evaluation.warnings,
     }
     curves.miss_rate_figure(
-        {f"{name}, {s.subset.condition}": s for s in evaluation.scores.values()}, folder / "miss_rate.png", name
+        {f"{name}, {s.subset.short_name}": s for s in evaluation.scores.values()}, folder / "miss_rate.png", name
     )
     draw_panel(
         bench, [(modality, evaluation.detections) for modality in bench.detector.modalities], folder / "panel.png", name
@@ -98,6 +98,15 @@ def draw_panel(
     names = {"visible": "visible", "lwir": "thermal (lwir)"}
     columns = columns or ", then ".join(names[modality] for modality, _ in views)
     panels.detection_panel(items, path, title, columns)
+
+
+def _write_results(detections: Mapping[str, ImageDetections], image_ids: Sequence[str], rules: str, folder: Path):
+    results.write_kaist_text(folder / "results.txt", detections, image_ids)
+    # NightOwls' results name an image by its own number, which is its id.
+    numbers = [int(image_id) for image_id in image_ids] if rules == "nightowls" else None
+    results.write_coco_json(folder / "results.json", detections, image_ids, numbers)
+    if rules == "caltech":
+        write_caltech(folder / "results", detections, image_ids)
 
 
 def _plain(score: Score, precision: float) -> Mapping[str, float | None]:

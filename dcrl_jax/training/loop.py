@@ -20,8 +20,7 @@ from dcrl_jax.data.transforms import Augmentation, BoxFilter
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation import evaluate as evaluation
 from dcrl_jax.evaluation.miss_rate import percent_or_none
-from dcrl_jax.models import pretrained
-from dcrl_jax.models.build import Detector, build_anchors, build_model, init_params
+from dcrl_jax.models.build import build_anchors, build_model, init_params
 from dcrl_jax.models.cfl_features import cfl_magnitudes
 from dcrl_jax.models.student import ADAPTION_LAYER
 from dcrl_jax.models.teacher import Teacher
@@ -32,6 +31,7 @@ from dcrl_jax.training.logs import ScalarLog
 from dcrl_jax.training.optimizer import build_optimizer, build_schedule, total_steps
 from dcrl_jax.training.rules import training_rules
 from dcrl_jax.training.signals import noted_signals
+from dcrl_jax.training.start import first_params, roles_of
 from dcrl_jax.training.step import TrainState, make_step
 
 NAMES = {"teacher": "DCRL-PDN (teacher)", "student": "DCRD-PDN (student)", "baseline": "RGB-only baseline"}
@@ -93,33 +93,6 @@ def train_data(
     )
 
 
-def initial_params(model: Detector, config: ConfigDict) -> Any:
-    """Random parameters, then those that ``init.checkpoint`` or ``init.vgg16`` name.
-
-    A student and a baseline differ in the adaption layer alone: either starts from the other's checkpoint, with what
-    only one of them has new or left out, as is printed.
-
-    Raises:
-      InputError: nothing is there, or it does not fit.
-    """
-    params = init_params(model, config, config.seed)
-    if config.init.checkpoint:
-        source = config.init.checkpoint
-        restored, _, step = checkpoints.restore_params(source)
-        new = [name for name in params if name == ADAPTION_LAYER and name not in restored]
-        left_out = [name for name in restored if name == ADAPTION_LAYER and name not in params]
-        restored = {name: tree for name, tree in restored.items() if name not in left_out}
-        restored |= {name: params[name] for name in new}
-        checkpoints.check_params(restored, params, source)
-        notes = [f"; new: {name}" for name in new] + [f"; left out: {name}" for name in left_out]
-        print(f"init: {'' if new else 'all '}parameters from {source}, step {step}{''.join(notes)}", flush=True)
-        return restored
-    if config.init.vgg16:
-        params = pretrained.load_vgg16(config.init.vgg16, params)
-        print(f"init: VGG-16 convolutions from {config.init.vgg16}", flush=True)
-    return params
-
-
 def train_and_evaluate(config: ConfigDict, workdir: Path, guide: Guide | None = None) -> evaluation.Evaluation:
     """Train as ``train`` does, then score as ``score_checkpoint`` does."""
     detector = compiled_detector(config)
@@ -147,6 +120,9 @@ def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetect
     model, anchors = build_model(config), build_anchors(config)
     mesh = parallel.device_mesh()
     parallel.check_batch(config.train.batch_size, jax.device_count(), config.train.accumulation_steps)
+    resumes = any(entry.name.isdigit() for entry in (workdir / checkpoints.RESUME_FOLDER).glob("*"))
+    # A start that does not fit is found now, before data is prepared or anything is written.
+    params = init_params(model, config, 0) if resumes else first_params(model, config)
     builder = sources.prepare(config.data)
     print(sources.describe(builder), flush=True)
     train_source = open_train_source(builder, config.data)
@@ -167,11 +143,10 @@ def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetect
     first = parallel.is_first_process()
     with manager, best_manager, ScalarLog(workdir / "logs" if first else None) as scalars:
         try:
-            params = initial_params(model, config) if manager.latest_step() is None else init_params(model, config, 0)
             state = TrainState(np.int32(0), params, jax.jit(optimizer.init)(params))
             # The copy keeps the donated state apart from buffers that somebody else may hold.
             state = parallel.replicate(jax.tree.map(np.array, jax.device_get(state)), mesh)
-            if manager.latest_step() is not None:
+            if resumes:
                 state = checkpoints.restore_training(manager, state, iterator)
                 print(f"resume: step {int(jax.device_get(state.step))} of {last_step}", flush=True)
             step = int(jax.device_get(state.step))
@@ -189,11 +164,11 @@ def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetect
                 for name, rate in rates.items():
                     scalars.add_scalar(f"{config.data.validation_split}/{name}", rate, step)
                 scalars.flush()
-                print(f"step {step}: miss rate on {config.data.validation_split} " + _percentages(rates), flush=True)
+                print(f"step {step}: miss rate on {config.data.validation_split} " + _percentages(score), flush=True)
                 for warning in score.warnings:
                     print(f"warning: {warning}", flush=True)
-                everybody = rates["reasonable-all"]
-                checkpoints.save_best(best_manager, step, state.params, config, everybody)
+                # The benchmark's own first: "reasonable", of all hours.
+                checkpoints.save_best(best_manager, step, state.params, config, next(iter(rates.values())))
                 percent = {name: percent_or_none(rate) for name, rate in rates.items()}
                 # A step that stands here need not be scored again: what belongs to it has to be on the disk before.
                 for one in (manager, best_manager):
@@ -378,8 +353,12 @@ def score_checkpoint(
     source = Path(checkpoint) if checkpoint else workdir
     checkpoint = checkpoint or str(workdir)
     model = build_model(config)
-    params, _, step = checkpoints.restore_params(checkpoint)
-    checkpoints.check_params(params, jax.eval_shape(lambda: init_params(model, config, 0)), checkpoint)
+    params, trained_by, step = checkpoints.restore_params(checkpoint)
+    expected = jax.eval_shape(lambda: init_params(model, config, 0))
+    if ADAPTION_LAYER not in expected:
+        params.pop(ADAPTION_LAYER, None)  # nothing but distillation uses it
+    checkpoints.check_params(params, expected, checkpoint)
+    name = f"{_name_of(trained_by)}, step {step}"
     bench = open_test_bench(config, detector)
     result = evaluation.evaluate(bench, parallel.replicate(params, bench.mesh), blanked=True)
     folder = workdir / "evaluation"
@@ -391,15 +370,22 @@ def score_checkpoint(
             result,
             bench,
             folder,
-            f"{NAMES[config.role]}, step {step}",
+            name,
             parameters=checkpoints.fingerprint(params),
             cfl_magnitudes=magnitudes,
             logs=source / "logs",
         )
     data = config.data
-    print(f"\n{NAMES[config.role]}, step {step}, {data.name} {data.test_split}\n\n{evaluation.summary(result)}")
+    print(f"\n{name}, {data.name} {data.test_split}\n\n{evaluation.summary(result)}")
     print(f"\nresults, curves and pictures: {folder}", flush=True)
     return result
+
+
+def _name_of(config: ConfigDict) -> str:
+    """What a trained detector is called in titles, by the config of its training."""
+    roles = roles_of(config)
+    name = NAMES[roles[0]] if len(roles) == 1 else "RGB-only detector"
+    return f"{name}, fine-tuned" if config.init.get("roles") else name
 
 
 def open_test_bench(config: ConfigDict, detector: evaluation.CompiledDetector) -> evaluation.Bench:
@@ -418,10 +404,12 @@ def _fail(step, row, image_ids):
     )
 
 
-def _percentages(rates):
+def _percentages(score):
     # A subset without people has no rate.
-    shown = {name: "no people" if math.isnan(rate) else f"{100 * rate:.2f} %" for name, rate in rates.items()}
-    return ", ".join(f"{name.removeprefix('reasonable-')} {text}" for name, text in shown.items())
+    return ", ".join(
+        f"{one.subset.short_name} " + ("no people" if math.isnan(one.miss_rate) else f"{100 * one.miss_rate:.2f} %")
+        for one in score.scores.values()
+    )
 
 
 def _duration(seconds):

@@ -199,6 +199,7 @@ def test_every_option_of_a_data_set_is_one_of_its_builder():
         ("optimizer.weight_decay", -1.0, "must not be negative"),
         ("data.flip_probability", 1.5, "must lie in 0..1"),
         ("rpn.offset_std", (1.0, 2.0), "must hold 4 numbers"),
+        ("eval.rules", "coco", "must be one of: kaist, caltech, nightowls"),
         ("eval.border_px", ("a", "b", "c", "d"), "must hold 0 or 4 numbers"),
         ("segmentation.stages", ("rpg", "rds"), "must hold nothing but rpg and rdr"),
         ("roi.max_positive", 500, "must not exceed roi.sampled"),
@@ -231,6 +232,12 @@ def test_distillation_that_means_nothing_is_refused_by_its_key(key, value, messa
     config.distillation[key] = value
     with pytest.raises(InputError, match=re.escape(f"config.distillation.{key} is {value!r}; it {message}")):
         check_config(config)
+
+
+def test_config_from_before_there_were_rules_of_several_benchmarks_is_accepted():
+    config = teacher.get_config()
+    del config.eval.rules
+    check_config(config)
 
 
 def test_limits_of_the_distillation_are_accepted():

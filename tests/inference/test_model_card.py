@@ -109,11 +109,35 @@ def test_scores_stand_in_the_table_as_they_were_measured(card):
     text = card(scores=scores(), data_dir=None)
     assert "Not measured" not in text
     assert "split `test` of kaist (annotations=improved), " in text
-    assert "People who count: at least 55 pixels tall, at most partly occluded." in text
+    assert "People who count (`reasonable-all`): at least 55 pixels tall, at most partly occluded." in text
     assert table_row(text, "log-average miss rate") == ["12.34", "-", "7.00"]
     assert table_row(text, "average precision") == ["71.00"] * 3
     assert table_row(text, "people ") == ["5", "0", "3"]
     assert table_row(text, "images  ") == ["50", "0", "30"]
+
+
+def test_scores_by_a_benchmark_s_own_rules_have_its_subsets(card):
+    own = {"nightowls-reasonable": row(17.5, 5), "nightowls-small": row(None, 0)}
+    text = card("baseline", scores=scores(scores=own, people_who_count="at least 50 pixels tall"))
+    assert "People who count (`nightowls-reasonable`): at least 50 pixels tall." in text
+    assert table_row(text, "reasonable")[:2] == ["reasonable", "small"]
+    assert table_row(text, "log-average miss rate") == ["17.50", "-"]
+
+
+@pytest.mark.parametrize(
+    ("roles", "said"),
+    [
+        (("student",), "DCRD-PDN, the student: it looks at RGB images alone, and has learnt from a teacher"),
+        (("baseline",), "the RGB-only baseline"),
+        (("student", "baseline"), "a detector that looks at RGB images alone; fine-tuned on "),
+    ],
+)
+def test_fine_tuned_detector_is_called_what_it_was_and_what_it_became(tiny_config, roles, said):
+    config = config_to_json(tiny_config("baseline"))
+    config["init"]["roles"] = list(roles)
+    text = model_card(config, 750, 1234567, "the parameters of another run", None, "nobody asked", None)
+    assert f"\n{said}" in text
+    assert "; fine-tuned on synthetic_rgbt, without a teacher. An implementation" in text
 
 
 def test_blanked_modalities_weights_further_subsets_and_warnings_are_shown(card):

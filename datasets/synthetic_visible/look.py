@@ -1,0 +1,42 @@
+"""A cheaper camera: what it makes of the light that a synthetic scene sends."""
+
+import cv2
+import numpy as np
+
+# What red, green and blue are multiplied by: its white balance is off, by more or less.
+CAST = (1.12, 0.98, 0.72)
+# Exponent that makes light a pixel; the scenes' own camera has 0.5.
+GAMMA = 0.42
+
+
+def photograph(rng: np.random.Generator, visible: np.ndarray) -> bytes:
+    """Returns the scene as a JPEG file of this camera.
+
+    Light is undone from the scenes' own gamma-2 curve; then come exposure, colour cast, haze that veils the distance,
+    a dark rim, an unsharp lens, coarse noise, a flat tone curve, and strong compression.
+
+    Args:
+        rng: the only source of chance.
+        visible: uint8 RGB ``[H, W, 3]`` of ``datasets.synthetic_rgbt.scenes.render``.
+    """
+    height, width = visible.shape[:2]
+    light = np.square(visible.astype(np.float32) / 255)
+    light *= np.exp(rng.uniform(-0.5, 0.6)) * (np.array(CAST) ** rng.uniform(0.6, 1.4)).astype(np.float32)
+
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    # Thickest at the horizon, which lies at some 0.4 of the height.
+    haze = rng.uniform(0.05, 0.3) * np.exp(-np.square((y / height - 0.4) / 0.3))[..., None]
+    light = (1 - haze) * light + haze * (0.6 * light.mean() + 0.4 * np.percentile(light, 95))
+    corner = np.square(x / width - 0.5) + np.square(y / height - 0.5)
+    light *= (1 - rng.uniform(0.3, 0.9) * corner)[..., None]
+    light = cv2.GaussianBlur(light, (0, 0), rng.uniform(0.35, 0.6) * height / 112)
+
+    grain = rng.standard_normal((height, width, 3), np.float32)
+    coarse = cv2.resize(rng.standard_normal((height // 3 + 1, width // 3 + 1, 3), np.float32), (width, height))
+    light += (0.7 * grain + 0.5 * coarse) * np.sqrt(rng.uniform(0.002, 0.006) ** 2 + 0.0008 * np.maximum(light, 0))
+
+    pixels = 0.05 + 0.9 * np.clip(light, 0, 1) ** GAMMA
+    encoded = cv2.imencode(
+        ".jpg", np.rint(255 * pixels)[..., ::-1].astype(np.uint8), (cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(45, 80)))
+    )
+    return encoded[1].tobytes()

@@ -1,0 +1,119 @@
+"""What training starts from: random parameters, and those of a checkpoint or of VGG-16 in their places."""
+
+import shlex
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from dcrl_jax import checkpoints
+from dcrl_jax.errors import InputError
+from dcrl_jax.models import pretrained
+from dcrl_jax.models.build import Detector, anchor_range_px, init_params
+
+# The keys that decide the shapes of a student's or a baseline's parameters.
+_SHAPING = ("backbone.width", "backbone.norm", "anchors.per_cell", "roi.hidden", "roi.size", "segmentation.stages")
+
+Arrays = Mapping[str, Any]
+
+
+def first_params(model: Detector, config: ConfigDict) -> Any:
+    """Random parameters, then those that ``init.checkpoint`` or ``init.vgg16`` name.
+
+    A checkpoint may be of another data set, input size or role. Its arrays are taken where the model has one of the
+    same name and shape. What is restored, what is new and random, and what of the checkpoint is left out is printed.
+
+    Raises:
+      InputError: nothing is there or it cannot be read; the recipe needs a checkpoint and none is named, or one of
+        another role; an array of the backbone is not in it, so that there is little to start from.
+    """
+    if not config.init.checkpoint and config.init.roles:
+        raise InputError(
+            f"this recipe fine-tunes a trained {_either(config.init.roles)}: give --config.init.checkpoint=PATH, the "
+            "workdir of its training, one checkpoint in it, or hf://OWNER/NAME."
+        )
+    if config.init.checkpoint:
+        return _from_checkpoint(model, config)
+    params = init_params(model, config, config.seed)
+    if config.init.vgg16:
+        params = pretrained.load_vgg16(config.init.vgg16, params)
+        print(f"init: VGG-16 convolutions from {config.init.vgg16}", flush=True)
+    return params
+
+
+def roles_of(config: ConfigDict) -> tuple[str, ...]:
+    """What the detector of a config is by what it has learnt: its role, or that of what it was fine-tuned from."""
+    # Runs from before there was fine-tuning do not have the key.
+    return tuple(config.init.get("roles", ())) or (config.role,)
+
+
+def _from_checkpoint(model: Detector, config: ConfigDict) -> Any:
+    source = config.init.checkpoint
+    saved, saved_config, step = checkpoints.restore_params(source)
+    found = roles_of(saved_config)
+    if config.init.roles and not set(found) <= set(config.init.roles):
+        raise InputError(
+            f"{source} holds a {_either(found)}, and this recipe fine-tunes a {_either(config.init.roles)}. Give "
+            "another --config.init.checkpoint, or the recipe of configs/finetune.py that starts from this one."
+        )
+    params = init_params(model, config, config.seed)
+    wanted, there = _by_path(params), _by_path(saved)
+    restored = {path for path in wanted if path in there and np.shape(there[path]) == np.shape(wanted[path])}
+    lost = [path for path in wanted if path.startswith("backbone") and path not in restored]
+    if lost:
+        raise InputError(
+            f"{source} is of another network: {_difference(lost[0], there, wanted)}, and {len(lost) - 1} more "
+            f"arrays of the backbone.{_remedy(config, saved_config)}"
+        )
+    print(
+        f"init: from {source}, step {step}, a {_either(found)}; {_inputs(saved_config)} there, {_inputs(config)} here\n"
+        f"  restored: {_counted(wanted, restored)}\n"
+        f"  new: {_counted(wanted, wanted.keys() - restored)}\n"
+        f"  left out: {_counted(there, there.keys() - wanted.keys())}",
+        flush=True,
+    )
+    for path in wanted:
+        if path in there and path not in restored:
+            print(f"  of another shape: {_difference(path, there, wanted)}", flush=True)
+    leaves, structure = jax.tree.flatten(params)
+    return structure.unflatten([there[p] if p in restored else leaf for p, leaf in zip(wanted, leaves, strict=True)])
+
+
+def _by_path(tree: Any) -> dict[str, Any]:
+    """The arrays by their names, in the order of ``jax.tree.leaves``."""
+    return {"/".join(str(key.key) for key in path): array for path, array in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _counted(arrays: Arrays, paths: Iterable[str]) -> str:
+    """Parameters and arrays by the part of the network that they are of."""
+    parts: dict[str, list[int]] = {}
+    for path in sorted(paths):
+        parts.setdefault(path.partition("/")[0], []).append(int(np.size(arrays[path])))
+    return ", ".join(f"{part} ({sum(sizes):,} in {len(sizes)} arrays)" for part, sizes in parts.items()) or "nothing"
+
+
+def _difference(path: str, there: Arrays, wanted: Arrays) -> str:
+    found = f"{np.shape(there[path])} there" if path in there else "not there"
+    return f"{path}: {found}, {np.shape(wanted[path])} here"
+
+
+def _inputs(config: ConfigDict) -> str:
+    smallest, largest = anchor_range_px(config)
+    data = config.data
+    return f"{data.name} at {data.width_px}x{data.height_px}, anchors {smallest:.0f} to {largest:.0f} px"
+
+
+def _remedy(config: ConfigDict, saved: ConfigDict) -> str:
+    """The flags that give a recipe the network of a checkpoint."""
+    flags = []
+    for key in _SHAPING:
+        section, name = key.split(".")
+        if config[section][name] != saved[section][name]:
+            flags.append(shlex.quote(f"--config.{key}={saved[section][name]}"))
+    return f" Its own: {' '.join(flags)}" if flags else " Give another --config.init.checkpoint."
+
+
+def _either(roles: Iterable[str]) -> str:
+    return " or a ".join(roles)

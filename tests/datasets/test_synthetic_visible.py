@@ -1,0 +1,115 @@
+"""Synthetic RGB scenes of another camera: their records, and that they look other than those of synthetic_rgbt."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets.synthetic_rgbt.rendering import SceneOptions, encode_scene
+from datasets.synthetic_rgbt.scenes import render
+from datasets.synthetic_visible import SyntheticVisibleConfig, look, open_builder
+from datasets.synthetic_visible.synthetic_visible import TYPICAL_SHARE
+from dcrl_jax.data import records, transforms
+from dcrl_jax.errors import InputError
+
+SIZES = {"height_px": 48, "width_px": 64}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    builder = open_builder(str(tmp_path_factory.mktemp("data")), seed=3, train=6, validation=2, test=4, **SIZES)
+    builder.download_and_prepare()
+    return builder
+
+
+def read(builder, split):
+    source = records.open_split(builder, split)
+    return [source[place] for place in range(len(source))]
+
+
+def photograph(scene, seed=0):
+    return np.asarray(Image.open(io.BytesIO(look.photograph(np.random.default_rng(seed), scene.visible))))
+
+
+def test_splits_have_the_asked_scenes_by_day_and_by_night_and_nothing_thermal(prepared):
+    assert prepared.info.full_name == "synthetic_visible/64x48-seed3-train6-validation2-test4/1.0.0"
+    for split, count in (("train", 6), ("validation", 2), ("test", 4)):
+        found = read(prepared, split)
+        assert [record["image_id"].decode() for record in found] == [f"{split}_{place:06d}" for place in range(count)]
+        assert [record["condition"] for record in found] == [place % 2 for place in range(count)]
+        assert all("lwir" not in record for record in found)
+
+
+def test_images_are_jpegs_of_the_asked_size_and_boxes_lie_in_them(prepared):
+    people = 0
+    for record in read(prepared, "train"):
+        image = Image.open(io.BytesIO(record["visible"]))
+        assert (image.format, image.size, image.mode) == ("JPEG", (64, 48), "RGB")
+        boxes = transforms.decode(record, ("visible",))["boxes"]
+        assert np.all((boxes[:, :2] >= 0) & (boxes[:, 2:] <= [64, 48]))
+        people += len(boxes)
+    assert people > 3
+
+
+def test_same_options_give_the_same_bytes_and_another_seed_others(prepared, tmp_path):
+    def images(seed):
+        builder = open_builder(str(tmp_path), seed=seed, train=2, validation=1, test=1, **SIZES)
+        builder.download_and_prepare()
+        return [record["visible"] for record in read(builder, "train")]
+
+    assert images(3) == [record["visible"] for record in read(prepared, "train")[:2]]
+    assert not set(images(3)) & set(images(4))
+
+
+def test_scenes_are_not_those_of_synthetic_rgbt_of_the_same_seed(prepared):
+    options = SceneOptions("train", 3, 48, 64, typical_share=TYPICAL_SHARE)
+    other = [[one["box"].tolist() for one in encode_scene(options, place)["objects"]] for place in range(6)]
+    own = [[box.tolist() for box in record["objects"]["box"]] for record in read(prepared, "train")]
+    assert not [boxes for boxes in own if boxes and boxes in other]
+
+
+def test_people_are_smaller_than_in_synthetic_rgbt():
+    def heights(share):
+        scenes = [render(5, place, 96, 128, share) for place in range(60)]
+        return np.concatenate([scene.people.boxes[:, 3] for scene in scenes]) / 96
+
+    large, small = heights(0.4), heights(TYPICAL_SHARE)
+    assert 0.35 < np.median(large) < 0.45
+    assert 0.25 < np.median(small) < 0.34
+    assert small.max() < 0.68
+
+
+def test_camera_has_a_cast_little_contrast_and_no_black():
+    scenes = [render(5, place, 112, 160) for place in range(0, 24, 2)]
+    plain = np.stack([scene.visible for scene in scenes]).astype(float)
+    shot = np.stack([photograph(scene, place) for place, scene in enumerate(scenes)]).astype(float)
+
+    def warmth(images):
+        return np.mean(images[..., 0] - images[..., 2])
+
+    assert warmth(shot) - warmth(plain) > 15
+    assert np.percentile(shot, 1) > np.percentile(plain, 1) + 20
+    assert shot.std() < 0.9 * plain.std()
+
+
+def test_camera_keeps_the_scene_where_it_is():
+    scene = render(5, 0, 112, 160)
+    grey, shot = scene.visible.mean(-1), photograph(scene).mean(-1)
+    assert shot.shape == grey.shape
+    assert np.corrcoef(grey.ravel(), shot.ravel())[0, 1] > 0.85
+    shifted = np.roll(shot, 4, axis=1)
+    assert np.corrcoef(grey.ravel(), shifted.ravel())[0, 1] < np.corrcoef(grey.ravel(), shot.ravel())[0, 1] - 0.05
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "least"), [("train", 0, 1), ("seed", -1, 0), ("height_px", 16, 32), ("test", True, 1)]
+)
+def test_option_out_of_range_is_named(option, value, least):
+    with pytest.raises(InputError, match=f"synthetic_visible: {option} must be a whole number of at least {least}"):
+        SyntheticVisibleConfig(**{option: value})
+
+
+def test_option_that_is_not_there_is_refused():
+    with pytest.raises(TypeError, match="label_noise"):
+        open_builder(label_noise=True)
