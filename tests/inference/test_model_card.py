@@ -108,7 +108,7 @@ def test_card_without_scores_says_so_and_has_no_table_of_them(card):
 def test_scores_stand_in_the_table_as_they_were_measured(card):
     text = card(scores=scores(), data_dir=None)
     assert "Not measured" not in text
-    assert "split `test` of kaist (annotations=improved), " in text
+    assert "split `test` of kaist (annotations=improved). People who" in text
     assert "People who count (`reasonable-all`): at least 55 pixels tall, at most partly occluded." in text
     assert table_row(text, "log-average miss rate") == ["12.34", "-", "7.00"]
     assert table_row(text, "average precision") == ["71.00"] * 3

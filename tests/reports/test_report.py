@@ -311,7 +311,11 @@ def test_pictures_are_drawn_of_this_split_and_this_run(make_case, tmp_path, quic
     report.write_report(evaluation, bench, tmp_path / "evaluation", "a teacher", "0123", magnitudes, logs)
     scores = json.loads((tmp_path / "evaluation" / "scores.json").read_text())
     assert scores["parameters"] == "0123"
-    assert scores["data"] == {"name": bench.config.data.name, "split": "test", "options": bench.config.data.options}
+    assert scores["data"] == {
+        "name": bench.config.data.name,
+        "split": "test",
+        "options": bench.config.data.options.to_dict(),
+    }
     assert scores["people_who_count"].startswith("at least ")
     ((weights,), (scenes,), (curves,)) = (
         quick_pictures[name] for name in ("modality_weights.png", "cfl_maps.png", "loss_curves.png")
