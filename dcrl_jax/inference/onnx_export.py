@@ -131,7 +131,7 @@ class Graph:
 
     def output(self, name: str, value: Value) -> onnx.ValueInfoProto:
         """An output of the model."""
-        self._nodes.append(helper.make_node("Identity", [value.name], [name]))
+        self._nodes.append(helper.make_node("Identity", [value.name], [name], name))
         return helper.make_tensor_value_info(name, _onnx_type(value.dtype), _named(value.shape))
 
     def model(self, outputs: Sequence[onnx.ValueInfoProto]) -> onnx.ModelProto:
@@ -160,7 +160,8 @@ class Graph:
             key: [int(x) for x in value] if isinstance(value, (tuple, list, np.ndarray)) else value
             for key, value in attributes.items()
         }
-        self._nodes.append(helper.make_node(operator, [x.name for x in operands], names, **attributes))
+        # Named, since the optimizer of older runtimes names what it makes of nodes by them.
+        self._nodes.append(helper.make_node(operator, [x.name for x in operands], names, names[0], **attributes))
         dtypes = dtypes or [None] * len(shapes)
         return [
             Value(name, np.dtype(dtype or operands[0].dtype), tuple(shape), tuple(shape))
