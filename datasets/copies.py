@@ -3,10 +3,11 @@
 import fcntl
 import os
 import shutil
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import tensorflow_datasets as tfds
 from PIL import Image
@@ -32,16 +33,44 @@ def is_prepared(builder: tfds.core.DatasetBuilder) -> bool:
     return True
 
 
-def find_root(
-    builder: tfds.core.DatasetBuilder, download_config: tfds.download.DownloadConfig | None, how_to_get_it: str
-) -> Path:
-    """The folder of the copy; raises InputError, with how to get one, where none was named or it is not there."""
+def check_and_write(
+    builder: tfds.core.DatasetBuilder,
+    download_config: tfds.download.DownloadConfig | None,
+    how_to_get_it: str,
+    check: Callable[[Path, Path], Any],
+    write: Callable[[Any], None],
+) -> None:
+    """Checks a copy in full, then has its data set written, unless that lies ready; one process does it at a time.
+
+    Args:
+        builder: of the data set.
+        download_config: has the folder of the copy, ``manual_dir``.
+        how_to_get_it: said where there is none.
+        check: of the copy's folder, and of the file where everything amiss shall be listed.
+        write: of what ``check`` returned.
+
+    Raises:
+        InputError: no folder was named or it is not there, another process is preparing; or as ``check``.
+    """
+    if is_prepared(builder):
+        return
     if download_config is None or download_config.manual_dir is None:
         raise InputError(f"{builder.info.full_name} is not prepared in {builder.data_dir}.\n{how_to_get_it}")
     root = Path(download_config.manual_dir).expanduser()
     if not root.is_dir():
         raise InputError(f"{root}: no such folder.\n{how_to_get_it}")
-    return root
+    folder = Path(builder.data_path).parent
+    # Of all configs: two of them would read the same copy at once.
+    with only_process(folder.parent if builder.builder_config else folder, builder.name):
+        if is_prepared(builder):
+            return
+        # TFDS renames a folder of its own only in the end: this one is of a preparation that was killed.
+        for leftover in folder.glob("incomplete.*"):
+            shutil.rmtree(leftover)
+        found = check(root, folder / "findings.txt")
+        # Records are written under a bar of their own.
+        tfds.display_progress_bar(False)
+        write(found)
 
 
 @contextmanager
@@ -60,13 +89,6 @@ def only_process(folder: Path, name: str) -> Iterator[None]:
                 f"another process is preparing {name} in {folder}; wait for it, then give the command again."
             ) from error
         yield
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Removes what a preparation that was killed has left in the folder of a config."""
-    # TFDS renames a folder of its own only in the end.
-    for leftover in folder.glob("incomplete.*"):
-        shutil.rmtree(leftover)
 
 
 def inside(
@@ -143,6 +165,38 @@ def report(findings: Sequence[Finding], path: Path) -> None:
     lines = "".join(f"{one.kind}\t{one.text}\n" for one in findings)
     path.write_text(lines, encoding="utf-8", errors="backslashreplace")
     print(f"all of these: {path}", flush=True)
+
+
+def refuse_incomplete(
+    split: str | None,
+    findings: Sequence[Finding],
+    leaves_out: Collection[str],
+    kept: Mapping[str, Sequence],
+    path: Path,
+) -> None:
+    """Refuses a copy of which something is missing that is to be scored, or of which a split has nothing at all.
+
+    Args:
+        split: that is scored; None where its images may be missing.
+        findings: whose texts begin with their split.
+        leaves_out: kinds of findings that leave an image out.
+        kept: the usable images by split.
+        path: where the findings are listed.
+
+    Raises:
+        InputError: what is missing, in numbers.
+    """
+    missing = [one for one in findings if one.kind in leaves_out and split and one.text.startswith(f"{split}: ")]
+    if missing:
+        counts = ", ".join(f"{count:,} {kind}" for kind, count in Counter(one.kind for one in missing).items())
+        raise InputError(
+            f"the {split} split is incomplete: {counts}; {path} lists them. Get the missing files, or give "
+            "--allow_incomplete (config.data.options.allow_incomplete=True in a run): every score is then printed with "
+            "a warning, and none is comparable with others."
+        )
+    empty = [name for name, found in kept.items() if not found]
+    if empty:
+        raise InputError(f"nothing usable for the split {' and '.join(empty)}; {path} says what is wrong with it.")
 
 
 def prepare(builder: tfds.core.DatasetBuilder, manual_dir: str) -> None:

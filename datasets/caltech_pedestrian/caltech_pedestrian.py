@@ -101,17 +101,15 @@ class CaltechPedestrian(tfds.core.ShardBasedBuilder):
         Raises:
             InputError: there is no manual folder, or something of the test split is missing or unreadable.
         """
-        if copies.is_prepared(self):
-            return
-        root = copies.find_root(self, download_config, HOW_TO_GET_IT)
-        folder = Path(self.data_path).parent
-        with copies.only_process(folder.parent, "Caltech"):
-            if copies.is_prepared(self):
-                return
-            copies.remove_leftovers(folder)
-            self._checked = check_copy(root, self.builder_config, self.allow_incomplete, folder / "findings.txt")
-            tfds.display_progress_bar(False)
-            super().download_and_prepare(download_config=download_config, **options)
+
+        def check(root: Path, findings: Path) -> CheckedCopy:
+            return check_copy(root, self.builder_config, self.allow_incomplete, findings)
+
+        def write(found: CheckedCopy) -> None:
+            self._checked = found
+            super(CaltechPedestrian, self).download_and_prepare(download_config=download_config, **options)
+
+        copies.check_and_write(self, download_config, HOW_TO_GET_IT, check, write)
 
     def _shard_iterators_per_split(self, dl_manager: tfds.download.DownloadManager) -> dict[str, list[Any]]:
         checked = self._checked

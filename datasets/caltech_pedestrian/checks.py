@@ -2,7 +2,6 @@
 
 import functools
 import io
-from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -104,7 +103,8 @@ def check_copy(root: Path, config: Any, allow_incomplete: bool, findings_path: P
     table = copies.format_table(["", "images"], rows)
     copies.report(findings, findings_path)
     print(f"\n{table}\n", flush=True)
-    _refuse(allow_incomplete, kept, findings, findings_path)
+    scored = None if allow_incomplete else "test"
+    copies.refuse_incomplete(scored, findings, _LEAVES_OUT, kept, findings_path)
     for warning in warnings:
         print(f"warning: {warning}", flush=True)
     return CheckedCopy(kept, read_from, table, warnings)
@@ -178,20 +178,6 @@ def _warnings(split, left_out, asked, found):
             "others"
         ]
     return []
-
-
-def _refuse(allow_incomplete, kept, findings, path):
-    missing = [one for one in findings if one.kind in _LEAVES_OUT and one.text.startswith("test: ")]
-    if missing and not allow_incomplete:
-        counts = ", ".join(f"{count:,} {kind}" for kind, count in Counter(one.kind for one in missing).items())
-        raise InputError(
-            f"the test split is incomplete: {counts}; {path} lists them. Get the missing files, or give "
-            "--allow_incomplete (config.data.options.allow_incomplete=True in a run): every score is then printed with "
-            "a warning, and none is comparable with others."
-        )
-    empty = [split for split, found in kept.items() if not found]
-    if empty:
-        raise InputError(f"no usable image for the split {' and '.join(empty)}; {path} says what is wrong with them.")
 
 
 def _count(split: str, asked: int, kept: Sequence[Frame]) -> list[list[object]]:

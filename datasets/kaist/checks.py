@@ -1,6 +1,6 @@
 """Everything about a copy of KAIST that is looked at before anything is written: files, annotations, counts."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from datasets.kaist import images, sets
+from datasets import copies
+from datasets.kaist import sets
 from dcrl_jax.annotations.kaist import folders, formats, frames, truths
 from dcrl_jax.annotations.kaist.folders import MODALITIES
 from dcrl_jax.annotations.types import Annotation, Finding
@@ -17,12 +18,10 @@ from dcrl_jax.errors import InputError
 IMAGE_MISSING = "image missing"
 IMAGE_UNREADABLE = "image unreadable"
 UNUSED = "image file that is not used"
-OUTSIDE = "box outside the image"
 NO_PAIR = "row without a box in either image"
 
 # What leaves a frame out of its split, and is an error where the frame is a test image.
 _LEAVES_OUT = (IMAGE_MISSING, IMAGE_UNREADABLE, truths.MISSING, truths.UNREADABLE, truths.ROWS_DIFFER)
-_SHOWN = 20
 
 
 class Pair(NamedTuple):
@@ -99,27 +98,14 @@ def check_copy(root: Path, config: Any, allow_incomplete: bool, findings_path: P
     both = set(config.image_ids("train")) & set(config.image_ids("test"))
     if both:
         warnings.append(f"frames in both splits: {len(both):,} ({frames.shorten(sorted(both))})")
-    table = _format(rows)
-    _report(findings, findings_path)
+    table = copies.format_table(["", "all", "day", "night"], rows)
+    copies.report(findings, findings_path)
     print(f"\n{table}\n", flush=True)
-    _refuse(allow_incomplete, pairs, findings, findings_path)
+    scored = None if allow_incomplete else "test"
+    copies.refuse_incomplete(scored, findings, _LEAVES_OUT, pairs, findings_path)
     for warning in warnings:
         print(f"warning: {warning}", flush=True)
     return CheckedCopy(pairs, index.layout, read_from, table, warnings)
-
-
-def _refuse(allow_incomplete, pairs, findings, path):
-    missing = [one for one in findings if one.kind in _LEAVES_OUT and one.text.startswith("test: ")]
-    if missing and not allow_incomplete:
-        counts = ", ".join(f"{count:,} {kind}" for kind, count in Counter(one.kind for one in missing).items())
-        raise InputError(
-            f"the test split is incomplete: {counts}; {path} lists them. Get the missing files, or give "
-            "--allow_incomplete (config.data.options.allow_incomplete=True in a run): every score is then printed with "
-            "a warning, and none is comparable with others."
-        )
-    empty = [split for split, found in pairs.items() if not found]
-    if empty:
-        raise InputError(f"no usable pair for the split {' and '.join(empty)}; {path} says what is wrong with them.")
 
 
 def _check_split(split, image_ids, files, chosen):
@@ -134,7 +120,7 @@ def _check_split(split, image_ids, files, chosen):
             path = files[modality].get(image_id)
             if path is None:
                 problems.append(Finding(IMAGE_MISSING, f"{split}: {image_id} {modality}"))
-            elif problem := images.problem_of(path):
+            elif problem := copies.problem_of_image(path, (frames.WIDTH_PX, frames.HEIGHT_PX)):
                 problems.append(Finding(IMAGE_UNREADABLE, f"{split}: {path}: {problem}"))
         return problems
 
@@ -158,7 +144,7 @@ def _objects(image_id, chosen):
     if chosen.kind == "paired":
         return _paired_objects(image_id, *(chosen.truths[modality].by_id[image_id] for modality in MODALITIES))
     annotations = chosen.truths[None].by_id[image_id]
-    notes = [Finding(OUTSIDE, f"{image_id}: {_text(one)}") for one in annotations if not _is_inside(one)]
+    notes = [Finding(copies.OUTSIDE, f"{image_id}: {_text(one)}") for one in annotations if not _is_inside(one)]
     return [one for one in annotations if _is_inside(one)], None, notes
 
 
@@ -171,7 +157,7 @@ def _paired_objects(image_id, visible, lwir):
             continue
         # A box of no size is in the findings of the file, and a placeholder need not lie anywhere.
         notes += [
-            Finding(OUTSIDE, f"{image_id} {modality}: row {place}, {_text(one)}")
+            Finding(copies.OUTSIDE, f"{image_id} {modality}: row {place}, {_text(one)}")
             for modality, one, holds in zip(MODALITIES, pair, inside, strict=True)
             if not holds and min(one.box[2:]) > 0 and one.label != "unpaired"
         ]
@@ -212,31 +198,3 @@ def _count(split: str, image_ids: Sequence[str], pairs: Sequence[Pair]) -> list[
         known = sum(one.ignore or one.label in formats.LABELS for one in pair.objects)
         counts["ignore regions"][condition] += known - people
     return [[f"{split}: {name}", by["day"] + by["night"], by["day"], by["night"]] for name, by in counts.items()]
-
-
-def _format(rows):
-    lines = [["", "all", "day", "night"], *([row[0], *(f"{value:,}" for value in row[1:])] for row in rows)]
-    widths = [max(len(line[place]) for line in lines) for place in range(4)]
-    return "\n".join(
-        "  ".join([line[0].ljust(widths[0]), *(v.rjust(w) for v, w in zip(line[1:], widths[1:], strict=True))])
-        for line in lines
-    )
-
-
-def _report(findings: Sequence[Finding], path: Path) -> None:
-    """Prints the findings by kind, the first twenty of each in full, and writes all of them into a file."""
-    if not findings:
-        return
-    by_kind: dict[str, list[str]] = defaultdict(list)
-    for one in findings:
-        by_kind[one.kind].append(one.text)
-    for kind, texts in by_kind.items():
-        print(f"{kind}: {len(texts):,}")
-        for text in texts[:_SHOWN]:
-            print(f"  {text}")
-        if len(texts) > _SHOWN:
-            print(f"  and {len(texts) - _SHOWN:,} more")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = "".join(f"{one.kind}\t{one.text}\n" for one in findings)
-    path.write_text(lines, encoding="utf-8", errors="backslashreplace")
-    print(f"all of these: {path}", flush=True)

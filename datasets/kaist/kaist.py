@@ -1,16 +1,13 @@
 """TFDS builder of the KAIST Multispectral Pedestrian Benchmark, from a copy that you fetched yourself."""
 
 import dataclasses
-import fcntl
 import functools
 import io
 import re
-import shutil
 import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,7 +15,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from datasets import records
+from datasets import copies, records
 from datasets.kaist.checks import CheckedCopy, Pair, check_copy
 from datasets.kaist.sets import KINDS
 from dcrl_jax.annotations.kaist import frames
@@ -137,31 +134,15 @@ class Kaist(tfds.core.ShardBasedBuilder):
             InputError: there is no manual folder, something of the test split is missing, or annotations are not what
                 the config asks for.
         """
-        if self._is_prepared():
-            return
-        if download_config is None or download_config.manual_dir is None:
-            raise InputError(f"{self.info.full_name} is not prepared in {self.data_dir}.\n{HOW_TO_GET_IT}")
-        root = Path(download_config.manual_dir).expanduser()
-        if not root.is_dir():
-            raise InputError(f"{root}: no such folder.\n{HOW_TO_GET_IT}")
-        folder = Path(self.data_path).parent
-        with _only_process(folder.parent):
-            if self._is_prepared():
-                return
-            # TFDS renames a folder of its own only in the end: this one is of a preparation that was killed.
-            for leftover in folder.glob("incomplete.*"):
-                shutil.rmtree(leftover)
-            self._checked = check_copy(root, self.builder_config, self.allow_incomplete, folder / "findings.txt")
-            tfds.display_progress_bar(False)
-            super().download_and_prepare(download_config=download_config, **options)
 
-    def _is_prepared(self):
-        if not self.data_path.exists():
-            return False
-        # Another process may have prepared it after this builder was made.
-        if not self.info.initialized:
-            self.info.read_from_directory(self.data_path)
-        return True
+        def check(root: Path, findings: Path) -> CheckedCopy:
+            return check_copy(root, self.builder_config, self.allow_incomplete, findings)
+
+        def write(found: CheckedCopy) -> None:
+            self._checked = found
+            super(Kaist, self).download_and_prepare(download_config=download_config, **options)
+
+        copies.check_and_write(self, download_config, HOW_TO_GET_IT, check, write)
 
     def _shard_iterators_per_split(self, dl_manager: tfds.download.DownloadManager) -> dict[str, list[Any]]:
         checked = self._checked
@@ -234,20 +215,6 @@ def _read_ahead(pairs):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-
-
-@contextmanager
-def _only_process(folder: Path):
-    """Holds a lock that ends with the process, however it ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(
-                f"another process is preparing KAIST in {folder}; wait for it, then give the command again."
-            ) from error
-        yield
 
 
 def _slug(text: str, content: Sequence[str]) -> str:

@@ -10,9 +10,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-import tensorflow_datasets as tfds
 from absl import logging
 
+from datasets import copies
 from datasets.kaist.kaist import open_builder
 from datasets.kaist.sets import KINDS
 from dcrl_jax.errors import InputError
@@ -39,15 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.set_verbosity(logging.ERROR)
     options = vars(parse(arguments))
     manual_dir = options.pop("manual_dir")
-    builder = open_builder(**options)
-    if builder.data_path.exists():
-        print(f"prepared already, in {builder.data_dir}; remove this folder to prepare it again\n")
-        print(builder.info.metadata["table"])
-        for warning in builder.info.metadata["warnings"]:
-            print(f"warning: {warning}")
-        return
-    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
-    print(f"prepared: {builder.info.full_name}, in {builder.data_dir}")
+    copies.prepare(open_builder(**options), manual_dir)
 
 
 if __name__ == "__main__":

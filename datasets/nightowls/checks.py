@@ -71,7 +71,8 @@ def check_copy(root: Path, allow_incomplete: bool, findings_path: Path) -> Check
     table = copies.format_table(["", "all", *CONDITIONS], rows)
     copies.report(findings, findings_path)
     print(f"\n{table}\n", flush=True)
-    _refuse(allow_incomplete, kept, findings, findings_path)
+    scored = None if allow_incomplete else "validation"
+    copies.refuse_incomplete(scored, findings, (IMAGE_MISSING, IMAGE_UNREADABLE), kept, findings_path)
     for warning in warnings:
         print(f"warning: {warning}", flush=True)
     return CheckedCopy(kept, table, warnings)
@@ -98,21 +99,6 @@ def _check_split(split: str, annotated: Sequence[AnnotatedImage], folder: Path):
             findings += notes
             kept.append(CheckedImage(path, image._replace(objects=objects)))
     return kept, findings
-
-
-def _refuse(allow_incomplete, kept, findings, path):
-    leaves_out = (IMAGE_MISSING, IMAGE_UNREADABLE)
-    missing = [one for one in findings if one.kind in leaves_out and one.text.startswith("validation: ")]
-    if missing and not allow_incomplete:
-        counts = ", ".join(f"{count:,} {kind}" for kind, count in Counter(one.kind for one in missing).items())
-        raise InputError(
-            f"the validation split is incomplete: {counts}; {path} lists them. Get the missing files, or give "
-            "--allow_incomplete (config.data.options.allow_incomplete=True in a run): every score is then printed with "
-            "a warning, and none is comparable with others."
-        )
-    empty = [split for split, found in kept.items() if not found]
-    if empty:
-        raise InputError(f"no usable image for the split {' and '.join(empty)}; {path} says what is wrong with them.")
 
 
 def _count(split: str, annotated: Sequence[AnnotatedImage], kept: Sequence[CheckedImage]) -> list[list[object]]:

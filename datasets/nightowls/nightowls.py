@@ -67,17 +67,15 @@ class Nightowls(tfds.core.ShardBasedBuilder):
             InputError: there is no manual folder, annotations are missing or malformed, or validation images are
                 missing or unreadable.
         """
-        if copies.is_prepared(self):
-            return
-        root = copies.find_root(self, download_config, HOW_TO_GET_IT)
-        folder = Path(self.data_path).parent
-        with copies.only_process(folder, "NightOwls"):
-            if copies.is_prepared(self):
-                return
-            copies.remove_leftovers(folder)
-            self._checked = check_copy(root, self.allow_incomplete, folder / "findings.txt")
-            tfds.display_progress_bar(False)
-            super().download_and_prepare(download_config=download_config, **options)
+
+        def check(root: Path, findings: Path) -> CheckedCopy:
+            return check_copy(root, self.allow_incomplete, findings)
+
+        def write(found: CheckedCopy) -> None:
+            self._checked = found
+            super(Nightowls, self).download_and_prepare(download_config=download_config, **options)
+
+        copies.check_and_write(self, download_config, HOW_TO_GET_IT, check, write)
 
     def _shard_iterators_per_split(self, dl_manager: tfds.download.DownloadManager) -> dict[str, list[Any]]:
         checked = self._checked

@@ -280,7 +280,7 @@ def test_training_videos_may_be_missing_with_a_warning_but_not_all(tmp_path, raw
     (warning,) = prepare(tmp_path).info.metadata["warnings"]
     assert warning == "incomplete training split: 1 of 2 videos are left out, and 0 images of the others"
     (raw / "videos" / "set00" / "V000.seq").unlink()
-    with pytest.raises(InputError, match="no usable image for the split train"):
+    with pytest.raises(InputError, match="nothing usable for the split train"):
         prepare(tmp_path, train_skip=3)
 
 

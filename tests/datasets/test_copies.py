@@ -1,7 +1,6 @@
 """What the builders of fetched data sets share, where no builder's own tests show it."""
 
 import multiprocessing
-import os
 from pathlib import Path
 
 import cv2
@@ -36,14 +35,6 @@ def test_second_process_is_refused_while_the_first_one_prepares(tmp_path):
         other.join(30)
     with copies.only_process(tmp_path / "data", "Caltech"):
         pass
-
-
-def test_leftovers_of_a_killed_preparation_are_removed_and_nothing_else(tmp_path):
-    for name in ("incomplete.1a2b_1.0.0", "1.0.0"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "file").touch()
-    copies.remove_leftovers(tmp_path)
-    assert os.listdir(tmp_path) == ["1.0.0"]
 
 
 def test_boxes_that_share_a_pixel_with_the_image_are_kept():

@@ -290,7 +290,7 @@ def test_split_without_a_usable_pair_is_an_error_even_where_incomplete_data_are_
 ):
     for image_id in image_ids:
         image(raw, image_id).unlink()
-    with pytest.raises(InputError, match=f"no usable pair for the split {split}; .*findings.txt says what is wrong"):
+    with pytest.raises(InputError, match=f"nothing usable for the split {split}; .*findings.txt says what is wrong"):
         prepare(tmp_path, allow_incomplete=True)
     assert [name for name in files(tmp_path / "data") if "findings" not in name] == ["kaist/.lock"]
 
@@ -362,7 +362,7 @@ def test_second_process_is_refused_while_the_first_prepares_and_not_afterwards(t
         builder = open_copy(tmp_path)
         leftover = tmp_path / "data" / "kaist" / builder.builder_config.name / "incomplete.A1B2C3_1.0.0"
         write(leftover / "kaist-train.array_record-00000-of-00026", "being written")
-        with pytest.raises(InputError, match=rf"another process is preparing KAIST in {lock.parent}; wait for it"):
+        with pytest.raises(InputError, match=rf"another process is preparing kaist in {lock.parent}; wait for it"):
             run(builder, raw)
         assert len(files(leftover)) == 1
         first.kill()

@@ -142,7 +142,7 @@ def test_missing_training_images_are_a_warning_unless_all_are(tmp_path, raw):
     (raw / "nightowls_training" / "58c3.png").write_bytes(b"GIF")
     (tmp_path / "again").mkdir()
     raw.rename(tmp_path / "again" / "raw")
-    with pytest.raises(InputError, match="no usable image for the split train"):
+    with pytest.raises(InputError, match="nothing usable for the split train"):
         prepare(tmp_path / "again")
 
 
