@@ -141,6 +141,10 @@ class Detector:
         """What ``detect`` gives for images of the network's size, uint8 [B, H, W, 3] and for a teacher [B, H, W, 1]."""
         return self._run(self._params, self._kernels, *images)
 
+    def lower_network(self, *images: jax.ShapeDtypeStruct | np.ndarray | jax.Array) -> jax.stages.Lowered:
+        """The program of ``run_network`` for such images before it is compiled; what it needs can be asked of it."""
+        return self._run.lower(self._params, self._kernels, *images)
+
     def _detect(self, visible, lwir):
         found = []
         for start in range(0, len(visible), self.batch_size):

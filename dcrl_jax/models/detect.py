@@ -50,6 +50,19 @@ def detect(
     proposals = propose(rpg.logits, rpg.offsets, anchors, **rules.proposals._asdict())
     rois = jnp.where(proposals.mask[..., None], proposals.boxes, 0.0)
     rdr = model.apply(variables, features, rois, method="refine")
+    return decide(rdr.logits, rdr.offsets, rois, proposals.mask, rules), rpg.modality_weights
+
+
+def decide(logits: Array, offsets: Array, rois: Array, mask: Array, rules: DetectionRules) -> Detections:
+    """What the RDR stage says of its RoIs as detections: refined boxes, probabilities, NMS.
+
+    Args:
+      logits: float32 [B, R, 2].
+      offsets: float32 [B, R, 4], normalised.
+      rois: float32 [B, R, 4].
+      mask: bool [B, R], False for padded RoIs.
+      rules: see DetectionRules.
+    """
 
     def one_image(logits, offsets, rois, mask):
         scores = jax.nn.softmax(logits)[:, 1]
@@ -58,4 +71,4 @@ def detect(
         index, kept = nms(decoded, scores, mask & (scores >= rules.min_score), rules.nms_iou, rules.max_detections)
         return Detections(decoded[index], scores[index], kept)
 
-    return jax.vmap(one_image)(rdr.logits, rdr.offsets, rois, proposals.mask), rpg.modality_weights
+    return jax.vmap(one_image)(logits, offsets, rois, mask)
