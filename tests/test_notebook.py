@@ -14,7 +14,7 @@ def test_every_cell_runs_and_the_last_checkpoint_detects(tmp_path, monkeypatch):
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbformat.validate(notebook)
     settings = notebook.cells[1]
-    given = "SCENES, STEPS = 600, 300"
+    given = "SCENES, STEPS = 1200, 600"
     assert given in settings.source
     settings.source = settings.source.replace(given, "SCENES, STEPS = 40, 4")
     (work,) = [cell for cell in notebook.cells if 'WORK = Path("runs/colab").resolve()' in cell.source]
