@@ -68,6 +68,7 @@ def theirs(config, image: np.ndarray) -> Side:
     from torchvision.models.detection.rpn import AnchorGenerator
     from torchvision.ops import MultiScaleRoIAlign
 
+    torch.manual_seed(0)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     layers = list(vgg16().features)[:-1]
     if config.backbone.stride == 8:

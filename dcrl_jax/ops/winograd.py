@@ -26,8 +26,9 @@ _OUTPUT = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0]
 _INPUT_2D, _OUTPUT_2D = np.kron(_INPUT, _INPUT), np.kron(_OUTPUT, _OUTPUT)
 _KERNEL_2D = np.kron(_KERNEL, _KERNEL).astype(np.float32)
 
-# Rows of tiles that are worked on together, so that what stands between the products stays in the cache.
-STRIP = 4
+# Tiles that are worked on together, whole rows of them: what stands between the products stays in the cache, and there
+# is work enough for each kernel that is fetched.
+TILES = 80
 
 
 def transform_kernel(kernel: jax.Array) -> jax.Array:
@@ -48,7 +49,7 @@ def conv3x3(features: jax.Array, transformed: jax.Array) -> jax.Array:
     """
     batch, height, width, channels = features.shape
     rows, columns = -(-height // OUTPUTS), -(-width // OUTPUTS)
-    strip = min(STRIP, rows)
+    strip = min(max(1, TILES // (batch * columns)), rows)
     strips = -(-rows // strip)
     # A border of one in front, and the last strip and its tiles filled up behind.
     below, right = OUTPUTS * (strips * strip + 1) - height - 1, OUTPUTS * (columns + 1) - width - 1

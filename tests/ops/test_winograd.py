@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dcrl_jax.ops.winograd import STRIP, conv3x3, transform_kernel
+from dcrl_jax.ops.winograd import TILES, conv3x3, transform_kernel
 
 
 def direct(features, kernel):
@@ -23,9 +23,11 @@ def assert_equal_to_direct(features, kernel):
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
 
 
-# Whole tiles and strips, one row of tiles more than strips, sides that no tile divides, and less than a tile.
+# Of two images: whole strips of 20 rows of tiles, a row of tiles more, a row of pixels more in a last tile; more tiles
+# in a row than in a strip; sides that no tile divides; less than a tile.
 @pytest.mark.parametrize(
-    ("height", "width"), [(4 * STRIP * 2, 8), (4 * STRIP + 4, 12), (4 * STRIP + 1, 7), (9, 10), (3, 2), (1, 1)]
+    ("height", "width"),
+    [(2 * TILES, 8), (2 * TILES + 4, 8), (2 * TILES + 1, 7), (9, 2 * TILES + 8), (9, 10), (3, 2), (1, 1)],
 )
 def test_any_size_gives_what_the_direct_convolution_gives(height, width):
     rng = np.random.default_rng(height * width)
