@@ -15,6 +15,7 @@ import numpy as np
 
 from dcrl_jax.data.records import text
 from dcrl_jax.errors import InputError
+from dcrl_jax.ops.boxes import xywh_to_xyxy
 from dcrl_jax.structures import MODALITIES
 
 Pair = dict[str, Any]
@@ -217,7 +218,7 @@ def _decode_image(encoded: bytes, mode: int, image_id: str, modality: str) -> np
 
 def _clipped_xyxy(xywh: np.ndarray, labels: tuple[str, ...], height: int, width: int, image_id: str) -> np.ndarray:
     """Returns float32 [n, 4], xyxy, inside an image of ``height`` x ``width``."""
-    xyxy = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
+    xyxy = xywh_to_xyxy(xywh)
     limits = np.array([width, height, width, height], np.float32)
     clipped = np.clip(xyxy, np.float32(0), limits)
     has_size = (xywh[:, 2:] > 0).all(1) & np.isfinite(xywh).all(1)

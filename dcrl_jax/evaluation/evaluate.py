@@ -27,6 +27,7 @@ from dcrl_jax.evaluation.rules import (
 from dcrl_jax.evaluation.truths import Truths, read_truths
 from dcrl_jax.models.build import Detector
 from dcrl_jax.models.detect import detect, detection_rules
+from dcrl_jax.ops.boxes import xyxy_to_xywh
 from dcrl_jax.parallel import AXIS, batch_sharding
 from dcrl_jax.reports import tables
 from dcrl_jax.structures import MODALITIES, Array, Batch
@@ -243,5 +244,4 @@ def _mean_weights(weights: Mapping[str, np.ndarray], truths: Sequence[ImageTruth
 def _to_annotated(boxes, input_size, size):
     height, width = input_size
     scale = np.array([size[0] / width, size[1] / height] * 2)
-    x1, y1, x2, y2 = (boxes.astype(np.float64) * scale).T
-    return np.stack([x1, y1, x2 - x1, y2 - y1], axis=-1)
+    return xyxy_to_xywh(boxes.astype(np.float64) * scale)

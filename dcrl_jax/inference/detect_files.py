@@ -20,6 +20,7 @@ from dcrl_jax.inference.images import read_lwir, read_visible
 from dcrl_jax.inference.output_folder import new_folder
 from dcrl_jax.inference.pairs import find_pairs, is_video
 from dcrl_jax.inference.video import open_writer, read_frames, video_info
+from dcrl_jax.ops.boxes import xyxy_to_xywh
 
 JPEG_QUALITY = 92
 LISTED = 20  # names of one kind in the summary
@@ -186,8 +187,7 @@ class _Run:
             self._with_people += sure > 0
             if people.modality_weights is not None:
                 self._weights.append(list(people.modality_weights.values()))
-            boxes = people.boxes.astype(np.float64)
-            boxes[:, 2:] -= boxes[:, :2]
+            boxes = xyxy_to_xywh(people.boxes.astype(np.float64))
             self._found[name] = ImageDetections(boxes, people.scores.astype(np.float64))
             write(name, draw_people(images, people, self._min_score))
 
