@@ -4,20 +4,16 @@ Results files name an image by its place in the split; in such a file ``id`` is 
 does not have, ``occlusion`` (0, 1 or 2) and ``ignore`` (0 or 1) of an annotation, may be missing.
 """
 
-import json
 import os
-from typing import NoReturn
 
+from dcrl_jax.annotations.json_lists import fail, is_box, is_whole, load
 from dcrl_jax.annotations.kaist import formats, frames
 from dcrl_jax.annotations.kaist.truths import Truths
-from dcrl_jax.annotations.text import read_text
 from dcrl_jax.annotations.types import Annotation, Finding
 from dcrl_jax.errors import InputError
 
 FORMAT = "COCO"
 _LABELS = {"__ignore__": "ignore"}
-# As in text files: no image is as large.
-_LARGEST = 1e6
 
 
 def read(path: str | os.PathLike[str]) -> Truths:
@@ -35,7 +31,7 @@ def read(path: str | os.PathLike[str]) -> Truths:
     Raises:
         InputError: the file cannot be read, or an entry is malformed; names the entry, counted from 1.
     """
-    lists = _load(path)
+    lists = load(path, "COCO")
     image_ids = _read_images(f"{path}: images", lists["images"])
     labels = _read_categories(f"{path}: categories", lists["categories"])
     by_id: dict[str, list[Annotation]] = {image_id: [] for image_id in image_ids}
@@ -53,19 +49,6 @@ def read(path: str | os.PathLike[str]) -> Truths:
     return Truths(by_id, findings, frozenset({FORMAT} if any(by_id.values()) else ()))
 
 
-def _load(path):
-    try:
-        content = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}:{error.lineno}: not valid JSON, as COCO annotations are: {error.msg}") from error
-    except RecursionError as error:
-        raise InputError(f"{path}: not readable as JSON: {error}") from error
-    names = ("images", "annotations", "categories")
-    if not isinstance(content, dict) or not all(isinstance(content.get(name), list) for name in names):
-        raise InputError(f"{path}: expected COCO annotations, an object with the lists {', '.join(names)}")
-    return content
-
-
 def _read_images(place, entries):
     expected = "id, a whole number, and im_name or file_name, a text"
     names: dict[int, str] = {}
@@ -74,8 +57,8 @@ def _read_images(place, entries):
         here = f"{place}, entry {count}"
         number, name, other_name = _fields(here, entry, expected, "id", "im_name", "file_name")
         name = other_name if name is None else name
-        if not (_is_whole(number) and isinstance(name, str)):
-            _fail(here, entry, expected)
+        if not (is_whole(number) and isinstance(name, str)):
+            fail(here, entry, expected)
         if not 0 <= number < len(entries) or number in names:
             what = "is there twice" if number in names else f"of {len(entries):,} images"
             raise InputError(
@@ -102,8 +85,8 @@ def _read_categories(place, entries):
     for count, entry in enumerate(entries, start=1):
         here = f"{place}, entry {count}"
         number, name = _fields(here, entry, expected, "id", "name")
-        if not (_is_whole(number) and isinstance(name, str)) or number in labels:
-            _fail(here, entry, expected)
+        if not (is_whole(number) and isinstance(name, str)) or number in labels:
+            fail(here, entry, expected)
         labels[number] = "person?" if name.startswith("person?") else _LABELS.get(name, name)
     return labels
 
@@ -111,9 +94,8 @@ def _read_categories(place, entries):
 def _parse_annotation(place, entry, image_ids, labels):
     expected = "image_id, category_id and bbox [x, y, width, height], numbers of pixels"
     image, category, box = _fields(place, entry, expected, "image_id", "category_id", "bbox")
-    is_box = isinstance(box, list) and len(box) == 4 and all(map(_is_coordinate, box))
-    if not (_is_whole(image) and _is_whole(category) and is_box):
-        _fail(place, entry, expected)
+    if not (is_whole(image) and is_whole(category) and is_box(box)):
+        fail(place, entry, expected)
     if not 0 <= image < len(image_ids):
         raise InputError(f"{place}: image_id {image} is none of the images; expected 0 to {len(image_ids) - 1}")
     if category not in labels:
@@ -128,18 +110,5 @@ def _parse_annotation(place, entry, image_ids, labels):
 
 def _fields(place, entry, expected, *names):
     if not isinstance(entry, dict):
-        _fail(place, entry, expected)
+        fail(place, entry, expected)
     return [entry.get(name) for name in names]
-
-
-def _is_whole(value):
-    # JSON's true and false are ints to Python.
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_coordinate(value):
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
-
-
-def _fail(place, entry, expected) -> NoReturn:
-    raise InputError(f"{place} is {str(entry)[:120]}; expected {expected}")

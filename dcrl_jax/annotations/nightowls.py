@@ -5,11 +5,10 @@
 leave the image, ``occluded`` and ``ignore``, either of which may be null.
 """
 
-import json
 import os
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
-from dcrl_jax.annotations.text import read_text
+from dcrl_jax.annotations.json_lists import fail, is_box, is_whole, load
 from dcrl_jax.annotations.types import Annotation
 from dcrl_jax.errors import InputError
 
@@ -18,8 +17,8 @@ LABELS = {1: "person", 2: "bicycledriver", 3: "motorbikedriver", 4: "ignore"}
 CONDITIONS = ("day", "night", "dawn")
 # The data set says whether somebody is occluded, not how much: its evaluation takes half of them to be visible.
 _NOT_OCCLUDED, _OCCLUDED = 0, 2
-# As in text files: no image is as large.
-_LARGEST = 1e6
+# The training split has 130,064 images, in tens of megabytes.
+LIMIT_BYTES = 2**30
 
 
 class AnnotatedImage(NamedTuple):
@@ -43,7 +42,7 @@ def read(path: str | os.PathLike[str]) -> list[AnnotatedImage]:
     Raises:
         InputError: the file cannot be read, or an entry is malformed; names the entry, counted from 1.
     """
-    lists = _load(path)
+    lists = load(path, "NightOwls'", LIMIT_BYTES)
     _check_categories(f"{path}: categories", lists["categories"])
     images: dict[int, AnnotatedImage] = {}
     for count, entry in enumerate(lists["images"], start=1):
@@ -63,19 +62,6 @@ def read(path: str | os.PathLike[str]) -> list[AnnotatedImage]:
     return list(images.values())
 
 
-def _load(path):
-    try:
-        content = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}:{error.lineno}: not valid JSON, or cut off: {error.msg}") from error
-    except RecursionError as error:
-        raise InputError(f"{path}: not readable as JSON: {error}") from error
-    names = ("images", "annotations", "categories")
-    if not isinstance(content, dict) or not all(isinstance(content.get(name), list) for name in names):
-        raise InputError(f"{path}: expected NightOwls' annotations, an object with the lists {', '.join(names)}")
-    return content
-
-
 def _check_categories(place, entries):
     names = {one.get("id"): str(one.get("name")).lower() for one in entries if isinstance(one, dict)}
     if names.get(1) != "pedestrian" or not set(names) <= set(LABELS):
@@ -88,11 +74,11 @@ def _check_categories(place, entries):
 def _parse_image(place, entry):
     expected = f"id, width and height, whole numbers, file_name, a text, and daytime, one of {', '.join(CONDITIONS)}"
     if not isinstance(entry, dict):
-        _fail(place, entry, expected)
+        fail(place, entry, expected)
     numbers = [entry.get(name) for name in ("id", "width", "height")]
     file_name, condition = entry.get("file_name"), entry.get("daytime")
-    if not all(map(_is_whole, numbers)) or not isinstance(file_name, str) or condition not in CONDITIONS:
-        _fail(place, entry, expected)
+    if not all(map(is_whole, numbers)) or not isinstance(file_name, str) or condition not in CONDITIONS:
+        fail(place, entry, expected)
     number, width, height = numbers
     return AnnotatedImage(number, file_name, width, height, condition, [])
 
@@ -100,27 +86,13 @@ def _parse_image(place, entry):
 def _parse_annotation(place, entry):
     expected = "image_id, category_id from 1 to 4, bbox [x, y, width, height], and occluded and ignore, 0, 1 or null"
     if not isinstance(entry, dict):
-        _fail(place, entry, expected)
+        fail(place, entry, expected)
     number, category, box = (entry.get(name) for name in ("image_id", "category_id", "bbox"))
     occluded, ignore = (entry.get(name) or 0 for name in ("occluded", "ignore"))
-    is_box = isinstance(box, list) and len(box) == 4 and all(map(_is_coordinate, box))
-    if not (_is_whole(number) and _is_whole(category) and category in LABELS and is_box):
-        _fail(place, entry, expected)
+    if not (is_whole(number) and is_whole(category) and category in LABELS and is_box(box)):
+        fail(place, entry, expected)
     if occluded not in (0, 1) or ignore not in (0, 1):
-        _fail(place, entry, expected)
+        fail(place, entry, expected)
     label = LABELS[category]
     level = _OCCLUDED if occluded else _NOT_OCCLUDED
     return number, Annotation(label, tuple(map(float, box)), level, bool(ignore) or label == "ignore")
-
-
-def _is_whole(value):
-    # JSON's true and false are ints to Python.
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_coordinate(value):
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
-
-
-def _fail(place, entry, expected) -> NoReturn:
-    raise InputError(f"{place} is {str(entry)[:120]}; expected {expected}")

@@ -5,19 +5,19 @@ from pathlib import Path
 
 from dcrl_jax.errors import InputError
 
-# The largest real annotation file has some kilobytes.
+# Of one image or one KAIST split; the largest real one has a few megabytes.
 LIMIT_BYTES = 64 * 2**20
 
 
-def read_text(path: str | os.PathLike[str]) -> str:
-    """Returns the text of an annotation file.
+def read_text(path: str | os.PathLike[str], limit_bytes: int = LIMIT_BYTES) -> str:
+    """Returns the text of an annotation file; one larger than ``limit_bytes`` is refused unread.
 
     Raises:
         InputError: there is no such file, or it is not text.
     """
     try:
-        if os.path.getsize(path) > LIMIT_BYTES:
-            raise InputError(f"{path}: larger than {LIMIT_BYTES // 2**20} MiB; this is no annotation file")
+        if os.path.getsize(path) > limit_bytes:
+            raise InputError(f"{path}: larger than {limit_bytes // 2**20} MiB; this is no annotation file")
         return Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error

@@ -14,9 +14,9 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from dcrl_jax import checkpoints
 from dcrl_jax.errors import InputError
 from dcrl_jax.inference.detector import Detector
+from dcrl_jax.inference.trained import restore_trained
 from dcrl_jax.models.build import build_anchors, build_model, init_params
 from dcrl_jax.models.detect import decide, detect, detection_rules
 from dcrl_jax.models.rpn import propose
@@ -53,14 +53,11 @@ def benchmark(checkpoint: str | None, config: ConfigDict | None) -> None:
             f"are then random; {found} given."
         )
     if config is None:
-        params, config, step = checkpoints.restore_params(checkpoint)
+        params, config, step = restore_trained(checkpoint)
         origin = f"the parameters of {checkpoint}, step {step}"
     else:
         params, origin = init_params(build_model(config), config, config.seed), "random parameters"
-    try:
-        detector = Detector(params, config)
-    except InputError as error:
-        raise InputError(f"{checkpoint}: {error}" if checkpoint else str(error)) from error
+    detector = Detector(params, config)
     print(f"{_describe(config)}; {origin}\n{_machine()}\n", flush=True)
 
     images = _noise(detector, config.data.height_px, config.data.width_px)

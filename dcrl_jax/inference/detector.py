@@ -15,11 +15,12 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from dcrl_jax import checkpoints, published
+from dcrl_jax import published
 from dcrl_jax.data import transforms
 from dcrl_jax.errors import InputError
 from dcrl_jax.inference.images import Image, read_lwir, read_visible
-from dcrl_jax.models.build import build_anchors, build_model, init_params
+from dcrl_jax.inference.trained import check_trained, restore_trained
+from dcrl_jax.models.build import build_anchors
 from dcrl_jax.models.detect import detect, detection_rules
 from dcrl_jax.models.fast_convolutions import transform_kernels, winograd_convolutions
 from dcrl_jax.structures import MODALITIES, Detections
@@ -55,14 +56,8 @@ class Detector:
             raise InputError(f"fit is {fit!r}; it must be one of: {', '.join(FITS)}.")
         self.config = config
         self._fit, self.batch_size = fit, batch_size
-        try:
-            model, anchors, rules = build_model(config), build_anchors(config), detection_rules(config)
-        except (AttributeError, KeyError, TypeError) as error:
-            reason = str(error).strip('"')
-            raise InputError(f"the config is not one of this version's detectors: {reason}.") from error
-        checkpoints.check_params(
-            params, jax.eval_shape(lambda: init_params(model, config, 0)), "the tree of parameters"
-        )
+        model = check_trained(params, config)
+        anchors, rules = build_anchors(config), detection_rules(config)
         self.modalities = model.modalities
         self._params = jax.device_put(params)
         # GPUs' libraries choose such algorithms themselves.
@@ -86,11 +81,8 @@ class Detector:
         Raises:
           InputError: nothing is there, it cannot be read, or it is of another model or version.
         """
-        params, config, _ = checkpoints.restore_params(str(path))
-        try:
-            return cls(params, config, fit, batch_size)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from error
+        trained = restore_trained(str(path))
+        return cls(trained.params, trained.config, fit, batch_size)
 
     @classmethod
     def from_pretrained(cls, source: str | Path, fit: str = "letterbox", batch_size: int = 8) -> "Detector":

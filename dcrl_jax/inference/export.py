@@ -16,10 +16,10 @@ from ml_collections import ConfigDict
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from dcrl_jax import checkpoints
 from dcrl_jax.errors import InputError
 from dcrl_jax.inference.output_folder import new_folder
-from dcrl_jax.models.build import build_anchors, build_model, init_params
+from dcrl_jax.inference.trained import restore_trained
+from dcrl_jax.models.build import build_anchors, build_model
 from dcrl_jax.models.detect import detect, detection_rules
 
 PARAMS_FILE, JAX_FILE, ONNX_FILE, CARD_FILE = "params.safetensors", "detector.jax", "detector.onnx", "detector.json"
@@ -59,8 +59,8 @@ def export(checkpoint: str, output: str | Path) -> None:
       output: a new or empty folder.
 
     Raises:
-      InputError: there is no checkpoint, or it is no detector's; a package is missing; the folder is not empty or
-        cannot be written. Nothing is left behind.
+      InputError: there is no checkpoint, or it is no detector's; a package is missing; ONNX has no operator for what
+        this version of JAX makes of the detector; the folder is not empty or cannot be written. Nothing is left behind.
     """
     output = new_folder(output)
     for package in ("flatbuffers", "onnx"):
@@ -68,15 +68,7 @@ def export(checkpoint: str, output: str | Path) -> None:
             importlib.import_module(package)
         except ImportError as error:
             raise InputError(f"export needs {package}: pip install flatbuffers onnx.") from error
-    params, config, step = checkpoints.restore_params(checkpoint)
-    try:
-        model = build_model(config)
-        expected = jax.eval_shape(lambda: init_params(model, config, 0))
-    except InputError as error:
-        raise InputError(f"{checkpoint}: {error}") from error
-    except (AttributeError, KeyError) as error:
-        raise InputError(f"{checkpoint} is no detector of this program: its config has no {error}.") from error
-    checkpoints.check_params(params, expected, checkpoint)
+    params, config, step = restore_trained(checkpoint)
     config = ConfigDict(config)
     # Of use in training only.
     config.backbone.remat = False
@@ -95,6 +87,11 @@ def export(checkpoint: str, output: str | Path) -> None:
         if isinstance(error, (OSError, SafetensorError)):
             reason = getattr(error, "strerror", None) or error
             raise InputError(f"{output} cannot be written: {reason}. Make room, or give another --output.") from error
+        if isinstance(error, NotImplementedError):
+            raise InputError(
+                f"this detector has no ONNX model with jax {jax.__version__}: {error} Export it with another version; "
+                "requirements-cpu.txt names the oldest that was tried."
+            ) from error
         raise
     sizes = "\n".join(f"  {file}  {(output / file).stat().st_size / 1e6:,.1f} MB" for file in FILES)
     print(f"{config.role}, step {step} of {checkpoint}, in {output}:\n{sizes}\n{CARD_FILE} says how to load them.")

@@ -12,9 +12,9 @@ from etils import epath
 
 from dcrl_jax import checkpoints, published
 from dcrl_jax.errors import InputError
-from dcrl_jax.inference.detector import Detector
 from dcrl_jax.inference.model_card import model_card
 from dcrl_jax.inference.output_folder import new_folder
+from dcrl_jax.inference.trained import restore_trained
 
 CARD_FILE = "README.md"
 FILES = (CARD_FILE, published.CONFIG_FILE, published.PARAMS_FILE)
@@ -44,11 +44,7 @@ def publish(checkpoint: str, output: str | Path) -> None:
     output = new_folder(output)
     if published.is_published(checkpoint):
         raise InputError(f"{checkpoint} is published already; --checkpoint must name a run's workdir or a checkpoint.")
-    params, config, step = checkpoints.restore_params(checkpoint)
-    try:
-        Detector(params, config)  # what is published can be opened
-    except InputError as error:
-        raise InputError(f"{checkpoint}: {error}") from error
+    params, config, step = restore_trained(checkpoint)
     run = _read_run(checkpoint, checkpoints.fingerprint(params), step)
     values = without_places(checkpoints.config_to_json(config))
     count = sum(leaf.size for leaf in jax.tree.leaves(params))

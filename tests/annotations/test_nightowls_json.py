@@ -6,6 +6,7 @@ import pytest
 from nightowls_files import CATEGORIES, annotation, image, write_annotations
 
 from dcrl_jax.annotations import nightowls
+from dcrl_jax.annotations.text import LIMIT_BYTES
 from dcrl_jax.annotations.types import Annotation
 from dcrl_jax.errors import InputError
 
@@ -101,5 +102,13 @@ def test_what_is_no_such_file_is_refused(tmp_path):
         nightowls.read(path)
     write_annotations(path, [image(5)], [])
     path.write_text(path.read_text()[:-20])
-    with pytest.raises(InputError, match=r"split\.json:1: not valid JSON, or cut off"):
+    with pytest.raises(InputError, match=r"split\.json:1: not valid JSON, as NightOwls' annotations are, or cut off"):
         nightowls.read(path)
+
+
+def test_file_as_large_as_that_of_a_training_split_is_read(tmp_path):
+    path = write_annotations(tmp_path / "split.json", [image(5)], [annotation(5, (10, 20, 30, 60))])
+    with path.open("a") as file:
+        file.write(" " * (LIMIT_BYTES + 1))  # above the limit of other annotation files
+    (one,) = nightowls.read(path)
+    assert one.objects == [Annotation("person", (10, 20, 30, 60), 0, False)]

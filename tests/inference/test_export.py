@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 
 from dcrl_jax import checkpoints
 from dcrl_jax.errors import InputError
-from dcrl_jax.inference import export
+from dcrl_jax.inference import export, onnx_primitives
 from dcrl_jax.models.build import build_anchors, build_model
 from dcrl_jax.models.detect import detect, detection_rules
 
@@ -200,7 +200,7 @@ def save_foreign(folder, config):
     ("config", "message"),
     [
         (None, "/3 cannot be read as a checkpoint: "),
-        ({"learning_rate": 0.1}, " is no detector of this program: its config has no "),
+        ({"learning_rate": 0.1}, ": the config is not one of this version's detectors: "),
         ({"role": "student", "data": {"height_px": 32}}, ": config.backbone.norm is missing: this config was saved by"),
     ],
     ids=["no config", "other config", "part of a config"],
@@ -213,7 +213,7 @@ def test_checkpoint_of_another_program_is_refused_and_nothing_is_made(tmp_path, 
 
 def test_checkpoint_with_parameters_of_another_model_is_refused(exported, tiny_config, tmp_path):
     save_foreign(tmp_path / "run", checkpoints.config_to_json(tiny_config("student")))
-    assert "does not fit the configured model" in refused(tmp_path / "run", tmp_path / "out")
+    assert "the tree of parameters does not fit the configured model" in refused(tmp_path / "run", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -261,4 +261,14 @@ def test_missing_package_is_named_with_how_to_get_it(exported, tmp_path, monkeyp
     monkeypatch.setitem(sys.modules, package, None)
     message = refused(exported("student").checkpoint, tmp_path / "out")
     assert message == f"export needs {package}: pip install flatbuffers onnx."
+    assert not (tmp_path / "out").exists()
+
+
+def test_primitive_that_onnx_has_no_rule_for_is_said_and_nothing_is_left(exported, tmp_path, monkeypatch):
+    monkeypatch.delitem(onnx_primitives.RULES, "logistic", raising=False)
+    monkeypatch.delitem(onnx_primitives.RULES, "exp")
+    message = refused(exported("student").checkpoint, tmp_path / "out")
+    assert message.startswith(
+        f"this detector has no ONNX model with jax {jax.__version__}: no ONNX operator is known for "
+    )
     assert not (tmp_path / "out").exists()
