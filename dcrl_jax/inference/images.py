@@ -14,7 +14,7 @@ def read_visible(image: Image) -> np.ndarray:
     """An RGB image, uint8 [H, W, 3].
 
     Args:
-      image: a path, or uint8 [H, W, 3], RGB.
+      image: a path, or uint8 [H, W, 3], RGB. A JPEG file is turned as its orientation tag says.
 
     Raises:
       InputError: it cannot be read, is not of 8 bits, or is not RGB: a grey image is no colour image, and what lies
@@ -84,7 +84,10 @@ def _read(path):
         encoded = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}.") from error
-    flags = cv2.IMREAD_UNCHANGED
+    # A camera's orientation tag is followed, or people would lie on their sides. OpenCV does so where an alpha channel
+    # may be dropped, and a JPEG has none.
+    is_jpeg = encoded.startswith(b"\xff\xd8")
+    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH if is_jpeg else cv2.IMREAD_UNCHANGED
     try:
         pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags) if encoded else None
     except cv2.error:  # a header that asks for more pixels than OpenCV allows

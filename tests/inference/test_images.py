@@ -2,6 +2,8 @@
 
 import cv2
 import numpy as np
+import PIL.Image
+import PIL.ImageOps
 import pytest
 
 from dcrl_jax.errors import InputError
@@ -99,6 +101,25 @@ def test_thermal_image_with_an_alpha_channel_is_refused():
 def test_thermal_image_of_another_size_is_refused_with_both():
     with pytest.raises(InputError, match="8x5 pixels, and its visible image 8x6"):
         read_lwir(grey(5), colours())
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photographs_of_a_pair_are_turned_as_their_orientation_tags_say(tmp_path, orientation):
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    # Smooth, so that JPEG changes it little, and no turn of it is like another.
+    pixels = cv2.resize(colours(3, 4), (64, 48), interpolation=cv2.INTER_LINEAR)
+    upright = []
+    for mode in ("RGB", "L"):
+        path = tmp_path / f"{mode}.jpg"
+        PIL.Image.fromarray(pixels).convert(mode).save(path, quality=100, subsampling=0, exif=exif)
+        with PIL.Image.open(path) as image:
+            upright.append(np.asarray(PIL.ImageOps.exif_transpose(image)))
+    visible = read_visible(tmp_path / "RGB.jpg")
+    lwir = read_lwir(tmp_path / "L.jpg", visible)
+    assert visible.shape[:2] == ((48, 64) if orientation < 5 else (64, 48))
+    for found, expected in zip((visible, lwir[..., 0]), upright, strict=True):
+        np.testing.assert_allclose(found.astype(int), expected, atol=4)
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", None], ids=["empty", "text", "truncated"])
