@@ -73,7 +73,8 @@ def check_copy(root: Path, config: Any, allow_incomplete: bool, findings_path: P
 
     Raises:
         InputError: test images or their annotations are missing or unreadable and that is not allowed; two files are of
-            the same video or frame; or there is nothing to train or test on.
+            the same video or frame; or nothing of a split is usable. Without any training video there is no training
+            split.
     """
     findings_path.unlink(missing_ok=True)
     print(f"Caltech in {root}: looking for files", flush=True)
@@ -86,7 +87,10 @@ def check_copy(root: Path, config: Any, allow_incomplete: bool, findings_path: P
         )
     findings = [Finding(UNUSED, text) for text in files.unused]
     kept, rows, read_from, warnings = {}, [], {}, []
-    for split in frames.SPLITS:
+    splits = frames.SPLITS if files.seq.keys() & set(frames.VIDEOS["train"]) else ("test",)
+    if "train" not in splits:
+        print(copies.SCORED_ALONE, flush=True)
+    for split in splits:
         skip = frames.TEST_SKIP if split == "test" else config.train_skip
         videos = frames.VIDEOS[split]
         check = functools.partial(_check_video, split=split, skip=skip, files=files, annotations=config.annotations)

@@ -55,7 +55,8 @@ def check_copy(root: Path, config: Any, allow_incomplete: bool, findings_path: P
 
     Raises:
         InputError: test images or their annotations are missing or unreadable and that is not allowed; no
-            annotations fit the config; or there is nothing to train or test on.
+            annotations fit the config; or nothing of a split is usable. Without any training image there is no
+            training split.
     """
     findings_path.unlink(missing_ok=True)
     print(f"KAIST in {root}: looking for files", flush=True)
@@ -70,7 +71,11 @@ def check_copy(root: Path, config: Any, allow_incomplete: bool, findings_path: P
     coco_files, findings = sets.read_coco_files(root)
     findings += [Finding(UNUSED, text) for text in index.unused]
     pairs, rows, read_from, warnings = {}, [], {}, []
-    for split in frames.SPLITS:
+    there = index.files["visible"].keys() | index.files["lwir"].keys()
+    splits = frames.SPLITS if there.intersection(config.image_ids("train")) else ("test",)
+    if "train" not in splits:
+        print(copies.SCORED_ALONE, flush=True)
+    for split in splits:
         image_ids = config.image_ids(split)
         print(f"reading {split} annotations", flush=True)
         choice = sets.choose(
@@ -96,7 +101,7 @@ def check_copy(root: Path, config: Any, allow_incomplete: bool, findings_path: P
             warnings.append(f"incomplete training split: {left_out:,} of {len(image_ids):,} images are left out")
         rows += _count(split, image_ids, split_pairs)
     both = set(config.image_ids("train")) & set(config.image_ids("test"))
-    if both:
+    if both and "train" in splits:
         warnings.append(f"frames in both splits: {len(both):,} ({frames.shorten(sorted(both))})")
     table = copies.format_table(["", "all", "day", "night"], rows)
     copies.report(findings, findings_path)

@@ -46,23 +46,24 @@ def check_copy(root: Path, allow_incomplete: bool, findings_path: Path) -> Check
 
     Raises:
         InputError: annotations are missing or malformed; validation images are missing or unreadable and that is not
-            allowed; or there is nothing to train or test on.
+            allowed; or nothing of a split is usable. Without anything of the training split there is none.
     """
     findings_path.unlink(missing_ok=True)
-    missing = [
-        f"  {root / name}"
-        for official in SPLITS.values()
-        for name in (f"nightowls_{official}.json", f"nightowls_{official}")
-        if not (root / name).exists()
-    ]
+    parts = {
+        split: [root / f"nightowls_{official}{end}" for end in (".json", "")] for split, official in SPLITS.items()
+    }
+    if not any(part.exists() for part in parts["train"]) and all(part.exists() for part in parts["validation"]):
+        print(copies.SCORED_ALONE, flush=True)
+        del parts["train"]
+    missing = [part for paths in parts.values() for part in paths if not part.exists()]
     if missing:
-        listing = "\n".join(missing)
+        listing = "\n".join(f"  {part}" for part in missing)
         raise InputError(f"{root}: no copy of NightOwls, or not a whole one. Not there:\n{listing}")
     kept, rows, warnings, findings = {}, [], [], []
-    for split, official in SPLITS.items():
+    for split, (annotations, folder) in parts.items():
         print(f"reading {split} annotations", flush=True)
-        annotated = nightowls.read(root / f"nightowls_{official}.json")
-        kept[split], notes = _check_split(split, annotated, root / f"nightowls_{official}")
+        annotated = nightowls.read(annotations)
+        kept[split], notes = _check_split(split, annotated, folder)
         findings += notes
         if left_out := len(annotated) - len(kept[split]):
             end = "; scores on it are not comparable with others" if split == "validation" else ""

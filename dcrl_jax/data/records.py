@@ -34,7 +34,8 @@ def open_split(builder: "tfds.core.DatasetBuilder", split: str) -> Sequence[Any]
     except (NotImplementedError, ValueError) as error:
         raise InputError(
             f"data set {builder.info.full_name}: split {split!r} cannot be opened ({error}); it has "
-            f"{', '.join(sorted(builder.info.splits))}."
+            f"{', '.join(sorted(builder.info.splits))}. If the copy that it was prepared from lacked the split, remove "
+            f"{builder.data_dir} and prepare it again from a whole one."
         ) from error
 
 

@@ -1,6 +1,7 @@
 """Caltech prepared from small copies of the original archives: videos of some frames, three of them."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -275,13 +276,21 @@ def test_missing_texts_of_new_annotations_are_named(tmp_path, raw):
     assert any("set06_V000_I00059.jpg.txt: line 1: 3 fields instead of 12" in line for line in findings)
 
 
-def test_training_videos_may_be_missing_with_a_warning_but_not_all(tmp_path, raw, monkeypatch):
+def test_training_videos_may_be_missing_with_a_warning_but_not_be_all_unreadable(tmp_path, raw, monkeypatch):
     monkeypatch.setitem(frames.VIDEOS, "train", ("set00/V000", "set00/V001"))
     (warning,) = prepare(tmp_path).info.metadata["warnings"]
     assert warning == "incomplete training split: 1 of 2 videos are left out, and 0 images of the others"
-    (raw / "videos" / "set00" / "V000.seq").unlink()
+    (raw / "videos" / "set00" / "V000.seq").write_bytes(b"no video")
     with pytest.raises(InputError, match="nothing usable for the split train"):
         prepare(tmp_path, train_skip=3)
+
+
+def test_copy_of_the_test_videos_alone_can_be_scored_on(tmp_path, raw, capsys):
+    shutil.rmtree(raw / "videos" / "set00")
+    builder = prepare(tmp_path)
+    assert "no training image is there: nothing can be trained on this data set" in capsys.readouterr().out
+    assert list(builder.info.splits) == ["test"]
+    assert sources.warnings_of(builder) == ()
 
 
 def test_boxes_without_size_and_outside_the_image_are_left_out_and_named(tmp_path, raw):

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import shutil
 import subprocess
 import sys
 
@@ -293,6 +294,21 @@ def test_split_without_a_usable_pair_is_an_error_even_where_incomplete_data_are_
     with pytest.raises(InputError, match=f"nothing usable for the split {split}; .*findings.txt says what is wrong"):
         prepare(tmp_path, allow_incomplete=True)
     assert [name for name in files(tmp_path / "data") if "findings" not in name] == ["kaist/.lock"]
+
+
+def test_copy_of_the_test_half_alone_can_be_scored_on_as_a_whole_one_can(tmp_path, raw, capsys):
+    whole = read(prepare(tmp_path), "test")
+    shutil.rmtree(tmp_path / "data")
+    for image_id in TRAIN:
+        for modality in ("visible", "lwir"):
+            image(raw, image_id, modality).unlink()
+    capsys.readouterr()
+    builder = prepare(tmp_path)
+    assert "no training image is there: nothing can be trained on this data set" in capsys.readouterr().out
+    assert not [text for text in builder.info.metadata["warnings"] if "train" in text]
+    assert "train" not in builder.info.metadata["table"]
+    assert str(read(builder, "test")) == str(whole)
+    assert list(builder.info.splits) == ["test"]
 
 
 def test_findings_of_a_copy_that_was_mended_are_gone(tmp_path, raw):

@@ -1,5 +1,6 @@
 """NightOwls prepared from a small copy."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -144,6 +145,16 @@ def test_missing_training_images_are_a_warning_unless_all_are(tmp_path, raw):
     raw.rename(tmp_path / "again" / "raw")
     with pytest.raises(InputError, match="nothing usable for the split train"):
         prepare(tmp_path / "again")
+
+
+def test_copy_of_the_validation_images_alone_can_be_scored_on(tmp_path, raw, capsys):
+    shutil.rmtree(raw / "nightowls_training")
+    (raw / "nightowls_training.json").unlink()
+    builder = prepare(tmp_path)
+    assert "no training image is there: nothing can be trained on this data set" in capsys.readouterr().out
+    assert len(read(builder, "validation")) == 2
+    with pytest.raises(InputError, match=r"it has validation\. If the copy that it was prepared from lacked the split"):
+        read(builder, "train")
 
 
 def test_what_is_not_there_is_listed(tmp_path, raw):
