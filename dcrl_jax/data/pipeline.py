@@ -135,7 +135,7 @@ def evaluation_batches(
     width: int,
     max_boxes: int,
     batch_size: int,
-    box_filter: BoxFilter,
+    box_filter: BoxFilter | None,
     modalities: Sequence[str] = MODALITIES,
     process_index: int = 0,
     process_count: int = 1,
@@ -150,7 +150,7 @@ def evaluation_batches(
 
     Args:
         source, height, width, max_boxes, batch_size, box_filter, modalities, process_index, process_count, sharding,
-            num_threads: as in ``train_iterator``.
+            num_threads: as in ``train_iterator``; without a filter the batches have no boxes.
 
     Returns:
         An iterable of ``Batch``; every ``iter()`` starts from the beginning. Close an iterator left unfinished.

@@ -166,8 +166,10 @@ def filter_boxes(
     return has_person_label & ~is_ignore, is_ignore
 
 
-def to_padded(pair: Pair, max_boxes: int, box_filter: BoxFilter) -> dict[str, np.ndarray]:
+def to_padded(pair: Pair, max_boxes: int, box_filter: BoxFilter | None) -> dict[str, np.ndarray]:
     """Turns a pair into arrays whose shapes depend on the image size and ``max_boxes`` (G) alone.
+
+    Without a filter there are no boxes, however many are annotated: for who looks at the images alone.
 
     Returns:
         ``visible`` uint8 [H, W, 3], ``lwir`` uint8 [H, W, 1] if the pair has it, ``boxes`` float32 [G, 4],
@@ -177,9 +179,11 @@ def to_padded(pair: Pair, max_boxes: int, box_filter: BoxFilter) -> dict[str, np
     Raises:
         InputError: more people and ignore regions than ``max_boxes``.
     """
-    is_person, is_ignore = filter_boxes(
-        box_filter, pair["annotated"], pair["labels"], pair["occlusion"], pair["ignore"]
-    )
+    is_person = is_ignore = np.zeros(len(pair["labels"]), bool)
+    if box_filter is not None:
+        is_person, is_ignore = filter_boxes(
+            box_filter, pair["annotated"], pair["labels"], pair["occlusion"], pair["ignore"]
+        )
     kept = np.flatnonzero(is_person | is_ignore)
     if len(kept) > max_boxes:
         raise InputError(

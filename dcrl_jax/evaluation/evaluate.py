@@ -103,7 +103,8 @@ def make_detector(model: Detector, anchors: Array, config: ConfigDict, mesh: Mes
 def split_batches(source: Sequence[Any], config: ConfigDict, mesh: Mesh, modalities: Sequence[str]) -> Iterable[Batch]:
     """This process's part of the split in batches on its devices, the last one padded.
 
-    Nothing but the modalities is decoded. ``config.eval.batch_size`` is rounded up to what all devices share evenly.
+    Nothing but the modalities is decoded, and there are no boxes. ``config.eval.batch_size`` is rounded up to what all
+    devices share evenly.
     """
     devices, processes = mesh.devices.size, jax.process_count()
     return pipeline.evaluation_batches(
@@ -111,7 +112,7 @@ def split_batches(source: Sequence[Any], config: ConfigDict, mesh: Mesh, modalit
         height=config.data.height_px,
         width=config.data.width_px,
         max_boxes=config.data.max_boxes,
-        box_filter=transforms.BoxFilter(),
+        box_filter=None,  # the truths are counted whole, and may be more than what a training image has room for
         modalities=modalities,
         batch_size=-(-config.eval.batch_size // (devices * processes)) * devices,
         process_index=jax.process_index(),

@@ -5,6 +5,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from dcrl_jax.training import distill, loop
+from dcrl_jax.training.signals import preempted_by_sigterm
 from dcrl_jax.training.workdir import use_compilation_cache
 
 
@@ -13,9 +14,11 @@ def train(config: ConfigDict, workdir: str) -> None:
 
     Raises:
       InputError: as ``distill.train_student`` and ``loop.train``.
+      Preempted: SIGTERM ended it, whatever it was at.
     """
     use_compilation_cache(Path(workdir))
-    (distill.train_student if config.role == "student" else loop.train_and_evaluate)(config, Path(workdir))
+    with preempted_by_sigterm():
+        (distill.train_student if config.role == "student" else loop.train_and_evaluate)(config, Path(workdir))
 
 
 def score(config: ConfigDict, workdir: str, checkpoint: str | None) -> None:
@@ -23,6 +26,8 @@ def score(config: ConfigDict, workdir: str, checkpoint: str | None) -> None:
 
     Raises:
       InputError: as ``loop.score_checkpoint``.
+      Preempted: SIGTERM ended it.
     """
     use_compilation_cache(Path(workdir))
-    loop.score_checkpoint(config, Path(workdir), loop.compiled_detector(config), checkpoint)
+    with preempted_by_sigterm():
+        loop.score_checkpoint(config, Path(workdir), loop.compiled_detector(config), checkpoint)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during training: noted between two steps, raised where nothing would be lost."""
+"""Ctrl-C and SIGTERM of a run: noted during the steps of training, raised where nothing would be lost."""
 
 import contextlib
 import signal
@@ -43,6 +43,20 @@ class Signals:
         self._at_once = True
         yield
         self._at_once = False
+
+
+@contextlib.contextmanager
+def preempted_by_sigterm() -> Iterator[None]:
+    """Within it SIGTERM raises Preempted at once, as Ctrl-C does KeyboardInterrupt."""
+
+    def preempt(number, frame):
+        raise Preempted
+
+    former = signal.signal(signal.SIGTERM, preempt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 @contextlib.contextmanager

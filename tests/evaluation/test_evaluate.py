@@ -99,6 +99,14 @@ def test_perfect_detections_in_input_pixels_miss_nobody(config):
     assert result.blanked_scores == {}
 
 
+def test_images_of_more_people_than_a_training_image_has_room_for_are_scored_whole(config):
+    small = config.copy_and_resolve_references()
+    small.data.max_boxes = 1
+    bench = open_bench(small, Oracle(config))
+    assert max(len(truth.boxes) for truth in bench.truths.images) > 1
+    assert evaluation.evaluate(bench, {}).scores["reasonable-all"].miss_rate < 1e-6
+
+
 def test_no_detections_miss_everybody(config):
     result = evaluation.evaluate(open_bench(config, nothing), None, blanked=False)
     assert result.scores["reasonable-all"].miss_rate == 1.0
