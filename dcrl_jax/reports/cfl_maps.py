@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from dcrl_jax.models.cfl_features import LevelFeatures
+from dcrl_jax.reports.figures import plain, save
 
 COLOR_MAP, PERSON_COLOR = "inferno", "#ffe11a"
 NAMES = {"shared": "shared, S", "specific": "specific, R"}
@@ -59,7 +59,7 @@ def cfl_figure(scenes: Sequence[CflScene], path: str | os.PathLike, title: str) 
         return figure.add_axes((x / width, 1 - (y + h) / height, w / width, h / height))
 
     def write(x, y, text, **style):
-        figure.text(x / width, 1 - y / height, text.replace("$", r"\$"), **style)
+        figure.text(x / width, 1 - y / height, plain(text), **style)
 
     write(MARGIN, 12, title, fontsize=16, weight="bold", va="top")
     for number, scene in enumerate(scenes):
@@ -101,9 +101,7 @@ def cfl_figure(scenes: Sequence[CflScene], path: str | os.PathLike, title: str) 
                 for column, (level, (low, high)) in enumerate(zip(scene.levels, limits, strict=True)):
                     axes = add_axes(left + column * (CELL_WIDTH + GAP), y, CELL_WIDTH, cell_height)
                     _show(axes, getattr(level, kind)[modality], scene, cmap=COLOR_MAP, vmin=low, vmax=high)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    save(figure, path)
 
 
 def _maps(level: LevelFeatures) -> list[np.ndarray]:

@@ -3,7 +3,6 @@
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from dcrl_jax.evaluation.miss_rate import REFERENCE_FPPI, Score
+from dcrl_jax.reports.figures import plain, save
 
 FPPI_LIMITS = (1e-3, 1e1)
 MISS_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.64, 0.8, 1.0)
@@ -34,10 +34,10 @@ def miss_rate_figure(curves: Mapping[str, Score], path: str | os.PathLike, title
     axes = figure.add_subplot()
     _draw_curves(axes, curves, list(by_miss_rate(curves)), _lowest_tick([curves]))
     axes.set_ylabel("miss rate")
-    axes.set_title(_without_markup(title))
+    axes.set_title(plain(title))
     if curves:
         axes.legend(loc="lower left", framealpha=0.9, **LEGEND)
-    _save(figure, path)
+    save(figure, path)
 
 
 def miss_rate_panels(panels: Mapping[str, Mapping[str, Score]], path: str | os.PathLike, title: str) -> None:
@@ -56,13 +56,13 @@ def miss_rate_panels(panels: Mapping[str, Mapping[str, Score]], path: str | os.P
     row = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (panel_title, curves) in zip(row, panels.items(), strict=True):
         _draw_curves(axes, curves, names, bottom)
-        axes.set_title(_without_markup(panel_title))
+        axes.set_title(plain(panel_title))
         if curves:
             # Below the panel, since a dozen methods would hide the curves.
             axes.legend(loc="upper left", bbox_to_anchor=(0.0, -0.12), frameon=False, alignment="left", **LEGEND)
     row[0].set_ylabel("miss rate")
-    figure.suptitle(_without_markup(title), wrap=True)
-    _save(figure, path)
+    figure.suptitle(plain(title), wrap=True)
+    save(figure, path)
 
 
 def by_miss_rate(curves: Mapping[str, Score]) -> dict[str, Score]:
@@ -89,7 +89,7 @@ def _draw_curves(axes: Axes, curves: Mapping[str, Score], names: Sequence[str], 
             color=COLORS[place % len(COLORS)],
             linestyle=LINE_STYLES[place // len(COLORS) % len(LINE_STYLES)],
             linewidth=1.8,
-            label=f"{_percent(score.miss_rate)}  {_without_markup(name)}",
+            label=f"{_percent(score.miss_rate)}  {plain(name)}",
         )
     ticks = [tick for tick in MISS_TICKS if tick >= bottom]
     axes.set(xscale="log", yscale="log", xlim=FPPI_LIMITS, ylim=(bottom, 1.0))
@@ -99,17 +99,6 @@ def _draw_curves(axes: Axes, curves: Mapping[str, Score], names: Sequence[str], 
     axes.set_axisbelow(True)
     axes.grid(color="#d0d0d0", linewidth=0.6)
     axes.set_xlabel("false positives per image")
-
-
-def _save(figure: Figure, path: str | os.PathLike) -> None:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
-
-
-def _without_markup(text: str) -> str:
-    # Matplotlib reads what stands between dollar signs as a formula.
-    return text.replace("$", r"\$")
 
 
 def _visible_curve(score: Score) -> tuple[np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from tensorboardX.proto.event_pb2 import Event
 
 from dcrl_jax.reports.curves import COLORS, LINE_STYLES
+from dcrl_jax.reports.figures import plain, save
 
 Curves = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
@@ -88,10 +89,8 @@ def loss_figure(curves: Curves, path: str | os.PathLike, title: str) -> None:
     for axes in panels[2:]:
         axes.set_xlabel("step")
         axes.set_ylim(bottom=0.0)
-    figure.suptitle(title.replace("$", r"\$"))
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    figure.suptitle(plain(title))
+    save(figure, path)
 
 
 def _only(curves: Curves, name: str) -> Curves:

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -14,6 +13,7 @@ from matplotlib.patches import Rectangle
 
 from dcrl_jax.evaluation.miss_rate import ImageDetections, ImageTruth, match
 from dcrl_jax.evaluation.rules import Subset
+from dcrl_jax.reports.figures import plain, save
 
 # Detections below it are neither drawn nor counted as errors.
 MIN_SCORE = 0.5
@@ -137,17 +137,19 @@ def detection_panel(
     width = 2 * MARGIN + across * item_width + (across - 1) * ITEM_GAP
     height = HEADER + sum(row_heights) + ROW_TITLE * len(rows) + LEGEND
     figure = Figure(figsize=(width / 100, height / 100), dpi=100, facecolor="white")
-    figure.text(MARGIN / width, 1 - 16 / height, title, fontsize=19, weight="bold", va="top")
+    figure.text(MARGIN / width, 1 - 16 / height, plain(title), fontsize=19, weight="bold", va="top")
     _draw_legend(figure, width, height, columns, min_score)
 
     top = HEADER
     for (name, row), row_height in zip(rows, row_heights, strict=True):
         # 10 pixels from the title's baseline to the captions.
-        figure.text(MARGIN / width, 1 - (top + ROW_TITLE - 10) / height, name, fontsize=16, weight="bold")
+        figure.text(MARGIN / width, 1 - (top + ROW_TITLE - 10) / height, plain(name), fontsize=16, weight="bold")
         for column, item in enumerate(row):
             left = MARGIN + column * (item_width + ITEM_GAP)
             below = top + ROW_TITLE
-            figure.text(left / width, 1 - (below + CAPTION - 8) / height, item.caption, fontsize=11.5, color="#333333")
+            figure.text(
+                left / width, 1 - (below + CAPTION - 8) / height, plain(item.caption), fontsize=11.5, color="#333333"
+            )
             shown = _shown_height(item)
             for place, (image, found) in enumerate(zip(item.images, item.detections, strict=True)):
                 x = left + place * (IMAGE_WIDTH + GAP)
@@ -155,9 +157,7 @@ def detection_panel(
                 axes = figure.add_axes((x / width, y / height, IMAGE_WIDTH / width, shown / height))
                 _draw_image(axes, image, found, item, min_score, shown)
         top += ROW_TITLE + row_height
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    save(figure, path)
 
 
 def _shown_height(item: PanelItem) -> int:
@@ -217,7 +217,7 @@ def _draw_legend(figure: Figure, width: int, height: int, columns: str, min_scor
     figure.text(
         MARGIN / width,
         1 - 48 / height,
-        columns,
+        plain(columns),
         fontsize=12,
         color="#555555",
         va="top",

@@ -2,10 +2,11 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+
+from dcrl_jax.reports.figures import plain, save
 
 # Okabe and Ito's orange and blue, with hatches for print.
 STYLES = {"day": ("#E69F00", ""), "night": ("#0072B2", "//")}
@@ -41,8 +42,6 @@ def modality_weights_figure(weights: Mapping[str, Sequence[float]], path: str | 
     axes.axvline(0.5, color="#808080", linewidth=0.8)
     axes.set(xlim=(0.0, 1.0), xlabel="weight of the thermal image (that of the visible one is 1 minus this)")
     axes.set_ylabel("% of the images")
-    axes.set_title(title.replace("$", r"\$"), fontsize="medium")
+    axes.set_title(plain(title), fontsize="medium")
     axes.legend(fontsize="small", framealpha=0.9)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    save(figure, path)

@@ -154,6 +154,12 @@ def test_panel_without_images_is_drawn_quietly(tmp_path):
 
 
 @pytest.mark.filterwarnings("error")
+def test_dollar_signs_in_any_text_are_drawn_as_they_stand(tmp_path):
+    texts = {"title": "a$b_{$", "columns": r"$\frac{$"}
+    detection_panel({"$^$": [item(40, 60, caption="I$_{$.png")]}, tmp_path / "panel.png", **texts)
+    assert (tmp_path / "panel.png").is_file()
+
+
 def test_rows_of_different_image_sizes_share_a_panel(tmp_path):
     items = {"best": [item(128, 160), item(480, 640)], "worst": [item(100, 300)]}
     detection_panel(items, tmp_path / "panel.png", "", PAIR)
