@@ -140,6 +140,16 @@ def test_step_on_a_mesh_of_one_device_leaves_the_others_alone():
     assert state.devices() == {jax.local_devices()[1]}
 
 
+@pytest.mark.parametrize("where", ["first:1234,2,1", "auto"])
+def test_processes_that_do_not_find_each_other_are_told_what_was_expected(monkeypatch, where):
+    def initialize(*_):
+        raise RuntimeError("DEADLINE_EXCEEDED: Barrier timed out")
+
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
+    with pytest.raises(InputError, match=f"^--distributed={where}: DEADLINE_EXCEEDED.*Expected HOST:PORT,COUNT,INDEX"):
+        parallel.start_processes(where)
+
+
 @pytest.mark.parametrize(
     ("error", "status", "message"),
     [

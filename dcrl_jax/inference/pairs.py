@@ -65,7 +65,7 @@ def find_pairs(given: str, given_lwir: str | None, needs_lwir: bool) -> FoundPai
             # Two files that were named need no common name.
             (name,) = visible
             lwir = {name: next(iter(lwir.values()))}
-    both = sorted(visible.keys() & lwir.keys())
+    both = visible.keys() & lwir.keys()
     if not both:
         shown = ", ".join(f"{path}" for path in [*list(visible.values())[:2], *list(lwir.values())[:2]])
         words = " and ".join(f"{modality} ({', '.join(names)})" for modality, names in MODALITY_WORDS.items())
@@ -75,7 +75,7 @@ def find_pairs(given: str, given_lwir: str | None, needs_lwir: bool) -> FoundPai
             "images by --lwir."
         )
     unmatched = [path for images in (visible, lwir) for name, path in images.items() if name not in both]
-    return FoundPairs([Pair(name, visible[name], lwir[name]) for name in both], sorted(unmatched))
+    return FoundPairs([Pair(name, visible[name], lwir[name]) for name in sorted(both)], sorted(unmatched))
 
 
 def _images(given: str) -> list[tuple[Path, Path]]:

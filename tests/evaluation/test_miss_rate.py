@@ -345,10 +345,10 @@ def test_whole_test_split_with_100_detections_an_image_takes_seconds():
         truths.append(truth(str(number), *boxes))
         near = np.repeat(boxes, 34, axis=0)[:100] + rng.normal(0, 5, (100, 4))
         detections[str(number)] = ImageDetections(near, rng.random(100))
-    begin = time.perf_counter()
+    begin = time.process_time()
     score_subsets(truths, detections, reasonable(55.0))
-    # It takes a third of a second; the rest is room for a busy machine.
-    assert time.perf_counter() - begin < 5.0
+    # It takes a third of a second; the rest is room for a slow machine.
+    assert time.process_time() - begin < 5.0
 
 
 PUBLISHED = {  # log-average miss rate in percent on the improved annotations: reasonable all, day, night

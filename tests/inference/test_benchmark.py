@@ -195,17 +195,17 @@ def test_free_memory_of_a_cpu_is_what_the_system_says():
     assert 2**20 < free_bytes(jax.local_devices()[0]) < 2**50
 
 
-def test_calls_take_turns_after_a_first_run_that_is_not_timed():
-    order = []
-    calls = {
-        "slow": lambda: (order.append("slow"), time.sleep(0.02 if len(order) > 2 else 0.2))[0],
-        "quick": lambda: order.append("quick"),
-    }
-    times = time_in_turns(calls, 3)
+def test_calls_take_turns_after_a_first_run_that_is_not_timed(monkeypatch):
+    order, now = [], [0.0]
+
+    def call(name, first, later):
+        now[0] += later if name in order else first
+        order.append(name)
+
+    monkeypatch.setattr(benchmark_module.time, "perf_counter", lambda: now[0])
+    times = time_in_turns({"slow": lambda: call("slow", 64.0, 4.0), "quick": lambda: call("quick", 32.0, 0.5)}, 3)
     assert order == ["slow", "quick"] * 4
-    assert {name: len(seconds) for name, seconds in times.items()} == {"slow": 3, "quick": 3}
-    assert all(0.02 <= seconds < 0.2 for seconds in times["slow"])
-    assert max(times["quick"]) < 0.02
+    assert times == {"slow": [4.0] * 3, "quick": [0.5] * 3}
 
 
 def test_neither_or_both_of_checkpoint_and_config_are_refused(tiny_config):

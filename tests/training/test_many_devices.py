@@ -18,12 +18,9 @@ def rows():
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8"}
     done = subprocess.run([sys.executable, str(SCRIPT)], env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def test_teacher_and_student_are_compared_on_two_four_and_eight_devices(rows):
-    settings = [(row["role"], row["devices"], row["accumulation_steps"]) for row in rows]
-    assert settings == [("teacher", 8, 1), ("teacher", 2, 4), ("student", 4, 1)]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert {(row["role"], row["devices"]) for row in found} == {("teacher", 8), ("teacher", 2), ("student", 4)}
+    return found
 
 
 def test_gradients_and_losses_do_not_depend_on_the_number_of_devices_or_parts(rows):

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import jax
@@ -160,9 +159,7 @@ def test_one_process_cannot_go_on_with_the_run_of_two(folder, together):
     assert "Traceback" not in err
 
 
-def test_process_that_finds_no_first_one_says_so(folder):
-    started = time.monotonic()
+def test_address_of_the_first_process_without_its_port_is_refused_with_one_message(folder):
     status, _, err = finish(start(folder / "nobody", folder / "data", 1, "--distributed=nowhere,2,1"))
     assert status == 1
     assert err.startswith("error: --distributed=nowhere,2,1: the address lacks its port")
-    assert time.monotonic() - started < 60
