@@ -1,8 +1,8 @@
 """Seconds a frame of this project's student beside torchvision's Faster R-CNN with VGG-16, in one run.
 
     pip install torch torchvision        (which nothing else here needs)
-    python benchmarks/against_torchvision.py
-    python benchmarks/against_torchvision.py --strides 8 --repeats 21
+    python -m benchmarks.against_torchvision
+    python -m benchmarks.against_torchvision --strides 8 --repeats 21
 
 Both look at the same 640x512 image with random parameters, in float32 and with all cores that the process may use:
 VGG-16 without pool5 and at stride 8 without pool4, a 3x3 convolution of 512 channels, 9 anchors a cell of ratio 0.41,
@@ -18,13 +18,11 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from configs import student
 from dcrl_jax.devices import quiet_without_gpu
 from dcrl_jax.inference.detector import Detector

@@ -119,7 +119,7 @@ def _set_steps(config, steps, scenes):
 
 def run_pair(options: argparse.Namespace, seed: int, deadline: float) -> bool:
     """Train and score what is missing of one pair; says whether the time sufficed."""
-    from dcrl_jax.training import distill, loop
+    from dcrl_jax.training import distill, loop, scoring
 
     folder = options.output / f"seed{seed}"
     made = recipes(options, seed)
@@ -134,10 +134,10 @@ def run_pair(options: argparse.Namespace, seed: int, deadline: float) -> bool:
             return False
         print(f"\n=== seed {seed}: {name}", flush=True)
         guide = distill.load_guide(str(folder / "teacher")) if config.role == "student" else None
-        detector = loop.compiled_detector(config)
+        detector = scoring.compiled_detector(config)
         loop.train(config, workdir, detector, guide)
         for where, parameters in CHOSEN.items():
-            loop.score_checkpoint(config, workdir / where, detector, str(workdir / parameters))
+            scoring.score_checkpoint(config, workdir / where, detector, str(workdir / parameters))
         (workdir / "seconds.txt").write_text(f"{time.monotonic() - started:.0f}\n")
     return True
 

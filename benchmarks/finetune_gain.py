@@ -69,17 +69,17 @@ def recipes(options: argparse.Namespace, seed: int) -> dict[str, ConfigDict]:
 
 def run_pair(options: argparse.Namespace, seed: int) -> None:
     """Fine-tune and score what is missing of one pair."""
-    from dcrl_jax.training import loop
+    from dcrl_jax.training import loop, scoring
 
     for row, config in recipes(options, seed).items():
         workdir = options.output / f"seed{seed}" / row
         if (workdir / "after" / "evaluation" / "scores.json").is_file():
             continue
         print(f"\n=== seed {seed}: {row}", flush=True)
-        detector = loop.compiled_detector(config)
+        detector = scoring.compiled_detector(config)
         loop.train(config, workdir, detector)
-        loop.score_checkpoint(config, workdir / "before", detector, config.init.checkpoint)
-        loop.score_checkpoint(config, workdir / "after", detector, str(workdir / checkpoints.RESUME_FOLDER))
+        scoring.score_checkpoint(config, workdir / "before", detector, config.init.checkpoint)
+        scoring.score_checkpoint(config, workdir / "after", detector, str(workdir / checkpoints.RESUME_FOLDER))
 
 
 def matches_of(options: argparse.Namespace, seed: int) -> dict[tuple[str, str], Found]:

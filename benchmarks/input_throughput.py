@@ -25,7 +25,6 @@ import argparse
 import ast
 import contextlib
 import io
-import os
 import sys
 import tempfile
 import time
@@ -42,7 +41,7 @@ from ml_collections import ConfigDict
 from configs import baseline, student
 from dcrl_jax import parallel
 from dcrl_jax.data import sources, transforms
-from dcrl_jax.devices import quiet_without_gpu
+from dcrl_jax.devices import quiet_without_gpu, usable_cores
 from dcrl_jax.errors import InputError
 from dcrl_jax.reports.tables import format_table
 from dcrl_jax.structures import MODALITIES
@@ -92,18 +91,15 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         if (value := getattr(options, name)) is not None and value <= 0:
             parser.error(f"--{name} {value}: expected more than 0")
     try:
-        threads = [int(number) for number in options.threads.split(",")] if options.threads else [1, 2, 4, cpus()]
+        threads = (
+            [int(number) for number in options.threads.split(",")] if options.threads else [1, 2, 4, usable_cores()]
+        )
     except ValueError:
         threads = [0]
     if min(threads) < 1:
         parser.error(f"--threads {options.threads}: expected whole numbers of at least 1, as in 1,2,4")
     options.threads = sorted(set(threads))
     return options
-
-
-def cpus() -> int:
-    """The CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def make_pairs(folder: Path, count: int) -> dict[str, Any]:
@@ -236,7 +232,7 @@ def measure(options: argparse.Namespace, data: dict[str, Any]) -> None:
         f"\n{len(opened['pairs']):,} pairs of {builder.info.full_name}; visible {kilobytes['visible']:.0f} kB, "
         f"thermal {kilobytes['lwir']:.0f} kB on average; batches of {configs['pairs'].train.batch_size} at {size}."
     )
-    print(f"{cpus()} CPUs, {jax.devices()[0].device_kind}, OpenCV {cv2.__version__}, jax {jax.__version__}.\n")
+    print(f"{usable_cores()} CPUs, {jax.devices()[0].device_kind}, OpenCV {cv2.__version__}, jax {jax.__version__}.\n")
 
     rows, per_core_second = [], {}
     for name, config in configs.items():

@@ -1,7 +1,7 @@
 """Time of RoIAlign, forward and with the gradient of the features, beside torchvision's where that is installed.
 
-    python benchmarks/roi_align.py
-    python benchmarks/roi_align.py --repeats 31 --chunk-size 64
+    python -m benchmarks.roi_align
+    python -m benchmarks.roi_align --repeats 31 --chunk_size 64
 
 300 RoIs of pedestrians' shape on the 512 channels that a 512 x 640 px input has at stride 8 and 16. Each library has
 its own layout (channels last here, channels first there) and all the cores that the process may use. Runs take turns,
@@ -11,18 +11,14 @@ so that another process on the machine slows both; the ratio within one table is
 import argparse
 import functools
 import importlib
-import os
 import statistics
-import sys
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from dcrl_jax.devices import quiet_without_gpu
+from dcrl_jax.devices import quiet_without_gpu, usable_cores
 from dcrl_jax.ops.roi_align import roi_align
 
 HEIGHT, WIDTH, CHANNELS, BINS, SAMPLES_PER_BIN = 512, 640, 512, 7, 2
@@ -106,20 +102,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Times RoIAlign, beside torchvision's if that is installed.")
     parser.add_argument("--repeats", type=int, default=15, help="runs behind each median")
     parser.add_argument("--rois", type=int, default=300)
-    parser.add_argument("--chunk-size", type=int, default=16, help="RoIs whose gradient is computed together")
+    parser.add_argument("--chunk_size", type=int, default=16, help="RoIs whose gradient is computed together")
     options = parser.parse_args()
     for name, value in vars(options).items():
         if value < 1:
-            parser.error(f"--{name.replace('_', '-')} {value}: expected at least 1")
+            parser.error(f"--{name} {value}: expected at least 1")
     torch, ops, problem = import_torch()
 
     rng = np.random.default_rng(0)
     rois = pedestrians(rng, options.rois, large=options.rois // 15)
     output_gradient = rng.standard_normal((options.rois, BINS, BINS, CHANNELS), np.float32)
     versions = f"jax {jax.__version__}" + (f", torch {torch.__version__}" if torch else "")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     print(f"RoIAlign of {options.rois} RoIs, {BINS}x{BINS} bins of {SAMPLES_PER_BIN}x{SAMPLES_PER_BIN} samples.")
-    print(f"{jax.devices()[0].device_kind}, {cores} cores, {versions}, median of {options.repeats} runs.\n")
+    print(f"{jax.devices()[0].device_kind}, {usable_cores()} cores, {versions}, median of {options.repeats} runs.\n")
     print(f"{'stride':>6}  {'map':<10}  {'':<13}  {'dcrl_jax':>9}  {'torchvision':>11}  {'ratio':>5}")
     for stride in STRIDES:
         height, width = HEIGHT // stride, WIDTH // stride

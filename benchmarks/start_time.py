@@ -27,7 +27,7 @@ from absl import logging
 
 from configs import student
 from dcrl_jax.data import sources
-from dcrl_jax.devices import quiet_without_gpu
+from dcrl_jax.devices import quiet_without_gpu, usable_cores
 from dcrl_jax.errors import InputError
 from dcrl_jax.reports.tables import format_table
 
@@ -126,7 +126,7 @@ def measure(folder: Path, scenes: int) -> None:
             start = run(command(role, folder / f"{role}-{kind}", data, teacher), cache)
             rows.append([role, kind, *start, size_bytes(cache) / MIB])
     columns = ("", "start", "to the first step, s", "first step itself, s", "whole command, s", "cache, MiB")
-    print(f"\n1 training step of 8 scenes, {scenes} scenes scored by validation and test; {os.cpu_count()} CPUs.\n")
+    print(f"\n1 training step of 8 scenes, {scenes} scenes scored by validation and test; {usable_cores()} cores.\n")
     print(format_table(rows, columns, decimals=1))
 
 

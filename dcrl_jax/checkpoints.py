@@ -31,11 +31,12 @@ RESUME_FOLDER = "checkpoints"
 BEST_FOLDER = "best"
 
 
-def open_manager(folder: Path, keep: int = 1, read_only: bool = False) -> ocp.CheckpointManager:
-    """Open a folder of checkpoints, made if missing unless read only, that keeps the ``keep`` newest.
+def open_manager(folder: Path, keep: int = 1) -> ocp.CheckpointManager:
+    """Open a run's folder of checkpoints, made if missing, that keeps the ``keep`` newest.
 
-    Unless read only, what a killed run left half-written is removed.
+    What a killed run left half-written is removed.
     """
+    _remove_half_written(folder)
     registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
     for item, save, restore, handler in (
         ("params", ocp.args.StandardSave, ocp.args.StandardRestore, ocp.StandardCheckpointHandler),
@@ -46,17 +47,11 @@ def open_manager(folder: Path, keep: int = 1, read_only: bool = False) -> ocp.Ch
     ):
         registry.add(item, save, handler())
         registry.add(item, restore, handler())
-    if read_only:
-        # What it implies is said, or Orbax warns that it sets it.
-        options = ocp.CheckpointManagerOptions(read_only=True, save_interval_steps=0, create=False)
-    else:
-        _remove_half_written(folder)
-        options = ocp.CheckpointManagerOptions(preservation_policy=preservation_policy.LatestN(keep))
+    options = ocp.CheckpointManagerOptions(preservation_policy=preservation_policy.LatestN(keep))
     manager = ocp.CheckpointManager(_place(folder), options=options, handler_registry=registry)
-    if not read_only:
-        # Whole ones too many, if the run was killed between writing the newest and deleting the oldest.
-        for step in sorted(manager.all_steps())[:-keep]:
-            manager.delete(step)
+    # Whole ones too many, if the run was killed between writing the newest and deleting the oldest.
+    for step in sorted(manager.all_steps())[:-keep]:
+        manager.delete(step)
     return manager
 
 
@@ -183,7 +178,7 @@ def _restore_step(manager, step, state, data_iterator):
     _check_processes(folder)
     wanted = {"params": state.params, "optimizer": {"step": state.step, "opt_state": state.opt_state}}
     wanted = across_processes(wanted)
-    try:
+    with _damage_said(folder):
         saved = manager.item_metadata(step)
         for item, tree in wanted.items():
             if saved.get(item) is None:
@@ -192,10 +187,6 @@ def _restore_step(manager, step, state, data_iterator):
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, wanted)
         items = {name: ocp.args.StandardRestore(tree) for name, tree in abstract.items()}
         restored = manager.restore(step, args=ocp.args.Composite(data=CheckpointRestore(data_iterator), **items))
-    except InputError:
-        raise
-    except (OSError, ValueError, KeyError) as error:
-        raise _damaged(folder, error) from error
     params, optimizer = within_process((restored["params"], restored["optimizer"]))
     return state._replace(params=params, step=optimizer["step"], opt_state=optimizer["opt_state"])
 
@@ -275,40 +266,32 @@ def restore_params(path: str) -> tuple[Any, ConfigDict, int]:
         return params, config_from_json(config), step
     try:
         folder, step = _checkpoint_folder(path)
-        params, config = _restore_params(folder, step)
+        config = _restore_config(folder / str(step))
         last = newest_step(_place(path) / RESUME_FOLDER)
+        # A split that chose parameters is no test of them.
+        if folder == _place(path) / BEST_FOLDER and config.data.validation_split == config.data.test_split and last:
+            folder, step = _place(path) / RESUME_FOLDER, last
+            config = _restore_config(folder / str(step))
+        return _restore_params(folder / str(step)), config, step
     except ImportError as error:  # of the package for this kind of bucket
         raise InputError(f"{path}: {error}.") from error
-    # A split that chose parameters is no test of them.
-    if folder == _place(path) / BEST_FOLDER and config.data.validation_split == config.data.test_split and last:
-        step = last
-        params, config = _restore_params(_place(path) / RESUME_FOLDER, step)
-    return params, config, step
 
 
-def _restore_params(folder: epath.Path, step: int) -> tuple[Any, ConfigDict]:
-    manager = open_manager(folder, read_only=True)
+def _restore_config(checkpoint: epath.Path) -> ConfigDict:
+    with _damage_said(checkpoint), ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+        config = reader.restore(checkpoint / "config")
+    if not isinstance(config, dict):
+        raise _damaged(checkpoint, f"its config is a {type(config).__name__}, not key by key")
+    return config_from_json(config)
+
+
+def _restore_params(checkpoint: epath.Path) -> Any:
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    try:
-        saved = manager.item_metadata(step).get("params")
-        if saved is None:
-            raise _damaged(folder / str(step), "its params cannot be read")
-        abstract = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), saved.tree
-        )
-        restored = manager.restore(
-            step,
-            args=ocp.args.Composite(params=ocp.args.StandardRestore(abstract), config=ocp.args.JsonRestore()),
-        )
-    except InputError:
-        raise
-    except (OSError, ValueError, KeyError) as error:
-        raise _damaged(folder / str(step), error) from error
-    finally:
-        manager.close()
-    if not isinstance(restored["config"], dict):
-        raise _damaged(folder / str(step), f"its config is a {type(restored['config']).__name__}, not key by key")
-    return restored["params"], config_from_json(restored["config"])
+    with _damage_said(checkpoint), ocp.StandardCheckpointer() as reader:
+        # The handler's own: asked through the reader, it warns of metadata that only a checkpoint of one item has.
+        saved = ocp.StandardCheckpointHandler().metadata(checkpoint / "params").tree
+        abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), saved)
+        return reader.restore(checkpoint / "params", abstract)
 
 
 def fingerprint(params: Any) -> str:
@@ -329,6 +312,16 @@ class _DamagedError(InputError):
 def _damaged(folder, reason):
     # The first words say what is wrong; storage libraries add pages.
     return _DamagedError(f"{folder} cannot be read as a checkpoint: {str(reason)[:200]}.")
+
+
+@contextlib.contextmanager
+def _damage_said(folder):
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError) as error:
+        raise _damaged(folder, error) from error
 
 
 def check_params(params: Any, expected: Any, source: str) -> None:

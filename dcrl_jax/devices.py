@@ -1,8 +1,14 @@
-"""What the machine offers, asked before JAX is imported."""
+"""What the machine offers, asked without JAX."""
 
 import ctypes
 import importlib.util
 import os
+
+
+def usable_cores() -> int:
+    """The CPU cores that this process may use: a container may grant fewer than the machine has."""
+    # Not every system can tell.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def quiet_without_gpu() -> None:

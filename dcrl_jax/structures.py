@@ -13,6 +13,7 @@ import numpy as np
 Array = jax.Array | np.ndarray
 
 MODALITIES = ("visible", "lwir")  # m = 1, 2 of the paper
+CHANNELS = {"visible": 3, "lwir": 1}  # of their images
 
 
 class Batch(NamedTuple):

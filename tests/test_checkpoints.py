@@ -216,8 +216,6 @@ def test_what_a_killed_run_had_still_to_delete_is_deleted_by_the_next(tmp_path, 
     save(tmp_path, make_state(10), make_state(20), make_state(30), keep=3)
     if lost:
         shutil.rmtree(tmp_path / "10" / lost)
-    checkpoints.open_manager(tmp_path, keep=3, read_only=True).close()
-    assert steps_in(tmp_path) == [10, 20, 30]
     checkpoints.open_manager(tmp_path, keep=2).close()
     assert steps_in(tmp_path) == [20, 30]
 
@@ -456,8 +454,6 @@ def test_what_a_killed_run_left_half_written_is_removed_at_the_next_start(tmp_pa
     save(tmp_path, make_state(step=1))
     half_written = tmp_path / "2.orbax-checkpoint-tmp"
     shutil.copytree(tmp_path / "1", half_written)
-    with checkpoints.open_manager(tmp_path, 2, read_only=True):
-        assert half_written.is_dir()
     with checkpoints.open_manager(tmp_path, 2) as manager:
         assert list(manager.all_steps()) == [1]
     assert [path.name for path in tmp_path.iterdir()] == ["1"]

@@ -19,6 +19,7 @@ import numpy as np
 from datasets.synthetic_rgbt.label_noise import add_label_noise
 from datasets.synthetic_rgbt.scenes import render
 from datasets.synthetic_rgbt.world import TYPICAL_SHARE
+from dcrl_jax.devices import usable_cores
 
 SPLITS = ("train", "validation", "test")
 _NOISE_STREAM = 3  # keeps the label noise's generator apart from those of the scene
@@ -69,7 +70,7 @@ def encode_scenes(options: SceneOptions, count: int, processes: int | None = Non
     Raises:
         RuntimeError: when a worker ends early; it has printed why.
     """
-    processes = min(processes or _cores(), count)
+    processes = min(processes or usable_cores(), count)
     # The workers find these packages where this process did.
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(path or os.getcwd() for path in sys.path))
     fields = [str(int(f) if isinstance(f, bool) else f) for f in options]
@@ -94,11 +95,6 @@ def encode_scenes(options: SceneOptions, count: int, processes: int | None = Non
             worker.kill()
             worker.stdout.close()
             worker.wait()
-
-
-def _cores() -> int:
-    # A container may grant fewer cores than the machine has; not every system can tell.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _png(image: np.ndarray) -> bytes:

@@ -5,7 +5,6 @@ read and transform the records. The state of an iterator is a few integers that 
 read ahead, so a checkpoint taken in the training loop resumes with the very next batch.
 """
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,8 +16,9 @@ from tqdm import tqdm
 from dcrl_jax.data import transforms
 from dcrl_jax.data.records import open_split as open_split
 from dcrl_jax.data.transforms import Augmentation, BoxFilter
+from dcrl_jax.devices import usable_cores
 from dcrl_jax.errors import InputError
-from dcrl_jax.structures import MODALITIES, Batch
+from dcrl_jax.structures import CHANNELS, MODALITIES, Batch
 
 # Each use of randomness has its own number, so that switching one on or off leaves the others' draws as they were.
 _SHUFFLE, _FLIP, _BRIGHTNESS, _BLANK = range(4)
@@ -160,9 +160,8 @@ def evaluation_batches(
     """
     _check_arguments(source, batch_size, process_index, process_count, sharding)
     batches_per_process = -(-len(source) // (batch_size * process_count))
-    channels = {"visible": 3, "lwir": 1}
     padding = {
-        **{name: np.zeros((height, width, channels[name]), np.uint8) for name in modalities},
+        **{name: np.zeros((height, width, CHANNELS[name]), np.uint8) for name in modalities},
         "boxes": np.zeros((max_boxes, 4), np.float32),
         "is_person": np.zeros(max_boxes, bool),
         "is_ignore": np.zeros(max_boxes, bool),
@@ -232,7 +231,7 @@ def _stream_seed(seed: int, stream: int) -> int:
 
 
 def _read_options(num_threads: int | None, batch_size: int) -> grain.ReadOptions:
-    num_threads = num_threads or min(os.cpu_count() or 1, 16)
+    num_threads = num_threads or min(usable_cores(), 16)
     # Two batches of records ahead: enough to keep the threads busy, little enough for full-size images.
     return grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=max(num_threads, 2 * batch_size))
 

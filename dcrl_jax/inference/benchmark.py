@@ -1,7 +1,6 @@
 """How fast a detector is on the machine at hand, and why: time, operations, memory, the share of what is no network."""
 
 import functools
-import os
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from dcrl_jax.devices import usable_cores
 from dcrl_jax.errors import InputError
 from dcrl_jax.inference.detector import Detector
 from dcrl_jax.inference.trained import restore_trained
@@ -21,6 +21,7 @@ from dcrl_jax.models.build import build_anchors, build_model, init_params
 from dcrl_jax.models.detect import decide, detect, detection_rules
 from dcrl_jax.models.rpn import propose
 from dcrl_jax.reports.tables import format_table
+from dcrl_jax.structures import CHANNELS
 
 REPEATS = 15
 # Of a camera, height and width: no network's input, so that it has to be resized and put between bars.
@@ -31,7 +32,6 @@ BATCH_REPEATS = 3
 BATCH_SECONDS, MEMORY_SHARE = 30.0, 0.8
 # A matrix product shows the machine's peak once it takes this long.
 PRODUCT_SECONDS, LARGEST_PRODUCT = 0.2, 16384
-CHANNELS = {"visible": 3, "lwir": 1}
 PAPER = "The paper (Table VII, an RTX 2080 Ti) has 0.128 s a frame for the student and 0.175 s for the teacher."
 GIB = 2**30
 
@@ -161,12 +161,11 @@ def _describe(config):
 
 
 def _machine():
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     device = jax.local_devices()[0]
     name = _processor() if device.platform == "cpu" else device.device_kind
     return (
-        f"{name}, {cores} cores, jax {jax.__version__} on {device.platform}, Python {platform.python_version()}, "
-        f"{time.strftime('%Y-%m-%d')}"
+        f"{name}, {usable_cores()} cores, jax {jax.__version__} on {device.platform}, "
+        f"Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}"
     )
 
 

@@ -21,11 +21,11 @@ from dcrl_jax.inference.output_folder import new_folder
 from dcrl_jax.inference.trained import restore_trained
 from dcrl_jax.models.build import build_anchors, build_model
 from dcrl_jax.models.detect import detect, detection_rules
+from dcrl_jax.structures import CHANNELS
 
 PARAMS_FILE, JAX_FILE, ONNX_FILE, CARD_FILE = "params.safetensors", "detector.jax", "detector.onnx", "detector.json"
 FILES = (PARAMS_FILE, JAX_FILE, ONNX_FILE, CARD_FILE)
 PLATFORMS = ("cpu", "cuda")
-CHANNELS = {"visible": 3, "lwir": 1}
 
 LOAD_JAX = """\
 import jax, jax.export

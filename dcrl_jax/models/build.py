@@ -11,6 +11,7 @@ from dcrl_jax.config_checks import check_config
 from dcrl_jax.models.student import Student
 from dcrl_jax.models.teacher import Teacher
 from dcrl_jax.ops.anchors import anchor_heights_px, grid_anchors
+from dcrl_jax.structures import CHANNELS
 
 Detector = Teacher | Student
 
@@ -85,8 +86,7 @@ def proposal_rules(config: ConfigDict, kept: int) -> ProposalRules:
 def init_params(model: Detector, config: ConfigDict, seed: int) -> Any:
     """Random parameters, float32, by the initialisers of the modules (paper V-B: Gaussian)."""
     height, width = config.data.height_px, config.data.width_px
-    channels = {"visible": 3, "lwir": 1}
-    images = [np.zeros((1, height, width, channels[name]), np.uint8) for name in model.modalities]
+    images = [np.zeros((1, height, width, CHANNELS[name]), np.uint8) for name in model.modalities]
     rois = np.zeros((1, 1, 4), np.float32)
     # Many threefry draws in one program compile for a minute on a CPU; XLA's own generator takes seconds.
     key = jax.random.key(seed, impl="rbg")

@@ -9,10 +9,10 @@ from dcrl_jax import checkpoints, parallel
 from dcrl_jax.config_checks import check_config
 from dcrl_jax.data import sources
 from dcrl_jax.errors import InputError
-from dcrl_jax.evaluation import compare
 from dcrl_jax.evaluation import evaluate as evaluation
 from dcrl_jax.models.build import build_anchors, build_model
-from dcrl_jax.training import loop
+from dcrl_jax.reports import comparison
+from dcrl_jax.training import loop, scoring
 from dcrl_jax.training import workdir as workdirs
 from dcrl_jax.training.loop import Guide
 from dcrl_jax.training.optimizer import total_steps
@@ -139,10 +139,10 @@ def train_student(config: ConfigDict, workdir: Path) -> evaluation.Evaluation:
     check_fits(config, guide)
     print(f"step 2 of 2: the student, in {workdir}", flush=True)
     result = loop.train_and_evaluate(config, workdir, guide)
-    bench = loop.open_test_bench(config, loop.compiled_detector(guide.config))
+    bench = scoring.open_test_bench(config, scoring.compiled_detector(guide.config))
     teacher = evaluation.evaluate(bench, parallel.replicate(guide.params, bench.mesh))
     if parallel.is_first_process():
-        compare.write_comparison({"teacher": teacher, "student": result}, bench, workdir / "comparison")
+        comparison.write_comparison({"teacher": teacher, "student": result}, bench, workdir / "comparison")
     return result
 
 

@@ -1,7 +1,6 @@
 """The training loop of teacher, student and baseline: wiring of data, step, logs, checkpoints and evaluation."""
 
 import contextlib
-import functools
 import json
 import math
 import time
@@ -21,20 +20,16 @@ from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation import evaluate as evaluation
 from dcrl_jax.evaluation.miss_rate import percent_or_none
 from dcrl_jax.models.build import build_anchors, build_model, init_params
-from dcrl_jax.models.cfl_features import cfl_magnitudes
-from dcrl_jax.models.student import ADAPTION_LAYER
 from dcrl_jax.models.teacher import Teacher
-from dcrl_jax.reports.report import write_report
 from dcrl_jax.structures import MODALITIES
+from dcrl_jax.training import scoring
 from dcrl_jax.training import workdir as workdirs
 from dcrl_jax.training.logs import ScalarLog
 from dcrl_jax.training.optimizer import build_optimizer, build_schedule, total_steps
 from dcrl_jax.training.rules import training_rules
 from dcrl_jax.training.signals import noted_signals
-from dcrl_jax.training.start import first_params, roles_of
+from dcrl_jax.training.start import first_params
 from dcrl_jax.training.step import TrainState, make_step
-
-NAMES = {"teacher": "DCRL-PDN (teacher)", "student": "DCRD-PDN (student)", "baseline": "RGB-only baseline"}
 
 
 class Guide(NamedTuple):
@@ -94,15 +89,10 @@ def train_data(
 
 
 def train_and_evaluate(config: ConfigDict, workdir: Path, guide: Guide | None = None) -> evaluation.Evaluation:
-    """Train as ``train`` does, then score as ``score_checkpoint`` does."""
-    detector = compiled_detector(config)
+    """Train as ``train`` does, then score as ``scoring.score_checkpoint`` does."""
+    detector = scoring.compiled_detector(config)
     train(config, workdir, detector, guide)
-    return score_checkpoint(config, workdir, detector)
-
-
-def compiled_detector(config: ConfigDict) -> evaluation.CompiledDetector:
-    """The config's model as a detector on all devices of this process; it is compiled at its first use."""
-    return evaluation.make_detector(build_model(config), build_anchors(config), config, parallel.device_mesh())
+    return scoring.score_checkpoint(config, workdir, detector)
 
 
 def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetector, guide: Guide | None = None) -> None:
@@ -111,7 +101,7 @@ def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetect
     Args:
       config: see configs/common.py.
       workdir: made if missing; holds checkpoints/, best/, logs/ and config.json afterwards.
-      detector: of ``compiled_detector``, for the scores during training.
+      detector: of ``scoring.compiled_detector``, for the scores during training.
       guide: the teacher of a student that distils anything.
 
     Raises:
@@ -158,14 +148,14 @@ def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetect
             step_function = _placed_step(model, optimizer, anchors, config, mesh, guide)
             history = workdir / "validation.jsonl"
 
-            def score(state, step):
-                score = evaluation.evaluate(validation_bench, state.params)
-                rates = {name: s.miss_rate for name, s in score.scores.items()}
+            def take_scores(state, step):
+                taken = evaluation.evaluate(validation_bench, state.params)
+                rates = {name: s.miss_rate for name, s in taken.scores.items()}
                 for name, rate in rates.items():
                     scalars.add_scalar(f"{config.data.validation_split}/{name}", rate, step)
                 scalars.flush()
-                print(f"step {step}: miss rate on {config.data.validation_split} " + _percentages(score), flush=True)
-                for warning in score.warnings:
+                print(f"step {step}: miss rate on {config.data.validation_split} " + _percentages(taken), flush=True)
+                for warning in taken.warnings:
                     print(f"warning: {warning}", flush=True)
                 # The benchmark's own first: "reasonable", of all hours.
                 checkpoints.save_best(best_manager, step, state.params, config, next(iter(rates.values())))
@@ -189,7 +179,7 @@ def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetect
                 learning_rates=jax.device_get(jax.jit(jax.vmap(schedule))(np.arange(last_step))),
                 scalars=scalars,
                 save=lambda state: checkpoints.save_training(manager, state, iterator, config),
-                score=score,
+                score=take_scores,
                 is_scored=lambda step: step in _scored_steps(history),
                 name_image=lambda index: transforms.text(train_source[index]["image_id"]),
             )
@@ -332,66 +322,6 @@ def _scored_steps(history: Path) -> set[int]:
         with contextlib.suppress(ValueError):
             steps.add(json.loads(line)["step"])
     return steps
-
-
-def score_checkpoint(
-    config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetector, checkpoint: str | None = None
-) -> evaluation.Evaluation:
-    """Score a checkpoint on the config's test split, print the tables and write them to ``workdir/evaluation``.
-
-    Args:
-      config: of the model.
-      workdir: of the run.
-      detector: of ``compiled_detector``.
-      checkpoint: what is scored instead of the workdir's best parameters by validation, or of its last ones where the
-        test split is the validation split too: a split that chose the parameters is no test of them.
-
-    Raises:
-      InputError: the checkpoint is missing or of another model.
-    """
-    # Of a checkpoint that is no workdir there are no logs, and those of another run say nothing about it.
-    source = Path(checkpoint) if checkpoint else workdir
-    checkpoint = checkpoint or str(workdir)
-    model = build_model(config)
-    params, trained_by, step = checkpoints.restore_params(checkpoint)
-    expected = jax.eval_shape(lambda: init_params(model, config, 0))
-    if ADAPTION_LAYER not in expected:
-        params.pop(ADAPTION_LAYER, None)  # nothing but distillation uses it
-    checkpoints.check_params(params, expected, checkpoint)
-    name = f"{_name_of(trained_by)}, step {step}"
-    bench = open_test_bench(config, detector)
-    result = evaluation.evaluate(bench, parallel.replicate(params, bench.mesh), blanked=True)
-    folder = workdir / "evaluation"
-    if parallel.is_first_process():
-        magnitudes = None
-        if config.role == "teacher" and config.cfl.enabled:
-            magnitudes = functools.partial(jax.jit(functools.partial(cfl_magnitudes, model)), params)
-        write_report(
-            result,
-            bench,
-            folder,
-            name,
-            parameters=checkpoints.fingerprint(params),
-            cfl_magnitudes=magnitudes,
-            logs=source / "logs",
-        )
-    data = config.data
-    print(f"\n{name}, {data.name} {data.test_split}\n\n{evaluation.summary(result)}")
-    print(f"\nresults, curves and pictures: {folder}", flush=True)
-    return result
-
-
-def _name_of(config: ConfigDict) -> str:
-    """What a trained detector is called in titles, by the config of its training."""
-    roles = roles_of(config)
-    name = NAMES[roles[0]] if len(roles) == 1 else "RGB-only detector"
-    return f"{name}, fine-tuned" if config.init.get("roles") else name
-
-
-def open_test_bench(config: ConfigDict, detector: evaluation.CompiledDetector) -> evaluation.Bench:
-    """The config's test split for a detector of ``compiled_detector``, of this config or of a student's teacher."""
-    builder = sources.prepare(config.data)
-    return evaluation.open_bench(detector, builder, config.data.test_split, config, parallel.device_mesh())
 
 
 def _fail(step, row, image_ids):

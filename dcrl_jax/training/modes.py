@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from dcrl_jax.training import distill, loop
+from dcrl_jax.training import distill, loop, scoring
 from dcrl_jax.training.signals import preempted_by_sigterm
 from dcrl_jax.training.workdir import use_compilation_cache
 
@@ -25,9 +25,9 @@ def score(config: ConfigDict, workdir: str, checkpoint: str | None) -> None:
     """Score a checkpoint, by default the workdir's own, into ``workdir/evaluation``.
 
     Raises:
-      InputError: as ``loop.score_checkpoint``.
+      InputError: as ``scoring.score_checkpoint``.
       Preempted: SIGTERM ended it.
     """
     use_compilation_cache(Path(workdir))
     with preempted_by_sigterm():
-        loop.score_checkpoint(config, Path(workdir), loop.compiled_detector(config), checkpoint)
+        scoring.score_checkpoint(config, Path(workdir), scoring.compiled_detector(config), checkpoint)

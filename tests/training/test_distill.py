@@ -6,6 +6,7 @@ import signal
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from training_cases import assert_same_bits, newest_params
 
@@ -13,7 +14,7 @@ from dcrl_jax import checkpoints, parallel
 from dcrl_jax.data import pipeline
 from dcrl_jax.errors import InputError
 from dcrl_jax.models.build import build_anchors, build_model, init_params
-from dcrl_jax.training import distill, loop
+from dcrl_jax.training import distill, loop, scoring
 from dcrl_jax.training.loop import Guide
 from dcrl_jax.training.optimizer import build_optimizer, build_schedule
 from dcrl_jax.training.rules import training_rules
@@ -122,9 +123,10 @@ def test_student_s_checkpoint_and_optimizer_hold_nothing_of_the_teacher(finished
     _, params = newest_params(finished[0])
     expected = jax.eval_shape(lambda: init_params(build_model(config), config, 0))
     assert jax.tree.map(np.shape, params) == jax.tree.map(lambda leaf: leaf.shape, expected)
-    saved = checkpoints.open_manager(finished[0] / checkpoints.RESUME_FOLDER, read_only=True).item_metadata(STEPS)
+    folder = finished[0] / checkpoints.RESUME_FOLDER / str(STEPS) / "optimizer"
+    saved = ocp.StandardCheckpointHandler().metadata(folder).tree
     student = sum(np.prod(leaf.shape, dtype=int) for leaf in jax.tree.leaves(expected))
-    stored = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(saved["optimizer"].tree))
+    stored = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(saved))
     # Adam's two moments, and a few counters of steps.
     assert 0 <= stored - 2 * student < 10
 
@@ -306,7 +308,7 @@ def test_trained_student_finds_people_where_no_thermal_image_exists(finished, co
     monkeypatch.setattr(pipeline, "open_split", lambda *arguments: WithoutThermal(original(*arguments)))
     source = pipeline.open_split(loop.sources.prepare(config.data), "test")
     assert "lwir" not in source[0]
-    again = loop.score_checkpoint(config, tmp_path, loop.compiled_detector(config), str(finished[0] / "best"))
+    again = scoring.score_checkpoint(config, tmp_path, scoring.compiled_detector(config), str(finished[0] / "best"))
     assert again.detections.keys() == finished[1].detections.keys()
     for image_id, found in again.detections.items():
         np.testing.assert_array_equal(found.boxes, finished[1].detections[image_id].boxes)

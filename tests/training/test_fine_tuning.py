@@ -12,7 +12,7 @@ from configs import finetune
 from dcrl_jax import checkpoints
 from dcrl_jax.annotations.caltech import frames
 from dcrl_jax.models.build import build_model
-from dcrl_jax.training import loop
+from dcrl_jax.training import loop, scoring
 
 pytestmark = pytest.mark.usefixtures("quick_compile", "shallow_backbone")
 
@@ -76,7 +76,7 @@ def test_synthetic_visible_is_tuned_from_a_student_and_scored_before_and_after(s
     assert list(scores["scores"]) == ["reasonable-all", "reasonable-day", "reasonable-night"]
     assert result.scores["reasonable-all"].images == 3
     # A student is scored as it is, before anything is tuned; what only its distillation used is left out.
-    loop.score_checkpoint(config, tmp_path / "before", loop.compiled_detector(config), str(start))
+    scoring.score_checkpoint(config, tmp_path / "before", scoring.compiled_detector(config), str(start))
     assert f"DCRD-PDN (student), step {STEP}, synthetic_visible test" in capsys.readouterr().out
 
 
@@ -96,7 +96,7 @@ def caltech(tmp_path, monkeypatch):
 @pytest.mark.parametrize("recipe", ["caltech", "caltech/dcrd"])
 def test_recipe_names_what_was_tuned(recipe):
     assert (
-        loop._name_of(finetune.get_config(recipe))
+        scoring._name_of(finetune.get_config(recipe))
         == {
             "caltech": "RGB-only detector, fine-tuned",
             "caltech/dcrd": "DCRD-PDN (student), fine-tuned",
@@ -120,7 +120,7 @@ def test_caltech_is_scored_by_its_rules_where_nobody_walks_by_night(small_run, c
     assert "given a width of 0.41 of their height" in page
     # The rules of a set with day and night do not mind that there is no night.
     config.eval.rules = "kaist"
-    again = loop.score_checkpoint(config, tmp_path / "run", loop.compiled_detector(config))
+    again = scoring.score_checkpoint(config, tmp_path / "run", scoring.compiled_detector(config))
     assert [(one.images, one.people) for one in again.scores.values()] == [(2, 1), (2, 1), (0, 0)]
 
 

@@ -220,12 +220,13 @@ def killed_run(workdir, data_dir, plan, rng, held=False):
 
 def checkpoint(folder):
     """Every array of a checkpoint with its type, and the files of the data iterator's state, by name."""
-    items = {name: ocp.args.StandardRestore() for name in ("params", "optimizer") if (folder / name).is_dir()}
-    with checkpoints.open_manager(folder.parent, read_only=True) as manager:
-        restored = manager.restore(int(folder.name), args=ocp.args.Composite(**items))
     content = {}
-    for item in items:
-        for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(restored[item])):
+    for item in ("params", "optimizer"):
+        if not (folder / item).is_dir():
+            continue
+        with ocp.StandardCheckpointer() as reader:
+            restored = reader.restore(folder / item)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(restored)):
             array = np.asarray(leaf)
             content[f"{item}{jax.tree_util.keystr(path)}"] = (array.dtype, array.shape, array.tobytes())
     return content | {f"data/{path.name}": path.read_bytes() for path in folder.glob("data/*.json")}

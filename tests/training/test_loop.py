@@ -15,7 +15,7 @@ from training_cases import assert_same_bits, newest_params
 from dcrl_jax import checkpoints, parallel
 from dcrl_jax.errors import InputError, Preempted
 from dcrl_jax.models.build import build_anchors, build_model, init_params
-from dcrl_jax.training import loop
+from dcrl_jax.training import loop, scoring
 from dcrl_jax.training.optimizer import build_optimizer, build_schedule
 from dcrl_jax.training.rules import training_rules
 from dcrl_jax.training.step import TrainState, make_step
@@ -234,12 +234,12 @@ def test_checkpoint_of_another_model_is_refused_for_scoring(finished, config, tm
     other = config.copy_and_resolve_references()
     other.backbone.norm = "none"
     with pytest.raises(InputError, match=r"norm1_1.*not expected"):
-        loop.score_checkpoint(other, tmp_path, loop.compiled_detector(other), str(finished[0]))
+        scoring.score_checkpoint(other, tmp_path, scoring.compiled_detector(other), str(finished[0]))
 
 
 def test_missing_checkpoint_is_named(config, tmp_path):
     with pytest.raises(InputError, match=re.escape(f"{tmp_path / 'nothing'} holds no checkpoint")):
-        loop.score_checkpoint(config, tmp_path, loop.compiled_detector(config), str(tmp_path / "nothing"))
+        scoring.score_checkpoint(config, tmp_path, scoring.compiled_detector(config), str(tmp_path / "nothing"))
 
 
 @pytest.mark.parametrize(("role", "thermal"), [("teacher", True), ("student", True), ("baseline", False)])

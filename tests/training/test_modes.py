@@ -14,7 +14,7 @@ from dcrl_jax.training import modes
     [
         ("teacher", "loop", "train_and_evaluate"),
         ("student", "distill", "train_student"),
-        (None, "loop", "score_checkpoint"),
+        (None, "scoring", "score_checkpoint"),
     ],
 )
 def test_sigterm_outside_of_the_steps_is_a_preemption_too(tiny_config, tmp_path, monkeypatch, role, module, name):

@@ -9,12 +9,12 @@ import pytest
 from configs import teacher
 from dcrl_jax import parallel
 from dcrl_jax.data import pipeline, sources
-from dcrl_jax.evaluation import compare
 from dcrl_jax.evaluation import evaluate as evaluation
 from dcrl_jax.evaluation.evaluate import CompiledDetector, Evaluation
 from dcrl_jax.evaluation.miss_rate import Score
 from dcrl_jax.evaluation.rules import reasonable
 from dcrl_jax.evaluation.truths import read_truths
+from dcrl_jax.reports import comparison
 from dcrl_jax.structures import MODALITIES, Detections
 
 # Scenes twice as large as the network input.
@@ -73,7 +73,7 @@ def compared(config):
 def written(compared, tmp_path, capsys):
     """The folder that a comparison leaves, and what it prints."""
     folder = tmp_path / "runs" / "comparison"
-    compare.write_comparison(*compared, folder)
+    comparison.write_comparison(*compared, folder)
     return folder, capsys.readouterr().out
 
 
@@ -94,7 +94,7 @@ def test_table_has_a_row_for_each_detector_and_a_column_for_each_condition_in_pe
         "RGB-only baseline": scored(0.4623, 0.4, float("nan")),
     }
     # Less than half a hundredth of a percent is rounded away; a subset without people has no rate.
-    assert compare.comparison_table(evaluations).split("\n") == [
+    assert comparison.comparison_table(evaluations).split("\n") == [
         "miss rate, %         all     day  night",
         "-----------------  -----  ------  -----",
         "teacher            23.37   23.96  21.46",
@@ -126,7 +126,7 @@ def test_folder_holds_table_scores_curves_and_picture_and_nothing_else(written):
 def test_files_hold_the_same_rates_as_the_table(compared, written):
     found, _ = compared
     folder, _ = written
-    assert (folder / "table.txt").read_text() == compare.comparison_table(found) + "\n"
+    assert (folder / "table.txt").read_text() == comparison.comparison_table(found) + "\n"
     lines = (folder / "table.txt").read_text().splitlines()
     assert lines[2].split() == ["teacher", "0.00", "0.00", "0.00"]
     everybody = found["student"].scores["reasonable-all"].miss_rate
@@ -141,9 +141,9 @@ def test_files_hold_the_same_rates_as_the_table(compared, written):
 
 def test_warnings_of_the_data_stand_below_the_table(compared, tmp_path, monkeypatch, capsys):
     found, bench = compared
-    monkeypatch.setattr(compare, "draw_panel", lambda *_: None)
-    compare.write_comparison(found, bench._replace(warnings=("some images are left out",)), tmp_path)
-    table = compare.comparison_table(found)
+    monkeypatch.setattr(comparison, "draw_panel", lambda *_: None)
+    comparison.write_comparison(found, bench._replace(warnings=("some images are left out",)), tmp_path)
+    table = comparison.comparison_table(found)
     assert (tmp_path / "table.txt").read_text() == f"{table}\nwarning: some images are left out\n"
     assert f"{table}\nwarning: some images are left out\n" in capsys.readouterr().out
 
@@ -151,7 +151,7 @@ def test_warnings_of_the_data_stand_below_the_table(compared, tmp_path, monkeypa
 def test_table_is_printed_with_the_split_and_the_folder(compared, written):
     folder, printed = written
     assert printed == (
-        f"\nsynthetic_rgbt, test\n\n{compare.comparison_table(compared[0])}\n\n"
+        f"\nsynthetic_rgbt, test\n\n{comparison.comparison_table(compared[0])}\n\n"
         f"table, curves and picture of both: {folder}\n"
     )
 
@@ -159,9 +159,9 @@ def test_table_is_printed_with_the_split_and_the_folder(compared, written):
 def test_curves_are_both_detectors_and_the_picture_shows_the_student_first(compared, tmp_path, monkeypatch):
     found, bench = compared
     seen = {}
-    monkeypatch.setattr(compare.curves, "miss_rate_figure", lambda scores, path, title: seen.update(curves=scores))
-    monkeypatch.setattr(compare, "draw_panel", lambda bench, views, *_: seen.update(views=views))
-    compare.write_comparison(found, bench, tmp_path)
+    monkeypatch.setattr(comparison.curves, "miss_rate_figure", lambda scores, path, title: seen.update(curves=scores))
+    monkeypatch.setattr(comparison, "draw_panel", lambda bench, views, *_: seen.update(views=views))
+    comparison.write_comparison(found, bench, tmp_path)
     assert list(seen["curves"]) == ["teacher", "student"]
     for name, score in seen["curves"].items():
         assert score is found[name].scores["reasonable-all"]
@@ -175,5 +175,5 @@ def test_curves_are_both_detectors_and_the_picture_shows_the_student_first(compa
 def test_folder_that_is_there_is_written_again(compared, written):
     folder, _ = written
     (folder / "table.txt").write_text("of another run")
-    compare.write_comparison(*compared, folder)
-    assert (folder / "table.txt").read_text() == compare.comparison_table(compared[0]) + "\n"
+    comparison.write_comparison(*compared, folder)
+    assert (folder / "table.txt").read_text() == comparison.comparison_table(compared[0]) + "\n"
