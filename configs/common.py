@@ -1,7 +1,8 @@
 """Keys that every recipe shares: the paper's setting on KAIST, and the changes of data and scale for other sets.
 
 Sources: "paper" is Liu et al., Deep Cross-modal Representation Learning and Distillation for Illumination-invariant
-Pedestrian Detection; "peers" are two-stage KAIST detectors (MSDS-RCNN, AR-CNN); "ours" is a choice made here.
+Pedestrian Detection; "peers" are two-stage KAIST detectors (MSDS-RCNN, AR-CNN); "ours" is a choice made here. How the
+program works, and not what it computes, has no source.
 """
 
 from ml_collections import ConfigDict
@@ -27,13 +28,13 @@ def detector(role: str) -> ConfigDict:
     config.data.height_px = 512  # KAIST's own size
     config.data.width_px = 640
     config.data.max_boxes = 64  # padding of the annotations of one image; ours: above KAIST's largest count
-    config.data.train_labels = ("person",)  # what trains as a pedestrian
+    config.data.train_labels = ("person",)  # what trains as a pedestrian; ours, as the next five: see KAIST_FILTERS
     config.data.train_ignore_labels = ("people", "person?", "cyclist", "ignore", "unpaired")  # ignore regions
     config.data.train_min_height_px = 0.0  # annotated pixels; smaller ones become ignore regions
     config.data.train_max_occlusion = 2  # 0 none, 1 partial, 2 heavy; above becomes an ignore region
     config.data.train_border_px = ()  # x1, y1, x2, y2: whoever leaves it becomes an ignore region; () for none
     config.data.train_drop_empty = False  # whether images without a pedestrian are left out of training
-    config.data.flip_probability = 0.5
+    config.data.flip_probability = 0.5  # peers
     config.data.brightness_jitter = 0.0  # relative; ours: off
     config.data.blank_probability = 0.0  # of one modality, as a defence against ignoring the other; ours: off
 
@@ -49,9 +50,9 @@ def detector(role: str) -> ConfigDict:
 
     config.anchors = ConfigDict()
     config.anchors.per_cell = 9  # peers
-    config.anchors.aspect_ratio = 0.41  # width / height of a pedestrian
+    config.anchors.aspect_ratio = 0.41  # width / height of a pedestrian; peers
     config.anchors.smallest_px = 30.0  # height at an input of reference_height_px; scaled with the input; peers
-    config.anchors.largest_px = 500.0
+    config.anchors.largest_px = 500.0  # peers
     config.anchors.reference_height_px = 512.0
 
     config.rpn = ConfigDict()
@@ -60,27 +61,27 @@ def detector(role: str) -> ConfigDict:
     config.rpn.ignore_ioa = 0.5  # ours
     config.rpn.match_best_anchor = True  # Faster R-CNN: the best anchor of each pedestrian is positive
     config.rpn.sampled = 256  # peers
-    config.rpn.max_positive = 128
+    config.rpn.max_positive = 128  # peers
     config.rpn.offset_std = (0.1, 0.1, 0.2, 0.2)  # Fast R-CNN's divisors, of both stages
-    config.rpn.min_size_px = 4.0
+    config.rpn.min_size_px = 4.0  # smaller proposals are dropped; ours
     config.rpn.before_nms = 6000  # peers
-    config.rpn.nms_iou = 0.7
+    config.rpn.nms_iou = 0.7  # peers
     config.rpn.kept_training = 1000  # ours
     config.rpn.kept_testing = 300  # peers
 
     config.roi = ConfigDict()
-    config.roi.positive_iou = 0.5
+    config.roi.positive_iou = 0.5  # peers
     config.roi.ignore_ioa = 0.5  # ours
     config.roi.sampled = 128  # peers
-    config.roi.max_positive = 32
-    config.roi.size = 7  # bins on a side
-    config.roi.samples_per_bin = 2  # on a side
+    config.roi.max_positive = 32  # peers
+    config.roi.size = 7  # bins on a side; peers
+    config.roi.samples_per_bin = 2  # on a side; peers
     config.roi.hidden = 4096  # peers
 
     config.final = ConfigDict()
-    config.final.min_score = 0.001
+    config.final.min_score = 0.001  # ours
     config.final.nms_iou = 0.3  # peers
-    config.final.max_detections = 100  # per image
+    config.final.max_detections = 100  # per image; ours
 
     config.loss = ConfigDict()
     config.loss.box_weight = 1.0  # lambda, paper III-A
@@ -92,13 +93,13 @@ def detector(role: str) -> ConfigDict:
     config.optimizer.learning_rate = 1e-3  # paper V-B, of both
     # If above 0, the rate is for batches of this size and scales linearly with train.batch_size; paper: no scaling.
     config.optimizer.reference_batch_size = 0
-    config.optimizer.fusion_rate_scale = 1.0  # times the learning rate, for the modality fusion's parameters (teacher)
-    config.optimizer.schedule = "steps"  # steps | cosine
+    config.optimizer.fusion_rate_scale = 1.0  # times the learning rate, for the modality fusion (teacher); paper: none
+    config.optimizer.schedule = "steps"  # steps (paper V-B) | cosine
     config.optimizer.decay_epochs = ()  # of "steps"; the paper names some for the teacher alone
     config.optimizer.decay_factor = 0.1  # paper V-B
     config.optimizer.warmup_steps = 0  # paper: none
     config.optimizer.momentum = 0.9  # of sgd; paper V-B
-    config.optimizer.weight_decay = 0.0  # of adamw
+    config.optimizer.weight_decay = 0.0  # of adamw; paper: none
     config.optimizer.clip_norm = 0.0  # global norm of the gradients; 0 = off, as in the paper
 
     config.train = ConfigDict()

@@ -22,6 +22,8 @@ from dcrl_jax.structures import CHANNELS, MODALITIES, Batch
 
 # Each use of randomness has its own number, so that switching one on or off leaves the others' draws as they were.
 _SHUFFLE, _FLIP, _BRIGHTNESS, _BLANK = range(4)
+# Batches that wait on the host, and as many on the devices.
+_WAITING = 2
 
 
 class _Selection(Sequence):
@@ -187,9 +189,6 @@ def evaluation_batches(
 def prefetch_to_devices(
     batches: grain.IterDataset[Batch],
     sharding: jax.sharding.Sharding,
-    *,
-    host_batches: int = 2,
-    device_batches: int = 2,
 ) -> grain.IterDataset[Batch]:
     """Puts batches on this process's devices from a thread of its own, ahead of the loop that takes them.
 
@@ -199,7 +198,6 @@ def prefetch_to_devices(
     Args:
         batches: of NumPy arrays [B, ...].
         sharding: over this process's D devices along the first axis, ``NamedSharding(mesh, P("devices"))``.
-        host_batches, device_batches: how many batches wait on the host and on the devices.
 
     Returns:
         The batches as ``jax.Array`` [D, B / D, ...], the layout of ``jax.pmap``. Its iterator's state counts the
@@ -213,8 +211,8 @@ def prefetch_to_devices(
     return grain.experimental.device_put(
         batches.map(lambda batch: jax.tree.map(split, batch)),
         sharding,
-        cpu_buffer_size=host_batches,
-        device_buffer_size=device_batches,
+        cpu_buffer_size=_WAITING,
+        device_buffer_size=_WAITING,
     )
 
 

@@ -74,8 +74,8 @@ class Detector:
         """Restore a detector, whatever devices it was trained on.
 
         Args:
-          path: a run's workdir (its best parameters), a folder of checkpoints, or one checkpoint; also in a bucket; or
-            what ``from_pretrained`` takes.
+          path: a run's workdir (the parameters that it scored), a folder of checkpoints, or one checkpoint; also in a
+            bucket; or what ``from_pretrained`` takes.
           fit, batch_size: see ``__init__``.
 
         Raises:

@@ -26,18 +26,16 @@ class GroupedConv(nn.Module):
     """The block-diagonal convolution P of Eq. 3.
 
     Written as one convolution per group: XLA's CPU backend is many times slower in the backward pass of
-    ``feature_group_count``. The kernel has the layout of a grouped convolution, [k, k, C_in / G, C_out].
+    ``feature_group_count``. The kernel has the layout of a grouped convolution, [3, 3, C_in / G, C_out].
     """
 
     features: int
     groups: int
-    kernel_size: int = 3
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
-        size, channels = self.kernel_size, inputs.shape[-1]
-        shape = (size, size, channels // self.groups, self.features)
+        shape = (3, 3, inputs.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape).astype(self.dtype)
         outputs = [
             jax.lax.conv_general_dilated(part, weights, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))

@@ -1,4 +1,4 @@
-"""Tables of text: one function for everything that a command prints."""
+"""Tables of scores as text."""
 
 import math
 import numbers
