@@ -85,10 +85,7 @@ def read_sets(
             read = {name: truths.read_truths(folder.files[name], image_ids, keep_rows=True) for name in MODALITIES}
             found.append(_annotation_set(folder.name, read, None))
             continue
-        files: dict[str, Path] = {}
-        for image_id, path in (item for by_id in folder.files.values() for item in by_id.items()):
-            if (first := files.setdefault(image_id, path)) != path:
-                raise InputError(f"{first} and {path} both annotate {image_id}; keep one of them")
+        files = folder.by_image()
         read = {None: truths.read_truths(files, image_ids)}
         # What a set is does not depend on the frames that are asked for.
         benchmark = [image_id for image_id in frames.split_frames("test") if image_id in files]

@@ -102,8 +102,7 @@ def _read_folder(root: Path, image_ids: Sequence[str], allow_incomplete: bool) -
             for modality in MODALITIES
         }
     else:
-        files = {image_id: file for by_id in annotated.files.values() for image_id, file in by_id.items()}
-        read = {"": kaist_truths.read_truths(files, image_ids)}
+        read = {"": kaist_truths.read_truths(annotated.by_image(), image_ids)}
     if not allow_incomplete or not all(one.by_id for one in read.values()):
         problems = [
             f"{modality} {finding.kind}: {finding.text}".lstrip()

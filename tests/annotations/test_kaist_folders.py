@@ -282,6 +282,19 @@ def test_annotations_of_one_modality_are_not_paired(tmp_path):
     assert not found.is_paired
     assert found.frames() == set(IDS)
     assert set(found.files) == {"lwir", None}
+    assert found.by_image() == {
+        IDS[0]: tmp_path / "labels/set00/V000/lwir/I01217.txt",
+        IDS[1]: tmp_path / f"labels/{FLAT[1]}.txt",
+    }
+
+
+def test_frame_of_two_files_has_not_one(tmp_path):
+    make(tmp_path, "labels/set00/V000/I01217.txt", "labels/set00/V000/visible/I01217.txt")
+    (found,) = folders.index_annotations(tmp_path)
+    first, second = (tmp_path / "labels/set00/V000" / name for name in ("I01217.txt", "visible/I01217.txt"))
+    with pytest.raises(InputError) as caught:
+        found.by_image()
+    assert str(caught.value) == f"{first} and {second} both annotate {IDS[0]}; keep one of them"
 
 
 def test_annotations_beside_images_are_found_with_them(tmp_path):

@@ -300,6 +300,16 @@ def test_several_sets_below_a_folder_are_named_and_one_is_asked_for(tmp_path, tw
     assert rates(capsys.readouterr().out)["two.txt"][0][0] == "33.33"
 
 
+def test_two_files_of_one_frame_are_refused(tmp_path, two_of_three, listed, capsys):
+    write_tree(tmp_path / "kaist")
+    write_tree(tmp_path / "other", box=(300, 100, 25, 60))
+    both, visible = (tmp_path / "kaist" / name for name in ("set06/V000/I00019.txt", "set06/V000/visible/I00019.txt"))
+    visible.parent.mkdir()
+    (tmp_path / "other" / f"{IDS[0]}.txt").rename(visible)
+    message = fails(capsys, tmp_path / "kaist", two_of_three, f"--images={listed}")
+    assert message == f"error: {both} and {visible} both annotate {IDS[0]}; keep one of them\n"
+
+
 def test_folder_without_test_annotations_says_what_was_looked_for(tmp_path, two_of_three, capsys):
     write_tree(tmp_path / "kaist", ["set00/V000/I00001"])
     message = fails(capsys, tmp_path / "kaist", two_of_three)

@@ -57,6 +57,17 @@ class AnnotationFolder(NamedTuple):
         """Returns all image ids that it has a file for."""
         return set().union(*self.files.values())
 
+    def by_image(self) -> dict[str, Path]:
+        """Returns the one file of each frame, whichever modality its path says.
+
+        Raises:
+            InputError: a frame has several; two of them are named.
+        """
+        files: dict[str, Path] = {}
+        for image_id, path in (item for by_id in self.files.values() for item in by_id.items()):
+            _put(files, image_id, path)
+        return files
+
 
 def recognise(path: Path, root: Path) -> FrameFile | None:
     """Says which frame a file belongs to; None where its name is that of no frame."""
@@ -157,10 +168,13 @@ def group_annotations(found: Iterable[FrameFile]) -> list[AnnotationFolder]:
     """
     folders: dict[str, dict[str | None, dict[str, Path]]] = defaultdict(lambda: defaultdict(dict))
     for file in found:
-        first = folders[file.folder][file.modality].setdefault(file.image_id, file.path)
-        if first != file.path:
-            raise InputError(f"{first} and {file.path} both annotate {file.image_id}; keep one of them")
+        _put(folders[file.folder][file.modality], file.image_id, file.path)
     return [
         AnnotationFolder(name, {modality: dict(by_id) for modality, by_id in by_modality.items()})
         for name, by_modality in sorted(folders.items())
     ]
+
+
+def _put(files, image_id, path):
+    if (first := files.setdefault(image_id, path)) != path:
+        raise InputError(f"{first} and {path} both annotate {image_id}; keep one of them")
