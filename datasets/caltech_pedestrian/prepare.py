@@ -1,8 +1,10 @@
 """Prepares Caltech from the archives that you fetched: checks every file, says what it found, and writes the records.
 
+What is prepared without further options is what ``configs/finetune.py:caltech`` trains on.
+
     python -m datasets.caltech_pedestrian.prepare --manual_dir=FOLDER                     original annotations
     python -m datasets.caltech_pedestrian.prepare --manual_dir=FOLDER --annotations=new   new ones
-    python -m datasets.caltech_pedestrian.prepare --manual_dir=FOLDER --train_skip=3      ten times the images to train
+    python -m datasets.caltech_pedestrian.prepare --manual_dir=FOLDER --train_skip=30     a tenth of the training images
 
 It can be interrupted and given again; a data set is there as a whole or not at all.
 """
@@ -25,7 +27,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--manual_dir", required=True, help="the copy: setXX/VYYY.seq and setXX/VYYY.vbb below it")
     parser.add_argument("--data_dir", help="where prepared data lies; by default ~/tensorflow_datasets")
     parser.add_argument("--annotations", choices=KINDS, default="original", help="which ones train and test")
-    parser.add_argument("--train_skip", type=int, default=30, help="frames from one training image to the next")
+    parser.add_argument("--train_skip", type=int, default=3, help="frames from one training image to the next")
     parser.add_argument("--allow_incomplete", action="store_true", help="go on without test images that are missing")
     return parser.parse_args(arguments)
 

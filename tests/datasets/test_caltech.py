@@ -11,7 +11,7 @@ import pytest
 import tensorflow_datasets as tfds
 from caltech_files import NOWHERE, jpeg, seq_bytes, write_seq, write_vbb
 
-from configs import baseline
+from configs import baseline, finetune
 from datasets.caltech_pedestrian import CaltechConfig, CaltechPedestrian, open_builder
 from datasets.caltech_pedestrian.prepare import main
 from dcrl_jax.annotations.caltech import frames
@@ -66,8 +66,8 @@ def raw(tmp_path):
     return tmp_path / "raw"
 
 
-def prepare(folder, **options):
-    builder = open_builder(str(folder / "data"), **options)
+def prepare(folder, train_skip=30, **options):
+    builder = open_builder(str(folder / "data"), train_skip=train_skip, **options)
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=str(folder / "raw")))
     return builder
 
@@ -93,7 +93,7 @@ def rows(record):
 
 def test_whole_copy_has_the_images_as_they_are_and_the_boxes_as_annotated(tmp_path, raw, capsys):
     builder = prepare(tmp_path)
-    assert builder.info.full_name == "caltech_pedestrian/original/1.0.0"
+    assert builder.info.full_name == "caltech_pedestrian/original-train_skip_30/1.0.0"
     for split, image_ids in (("train", TRAIN), ("test", TEST)):
         found = read(builder, split)
         assert names(found) == image_ids
@@ -160,7 +160,7 @@ def write_texts(raw, image_ids):
 def test_new_annotations_are_read_from_texts_and_named_by_a_checksum(tmp_path, raw):
     write_texts(raw, TRAIN + TEST)
     builder = prepare(tmp_path, annotations="new")
-    assert builder.info.full_name == "caltech_pedestrian/new/1.0.0"
+    assert builder.info.full_name == "caltech_pedestrian/new-train_skip_30/1.0.0"
     for split in ("train", "test"):
         for record in read(builder, split):
             assert rows(record) == [("person", [10, 20, 30, 60], 2, False), ("ignore", [1, 2, 3, 4], 0, True)]
@@ -336,7 +336,10 @@ def test_option_out_of_range_is_refused(options, message):
 
 
 def test_names_of_configs():
-    assert [config.name for config in CaltechPedestrian.BUILDER_CONFIGS] == ["original", "new"]
+    assert [config.name for config in CaltechPedestrian.BUILDER_CONFIGS] == [
+        "original-train_skip_3",
+        "new-train_skip_3",
+    ]
 
 
 def test_a_run_prepares_it_by_its_name(tmp_path, raw):
@@ -356,7 +359,7 @@ def test_without_a_copy_it_says_how_to_get_one(tmp_path):
 
 
 def test_command_prepares_and_says_what_is_there_the_second_time(tmp_path, raw, capsys):
-    arguments = [f"--manual_dir={raw}", f"--data_dir={tmp_path}/data", "--train_skip=3"]
+    arguments = [f"--manual_dir={raw}", f"--data_dir={tmp_path}/data"]
     main(arguments)
     printed = capsys.readouterr().out
     assert f"prepared: caltech_pedestrian/original-train_skip_3/1.0.0, in {tmp_path}/data" in printed
@@ -364,6 +367,13 @@ def test_command_prepares_and_says_what_is_there_the_second_time(tmp_path, raw, 
     again = capsys.readouterr().out
     assert "prepared already, in " in again
     assert "test: images                         3" in again
+
+
+def test_command_prepares_what_the_recipe_opens(tmp_path, raw):
+    main([f"--manual_dir={raw}", f"--data_dir={tmp_path}/data"])
+    data = finetune.get_config("caltech").data
+    data.data_dir = str(tmp_path / "data")
+    assert "21 train" in sources.describe(sources.prepare(data))
 
 
 def test_mistake_ends_the_command_with_one_message_and_status_1(tmp_path):
