@@ -1,5 +1,5 @@
-"""MSRS road scenes: ``Msrs(config="fusion" | "visible" | "infrared", file_format="array_record")``."""
+"""MSRS road scenes: the builder of TFDS."""
 
-from datasets.msrs.msrs import Msrs
+from datasets.msrs.msrs import Msrs, open_builder
 
-__all__ = ["Msrs"]
+__all__ = ["Msrs", "open_builder"]

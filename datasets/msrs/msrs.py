@@ -126,6 +126,21 @@ class Msrs(tfds.core.GeneratorBasedBuilder):
             )
 
 
+def open_builder(data_dir: str | None = None, labels: str = "fusion") -> Msrs:
+    """The builder of one label set.
+
+    Args:
+        data_dir: where prepared data lies; None for TFDS's default.
+        labels: one of ``LABEL_SETS``.
+
+    Raises:
+        InputError: there is no such label set.
+    """
+    if labels not in LABEL_SETS:
+        raise InputError(f"msrs: labels is {labels!r}; it must be one of: {', '.join(LABEL_SETS)}.")
+    return Msrs(config=labels, data_dir=data_dir, file_format="array_record")
+
+
 def download_pairs(dl_manager: tfds.download.DownloadManager, label_set: str) -> dict[str, list[Pair]]:
     """Downloads both repositories and finds the pairs in them.
 

@@ -9,8 +9,8 @@ from dcrl_jax import parallel
 from dcrl_jax.errors import InputError
 
 # Each has an ``open_builder``.
-_OPENED = ("synthetic_visible", "kaist", "caltech_pedestrian", "nightowls")
-NAMES = ("synthetic_rgbt", "msrs", *_OPENED)
+_OPENED = ("msrs", "synthetic_visible", "kaist", "caltech_pedestrian", "nightowls")
+NAMES = ("synthetic_rgbt", *_OPENED)
 
 
 def prepare(data: ConfigDict) -> tfds.core.DatasetBuilder:
@@ -49,19 +49,11 @@ def _open_builder(data):
         from datasets.synthetic_rgbt import SyntheticConfig, SyntheticRgbt
 
         try:
-            builder_class, builder_config = SyntheticRgbt, SyntheticConfig(**options)
+            config = SyntheticConfig(**options)
         except TypeError as error:
             raise InputError(f"config.data.options: {error}.") from error
-    elif data.name == "msrs":
-        from datasets.msrs import Msrs
-
-        builder_class, builder_config = Msrs, options.get("labels", "fusion")
-    else:
-        raise InputError(f"config.data.name is {data.name!r}; the data sets are: {', '.join(NAMES)}.")
-    try:
-        return builder_class(config=builder_config, data_dir=data.data_dir, file_format="array_record")
-    except ValueError as error:
-        raise InputError(f"config.data.options of {data.name}: {error}") from error
+        return SyntheticRgbt(config=config, data_dir=data.data_dir, file_format="array_record")
+    raise InputError(f"config.data.name is {data.name!r}; the data sets are: {', '.join(NAMES)}.")
 
 
 def describe(builder: tfds.core.DatasetBuilder) -> str:

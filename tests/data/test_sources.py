@@ -48,7 +48,13 @@ def test_unknown_option_is_named(data):
 def test_unknown_kind_of_labels_is_named(data):
     data.name = "msrs"
     data.options = {"labels": "sonar"}
-    with pytest.raises(InputError, match=r"config.data.options of msrs.*sonar"):
+    with pytest.raises(InputError, match=r"msrs: labels is 'sonar'; it must be one of: fusion, visible, infrared\."):
+        prepare(data)
+
+
+def test_option_that_msrs_does_not_have_is_named(data):
+    data.name, data.options = "msrs", {"lables": "visible"}
+    with pytest.raises(InputError, match=r"config.data.options: .*lables"):
         prepare(data)
 
 
