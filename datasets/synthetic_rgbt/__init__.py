@@ -1,12 +1,11 @@
-"""Generated RGB-thermal scenes.
+"""Generated RGB-thermal scenes: the builder of TFDS and its config.
 
-``SyntheticRgbt(config=SyntheticConfig(...), file_format="array_record")`` builds them. TFDS is imported only when one
-of these two is asked for: the processes that render need none of it and start the faster.
+TFDS is imported only when one of these is asked for: the processes that render need none of it and start the faster.
 """
 
 
 def __getattr__(name: str):
-    if name in ("SyntheticConfig", "SyntheticRgbt"):
+    if name in ("SyntheticConfig", "SyntheticRgbt", "open_builder"):
         from datasets.synthetic_rgbt import synthetic_rgbt
 
         return getattr(synthetic_rgbt, name)

@@ -83,3 +83,17 @@ class SyntheticRgbt(tfds.core.GeneratorBasedBuilder):
         encoded = encode_scenes(options, count)
         for index, record in enumerate(tqdm(encoded, f"Rendering {split}", count, unit=" scenes", mininterval=1.0)):
             yield index, record | {name: io.BytesIO(record[name]) for name in ("visible", "lwir")}
+
+
+def open_builder(data_dir: str | None = None, **options: int) -> SyntheticRgbt:
+    """The builder of a config that its options describe.
+
+    Args:
+        data_dir: where prepared data lies; None for TFDS's default.
+        **options: attributes of SyntheticConfig.
+
+    Raises:
+        InputError: an option out of range.
+        TypeError: an option that is not there.
+    """
+    return SyntheticRgbt(config=SyntheticConfig(**options), data_dir=data_dir, file_format="array_record")

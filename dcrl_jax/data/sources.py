@@ -8,9 +8,7 @@ from ml_collections import ConfigDict
 from dcrl_jax import parallel
 from dcrl_jax.errors import InputError
 
-# Each has an ``open_builder``.
-_OPENED = ("msrs", "synthetic_visible", "kaist", "caltech_pedestrian", "nightowls")
-NAMES = ("synthetic_rgbt", *_OPENED)
+NAMES = ("synthetic_rgbt", "msrs", "synthetic_visible", "kaist", "caltech_pedestrian", "nightowls")
 
 
 def prepare(data: ConfigDict) -> tfds.core.DatasetBuilder:
@@ -39,21 +37,12 @@ def _prepare(data):
 
 
 def _open_builder(data):
-    options = data.options.to_dict()
-    if data.name in _OPENED:
-        try:
-            return importlib.import_module(f"datasets.{data.name}").open_builder(data.data_dir, **options)
-        except TypeError as error:
-            raise InputError(f"config.data.options: {error}.") from error
-    if data.name == "synthetic_rgbt":
-        from datasets.synthetic_rgbt import SyntheticConfig, SyntheticRgbt
-
-        try:
-            config = SyntheticConfig(**options)
-        except TypeError as error:
-            raise InputError(f"config.data.options: {error}.") from error
-        return SyntheticRgbt(config=config, data_dir=data.data_dir, file_format="array_record")
-    raise InputError(f"config.data.name is {data.name!r}; the data sets are: {', '.join(NAMES)}.")
+    if data.name not in NAMES:
+        raise InputError(f"config.data.name is {data.name!r}; the data sets are: {', '.join(NAMES)}.")
+    try:
+        return importlib.import_module(f"datasets.{data.name}").open_builder(data.data_dir, **data.options.to_dict())
+    except TypeError as error:
+        raise InputError(f"config.data.options: {error}.") from error
 
 
 def describe(builder: tfds.core.DatasetBuilder) -> str:
