@@ -12,7 +12,7 @@ A record is one registered RGB-thermal pair, or one RGB image, with its annotati
   ``box``               float32 ``[4]``: ``[x, y, w, h]`` in pixels of the stored images, exactly as annotated;
                         the origin is the top left corner, a box around one pixel is 1 wide
   ``label``             text, the annotator's class: ``person``, ``people`` (a group), ``person?``, ``cyclist``...
-  ``occlusion``         0 none, 1 partial, 2 heavy (``OCCLUSIONS``)
+  ``occlusion``         0 none, 1 partial, 2 heavy
   ``ignore``            true where a detection is neither right nor wrong, whatever the label says
 ``objects_lwir``        only where each image was annotated by itself (KAIST's paired annotations): as ``objects``,
                         which then are those of the visible image. Row i of both is the same object; one that a
@@ -25,13 +25,15 @@ nothing needs TensorFlow. Readers get the encoded bytes with ``decoders={"visibl
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
+from dcrl_jax.annotations.types import Annotation
+
 CONDITIONS = ("day", "night")
 CONDITIONS_AND_DAWN = (*CONDITIONS, "dawn")
-OCCLUSIONS = ("none", "partial", "heavy")
 
 
 def features(
@@ -45,7 +47,7 @@ def features(
         conditions: the names of ``condition``; ``CONDITIONS_AND_DAWN`` is the other choice.
     """
 
-    def objects():
+    def sequence():
         return tfds.features.Sequence(
             {
                 "box": tfds.features.Tensor(shape=(4,), dtype=np.float32),
@@ -61,7 +63,12 @@ def features(
             "visible": tfds.features.Image(shape=(None, None, 3)),
             **({"lwir": tfds.features.Image(shape=(None, None, 3))} if lwir else {}),
             "condition": tfds.features.ClassLabel(names=list(conditions)),
-            "objects": objects(),
-            **({"objects_lwir": objects()} if paired else {}),
+            "objects": sequence(),
+            **({"objects_lwir": sequence()} if paired else {}),
         }
     )
+
+
+def objects(annotations: Sequence[Annotation]) -> list[dict[str, Any]]:
+    """Returns the annotations of one image as ``objects`` of a record."""
+    return [one._asdict() | {"box": np.array(one.box, np.float32)} for one in annotations]

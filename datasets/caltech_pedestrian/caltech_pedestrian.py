@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
@@ -136,7 +135,7 @@ def _write_shard(found: Sequence[Frame], start: int, name: str) -> Iterator[tupl
                 "image_id": frame.image_id,
                 "visible": io.BytesIO(seq.read_frame(frame.video, frame.number)),
                 "condition": "day",
-                "objects": [one._asdict() | {"box": np.array(one.box, np.float32)} for one in frame.objects],
+                "objects": records.objects(frame.objects),
             },
         )
 

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
@@ -19,7 +18,6 @@ from datasets import copies, records
 from datasets.kaist.checks import CheckedCopy, Pair, check_copy
 from datasets.kaist.sets import KINDS
 from dcrl_jax.annotations.kaist import frames
-from dcrl_jax.annotations.types import Annotation
 from dcrl_jax.errors import InputError
 
 # Pairs in a file of records. TFDS keeps those of one file in memory until it is written, some 100 MB.
@@ -171,8 +169,8 @@ def _write_shard(pairs: Sequence[Pair], start: int, name: str) -> Iterator[tuple
                 "visible": io.BytesIO(visible),
                 "lwir": io.BytesIO(lwir),
                 "condition": frames.condition(pair.image_id),
-                "objects": _as_records(pair.objects),
-                **({} if pair.objects_lwir is None else {"objects_lwir": _as_records(pair.objects_lwir)}),
+                "objects": records.objects(pair.objects),
+                **({} if pair.objects_lwir is None else {"objects_lwir": records.objects(pair.objects_lwir)}),
             },
         )
 
@@ -195,10 +193,6 @@ def open_builder(data_dir: str | None = None, allow_incomplete: bool = False, **
     builder = Kaist(config=config, data_dir=data_dir, file_format="array_record")
     builder.allow_incomplete = allow_incomplete
     return builder
-
-
-def _as_records(annotations: Sequence[Annotation]) -> list[dict[str, Any]]:
-    return [one._asdict() | {"box": np.array(one.box, np.float32)} for one in annotations]
 
 
 def _read_ahead(pairs):

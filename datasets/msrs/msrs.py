@@ -118,10 +118,7 @@ class Msrs(tfds.core.GeneratorBasedBuilder):
                     "visible": os.fspath(pair.visible),
                     "lwir": os.fspath(pair.lwir),
                     "condition": pair.condition,
-                    "objects": [
-                        annotation._asdict() | {"box": np.array(annotation.box, np.float32)}
-                        for annotation in pair.annotations
-                    ],
+                    "objects": records.objects(pair.annotations),
                 },
             )
 

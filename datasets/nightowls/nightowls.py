@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
@@ -101,7 +100,7 @@ def _write_shard(found: Sequence[CheckedImage], start: int, name: str) -> Iterat
                 "image_id": str(image.number),
                 "visible": io.BytesIO(path.read_bytes()),
                 "condition": image.condition,
-                "objects": [one._asdict() | {"box": np.array(one.box, np.float32)} for one in image.objects],
+                "objects": records.objects(image.objects),
             },
         )
 

@@ -26,7 +26,7 @@ from kaist_copies import (
     write,
 )
 
-from datasets.kaist import kaist
+from datasets import records
 from dcrl_jax.errors import InputError
 
 ANNOTATIONS = "annotations/{video}/{frame}.txt"
@@ -337,16 +337,16 @@ def test_what_a_killed_preparation_left_is_removed(tmp_path, raw):
 def test_preparation_that_ends_in_the_middle_of_writing_leaves_nothing_and_can_be_repeated(
     tmp_path, raw, monkeypatch, error, record
 ):
-    as_records, calls = kaist._as_records, []
+    objects, calls = records.objects, []
 
     def fail(annotations):
         calls.append(annotations)
         if len(calls) == record:
             raise error("in the middle")
-        return as_records(annotations)
+        return objects(annotations)
 
     builder = open_copy(tmp_path)
-    monkeypatch.setattr(kaist, "_as_records", fail)
+    monkeypatch.setattr(records, "objects", fail)
     with pytest.raises(error):
         run(builder, raw)
     assert len(calls) == record
