@@ -1,6 +1,7 @@
 """Preparing a data set from a copy that the user fetched: what such builders share."""
 
 import fcntl
+import functools
 import os
 import shutil
 from collections import Counter, defaultdict
@@ -11,6 +12,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 from PIL import Image
+from tqdm import tqdm
 
 from dcrl_jax.annotations.types import Annotation, Finding
 from dcrl_jax.errors import InputError
@@ -199,6 +201,31 @@ def refuse_incomplete(
     empty = [name for name, found in kept.items() if not found]
     if empty:
         raise InputError(f"nothing usable for the split {' and '.join(empty)}; {path} says what is wrong with it.")
+
+
+def shards(
+    kept: Mapping[str, Sequence[Any]], size: int, records_of: Callable[[Sequence[Any]], Iterator[Any]], unit: str
+) -> dict[str, list[Callable[[], Iterator[tuple[int, Any]]]]]:
+    """What a ``ShardBasedBuilder`` writes: for each split, what gives the numbered records of each of its files.
+
+    Args:
+        kept: by split, what a record is made of.
+        size: records in a file; TFDS keeps those of one file in memory until it is written.
+        records_of: makes the records of one file, in order.
+        unit: of the bar, as `` pairs``.
+    """
+
+    def numbered(split, found, start):
+        some = records_of(found[start : start + size])
+        # The bar goes on from file to file.
+        last = start + size >= len(found)
+        bar = tqdm(some, f"writing {split}", len(found), leave=last, initial=start, unit=unit, mininterval=1.0)
+        yield from enumerate(bar, start)
+
+    return {
+        split: [functools.partial(numbered, split, found, start) for start in range(0, len(found), size)]
+        for split, found in kept.items()
+    }
 
 
 def prepare(builder: tfds.core.DatasetBuilder, manual_dir: str) -> None:

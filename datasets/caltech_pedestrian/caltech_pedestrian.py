@@ -1,14 +1,12 @@
 """TFDS builder of Caltech Pedestrians, from the original archives: .seq videos, and .vbb or the new annotations."""
 
 import dataclasses
-import functools
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
-from tqdm import tqdm
 
 from datasets import copies, records
 from datasets.caltech_pedestrian.checks import CheckedCopy, Frame, check_copy
@@ -114,30 +112,17 @@ class CaltechPedestrian(tfds.core.ShardBasedBuilder):
     def _shard_iterators_per_split(self, dl_manager: tfds.download.DownloadManager) -> dict[str, list[Any]]:
         checked = self._checked
         self.info.metadata.update(annotations=checked.annotations, table=checked.table, warnings=checked.warnings)
-        return {
-            split: [
-                functools.partial(_write_shard, found, start, f"writing {split}")
-                for start in range(0, len(found), _SHARD)
-            ]
-            for split, found in checked.frames.items()
+        return copies.shards(checked.frames, _SHARD, _records, " images")
+
+
+def _records(found: Sequence[Frame]) -> Iterator[dict[str, Any]]:
+    for frame in found:
+        yield {
+            "image_id": frame.image_id,
+            "visible": io.BytesIO(seq.read_frame(frame.video, frame.number)),
+            "condition": "day",
+            "objects": records.objects(frame.objects),
         }
-
-
-def _write_shard(found: Sequence[Frame], start: int, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The records of one file; the bar goes on from file to file."""
-    shard = found[start : start + _SHARD]
-    last = start + len(shard) == len(found)
-    bar = tqdm(shard, name, len(found), leave=last, initial=start, unit=" images", mininterval=1.0)
-    for place, frame in enumerate(bar, start=start):
-        yield (
-            place,
-            {
-                "image_id": frame.image_id,
-                "visible": io.BytesIO(seq.read_frame(frame.video, frame.number)),
-                "condition": "day",
-                "objects": records.objects(frame.objects),
-            },
-        )
 
 
 def open_builder(data_dir: str | None = None, allow_incomplete: bool = False, **options: Any) -> CaltechPedestrian:

@@ -1,7 +1,6 @@
 """TFDS builder of the KAIST Multispectral Pedestrian Benchmark, from a copy that you fetched yourself."""
 
 import dataclasses
-import functools
 import io
 import re
 import zlib
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
-from tqdm import tqdm
 
 from datasets import copies, records
 from datasets.kaist.checks import CheckedCopy, Pair, check_copy
@@ -147,32 +145,19 @@ class Kaist(tfds.core.ShardBasedBuilder):
         self.info.metadata.update(
             layout=checked.layout, annotations=checked.annotations, table=checked.table, warnings=checked.warnings
         )
-        return {
-            split: [
-                functools.partial(_write_shard, pairs, start, f"writing {split}")
-                for start in range(0, len(pairs), _SHARD)
-            ]
-            for split, pairs in checked.pairs.items()
+        return copies.shards(checked.pairs, _SHARD, _records, " pairs")
+
+
+def _records(pairs: Sequence[Pair]) -> Iterator[dict[str, Any]]:
+    for pair, visible, lwir in _read_ahead(pairs):
+        yield {
+            "image_id": pair.image_id,
+            "visible": io.BytesIO(visible),
+            "lwir": io.BytesIO(lwir),
+            "condition": frames.condition(pair.image_id),
+            "objects": records.objects(pair.objects),
+            **({} if pair.objects_lwir is None else {"objects_lwir": records.objects(pair.objects_lwir)}),
         }
-
-
-def _write_shard(pairs: Sequence[Pair], start: int, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The records of one file; the bar goes on from file to file."""
-    shard = pairs[start : start + _SHARD]
-    last = start + len(shard) == len(pairs)
-    bar = tqdm(_read_ahead(shard), name, len(pairs), leave=last, initial=start, unit=" pairs", mininterval=1.0)
-    for place, (pair, visible, lwir) in enumerate(bar, start=start):
-        yield (
-            place,
-            {
-                "image_id": pair.image_id,
-                "visible": io.BytesIO(visible),
-                "lwir": io.BytesIO(lwir),
-                "condition": frames.condition(pair.image_id),
-                "objects": records.objects(pair.objects),
-                **({} if pair.objects_lwir is None else {"objects_lwir": records.objects(pair.objects_lwir)}),
-            },
-        )
 
 
 def open_builder(data_dir: str | None = None, allow_incomplete: bool = False, **options: Any) -> Kaist:

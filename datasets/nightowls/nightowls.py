@@ -1,13 +1,11 @@
 """TFDS builder of NightOwls, from a copy that you fetched yourself."""
 
-import functools
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
-from tqdm import tqdm
 
 from datasets import copies, records
 from datasets.nightowls.checks import CheckedCopy, CheckedImage, check_copy
@@ -79,30 +77,17 @@ class Nightowls(tfds.core.ShardBasedBuilder):
     def _shard_iterators_per_split(self, dl_manager: tfds.download.DownloadManager) -> dict[str, list[Any]]:
         checked = self._checked
         self.info.metadata.update(table=checked.table, warnings=checked.warnings)
-        return {
-            split: [
-                functools.partial(_write_shard, found, start, f"writing {split}")
-                for start in range(0, len(found), _SHARD)
-            ]
-            for split, found in checked.images.items()
+        return copies.shards(checked.images, _SHARD, _records, " images")
+
+
+def _records(found: Sequence[CheckedImage]) -> Iterator[dict[str, Any]]:
+    for path, image in found:
+        yield {
+            "image_id": str(image.number),
+            "visible": io.BytesIO(path.read_bytes()),
+            "condition": image.condition,
+            "objects": records.objects(image.objects),
         }
-
-
-def _write_shard(found: Sequence[CheckedImage], start: int, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The records of one file; the bar goes on from file to file."""
-    shard = found[start : start + _SHARD]
-    last = start + len(shard) == len(found)
-    bar = tqdm(shard, name, len(found), leave=last, initial=start, unit=" images", mininterval=1.0)
-    for place, (path, image) in enumerate(bar, start=start):
-        yield (
-            place,
-            {
-                "image_id": str(image.number),
-                "visible": io.BytesIO(path.read_bytes()),
-                "condition": image.condition,
-                "objects": records.objects(image.objects),
-            },
-        )
 
 
 def open_builder(data_dir: str | None = None, allow_incomplete: bool = False) -> Nightowls:
