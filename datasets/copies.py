@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow_datasets as tfds
 from PIL import Image
@@ -17,6 +17,8 @@ from tqdm import tqdm
 from dcrl_jax.annotations.types import Annotation, Finding
 from dcrl_jax.errors import InputError
 
+IMAGE_MISSING = "image missing"
+IMAGE_UNREADABLE = "image unreadable"
 OUTSIDE = "box outside the image"
 NO_SIZE = "box of no size"
 # Of a copy that has the images alone that results are reported on: all that who scores a trained detector needs.
@@ -25,6 +27,13 @@ _SHOWN = 20
 # Where a complete file of a format ends: markers within its last bytes.
 _ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
 _TAIL_BYTES = 1024
+
+
+class CheckedCopy(NamedTuple):
+    """What is going to be written, and what has to be known of it."""
+
+    kept: dict[str, list[Any]]  # by split, what its records are made of
+    metadata: dict[str, Any]  # goes beside them: ``table`` of counts, ``warnings`` to repeat with every score, and more
 
 
 def is_prepared(builder: tfds.core.DatasetBuilder) -> bool:
@@ -142,7 +151,7 @@ def problem_of_image(path: Path, size: tuple[int, int]) -> str | None:
     return None
 
 
-def format_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def count_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A table of counts as text: a name on the left, numbers on the right."""
     lines = [list(head), *([str(row[0]), *(f"{value:,}" for value in row[1:])] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -171,36 +180,43 @@ def report(findings: Sequence[Finding], path: Path) -> None:
     print(f"all of these: {path}", flush=True)
 
 
-def refuse_incomplete(
-    split: str | None,
+def conclude(
+    checked: CheckedCopy,
     findings: Sequence[Finding],
-    leaves_out: Collection[str],
-    kept: Mapping[str, Sequence],
     path: Path,
-) -> None:
-    """Refuses a copy of which something is missing that is to be scored, or of which a split has nothing at all.
+    scored: str,
+    leaves_out: Collection[str],
+    allow_incomplete: bool,
+) -> CheckedCopy:
+    """Prints what a check has found, and returns it unless the copy is of no use.
 
     Args:
-        split: that is scored; None where its images may be missing.
-        findings: whose texts begin with their split.
-        leaves_out: kinds of findings that leave an image out.
-        kept: the usable images by split.
+        checked: what was found.
+        findings: everything amiss; their texts begin with their split.
         path: where the findings are listed.
+        scored: the split of which every image is needed.
+        leaves_out: kinds of findings that leave an image out.
+        allow_incomplete: whether images of that split may be missing.
 
     Raises:
-        InputError: what is missing, in numbers.
+        InputError: something is missing that is to be scored, in numbers; or a split has nothing usable.
     """
-    missing = [one for one in findings if one.kind in leaves_out and split and one.text.startswith(f"{split}: ")]
-    if missing:
+    report(findings, path)
+    print(f"\n{checked.metadata['table']}\n", flush=True)
+    missing = [one for one in findings if one.kind in leaves_out and one.text.startswith(f"{scored}: ")]
+    if missing and not allow_incomplete:
         counts = ", ".join(f"{count:,} {kind}" for kind, count in Counter(one.kind for one in missing).items())
         raise InputError(
-            f"the {split} split is incomplete: {counts}; {path} lists them. Get the missing files, or give "
+            f"the {scored} split is incomplete: {counts}; {path} lists them. Get the missing files, or give "
             "--allow_incomplete (config.data.options.allow_incomplete=True in a run): every score is then printed with "
             "a warning, and none is comparable with others."
         )
-    empty = [name for name, found in kept.items() if not found]
+    empty = [name for name, found in checked.kept.items() if not found]
     if empty:
         raise InputError(f"nothing usable for the split {' and '.join(empty)}; {path} says what is wrong with it.")
+    for warning in checked.metadata["warnings"]:
+        print(f"warning: {warning}", flush=True)
+    return checked
 
 
 def shards(
@@ -212,7 +228,7 @@ def shards(
         kept: by split, what a record is made of.
         size: records in a file; TFDS keeps those of one file in memory until it is written.
         records_of: makes the records of one file, in order.
-        unit: of the bar, as `` pairs``.
+        unit: of the bar, with a space before it.
     """
 
     def numbered(split, found, start):

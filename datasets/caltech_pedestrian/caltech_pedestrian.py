@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import tensorflow_datasets as tfds
 
 from datasets import copies, records
-from datasets.caltech_pedestrian.checks import CheckedCopy, Frame, check_copy
+from datasets.caltech_pedestrian.checks import Frame, check_copy
 from dcrl_jax.annotations.caltech import seq
 from dcrl_jax.annotations.caltech.truths import KINDS
 from dcrl_jax.errors import InputError
@@ -76,7 +76,7 @@ class CaltechPedestrian(tfds.core.ShardBasedBuilder):
     # Go on without test images that are missing or unreadable; every score is then printed with a warning.
     allow_incomplete: bool = False
 
-    _checked: CheckedCopy | None = None
+    _checked: copies.CheckedCopy | None = None
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
@@ -100,19 +100,18 @@ class CaltechPedestrian(tfds.core.ShardBasedBuilder):
             InputError: there is no manual folder, or something of the test split is missing or unreadable.
         """
 
-        def check(root: Path, findings: Path) -> CheckedCopy:
+        def check(root: Path, findings: Path) -> copies.CheckedCopy:
             return check_copy(root, self.builder_config, self.allow_incomplete, findings)
 
-        def write(found: CheckedCopy) -> None:
+        def write(found: copies.CheckedCopy) -> None:
             self._checked = found
             super(CaltechPedestrian, self).download_and_prepare(download_config=download_config, **options)
 
         copies.check_and_write(self, download_config, HOW_TO_GET_IT, check, write)
 
     def _shard_iterators_per_split(self, dl_manager: tfds.download.DownloadManager) -> dict[str, list[Any]]:
-        checked = self._checked
-        self.info.metadata.update(annotations=checked.annotations, table=checked.table, warnings=checked.warnings)
-        return copies.shards(checked.frames, _SHARD, _records, " images")
+        self.info.metadata.update(self._checked.metadata)
+        return copies.shards(self._checked.kept, _SHARD, _records, " images")
 
 
 def _records(found: Sequence[Frame]) -> Iterator[dict[str, Any]]:

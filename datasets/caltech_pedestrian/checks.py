@@ -11,6 +11,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from datasets import copies
+from datasets.copies import IMAGE_MISSING, IMAGE_UNREADABLE, CheckedCopy
 from dcrl_jax.annotations.caltech import folders, frames, seq, truths
 from dcrl_jax.annotations.caltech.folders import Files
 from dcrl_jax.annotations.caltech.seq import SeqFile
@@ -21,20 +22,11 @@ from dcrl_jax.errors import InputError
 VIDEO_MISSING = "video missing"
 VIDEO_UNREADABLE = "video unreadable"
 VIDEO_CUT_OFF = "video cut off"
-IMAGE_MISSING = "image missing"
-IMAGE_UNREADABLE = "image unreadable"
 UNUSED = "file that is not used"
 NOT_SCORED = "label that the benchmark leaves out"
 
 # What leaves images out of their split, and is an error where they are test images.
-_LEAVES_OUT = (
-    VIDEO_MISSING,
-    VIDEO_UNREADABLE,
-    IMAGE_MISSING,
-    IMAGE_UNREADABLE,
-    MISSING,
-    UNREADABLE,
-)
+_LEAVES_OUT = (VIDEO_MISSING, VIDEO_UNREADABLE, IMAGE_MISSING, IMAGE_UNREADABLE, MISSING, UNREADABLE)
 LABELS = ("person", "people", "person?", "ignore")
 
 
@@ -45,15 +37,6 @@ class Frame(NamedTuple):
     video: SeqFile
     number: int  # within the video, from 0
     objects: list[Annotation]
-
-
-class CheckedCopy(NamedTuple):
-    """What is going to be written, and what has to be known of it."""
-
-    frames: dict[str, list[Frame]]  # by split
-    annotations: dict[str, str]  # by split: which were read
-    table: str
-    warnings: list[str]  # to be repeated beside every score
 
 
 class _CheckedVideo(NamedTuple):
@@ -104,14 +87,9 @@ def check_copy(root: Path, config: Any, allow_incomplete: bool, findings_path: P
         read_from[split] = _describe(config.annotations, files, kept[split])
         print(f"{split} annotations: {read_from[split]}", flush=True)
         rows += _count(split, asked, kept[split])
-    table = copies.format_table(["", "images"], rows)
-    copies.report(findings, findings_path)
-    print(f"\n{table}\n", flush=True)
-    scored = None if allow_incomplete else "test"
-    copies.refuse_incomplete(scored, findings, _LEAVES_OUT, kept, findings_path)
-    for warning in warnings:
-        print(f"warning: {warning}", flush=True)
-    return CheckedCopy(kept, read_from, table, warnings)
+    table = copies.count_table(["", "images"], rows)
+    checked = CheckedCopy(kept, {"annotations": read_from, "table": table, "warnings": warnings})
+    return copies.conclude(checked, findings, findings_path, "test", _LEAVES_OUT, allow_incomplete)
 
 
 def _check_video(video, split, skip, files, annotations):

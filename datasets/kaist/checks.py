@@ -9,14 +9,13 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from datasets import copies
+from datasets.copies import IMAGE_MISSING, IMAGE_UNREADABLE, CheckedCopy
 from datasets.kaist import sets
 from dcrl_jax.annotations.kaist import folders, formats, frames, truths
 from dcrl_jax.annotations.kaist.folders import MODALITIES
 from dcrl_jax.annotations.types import Annotation, Finding
 from dcrl_jax.errors import InputError
 
-IMAGE_MISSING = "image missing"
-IMAGE_UNREADABLE = "image unreadable"
 UNUSED = "image file that is not used"
 NO_PAIR = "row without a box in either image"
 
@@ -32,16 +31,6 @@ class Pair(NamedTuple):
     lwir: Path
     objects: list[Annotation]
     objects_lwir: list[Annotation] | None  # of paired annotations; row i of both is the same object
-
-
-class CheckedCopy(NamedTuple):
-    """What is going to be written, and what has to be known of it."""
-
-    pairs: dict[str, list[Pair]]  # by split
-    layout: str
-    annotations: dict[str, str]  # by split: which set was read
-    table: str
-    warnings: list[str]  # to be repeated beside every score
 
 
 def check_copy(root: Path, config: Any, allow_incomplete: bool, findings_path: Path) -> CheckedCopy:
@@ -103,14 +92,10 @@ def check_copy(root: Path, config: Any, allow_incomplete: bool, findings_path: P
     both = set(config.image_ids("train")) & set(config.image_ids("test"))
     if both and "train" in splits:
         warnings.append(f"frames in both splits: {len(both):,} ({frames.shorten(sorted(both))})")
-    table = copies.format_table(["", "all", "day", "night"], rows)
-    copies.report(findings, findings_path)
-    print(f"\n{table}\n", flush=True)
-    scored = None if allow_incomplete else "test"
-    copies.refuse_incomplete(scored, findings, _LEAVES_OUT, pairs, findings_path)
-    for warning in warnings:
-        print(f"warning: {warning}", flush=True)
-    return CheckedCopy(pairs, index.layout, read_from, table, warnings)
+    table = copies.count_table(["", "all", "day", "night"], rows)
+    metadata = {"layout": index.layout, "annotations": read_from, "table": table, "warnings": warnings}
+    checked = CheckedCopy(pairs, metadata)
+    return copies.conclude(checked, findings, findings_path, "test", _LEAVES_OUT, allow_incomplete)
 
 
 def _check_split(split, image_ids, files, chosen):

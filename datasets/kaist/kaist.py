@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import tensorflow_datasets as tfds
 
 from datasets import copies, records
-from datasets.kaist.checks import CheckedCopy, Pair, check_copy
+from datasets.kaist.checks import Pair, check_copy
 from datasets.kaist.sets import KINDS
 from dcrl_jax.annotations.kaist import frames
 from dcrl_jax.errors import InputError
@@ -106,7 +106,7 @@ class Kaist(tfds.core.ShardBasedBuilder):
     # Go on without test images that are missing or unreadable; every score is then printed with a warning.
     allow_incomplete: bool = False
 
-    _checked: CheckedCopy | None = None
+    _checked: copies.CheckedCopy | None = None
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
@@ -131,21 +131,18 @@ class Kaist(tfds.core.ShardBasedBuilder):
                 the config asks for.
         """
 
-        def check(root: Path, findings: Path) -> CheckedCopy:
+        def check(root: Path, findings: Path) -> copies.CheckedCopy:
             return check_copy(root, self.builder_config, self.allow_incomplete, findings)
 
-        def write(found: CheckedCopy) -> None:
+        def write(found: copies.CheckedCopy) -> None:
             self._checked = found
             super(Kaist, self).download_and_prepare(download_config=download_config, **options)
 
         copies.check_and_write(self, download_config, HOW_TO_GET_IT, check, write)
 
     def _shard_iterators_per_split(self, dl_manager: tfds.download.DownloadManager) -> dict[str, list[Any]]:
-        checked = self._checked
-        self.info.metadata.update(
-            layout=checked.layout, annotations=checked.annotations, table=checked.table, warnings=checked.warnings
-        )
-        return copies.shards(checked.pairs, _SHARD, _records, " pairs")
+        self.info.metadata.update(self._checked.metadata)
+        return copies.shards(self._checked.kept, _SHARD, _records, " pairs")
 
 
 def _records(pairs: Sequence[Pair]) -> Iterator[dict[str, Any]]:

@@ -9,13 +9,11 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from datasets import copies
+from datasets.copies import IMAGE_MISSING, IMAGE_UNREADABLE, CheckedCopy
 from dcrl_jax.annotations import nightowls
 from dcrl_jax.annotations.nightowls import CONDITIONS, AnnotatedImage
 from dcrl_jax.annotations.types import Finding
 from dcrl_jax.errors import InputError
-
-IMAGE_MISSING = "image missing"
-IMAGE_UNREADABLE = "image unreadable"
 
 # The splits by the names that the data set has for them.
 SPLITS = {"train": "training", "validation": "validation"}
@@ -26,14 +24,6 @@ class CheckedImage(NamedTuple):
 
     path: Path
     annotated: AnnotatedImage
-
-
-class CheckedCopy(NamedTuple):
-    """What is going to be written, and what has to be known of it."""
-
-    images: dict[str, list[CheckedImage]]  # by split
-    table: str
-    warnings: list[str]  # to be repeated beside every score
 
 
 def check_copy(root: Path, allow_incomplete: bool, findings_path: Path) -> CheckedCopy:
@@ -69,14 +59,9 @@ def check_copy(root: Path, allow_incomplete: bool, findings_path: Path) -> Check
             end = "; scores on it are not comparable with others" if split == "validation" else ""
             warnings.append(f"incomplete {split} split: {left_out:,} of {len(annotated):,} images are left out{end}")
         rows += _count(split, annotated, kept[split])
-    table = copies.format_table(["", "all", *CONDITIONS], rows)
-    copies.report(findings, findings_path)
-    print(f"\n{table}\n", flush=True)
-    scored = None if allow_incomplete else "validation"
-    copies.refuse_incomplete(scored, findings, (IMAGE_MISSING, IMAGE_UNREADABLE), kept, findings_path)
-    for warning in warnings:
-        print(f"warning: {warning}", flush=True)
-    return CheckedCopy(kept, table, warnings)
+    checked = CheckedCopy(kept, {"table": copies.count_table(["", "all", *CONDITIONS], rows), "warnings": warnings})
+    leaves_out = (IMAGE_MISSING, IMAGE_UNREADABLE)
+    return copies.conclude(checked, findings, findings_path, "validation", leaves_out, allow_incomplete)
 
 
 def _check_split(split: str, annotated: Sequence[AnnotatedImage], folder: Path):

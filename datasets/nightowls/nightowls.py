@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import tensorflow_datasets as tfds
 
 from datasets import copies, records
-from datasets.nightowls.checks import CheckedCopy, CheckedImage, check_copy
+from datasets.nightowls.checks import CheckedImage, check_copy
 
 # Images in a file of records. TFDS keeps those of one file in memory until it is written, some 200 MB.
 _SHARD = 200
@@ -41,7 +41,7 @@ class Nightowls(tfds.core.ShardBasedBuilder):
     # Go on without validation images that are missing or unreadable; every score is then printed with a warning.
     allow_incomplete: bool = False
 
-    _checked: CheckedCopy | None = None
+    _checked: copies.CheckedCopy | None = None
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
@@ -65,19 +65,18 @@ class Nightowls(tfds.core.ShardBasedBuilder):
                 missing or unreadable.
         """
 
-        def check(root: Path, findings: Path) -> CheckedCopy:
+        def check(root: Path, findings: Path) -> copies.CheckedCopy:
             return check_copy(root, self.allow_incomplete, findings)
 
-        def write(found: CheckedCopy) -> None:
+        def write(found: copies.CheckedCopy) -> None:
             self._checked = found
             super(Nightowls, self).download_and_prepare(download_config=download_config, **options)
 
         copies.check_and_write(self, download_config, HOW_TO_GET_IT, check, write)
 
     def _shard_iterators_per_split(self, dl_manager: tfds.download.DownloadManager) -> dict[str, list[Any]]:
-        checked = self._checked
-        self.info.metadata.update(table=checked.table, warnings=checked.warnings)
-        return copies.shards(checked.images, _SHARD, _records, " images")
+        self.info.metadata.update(self._checked.metadata)
+        return copies.shards(self._checked.kept, _SHARD, _records, " images")
 
 
 def _records(found: Sequence[CheckedImage]) -> Iterator[dict[str, Any]]:

@@ -91,6 +91,6 @@ def test_nothing_is_reported_of_nothing(tmp_path, capsys):
 
 
 def test_table_has_names_on_the_left_and_numbers_on_the_right():
-    assert copies.format_table(["", "all", "day"], [["people", 1234567, 8], ["x", 9, 10]]) == (
+    assert copies.count_table(["", "all", "day"], [["people", 1234567, 8], ["x", 9, 10]]) == (
         "              all  day\npeople  1,234,567    8\nx               9   10"
     )
