@@ -29,6 +29,13 @@ _ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
 _TAIL_BYTES = 1024
 
 
+class Copy(NamedTuple):
+    """What the user fetched."""
+
+    root: Path  # its folder
+    findings: Path  # the file, beside the data set, where everything amiss is listed
+
+
 class CheckedCopy(NamedTuple):
     """What is going to be written, and what has to be known of it."""
 
@@ -46,26 +53,22 @@ def is_prepared(builder: tfds.core.DatasetBuilder) -> bool:
     return True
 
 
-def check_and_write(
-    builder: tfds.core.DatasetBuilder,
-    download_config: tfds.download.DownloadConfig | None,
-    how_to_get_it: str,
-    check: Callable[[Path, Path], Any],
-    write: Callable[[Any], None],
-) -> None:
-    """Checks a copy in full, then has its data set written, unless that lies ready; one process does it at a time.
+@contextmanager
+def unprepared(
+    builder: tfds.core.DatasetBuilder, download_config: tfds.download.DownloadConfig | None, how_to_get_it: str
+) -> Iterator[Copy | None]:
+    """Gives the copy that a data set is to be prepared from, None where it lies ready; for one process at a time.
 
     Args:
         builder: of the data set.
         download_config: has the folder of the copy, ``manual_dir``.
         how_to_get_it: said where there is none.
-        check: of the copy's folder, and of the file where everything amiss shall be listed.
-        write: of what ``check`` returned.
 
     Raises:
-        InputError: no folder was named or it is not there, another process is preparing; or as ``check``.
+        InputError: no folder was named or it is not there, or another process is preparing.
     """
     if is_prepared(builder):
+        yield None
         return
     if download_config is None or download_config.manual_dir is None:
         raise InputError(f"{builder.info.full_name} is not prepared in {builder.data_dir}.\n{how_to_get_it}")
@@ -76,14 +79,16 @@ def check_and_write(
     # Of all configs: two of them would read the same copy at once.
     with only_process(folder.parent if builder.builder_config else folder, builder.name):
         if is_prepared(builder):
+            yield None
             return
         # TFDS renames a folder of its own only in the end: this one is of a preparation that was killed.
         for leftover in folder.glob("incomplete.*"):
             shutil.rmtree(leftover)
-        found = check(root, folder / "findings.txt")
+        findings = folder / "findings.txt"
+        findings.unlink(missing_ok=True)
         # Records are written under a bar of their own.
         tfds.display_progress_bar(False)
-        write(found)
+        yield Copy(root, findings)
 
 
 @contextmanager

@@ -4,14 +4,13 @@ import functools
 import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from PIL import Image
 from tqdm import tqdm
 
 from datasets import copies
-from datasets.copies import IMAGE_MISSING, IMAGE_UNREADABLE, CheckedCopy
+from datasets.copies import IMAGE_MISSING, IMAGE_UNREADABLE, CheckedCopy, Copy
 from dcrl_jax.annotations.caltech import folders, frames, seq, truths
 from dcrl_jax.annotations.caltech.folders import Files
 from dcrl_jax.annotations.caltech.seq import SeqFile
@@ -45,21 +44,20 @@ class _CheckedVideo(NamedTuple):
     findings: list[Finding]
 
 
-def check_copy(root: Path, config: Any, allow_incomplete: bool, findings_path: Path) -> CheckedCopy:
+def check_copy(copy: Copy, config: Any, allow_incomplete: bool) -> CheckedCopy:
     """Looks at every file that a config asks for; prints what it finds.
 
     Args:
-        root: folder of the copy.
+        copy: what was fetched; everything amiss is listed in its file of findings.
         config: a CaltechConfig.
         allow_incomplete: whether missing test images are a warning instead of an error.
-        findings_path: where everything amiss is listed, one line each; written if there is anything.
 
     Raises:
         InputError: test images or their annotations are missing or unreadable and that is not allowed; two files are of
             the same video or frame; or nothing of a split is usable. Without any training video there is no training
             split.
     """
-    findings_path.unlink(missing_ok=True)
+    root = copy.root
     print(f"Caltech in {root}: looking for files", flush=True)
     files = folders.index(root)
     print(f"{len(files.seq):,} videos, {len(files.vbb):,} .vbb files, {len(files.texts):,} texts", flush=True)
@@ -89,7 +87,7 @@ def check_copy(root: Path, config: Any, allow_incomplete: bool, findings_path: P
         rows += _count(split, asked, kept[split])
     table = copies.count_table(["", "images"], rows)
     checked = CheckedCopy(kept, {"annotations": read_from, "table": table, "warnings": warnings})
-    return copies.conclude(checked, findings, findings_path, "test", _LEAVES_OUT, allow_incomplete)
+    return copies.conclude(checked, findings, copy.findings, "test", _LEAVES_OUT, allow_incomplete)
 
 
 def _check_video(video, split, skip, files, annotations):

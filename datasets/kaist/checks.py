@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from datasets import copies
-from datasets.copies import IMAGE_MISSING, IMAGE_UNREADABLE, CheckedCopy
+from datasets.copies import IMAGE_MISSING, IMAGE_UNREADABLE, CheckedCopy, Copy
 from datasets.kaist import sets
 from dcrl_jax.annotations.kaist import folders, formats, frames, truths
 from dcrl_jax.annotations.kaist.folders import MODALITIES
@@ -33,21 +33,20 @@ class Pair(NamedTuple):
     objects_lwir: list[Annotation] | None  # of paired annotations; row i of both is the same object
 
 
-def check_copy(root: Path, config: Any, allow_incomplete: bool, findings_path: Path) -> CheckedCopy:
+def check_copy(copy: Copy, config: Any, allow_incomplete: bool) -> CheckedCopy:
     """Looks at every file that a config asks for; prints what it finds.
 
     Args:
-        root: folder of the copy.
+        copy: what was fetched; everything amiss is listed in its file of findings.
         config: a KaistConfig.
         allow_incomplete: whether missing test images are a warning instead of an error.
-        findings_path: where everything amiss is listed, one line each; written if there is anything.
 
     Raises:
         InputError: test images or their annotations are missing or unreadable and that is not allowed; no
             annotations fit the config; or nothing of a split is usable. Without any training image there is no
             training split.
     """
-    findings_path.unlink(missing_ok=True)
+    root = copy.root
     print(f"KAIST in {root}: looking for files", flush=True)
     index = folders.index_images(root)
     print(f"layout: {index.layout}", flush=True)
@@ -95,7 +94,7 @@ def check_copy(root: Path, config: Any, allow_incomplete: bool, findings_path: P
     table = copies.count_table(["", "all", "day", "night"], rows)
     metadata = {"layout": index.layout, "annotations": read_from, "table": table, "warnings": warnings}
     checked = CheckedCopy(pairs, metadata)
-    return copies.conclude(checked, findings, findings_path, "test", _LEAVES_OUT, allow_incomplete)
+    return copies.conclude(checked, findings, copy.findings, "test", _LEAVES_OUT, allow_incomplete)
 
 
 def _check_split(split, image_ids, files, chosen):

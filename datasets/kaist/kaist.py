@@ -130,15 +130,10 @@ class Kaist(tfds.core.ShardBasedBuilder):
             InputError: there is no manual folder, something of the test split is missing, or annotations are not what
                 the config asks for.
         """
-
-        def check(root: Path, findings: Path) -> copies.CheckedCopy:
-            return check_copy(root, self.builder_config, self.allow_incomplete, findings)
-
-        def write(found: copies.CheckedCopy) -> None:
-            self._checked = found
-            super(Kaist, self).download_and_prepare(download_config=download_config, **options)
-
-        copies.check_and_write(self, download_config, HOW_TO_GET_IT, check, write)
+        with copies.unprepared(self, download_config, HOW_TO_GET_IT) as copy:
+            if copy:
+                self._checked = check_copy(copy, self.builder_config, self.allow_incomplete)
+                super().download_and_prepare(download_config=download_config, **options)
 
     def _shard_iterators_per_split(self, dl_manager: tfds.download.DownloadManager) -> dict[str, list[Any]]:
         self.info.metadata.update(self._checked.metadata)

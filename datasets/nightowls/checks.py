@@ -9,7 +9,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from datasets import copies
-from datasets.copies import IMAGE_MISSING, IMAGE_UNREADABLE, CheckedCopy
+from datasets.copies import IMAGE_MISSING, IMAGE_UNREADABLE, CheckedCopy, Copy
 from dcrl_jax.annotations import nightowls
 from dcrl_jax.annotations.nightowls import CONDITIONS, AnnotatedImage
 from dcrl_jax.annotations.types import Finding
@@ -26,19 +26,19 @@ class CheckedImage(NamedTuple):
     annotated: AnnotatedImage
 
 
-def check_copy(root: Path, allow_incomplete: bool, findings_path: Path) -> CheckedCopy:
+def check_copy(copy: Copy, allow_incomplete: bool) -> CheckedCopy:
     """Looks at every file; prints what it finds.
 
     Args:
-        root: folder of ``nightowls_training.json``, ``nightowls_training/*.png`` and the same of the validation.
+        copy: ``nightowls_training.json``, ``nightowls_training/*.png`` and the same of the validation; everything amiss
+            is listed in its file of findings.
         allow_incomplete: whether missing validation images are a warning instead of an error.
-        findings_path: where everything amiss is listed, one line each; written if there is anything.
 
     Raises:
         InputError: annotations are missing or malformed; validation images are missing or unreadable and that is not
             allowed; or nothing of a split is usable. Without anything of the training split there is none.
     """
-    findings_path.unlink(missing_ok=True)
+    root = copy.root
     parts = {
         split: [root / f"nightowls_{official}{end}" for end in (".json", "")] for split, official in SPLITS.items()
     }
@@ -61,7 +61,7 @@ def check_copy(root: Path, allow_incomplete: bool, findings_path: Path) -> Check
         rows += _count(split, annotated, kept[split])
     checked = CheckedCopy(kept, {"table": copies.count_table(["", "all", *CONDITIONS], rows), "warnings": warnings})
     leaves_out = (IMAGE_MISSING, IMAGE_UNREADABLE)
-    return copies.conclude(checked, findings, findings_path, "validation", leaves_out, allow_incomplete)
+    return copies.conclude(checked, findings, copy.findings, "validation", leaves_out, allow_incomplete)
 
 
 def _check_split(split: str, annotated: Sequence[AnnotatedImage], folder: Path):

@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
@@ -64,15 +63,10 @@ class Nightowls(tfds.core.ShardBasedBuilder):
             InputError: there is no manual folder, annotations are missing or malformed, or validation images are
                 missing or unreadable.
         """
-
-        def check(root: Path, findings: Path) -> copies.CheckedCopy:
-            return check_copy(root, self.allow_incomplete, findings)
-
-        def write(found: copies.CheckedCopy) -> None:
-            self._checked = found
-            super(Nightowls, self).download_and_prepare(download_config=download_config, **options)
-
-        copies.check_and_write(self, download_config, HOW_TO_GET_IT, check, write)
+        with copies.unprepared(self, download_config, HOW_TO_GET_IT) as copy:
+            if copy:
+                self._checked = check_copy(copy, self.allow_incomplete)
+                super().download_and_prepare(download_config=download_config, **options)
 
     def _shard_iterators_per_split(self, dl_manager: tfds.download.DownloadManager) -> dict[str, list[Any]]:
         self.info.metadata.update(self._checked.metadata)
