@@ -247,19 +247,3 @@ def shards(
         split: [functools.partial(numbered, split, found, start) for start in range(0, len(found), size)]
         for split, found in kept.items()
     }
-
-
-def prepare(builder: tfds.core.DatasetBuilder, manual_dir: str) -> None:
-    """Prepares a data set for a command, and says where it lies and what is in it.
-
-    Raises:
-        InputError: something about the copy.
-    """
-    if builder.data_path.exists():
-        print(f"prepared already, in {builder.data_dir}; remove this folder to prepare it again\n")
-        print(builder.info.metadata["table"])
-        for warning in builder.info.metadata["warnings"]:
-            print(f"warning: {warning}")
-        return
-    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
-    print(f"prepared: {builder.info.full_name}, in {builder.data_dir}")

@@ -6,23 +6,18 @@
 It can be interrupted and given again; a data set is there as a whole or not at all.
 """
 
-import argparse
-import sys
 from collections.abc import Sequence
 
-from absl import logging
-
-from datasets import copies
+from datasets import command
 from datasets.kaist.kaist import open_builder
 from datasets.kaist.sets import KINDS
-from dcrl_jax.errors import InputError
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line; but for the copy, its options are the arguments of ``open_builder``."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--manual_dir", required=True, help="the copy: images and annotations, in any known layout")
-    parser.add_argument("--data_dir", help="where prepared data lies; by default ~/tensorflow_datasets")
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command; a user's mistake ends with one message and status 1."""
+    parser = command.parser(
+        __doc__, "the copy: images and annotations, in any known layout", "test images that are missing"
+    )
     parser.add_argument("--annotations", choices=KINDS, default="original", help="which ones train and test")
     parser.add_argument("--train_stride", type=int, default=2, help="frames from one training image to the next")
     parser.add_argument("--test_stride", type=int, default=20, help="frames from one test image to the next")
@@ -30,22 +25,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--test_list", help="an image list instead of the stride")
     parser.add_argument("--train_annotations", metavar="FOLDER", help="within the copy, where several would do")
     parser.add_argument("--test_annotations", metavar="FOLDER", help="within the copy, where several would do")
-    parser.add_argument("--allow_incomplete", action="store_true", help="go on without test images that are missing")
-    return parser.parse_args(arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Prepare, and say where the data lies and what is in it; raises InputError."""
-    logging.set_verbosity(logging.ERROR)
-    options = vars(parse(arguments))
-    manual_dir = options.pop("manual_dir")
-    copies.prepare(open_builder(**options), manual_dir)
+    command.main(parser, open_builder, arguments)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (InputError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted; nothing half-written is left, and the same command starts again")
+    main()

@@ -5,38 +5,17 @@
 It can be interrupted and given again; a data set is there as a whole or not at all.
 """
 
-import argparse
-import sys
 from collections.abc import Sequence
 
-from absl import logging
-
-from datasets import copies
+from datasets import command
 from datasets.nightowls.nightowls import open_builder
-from dcrl_jax.errors import InputError
-
-
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line; but for the copy, its options are the arguments of ``open_builder``."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--manual_dir", required=True, help="the copy, with nightowls_training.json")
-    parser.add_argument("--data_dir", help="where prepared data lies; by default ~/tensorflow_datasets")
-    parser.add_argument("--allow_incomplete", action="store_true", help="go on without validation images")
-    return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prepare, and say where the data lies and what is in it; raises InputError."""
-    logging.set_verbosity(logging.ERROR)
-    options = vars(parse(arguments))
-    manual_dir = options.pop("manual_dir")
-    copies.prepare(open_builder(**options), manual_dir)
+    """The command; a user's mistake ends with one message and status 1."""
+    parser = command.parser(__doc__, "the copy, with nightowls_training.json", "validation images")
+    command.main(parser, open_builder, arguments)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (InputError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted; nothing half-written is left, and the same command starts again")
+    main()
