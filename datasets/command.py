@@ -26,13 +26,19 @@ def parser(description: str, copy: str, incomplete: str) -> argparse.ArgumentPar
 
 
 def main(
-    parser: argparse.ArgumentParser,
+    command_line: argparse.ArgumentParser,
     open_builder: Callable[..., tfds.core.DatasetBuilder],
     arguments: Sequence[str] | None,
 ) -> None:
-    """Prepares, and says where the data lies and what is in it; a user's mistake ends with one message and status 1."""
+    """Prepares, and says where the data lies and what is in it; a user's mistake ends with one message and status 1.
+
+    Args:
+        command_line: of ``parser``, with the options of the data set.
+        open_builder: gets them.
+        arguments: None for those of the process.
+    """
     logging.set_verbosity(logging.ERROR)
-    options = vars(parser.parse_args(arguments))
+    options = vars(command_line.parse_args(arguments))
     manual_dir = options.pop("manual_dir")
     try:
         _prepare(open_builder(**options), manual_dir)

@@ -8,7 +8,6 @@ gt-Reasonable.mat; or a prepared data set. Results are a folder of files setXX/V
 frames counted from 1; or a text or COCO file that names an image by its place among the annotated images.
 """
 
-import argparse
 import zlib
 from collections import Counter
 from collections.abc import Sequence
@@ -120,8 +119,12 @@ def _read_folder(root: Path, allow_incomplete: bool) -> Truth:
     return Truth(root.resolve().name, str(root), image_ids, images, notes, warnings, CALTECH)
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
+def _read_truths(options):
+    return [read_annotations(path, options.allow_incomplete) for path in options.annotations]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command; a user's mistake ends with one message and status 1."""
     parser = scorer.parser(
         __doc__,
         "folder of .vbb files or of the new texts, .mat file of the toolbox, or folder of a prepared data set; may be "
@@ -129,19 +132,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "of one method each, a folder of setXX/VYYY.txt; or a text or COCO file",
     )
     parser.add_argument("--allow_incomplete", action="store_true", help="leave out images without readable annotations")
-    return parser.parse_args(arguments)
-
-
-def run(options: argparse.Namespace) -> None:
-    """Scores, prints, then writes; raises InputError for a user's mistake."""
-    scorer.check_names(options.results)
-    found = [read_annotations(path, options.allow_incomplete) for path in options.annotations]
-    scorer.run(found, options.results, options.output)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; a user's mistake ends with one message and status 1."""
-    scorer.end_with_message(run, parse(arguments))
+    scorer.main(parser, _read_truths, arguments)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ Results files name an image by its place among the annotated images: in the orde
 records of a prepared data set, of their names elsewhere. With the whole test split that is the published image list's.
 """
 
-import argparse
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation import scorer
 from dcrl_jax.evaluation.results import read_results
 from dcrl_jax.evaluation.rules import CONDITIONS, KAIST_REASONABLE, KAIST_SUBSETS
-from dcrl_jax.evaluation.scorer import Benchmark, Truth, check_names, is_prepared, read_prepared
+from dcrl_jax.evaluation.scorer import Benchmark, Truth, is_prepared, read_prepared
 
 MODALITIES = folders.MODALITIES
 PAIRED_NAMES = {"visible": "visible boxes (MR^R)", "lwir": "lwir boxes (MR^T)"}
@@ -146,8 +145,18 @@ def _read_prepared(folder: Path) -> list[Truth]:
     return truths
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
+def _read_truths(options):
+    if options.images and not any(map(is_annotation_folder, options.annotations)):
+        raise InputError(
+            f"--images={options.images}: COCO files and prepared data sets say themselves which images they hold; "
+            "--images goes with a folder of annotation files"
+        )
+    listed = frames.read_list(options.images) if options.images else None
+    return [truth for path in options.annotations for truth in read_annotations(path, listed, options.allow_incomplete)]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command; a user's mistake ends with one message and status 1."""
     parser = scorer.parser(
         __doc__,
         "COCO file, folder of annotation files, or folder of a prepared data set; may be given several times",
@@ -162,27 +171,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--allow_incomplete", action="store_true", help="leave out images without a readable annotation file"
     )
-    return parser.parse_args(arguments)
-
-
-def run(options: argparse.Namespace) -> None:
-    """Scores, prints, then writes; raises InputError for a user's mistake."""
-    check_names(options.results)
-    if options.images and not any(map(is_annotation_folder, options.annotations)):
-        raise InputError(
-            f"--images={options.images}: COCO files and prepared data sets say themselves which images they hold; "
-            "--images goes with a folder of annotation files"
-        )
-    listed = frames.read_list(options.images) if options.images else None
-    truths = [
-        truth for path in options.annotations for truth in read_annotations(path, listed, options.allow_incomplete)
-    ]
-    scorer.run(truths, options.results, options.output)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; a user's mistake ends with one message and status 1."""
-    scorer.end_with_message(run, parse(arguments))
+    scorer.main(parser, _read_truths, arguments)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ ones out, and reads the last point of a curve before its first; here they are sc
 the data set marks as ignored absorb no detections; --ignore_areas lets them.
 """
 
-import argparse
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -73,27 +72,19 @@ def read_annotations(path: Path, ignore_areas: bool = False) -> Truth:
     return Truth(path.resolve().stem, str(path), [one.image_id for one in images], images, notes, warnings, benchmark)
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
+def _read_truths(options):
+    return [read_annotations(path, options.ignore_areas) for path in options.annotations]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command; a user's mistake ends with one message and status 1."""
     parser = scorer.parser(
         __doc__,
         "nightowls_validation.json, or folder of a prepared data set; may be given several times",
         "of one method each, COCO JSON by the images' own numbers",
     )
     parser.add_argument("--ignore_areas", action="store_true", help="ignored areas absorb detections")
-    return parser.parse_args(arguments)
-
-
-def run(options: argparse.Namespace) -> None:
-    """Scores, prints, then writes; raises InputError for a user's mistake."""
-    scorer.check_names(options.results)
-    truths = [read_annotations(path, options.ignore_areas) for path in options.annotations]
-    scorer.run(truths, options.results, options.output)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; a user's mistake ends with one message and status 1."""
-    scorer.end_with_message(run, parse(arguments))
+    scorer.main(parser, _read_truths, arguments)
 
 
 if __name__ == "__main__":

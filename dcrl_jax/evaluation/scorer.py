@@ -178,7 +178,28 @@ def parser(description: str, annotations: str, results: str) -> argparse.Argumen
     return made
 
 
-def check_names(paths: Sequence[Path]) -> None:
+def main(
+    command_line: argparse.ArgumentParser,
+    read: Callable[[argparse.Namespace], list[Truth]],
+    arguments: Sequence[str] | None,
+) -> None:
+    """Scores, prints, then writes; a user's mistake ends it with one message and status 1.
+
+    Args:
+      command_line: of ``parser``, with the benchmark's own options.
+      read: reads the annotations that the options name; raises InputError for a user's mistake.
+      arguments: None for those of the process.
+    """
+    options = command_line.parse_args(arguments)
+    try:
+        _check_names(options.results)
+        _run(read(options), options.results, options.output)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _check_names(paths):
     """Raises InputError where two results have one name, by which methods are told apart."""
     seen: dict[str, Path] = {}
     for path in paths:
@@ -189,8 +210,7 @@ def check_names(paths: Sequence[Path]) -> None:
         seen[path.name] = path
 
 
-def run(truths: Sequence[Truth], results: Sequence[Path], output: Path | None) -> None:
-    """Scores, prints, then writes; raises InputError for a user's mistake."""
+def _run(truths, results, output):
     scored = [score_results(truth, results) for truth in truths]
     print("\n\n\n".join(map(format_scores, truths, scored)), flush=True)
     if output is None:
@@ -199,15 +219,6 @@ def run(truths: Sequence[Truth], results: Sequence[Path], output: Path | None) -
     for name, truth, scores in zip(names, truths, scored, strict=True):
         write_scores(output / name, truth, scores)
     print(f"\nscores and curves: {output}", flush=True)
-
-
-def end_with_message(command: Callable[[argparse.Namespace], None], options: argparse.Namespace) -> None:
-    """Runs a command; a user's mistake ends it with one message and status 1."""
-    try:
-        command(options)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
 
 
 def _plain(score: Score) -> dict[str, float | int | None]:
