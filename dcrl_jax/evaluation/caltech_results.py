@@ -12,7 +12,8 @@ from dcrl_jax.annotations.caltech import frames
 from dcrl_jax.annotations.problems import raise_if_any
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation.miss_rate import ImageDetections
-from dcrl_jax.evaluation.results import in_order, parse_text, read_file, to_detections, write_atomically
+from dcrl_jax.evaluation.results import in_order, parse_text, read_file, to_detections
+from dcrl_jax.files import write_atomically
 
 COLUMNS = "frame,x,y,width,height,score"
 

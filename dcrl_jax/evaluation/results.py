@@ -16,6 +16,7 @@ import numpy as np
 
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation.miss_rate import ImageDetections
+from dcrl_jax.files import write_atomically
 
 PERSON_CATEGORY = 1
 TEXT_COLUMNS = "image,x,y,width,height,score"
@@ -206,16 +207,3 @@ def in_order(
             for box, score in zip(boxes[order].tolist(), scores[order].tolist(), strict=True)
         ]
     return rows
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file of ASCII text that is there whole or not at all, whenever the program is ended."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder, since only there is the final step a rename; of one name, so that what a killed program left
-    # is written over by the next.
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(text, encoding="ascii", newline="\n")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -1,16 +1,15 @@
 """Scores of results files on test annotations: what the commands of all benchmarks share."""
 
 import argparse
-import contextlib
 import json
-import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from dcrl_jax import files
 from dcrl_jax.annotations.types import Annotation
 from dcrl_jax.data import records
 from dcrl_jax.errors import InputError
@@ -158,10 +157,8 @@ def write_scores(folder: Path, truth: Truth, scores: Scores) -> None:
     }
     title = "\n".join([truth.heading, *truth.notes, *(f"warning: {text}" for text in truth.warnings)])
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with _whole(folder / "scores.json") as path:
-            path.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
-        with _whole(folder / "miss_rate.png") as path:
+        files.write_atomically(folder / "scores.json", json.dumps(plain, indent=1) + "\n")
+        with files.whole(folder / "miss_rate.png") as path:
             curves.miss_rate_panels(panels, path, title)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another --output") from error
@@ -228,18 +225,6 @@ def _plain(score: Score) -> dict[str, float | int | None]:
         "people": score.people,
         "images": score.images,
     }
-
-
-@contextlib.contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """Gives a name to write to, which becomes ``path`` if that succeeds."""
-    # In the same folder, since only there is the final step a rename; with the ending, which says the format.
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _unique(names: Sequence[str]) -> list[str]:

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from dcrl_jax.data import transforms
-from dcrl_jax.evaluation import results
 from dcrl_jax.evaluation.evaluate import Bench, Evaluation, score_tables
 from dcrl_jax.evaluation.rules import Subset, assign_roles, people_who_count
+from dcrl_jax.files import write_atomically
 from dcrl_jax.reports import crops, markup
 from dcrl_jax.reports.errors import worst_errors
 from dcrl_jax.reports.panels import MIN_SCORE
@@ -100,7 +100,7 @@ def write_page(evaluation: Evaluation, bench: Bench, path: Path, name: str, pict
     ]
     for title, parts in sections.items():
         body += [markup.element("h2", title, id=anchors[title]), *parts]
-    results.write_atomically(path, markup.document(f"{name}, {data.name} {data.test_split}", body))
+    write_atomically(path, markup.document(f"{name}, {data.name} {data.test_split}", body))
 
 
 def _picture(path: Path) -> list[str]:

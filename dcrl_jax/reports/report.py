@@ -13,6 +13,7 @@ from dcrl_jax.evaluation.caltech_results import write_caltech
 from dcrl_jax.evaluation.evaluate import Bench, Evaluation, subsets_of
 from dcrl_jax.evaluation.miss_rate import ImageDetections, Score, percent_or_none
 from dcrl_jax.evaluation.rules import assign_roles, people_who_count
+from dcrl_jax.files import write_atomically
 from dcrl_jax.reports import cfl_maps, curves, losses, panels, weights
 from dcrl_jax.reports.page import write_page
 
@@ -72,7 +73,7 @@ def write_report(
     pictures += _draw_losses(logs, folder / "loss_curves.png", name) if logs else []
     write_page(evaluation, bench, folder / "report.html", name, pictures)
     # Last, so that a folder with it is complete.
-    results.write_atomically(folder / "scores.json", json.dumps(scores, indent=1) + "\n")
+    write_atomically(folder / "scores.json", json.dumps(scores, indent=1) + "\n")
 
 
 def draw_panel(

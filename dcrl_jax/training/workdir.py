@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from dcrl_jax import checkpoints
 from dcrl_jax.errors import InputError
-from dcrl_jax.evaluation.results import write_atomically
+from dcrl_jax.files import write_atomically
 
 CONFIG_FILE = "config.json"
 ENVIRONMENT_FILE = "environment.jsonl"

@@ -1,0 +1,25 @@
+"""Files that are there whole or not at all, whenever the program is ended."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Gives a name to write to, which becomes ``path`` if that succeeds; makes the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # In the same folder, since only there is the final step a rename; with the ending, which says the format; of one
+    # name, so that what a killed program left is written over by the next.
+    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a file of ASCII text, whole or not at all; makes the folder."""
+    with whole(path) as partial:
+        partial.write_text(text, encoding="ascii", newline="\n")
