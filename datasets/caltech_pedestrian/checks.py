@@ -14,8 +14,7 @@ from datasets.copies import IMAGE_MISSING, IMAGE_UNREADABLE, CheckedCopy, Copy
 from dcrl_jax.annotations.caltech import folders, frames, seq, truths
 from dcrl_jax.annotations.caltech.folders import Files
 from dcrl_jax.annotations.caltech.seq import SeqFile
-from dcrl_jax.annotations.kaist.truths import MISSING, UNREADABLE, checksum
-from dcrl_jax.annotations.types import Annotation, Finding
+from dcrl_jax.annotations.types import MISSING, UNREADABLE, Annotation, Finding, checksum
 from dcrl_jax.errors import InputError
 
 VIDEO_MISSING = "video missing"

@@ -13,14 +13,14 @@ from datasets.copies import IMAGE_MISSING, IMAGE_UNREADABLE, CheckedCopy, Copy
 from datasets.kaist import sets
 from dcrl_jax.annotations.kaist import folders, formats, frames, truths
 from dcrl_jax.annotations.kaist.folders import MODALITIES
-from dcrl_jax.annotations.types import Annotation, Finding
+from dcrl_jax.annotations.types import MISSING, UNREADABLE, Annotation, Finding
 from dcrl_jax.errors import InputError
 
 UNUSED = "image file that is not used"
 NO_PAIR = "row without a box in either image"
 
 # What leaves a frame out of its split, and is an error where the frame is a test image.
-_LEAVES_OUT = (IMAGE_MISSING, IMAGE_UNREADABLE, truths.MISSING, truths.UNREADABLE, truths.ROWS_DIFFER)
+_LEAVES_OUT = (IMAGE_MISSING, IMAGE_UNREADABLE, MISSING, UNREADABLE, truths.ROWS_DIFFER)
 
 
 class Pair(NamedTuple):

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dcrl_jax.annotations import coco
-from dcrl_jax.annotations.kaist import folders, frames, truths
+from dcrl_jax.annotations.files import walk
+from dcrl_jax.annotations.kaist import frames, truths
 from dcrl_jax.annotations.kaist.folders import MODALITIES, AnnotationFolder
 from dcrl_jax.annotations.kaist.truths import Truths
-from dcrl_jax.annotations.types import Finding
+from dcrl_jax.annotations.types import MISSING, Finding, checksum
 from dcrl_jax.errors import InputError
 
 NOT_COCO = "JSON file that is not read"
@@ -61,7 +62,7 @@ class Choice(NamedTuple):
 def read_coco_files(root: Path) -> tuple[dict[str, Truths], list[Finding]]:
     """Reads the COCO files below a folder, by name relative to it; other JSON files are in the findings."""
     found, findings = {}, []
-    for path in folders.walk(root, (".json",)):
+    for path in walk(root, (".json",)):
         try:
             found[path.relative_to(root).as_posix()] = coco.read(path)
         except InputError as error:
@@ -94,7 +95,7 @@ def read_sets(
     for name, content in coco_files.items():
         if wanted & content.by_id.keys():
             by_id = {image_id: content.by_id[image_id] for image_id in image_ids if image_id in content.by_id}
-            missing = [Finding(truths.MISSING, image_id) for image_id in image_ids if image_id not in by_id]
+            missing = [Finding(MISSING, image_id) for image_id in image_ids if image_id not in by_id]
             read = {None: Truths(by_id, [*content.findings, *missing], content.formats)}
             improved = truths.improved_videos(content.by_id) if split == "test" else None
             found.append(_annotation_set(name, read, improved))
@@ -197,7 +198,7 @@ def _is_same(first, second):
         image_ids = sorted(read.by_id)
         everything = [read.by_id[image_id] for image_id in image_ids]
         people = [[one for one in image if one.label == "person" and not one.ignore] for image in everything]
-        return image_ids, truths.checksum(everything), truths.checksum(people)
+        return image_ids, checksum(everything), checksum(people)
 
     return all(content(read) == content(second.truths[modality]) for modality, read in first.truths.items())
 

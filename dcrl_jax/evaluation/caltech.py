@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from dcrl_jax.annotations.caltech import folders, frames, truths
-from dcrl_jax.annotations.kaist.truths import checksum
 from dcrl_jax.annotations.problems import raise_if_any
+from dcrl_jax.annotations.types import checksum
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation import scorer
 from dcrl_jax.evaluation.caltech_results import read_caltech

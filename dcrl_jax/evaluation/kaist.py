@@ -17,7 +17,7 @@ from dcrl_jax.annotations import coco
 from dcrl_jax.annotations.kaist import folders, frames
 from dcrl_jax.annotations.kaist import truths as kaist_truths
 from dcrl_jax.annotations.problems import raise_if_any
-from dcrl_jax.annotations.types import Annotation
+from dcrl_jax.annotations.types import MISSING, UNREADABLE, Annotation
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation import scorer
 from dcrl_jax.evaluation.results import read_results
@@ -69,7 +69,7 @@ def _from_files(name: str, heading: str, read: kaist_truths.Truths, image_ids: S
             "not comparable with scores on all images"
         )
     counts = Counter(finding.kind for finding in read.findings)
-    for kind in (kaist_truths.MISSING, kaist_truths.UNREADABLE):
+    for kind in (MISSING, UNREADABLE):
         del counts[kind]
     found = [", ".join(f"{kind}: {count:,}" for kind, count in counts.items())] if counts else []
     images = [scorer.image_truth(image_id, frames.condition(image_id), one) for image_id, one in read.by_id.items()]
@@ -107,7 +107,7 @@ def _read_folder(root: Path, image_ids: Sequence[str], allow_incomplete: bool) -
             f"{modality} {finding.kind}: {finding.text}".lstrip()
             for modality, one in read.items()
             for finding in one.findings
-            if finding.kind in (kaist_truths.MISSING, kaist_truths.UNREADABLE)
+            if finding.kind in (MISSING, UNREADABLE)
         ]
         raise_if_any(
             problems,

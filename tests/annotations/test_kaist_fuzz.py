@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dcrl_jax.annotations.kaist import folders, formats, frames
-from dcrl_jax.annotations.kaist.truths import MISSING, UNREADABLE, read_truths
+from dcrl_jax.annotations.kaist.truths import read_truths
 from dcrl_jax.annotations.text import read_text
-from dcrl_jax.annotations.types import Annotation
+from dcrl_jax.annotations.types import MISSING, UNREADABLE, Annotation
 from dcrl_jax.errors import InputError
 
 FINDINGS = {formats.UNKNOWN_LABEL, formats.NO_SIZE, formats.ONE_MODALITY}

@@ -9,16 +9,8 @@ from pathlib import Path
 import pytest
 
 from dcrl_jax.annotations.kaist import folders, formats, frames
-from dcrl_jax.annotations.kaist.truths import (
-    IMPROVED_TEST,
-    MISSING,
-    UNREADABLE,
-    Truths,
-    checksum,
-    improved_videos,
-    read_truths,
-)
-from dcrl_jax.annotations.types import Annotation, Finding
+from dcrl_jax.annotations.kaist.truths import IMPROVED_TEST, Truths, improved_videos, read_truths
+from dcrl_jax.annotations.types import MISSING, UNREADABLE, Annotation, Finding, checksum
 
 KAIST = Path(__file__).resolve().parents[3] / "shared" / "kaist"
 PERSON = Annotation("person", (505, 212, 20, 50), 1)

@@ -6,6 +6,7 @@ import pytest
 from kaist_copies import BBGT, TRAIN, files, make_annotations, make_images, open_copy, prepare, read, rows, run, write
 
 from dcrl_jax.annotations.kaist import bbgt, frames, truths
+from dcrl_jax.annotations.types import checksum
 from dcrl_jax.errors import InputError
 
 VIDEO, OTHER_VIDEO = "set11/V001", "set11/V000"
@@ -25,7 +26,7 @@ def person(x, label="person"):
 def raw(tmp_path, monkeypatch):
     """A copy without test annotations; the improved boxes of both videos are made to be those at 40 pixels."""
     for video, image_ids in FRAMES.items():
-        improved = truths.checksum([bbgt.parse(person(40))] * len(image_ids))
+        improved = checksum([bbgt.parse(person(40))] * len(image_ids))
         monkeypatch.setitem(truths.IMPROVED_TEST, video, improved)
     make_images(tmp_path / "raw", image_ids=(*TRAIN, *TEST))
     make_annotations(tmp_path / "raw", image_ids=TRAIN)

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from dcrl_jax.annotations.kaist.folders import walk
+from dcrl_jax.annotations.files import walk
 from dcrl_jax.errors import InputError
 
 _VIDEO = re.compile(r"(?:.*/)?(set\d\d)/(V\d{3})\.(seq|vbb)", re.IGNORECASE | re.ASCII)

@@ -9,9 +9,8 @@ import scipy.io
 
 from dcrl_jax.annotations.caltech import bbgt, frames, vbb
 from dcrl_jax.annotations.caltech.folders import Files
-from dcrl_jax.annotations.kaist.truths import MISSING, UNREADABLE
 from dcrl_jax.annotations.text import read_text
-from dcrl_jax.annotations.types import Annotation, Finding
+from dcrl_jax.annotations.types import MISSING, UNREADABLE, Annotation, Finding
 from dcrl_jax.errors import InputError
 
 KINDS = ("original", "new")

@@ -5,13 +5,13 @@ file's path (``set00/V000/visible/I00000.jpg``) or in its name (``set00_V000_I00
 ``set00_V000_I00000_visible.png``), and the modality in its name or in a folder above it.
 """
 
-import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from dcrl_jax.annotations.files import walk
 from dcrl_jax.errors import InputError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
@@ -102,29 +102,6 @@ def _template(match):
     if match["joint"] == "/":
         return f"{before}setNN/VNNN/{inner}INNNNN{outer}{match['suffix']}"
     return f"{before}setNN_VNNN_{inner.replace('/', '_')}INNNNN{outer}{match['suffix']}"
-
-
-def walk(root: Path, suffixes: Sequence[str]) -> Iterator[Path]:
-    """All files below a folder with one of the endings, links followed, nothing hidden, in the order of their names.
-
-    Raises:
-        InputError: a folder cannot be read.
-    """
-
-    def fail(error):
-        raise InputError(f"{error.filename}: this folder cannot be read ({error.strerror})") from error
-
-    for folder, folders, names in os.walk(root, onerror=fail, followlinks=True):
-        here = Path(folder)
-        folders[:] = sorted(name for name in folders if not (name.startswith(".") or _leads_up(here / name)))
-        for name in sorted(names):
-            if name.lower().endswith(tuple(suffixes)) and not name.startswith("."):
-                yield here / name
-
-
-def _leads_up(folder):
-    """Whether a folder is a link to one above it, which would be walked again and again."""
-    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
 
 
 class ImageIndex(NamedTuple):

@@ -1,6 +1,5 @@
 """The annotations of a list of frames, read from a folder, and what they turn out to be."""
 
-import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,11 +8,9 @@ from typing import NamedTuple
 
 from dcrl_jax.annotations.kaist import formats, frames
 from dcrl_jax.annotations.text import read_text
-from dcrl_jax.annotations.types import Annotation, Finding
+from dcrl_jax.annotations.types import MISSING, UNREADABLE, Annotation, Finding, checksum
 from dcrl_jax.errors import InputError
 
-MISSING = "annotation missing"
-UNREADABLE = "annotation unreadable"
 ROWS_DIFFER = "paired annotations of different length"
 
 # Of the improved test annotations: a checksum for each video, of the boxes and occlusion levels of its test frames
@@ -81,18 +78,6 @@ def read_truths(files: Mapping[str, Path], image_ids: Iterable[str], keep_rows: 
     }
     kinds = frozenset(parsed.format for parsed, _ in read_files if parsed is not None and parsed.annotations)
     return Truths(by_id, [finding for _, found in read_files for finding in found], kinds)
-
-
-def checksum(annotations: Sequence[Sequence[Annotation]]) -> int:
-    """A CRC-32 of the boxes and occlusion levels of some images, whatever the order within each, labels left aside.
-
-    Labels differ between copies of one set: COCO files turn ``people`` into persons that are ignored.
-    """
-    text = "\n".join(
-        ";".join(sorted(f"{'{:g} {:g} {:g} {:g}'.format(*one.box)} {one.occlusion}" for one in image))
-        for image in annotations
-    )
-    return zlib.crc32(text.encode())
 
 
 def improved_videos(by_id: Mapping[str, Sequence[Annotation]]) -> tuple[int, int]:

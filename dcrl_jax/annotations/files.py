@@ -1,0 +1,30 @@
+"""Finding files in the tree that a user copied."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from dcrl_jax.errors import InputError
+
+
+def walk(root: Path, suffixes: Sequence[str]) -> Iterator[Path]:
+    """All files below a folder with one of the endings, links followed, nothing hidden, in the order of their names.
+
+    Raises:
+        InputError: a folder cannot be read.
+    """
+
+    def fail(error):
+        raise InputError(f"{error.filename}: this folder cannot be read ({error.strerror})") from error
+
+    for folder, folders, names in os.walk(root, onerror=fail, followlinks=True):
+        here = Path(folder)
+        folders[:] = sorted(name for name in folders if not (name.startswith(".") or _leads_up(here / name)))
+        for name in sorted(names):
+            if name.lower().endswith(tuple(suffixes)) and not name.startswith("."):
+                yield here / name
+
+
+def _leads_up(folder):
+    """Whether a folder is a link to one above it, which would be walked again and again."""
+    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
