@@ -1,35 +1,13 @@
 """YOLO text annotations: one object a line, ``class x y w h``, relative to the image size, x and y the box's centre."""
 
 import math
-import os
 from collections.abc import Sequence
 
-from dcrl_jax.annotations.problems import raise_if_any
-from dcrl_jax.annotations.text import read_text
 from dcrl_jax.annotations.types import Annotation
 from dcrl_jax.errors import InputError
 
 # Labelling tools write a handful of decimals; a twentieth of a pixel at 640 pixels is rounding, more is a mistake.
 ROUNDING = 1e-4
-
-
-def read(path: str | os.PathLike[str], width: int, height: int, class_names: Sequence[str]) -> list[Annotation]:
-    """Reads the annotations of one image.
-
-    Args:
-        path: the text file; an empty one belongs to an image without objects.
-        width, height: size of the annotated image in pixels.
-        class_names: names by class number.
-
-    Returns:
-        One annotation a line, in the order of the file, boxes in pixels.
-
-    Raises:
-        InputError: the file cannot be read, or any line is malformed; all such lines are named.
-    """
-    annotations, problems = parse(read_text(path), width, height, class_names, str(path))
-    raise_if_any(problems, f"YOLO annotations {path}", "Correct these lines: `class x y w h`, relative to the image.")
-    return annotations
 
 
 def parse(
@@ -38,12 +16,14 @@ def parse(
     """Parses the text of one annotation file, for callers who collect the problems of many.
 
     Args:
-        text: content of the file.
-        width, height, class_names: as in ``read``.
+        text: content of the file; an empty one belongs to an image without objects.
+        width, height: size of the annotated image in pixels.
+        class_names: names by class number.
         place: the file's name for messages.
 
     Returns:
-        The annotations of the good lines, and one ``place:line: what is wrong`` for each bad one.
+        The annotations of the good lines in their order, boxes in pixels, and one ``place:line: what is wrong`` for
+        each bad one.
     """
     annotations, problems = [], []
     for number, line in enumerate(text.splitlines(), start=1):
