@@ -112,7 +112,7 @@ def detector(role: str) -> ConfigDict:
     config.train.checkpoint_every_minutes = 15.0
 
     config.init = ConfigDict()
-    config.init.vgg16 = placeholder(str)  # safetensors file or hf://owner/name/file with ImageNet's VGG-16 weights
+    config.init.vgg16 = placeholder(str)  # safetensors file or hf://owner/name/file of VGG-16; none or '': random
     config.init.checkpoint = placeholder(str)  # a workdir to start the parameters from
     config.init.roles = ()  # what the checkpoint must be of, where training cannot do without; () asks for none
 
@@ -133,6 +133,9 @@ def add_multimodal(config: ConfigDict) -> None:
     config.cfl.shared_fraction = 0.5  # alpha, paper V-B
     config.cfl.groups = 2  # G, paper V-B
     config.cfl.aggregation = "attention"  # attention (Eq. 4-6) | average (Table II, without AAS)
+    # Variance at the start of P's and V's weights times their fan-in. Ours: half of He's 2, which their sum then has;
+    # with 2 for each and without normalisation the features grow by half from level to level.
+    config.cfl.specific_gain = 1.0
 
     config.fusion = ConfigDict()
     config.fusion.strategy = "maf"  # maf (Eq. 10-13) | linear | average (Table III)
@@ -186,6 +189,7 @@ def small_scale(config: ConfigDict) -> None:
     config.rpn.kept_training = 100
     config.rpn.kept_testing = 100
     if config.role == "teacher":
+        config.cfl.specific_gain = 2.0  # nothing grows where every convolution is normalised
         config.fusion.hidden = 64
         # At the full rate Adam moves the gate to one modality within the first steps, before the branches can detect.
         config.optimizer.fusion_rate_scale = 0.1
@@ -242,6 +246,7 @@ def use_data(config: ConfigDict, data: str) -> ConfigDict:
     """
     name, _, preset = data.partition("/")
     if name == "kaist" and (not preset or preset in KAIST_FILTERS):
+        config.init.vgg16 = "hf://timm/vgg16.tv_in1k/model.safetensors"  # ImageNet's, paper V-B
         _add_kaist_options(config.data.options)
         config.update_from_flattened_dict(KAIST_FILTERS.get(preset, {}))
         return config

@@ -26,6 +26,7 @@ _POSITIVE = (
     "data.max_boxes",
     "backbone.width",
     "cfl.groups",
+    "cfl.specific_gain",
     "fusion.hidden",
     "anchors.per_cell",
     "anchors.aspect_ratio",

@@ -31,12 +31,13 @@ class GroupedConv(nn.Module):
 
     features: int
     groups: int
+    kernel_init: nn.initializers.Initializer
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
         shape = (3, 3, inputs.shape[-1] // self.groups, self.features)
-        kernel = self.param("kernel", nn.initializers.he_normal(), shape).astype(self.dtype)
+        kernel = self.param("kernel", self.kernel_init, shape).astype(self.dtype)
         outputs = [
             jax.lax.conv_general_dilated(part, weights, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
             for part, weights in zip(
@@ -57,12 +58,15 @@ class CrossModalFeatureLearning(nn.Module):
       shared_fraction: alpha. 0 leaves R alone (without SFL), 1 leaves S alone (without MFL): Table II.
       groups: G of Eq. 3.
       aggregation: 'attention' (Eq. 4-6) or 'average' (without AAS): Table II.
+      specific_gain: variance of the weights of P and of V at the start, times their fan-in; 2 is He's, as W has it.
+        With 1, R has He's variance as one map; with 2, its two parts add up to twice that.
       dtype: of the activations; the gate is always computed in float32.
     """
 
     shared_fraction: float = 0.5
     groups: int = 2
     aggregation: str = "attention"
+    specific_gain: float = 1.0
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -70,20 +74,20 @@ class CrossModalFeatureLearning(nn.Module):
         """Map (visible, lwir), each [B, H, W, C] of ``dtype``, to two maps of the same shape."""
         channels = features[0].shape[-1]
         split = round(self.shared_fraction * channels)
-        init = nn.initializers.he_normal()
+        specific_init = nn.initializers.variance_scaling(self.specific_gain, "fan_in", "truncated_normal")
 
-        def pointwise_conv(name):
+        def pointwise_conv(name, init):
             return nn.Conv(channels, (1, 1), use_bias=False, kernel_init=init, dtype=self.dtype, name=name)
 
-        shared_conv = pointwise_conv("shared") if split else None
+        shared_conv = pointwise_conv("shared", nn.initializers.he_normal()) if split else None
         outputs = []
         for name, x in zip(MODALITIES, features, strict=True):
             if split:
                 shared = shared_conv(x[..., :split])
             if split < channels:
                 own = x[..., split:]
-                grouped = GroupedConv(channels, self.groups, dtype=self.dtype, name=f"grouped_{name}")(own)
-                specific = grouped + pointwise_conv(f"pointwise_{name}")(own)
+                grouped = GroupedConv(channels, self.groups, specific_init, self.dtype, name=f"grouped_{name}")(own)
+                specific = grouped + pointwise_conv(f"pointwise_{name}", specific_init)(own)
             if split == 0:
                 combined = specific
             elif split == channels:

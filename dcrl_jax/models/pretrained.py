@@ -31,7 +31,8 @@ def local_file(path: str) -> Path:
         return Path(hf_hub_download(repo_id="/".join(parts[:2]), filename=parts[2]))
     except Exception as error:  # The library's errors, its HTTP client's and those of a bad name share no base.
         raise InputError(
-            f"config.init.vgg16={path}: cannot be downloaded ({error}). Fetch the file yourself and give its path."
+            f"config.init.vgg16={path}: cannot be downloaded ({error}). Fetch the file yourself and give its path "
+            "with --config.init.vgg16=FILE."
         ) from error
 
 
@@ -80,7 +81,8 @@ def load_vgg16(path: str, params: Any) -> Any:
         shown = "\n  ".join(problems[:5] + ([f"and {len(problems) - 5} more"] if len(problems) > 5 else []))
         raise InputError(
             f"{file} does not fit VGG-16 at the configured width:\n  {shown}\n"
-            "Use a file of torchvision's vgg16 or timm's vgg16.tv_in1k, and config.backbone.width=1.0."
+            "Use a file of torchvision's vgg16 or timm's vgg16.tv_in1k, and config.backbone.width=1.0; or start from "
+            "random numbers with --config.init.vgg16= (and --config.backbone.norm=group, which such a start needs)."
         )
     loaded = {
         name: {k: {p: jnp.asarray(a) for p, a in v.items()} for k, v in layers.items()} for name in backbone_names

@@ -35,7 +35,7 @@ class Teacher(nn.Module):
       norm: see Vgg16.
       stride: pixels of the input per cell of the conv5 map, 8 or 16.
       cfl: False leaves the CFL modules out: both branches' heads then see the concatenated conv5 features (Fig. 6).
-      cfl_shared_fraction, cfl_groups, cfl_aggregation: see CrossModalFeatureLearning.
+      cfl_shared_fraction, cfl_groups, cfl_aggregation, cfl_specific_gain: see CrossModalFeatureLearning.
       fusion, fusion_grid, fusion_hidden: see ModalityFusion.
       segmentation_stages: of 'rpg' and 'rdr', those with the auxiliary task (Table VI).
       anchors_per_cell: A.
@@ -54,6 +54,7 @@ class Teacher(nn.Module):
     cfl_shared_fraction: float = 0.5
     cfl_groups: int = 2
     cfl_aggregation: str = "attention"
+    cfl_specific_gain: float = 1.0
     fusion: str = "maf"
     fusion_grid: tuple[int, int] | None = (4, 5)
     fusion_hidden: int = 256
@@ -71,7 +72,9 @@ class Teacher(nn.Module):
         self.backbones = {name: Vgg16(self.width, self.norm, self.dtype) for name in MODALITIES}
         if self.cfl:
             self.cfl_blocks = [
-                CrossModalFeatureLearning(self.cfl_shared_fraction, self.cfl_groups, self.cfl_aggregation, self.dtype)
+                CrossModalFeatureLearning(
+                    self.cfl_shared_fraction, self.cfl_groups, self.cfl_aggregation, self.cfl_specific_gain, self.dtype
+                )
                 for _ in BLOCKS
             ]
         channels = block_channels(5, self.width)

@@ -28,7 +28,7 @@ from dcrl_jax.training.logs import ScalarLog
 from dcrl_jax.training.optimizer import build_optimizer, build_schedule, total_steps
 from dcrl_jax.training.rules import training_rules
 from dcrl_jax.training.signals import noted_signals
-from dcrl_jax.training.start import first_params
+from dcrl_jax.training.start import first_params, with_imagenet
 from dcrl_jax.training.step import TrainState, make_step
 
 
@@ -120,6 +120,9 @@ def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetect
     validation_bench = evaluation.open_bench(detector, builder, config.data.validation_split, config, mesh)
 
     workdirs.check_config_of(workdir, config)
+    if not resumes:
+        # Only now: they may have to be downloaded, for nothing if the data is missing.
+        params = with_imagenet(params, config)
     schedule = build_schedule(config, len(train_source))
     optimizer = build_optimizer(config, schedule)
     last_step = total_steps(config, len(train_source))

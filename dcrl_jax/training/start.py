@@ -20,7 +20,7 @@ Arrays = Mapping[str, Any]
 
 
 def first_params(model: Detector, config: ConfigDict) -> Any:
-    """Random parameters, then those that ``init.checkpoint`` or ``init.vgg16`` name.
+    """Random parameters, or those that ``init.checkpoint`` names.
 
     A checkpoint may be of another data set, input size or role. Its arrays are taken where the model has one of the
     same name and shape. What is restored, what is new and random, and what of the checkpoint is left out is printed.
@@ -36,10 +36,19 @@ def first_params(model: Detector, config: ConfigDict) -> Any:
         )
     if config.init.checkpoint:
         return _from_checkpoint(model, config)
-    params = init_params(model, config, config.seed)
-    if config.init.vgg16:
-        params = pretrained.load_vgg16(config.init.vgg16, params)
-        print(f"init: VGG-16 convolutions from {config.init.vgg16}", flush=True)
+    return init_params(model, config, config.seed)
+
+
+def with_imagenet(params: Any, config: ConfigDict) -> Any:
+    """Parameters with the convolutions of the VGG-16 that ``init.vgg16`` names, unless they are a checkpoint's.
+
+    Raises:
+      InputError: as ``pretrained.load_vgg16``.
+    """
+    if config.init.checkpoint or not config.init.vgg16:
+        return params
+    params = pretrained.load_vgg16(config.init.vgg16, params)
+    print(f"init: VGG-16 convolutions from {config.init.vgg16}", flush=True)
     return params
 
 

@@ -71,7 +71,7 @@ def test_student_has_an_adaption_layer_only_with_feature_distillation(tiny_confi
 def test_every_key_of_the_model_reaches_it(tiny_config):
     config = tiny_config()
     config.backbone.update(width=0.25, norm="group", stride=16, dtype="bfloat16", remat=True)
-    config.cfl.update(enabled=False, shared_fraction=0.25, groups=4, aggregation="average")
+    config.cfl.update(enabled=False, shared_fraction=0.25, groups=4, aggregation="average", specific_gain=0.5)
     config.fusion.update(strategy="linear", grid=(3, 2), hidden=5)
     config.segmentation.stages = ("rdr",)
     config.anchors.per_cell = 6
@@ -79,12 +79,8 @@ def test_every_key_of_the_model_reaches_it(tiny_config):
     model = build_model(config)
     assert (model.width, model.norm, model.stride) == (0.25, "group", 16)
     assert (model.dtype, model.remat) == (jnp.dtype("bfloat16"), True)
-    assert (model.cfl, model.cfl_shared_fraction, model.cfl_groups, model.cfl_aggregation) == (
-        False,
-        0.25,
-        4,
-        "average",
-    )
+    assert (model.cfl, model.cfl_shared_fraction, model.cfl_groups) == (False, 0.25, 4)
+    assert (model.cfl_aggregation, model.cfl_specific_gain) == ("average", 0.5)
     assert (model.fusion, model.fusion_grid, model.fusion_hidden) == ("linear", (3, 2), 5)
     assert model.segmentation_stages == ("rdr",)
     assert (model.anchors_per_cell, model.roi_hidden, model.roi_size, model.roi_samples_per_bin) == (6, 11, 5, 3)
@@ -124,6 +120,7 @@ def test_empty_grid_flattens_the_whole_map(tiny_config):
         ("cfl.shared_fraction", -0.1),
         ("cfl.groups", 0),
         ("cfl.groups", 3),
+        ("cfl.specific_gain", 0.0),
         ("fusion.strategy", "attention"),
         ("fusion.grid", (4,)),
         ("fusion.hidden", 0),

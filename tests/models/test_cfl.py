@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.linen.initializers import zeros
 
 from dcrl_jax.models.cfl import CrossModalFeatureLearning, GroupedConv, channel_gate
 
@@ -107,7 +108,7 @@ def test_eq_3_each_group_of_outputs_sees_its_own_group_of_inputs():
     kernel[1, 2, 0] = [0, 10, 0, 10]
     kernel[1, 0, 0] = [0, 0, 0, 100]
     x = jnp.array([[[[2.0, 3.0], [5.0, 7.0]]]])
-    y = GroupedConv(features=4, groups=2).apply({"params": {"kernel": kernel}}, x)
+    y = GroupedConv(features=4, groups=2, kernel_init=zeros).apply({"params": {"kernel": kernel}}, x)
     # Outputs 0 and 1 belong to the first input channel (2, 5), outputs 2 and 3 to the second (3, 7).
     expected = [[2, 4 + 50, 9, 12 + 70], [5, 10, 21, 28 + 300]]
     np.testing.assert_allclose(y[0, 0], expected)
@@ -118,7 +119,7 @@ def test_eq_3_p_equals_a_convolution_with_feature_groups(groups):
     rng = np.random.default_rng(groups)
     x = rng.normal(size=(2, 5, 4, 8)).astype(np.float32)
     kernel = rng.normal(size=(3, 3, 8 // groups, 12)).astype(np.float32)
-    y = GroupedConv(features=12, groups=groups).apply({"params": {"kernel": kernel}}, x)
+    y = GroupedConv(features=12, groups=groups, kernel_init=zeros).apply({"params": {"kernel": kernel}}, x)
     expected = jax.lax.conv_general_dilated(
         x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups
     )
@@ -133,6 +134,19 @@ def test_eq_3_r_is_the_sum_of_p_and_v():
     params["pointwise_visible"]["kernel"][0, 0, :, 1] = [1, 1, 1, 1]
     visible, _ = apply(module, params, pixel(2, 3, 5, 7), pixel(0, 0, 0, 0))
     np.testing.assert_allclose(visible.ravel(), [2 + 6 + 20 + 60 + 150 + 280, 17, 0, 15 + 28])
+
+
+@pytest.mark.parametrize(("gain", "ratio"), [(1.0, 1.0), (2.0, np.sqrt(2.0))])
+def test_eq_3_r_starts_with_the_scale_of_s_where_its_two_parts_have_half_of_he_s_variance(gain, ratio):
+    x = np.maximum(np.random.default_rng(0).normal(size=(4, 8, 8, 256)), 0).astype(np.float32)
+    spread = {}
+    for alpha in (0.0, 1.0):
+        module = CrossModalFeatureLearning(shared_fraction=alpha, specific_gain=gain)
+        (visible, _), _ = module.init_with_output(jax.random.key(1), (x, x))
+        # A ReLU stands behind: of values that lie evenly about zero half of the mean square is left.
+        spread[alpha] = np.sqrt(2 * np.mean(np.square(visible)))
+    assert spread[1.0] == pytest.approx(np.sqrt(2 * np.mean(np.square(x))), rel=0.1)
+    assert spread[0.0] / spread[1.0] == pytest.approx(ratio, rel=0.1)
 
 
 def test_eq_4_beta_is_the_softmax_of_the_averages():

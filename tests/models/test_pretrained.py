@@ -147,7 +147,7 @@ def test_width_that_does_not_fit_names_both_shapes_and_the_key(params, tmp_path)
     tensors["features.5.weight"] = np.ones((9, 4, 3, 3), np.float32)
     message = refusal(write(tensors, tmp_path), params)
     assert "conv2_1 kernel: (3, 3, 4, 9) in the file, (3, 3, 4, 4) in the model" in message
-    assert "config.backbone.width=1.0" in message
+    assert "config.backbone.width=1.0; or start from random numbers with --config.init.vgg16= " in message
 
 
 def test_kernel_without_four_axes_is_named_with_its_shape(params, tmp_path):

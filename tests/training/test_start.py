@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from training_cases import assert_same_bits
 
-from configs import finetune
+from configs import baseline, finetune, student, teacher
 from dcrl_jax import checkpoints
 from dcrl_jax.errors import InputError
 from dcrl_jax.models.build import build_model
@@ -27,6 +27,24 @@ def begin(tiny_config, random_params, monkeypatch):
         return own, theirs, start.first_params(model, config)
 
     return run
+
+
+@pytest.mark.parametrize("recipe", [teacher, student, baseline])
+def test_recipes_on_kaist_start_from_imagenet_s_vgg16_and_the_others_from_nothing(recipe, monkeypatch, capsys):
+    monkeypatch.setattr(start.pretrained, "load_vgg16", lambda path, params: (path, params))
+    source = "hf://timm/vgg16.tv_in1k/model.safetensors"
+    assert start.with_imagenet("random", recipe.get_config()) == (source, "random")
+    assert capsys.readouterr().out == f"init: VGG-16 convolutions from {source}\n"
+    for other in ("synthetic", "msrs"):
+        assert start.with_imagenet("random", recipe.get_config(other)) == "random"
+
+
+def test_checkpoint_or_an_empty_name_takes_the_place_of_imagenet_s_weights(monkeypatch):
+    monkeypatch.setattr(start.pretrained, "load_vgg16", lambda *_: pytest.fail("loaded"))
+    for key, value in (("checkpoint", "runs/other"), ("vgg16", "")):
+        config = baseline.get_config()
+        config.init[key] = value
+        assert start.with_imagenet("given", config) == "given"
 
 
 def size(tree):
