@@ -15,7 +15,7 @@ from dcrl_jax.errors import InputError
 def hold(folder, held, release):
     with copies.only_process(folder, "Caltech"):
         held.set()
-        release.wait(30)
+        release.wait(300)
 
 
 def test_second_process_is_refused_while_the_first_one_prepares(tmp_path):
@@ -24,7 +24,7 @@ def test_second_process_is_refused_while_the_first_one_prepares(tmp_path):
     other = context.Process(target=hold, args=(tmp_path / "data", held, release))
     other.start()
     try:
-        assert held.wait(30)
+        assert held.wait(300)
         with (
             pytest.raises(InputError, match=r"another process is preparing Caltech in .*data; wait for it"),
             copies.only_process(tmp_path / "data", "Caltech"),
@@ -32,7 +32,7 @@ def test_second_process_is_refused_while_the_first_one_prepares(tmp_path):
             pass
     finally:
         release.set()
-        other.join(30)
+        other.join(300)
     with copies.only_process(tmp_path / "data", "Caltech"):
         pass
 
