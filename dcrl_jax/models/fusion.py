@@ -25,7 +25,8 @@ def fuse(weights: jax.Array, branches: jax.Array) -> jax.Array:
     Returns:
       float32 [B, N, K].
     """
-    return jnp.einsum("bm,mbnk->bnk", weights, branches)
+    # Said, since a GPU may multiply float32 with less.
+    return jnp.einsum("bm,mbnk->bnk", weights, branches, precision="highest")
 
 
 class ModalityFusion(nn.Module):
@@ -54,7 +55,7 @@ class ModalityFusion(nn.Module):
             return jnp.broadcast_to(jax.nn.softmax(weights), (batch, modalities))
         if self.grid is not None:
             rows, columns = averaging_matrix(self.grid[0], height), averaging_matrix(self.grid[1], width)
-            features = [jnp.einsum("ih,bhwc,jw->bijc", rows, x, columns) for x in features]
+            features = [jnp.einsum("ih,bhwc,jw->bijc", rows, x, columns, precision="highest") for x in features]
         flat = jnp.concatenate([x.reshape(batch, -1) for x in features], axis=-1)
         hidden = nn.relu(nn.Dense(self.hidden, kernel_init=nn.initializers.he_normal(), name="hidden")(flat))
         # Zero weights in the last layer make mu = 1/M at the start.
