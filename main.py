@@ -1,6 +1,8 @@
 """Train, score and use a detector: python main.py --config=configs/teacher.py:synthetic --workdir=DIR [--mode=...]."""
 
 import importlib
+import os
+import signal
 import sys
 
 from absl import app, flags, logging
@@ -17,6 +19,7 @@ MODES = {
     "publish": ("inference.publish.publish", ("checkpoint", "output"), 2),
     "benchmark": ("inference.benchmark.benchmark", ("checkpoint", "config"), 0),
 }
+PATHS = ("workdir", "checkpoint", "input", "lwir", "output")
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file("config", None, "The recipe, e.g. configs/teacher.py:synthetic.")
 flags.DEFINE_string("workdir", None, "Folder for checkpoints, logs and results.")
@@ -33,6 +36,8 @@ def main(argv):
     """Run the mode; a user's mistake ends with one message and status 1."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+    # Until there is something to save: an import that is interrupted fails in odd ways.
+    former = signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     # What fails is raised, and said once; libraries log it with their stack traces besides.
     logging.set_verbosity(logging.FATAL)
     quiet_without_gpu()
@@ -45,6 +50,7 @@ def main(argv):
         name, given, _ = MODES[FLAGS.mode]
         module, _, function = name.rpartition(".")
         run = getattr(importlib.import_module(f"dcrl_jax.{module}"), function)
+        signal.signal(signal.SIGINT, former)
         if run(*(FLAGS[flag].value for flag in given)) is False:
             sys.exit(1)
 
@@ -54,9 +60,17 @@ def parse_flags(argv):
     try:
         rest = flags.FLAGS(argv)
         _, given, needed = MODES[FLAGS.mode]
-        missing = [f"--{name}" for name in given[:needed] if FLAGS[name].value is None]
+        missing = [f"--{name}" for name in given[:needed] if FLAGS[name].value in (None, "")]
         if missing:
             raise ValueError(f"--mode={FLAGS.mode} needs {' and '.join(missing)}")
+        others = {name for _, names, _ in MODES.values() for name in names} - set(given)
+        if foreign := [f"--{name}" for name in sorted(others) if FLAGS[name].present]:
+            hint = "; to start from one: --config.init.checkpoint=PATH" if foreign == ["--checkpoint"] else ""
+            raise ValueError(f"--mode={FLAGS.mode} does not take {' and '.join(foreign)}{hint}")
+        for name in PATHS:
+            if FLAGS[name].value:
+                # The shell leaves a tilde alone behind an equals sign.
+                FLAGS[name].value = os.path.expanduser(FLAGS[name].value)
         # Absl keeps the error of a recipe that cannot be read until its first use.
         if FLAGS.config is not None:
             FLAGS.config.lock()

@@ -29,6 +29,7 @@ from dcrl_jax.parallel import across_processes, within_process
 
 RESUME_FOLDER = "checkpoints"
 BEST_FOLDER = "best"
+FOLDERS = (BEST_FOLDER, RESUME_FOLDER)
 
 
 def open_manager(folder: Path, keep: int = 1) -> ocp.CheckpointManager:
@@ -244,7 +245,7 @@ def _checkpoint_folder(path: str) -> tuple[epath.Path, int]:
 
 def is_workdir(path: str) -> bool:
     """Whether a path is a run's folder, and not one of checkpoints in it."""
-    return any((_place(path) / folder).is_dir() for folder in (BEST_FOLDER, RESUME_FOLDER))
+    return any((_place(path) / folder).is_dir() for folder in FOLDERS)
 
 
 def restore_params(path: str) -> tuple[Any, ConfigDict, int]:

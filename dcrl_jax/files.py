@@ -1,6 +1,7 @@
-"""Files that are there whole or not at all, whenever the program is ended."""
+"""Files that are there whole or not at all, whenever the program is ended, and folders that one process has."""
 
 import contextlib
+import fcntl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,3 +24,11 @@ def write_atomically(path: Path, text: str) -> None:
     """Writes a file of ASCII text, whole or not at all; makes the folder."""
     with whole(path) as partial:
         partial.write_text(text, encoding="ascii", newline="\n")
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds a folder's lock, which ends with the process, however it ends; raises BlockingIOError if another has it."""
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield

@@ -55,9 +55,15 @@ def start_processes(where: str | None) -> None:
         os.environ["TQDM_DISABLE"] = "1"
 
 
-def stop_process(status: int) -> NoReturn:
-    """End this process; among several at once, without waiting for the others, who may wait for this one."""
-    if jax.process_count() > 1 and status:
+def stop_process(status: int, at_once: bool = False) -> NoReturn:
+    """End this process; at once among several, without waiting for the others, who may wait for this one.
+
+    Args:
+      status: what it ends with.
+      at_once: also alone. While devices compute, an interpreter that takes itself apart may crash on what they use.
+    """
+    if at_once or (jax.process_count() > 1 and status):
+        sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
     sys.exit(status)
@@ -79,9 +85,9 @@ def said_with_status(workdir: str | None) -> Iterator[None]:
         print(f"error: {error.filename or workdir}: {error.strerror or error}", file=sys.stderr)
         stop_process(1)
     except KeyboardInterrupt:
-        stop_process(130)
+        stop_process(130, at_once=True)
     except Preempted:
-        stop_process(os.EX_TEMPFAIL)  # 75: try again, as schedulers that requeue understand it
+        stop_process(os.EX_TEMPFAIL, at_once=True)  # 75: try again, as schedulers that requeue understand it
 
 
 def is_first_process() -> bool:

@@ -56,6 +56,12 @@ def msrs(tmp_path, *arguments, recipe="teacher"):
         ("--config.distillation.zeta=0.5", "distillation'"),
         ("--config=configs/nobody.py", "No such file or directory: 'configs/nobody.py'"),
         ("--mode=fly", "--mode=fly: value should be one of"),
+        ("--input=images", "--mode=train does not take --input\n"),
+        (
+            "--checkpoint=runs/a",
+            "not take --checkpoint; to start from one: --config.init.checkpoint=PATH\n",
+        ),
+        ("--workdir=", "--mode=train needs --workdir\n"),
     ],
 )
 def test_bad_flag_is_one_message_without_a_stack_trace(argument, message, tmp_path):

@@ -1,5 +1,7 @@
 """Sharing a batch over devices, and the pmapped form of a step."""
 
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -161,7 +163,8 @@ def test_processes_that_do_not_find_each_other_are_told_what_was_expected(monkey
     ],
     ids=["mistake", "file", "system", "interrupt", "pre-emption"],
 )
-def test_process_ends_with_a_status_and_one_message(capsys, error, status, message):
+def test_process_ends_with_a_status_and_one_message(capsys, monkeypatch, error, status, message):
+    monkeypatch.setattr(parallel.os, "_exit", sys.exit)
     with pytest.raises(SystemExit) as end, parallel.said_with_status("runs/a"):
         raise error
     assert end.value.code == status

@@ -14,27 +14,12 @@ from dcrl_jax.models.build import build_anchors, build_model
 from dcrl_jax.reports import comparison
 from dcrl_jax.training import loop, scoring
 from dcrl_jax.training import workdir as workdirs
+from dcrl_jax.training.agreement import INPUT_SIZE, OUTPUTS, disagreements, shown
 from dcrl_jax.training.loop import Guide
 from dcrl_jax.training.optimizer import total_steps
 from dcrl_jax.training.rules import training_rules
 
 TEACHER_FOLDER = "teacher"
-
-# What has to agree for the teacher's outputs to mean something to the student.
-_SHARED = {
-    "stride": ("backbone.stride",),
-    "anchors": (
-        "anchors.per_cell",
-        "anchors.aspect_ratio",
-        "anchors.smallest_px",
-        "anchors.largest_px",
-        "anchors.reference_height_px",
-    ),
-    "channels": ("backbone.width",),
-    "input size": ("data.height_px", "data.width_px"),
-    "offsets": ("rpn.offset_std",),
-    "bins of a RoI": ("roi.size",),
-}
 
 
 def teacher_config(config: ConfigDict) -> ConfigDict:
@@ -54,17 +39,12 @@ def teacher_config(config: ConfigDict) -> ConfigDict:
 
 def check_fits(config: ConfigDict, guide: Guide) -> None:
     """Refuse a teacher whose outputs mean something else than its student's; raises InputError with both values."""
-    problems = []
-    for what, keys in _SHARED.items():
-        for key in keys:
-            own, others = _value(config, key), _value(guide.config, key)
-            if own != others:
-                problems.append(f"{what}: config.{key} is {_shown(own)}, the teacher's {_shown(others)}")
+    problems = disagreements(config, guide.config, OUTPUTS | INPUT_SIZE, "the teacher's")
     missing = set(config.segmentation.stages) - set(guide.config.segmentation.stages)
     if config.distillation.seg and missing:
         problems.append(
-            f"segmentation: config.segmentation.stages is {_shown(config.segmentation.stages)}, the teacher's "
-            f"{_shown(guide.config.segmentation.stages)}"
+            f"segmentation: config.segmentation.stages is {shown(config.segmentation.stages)}, the teacher's "
+            f"{shown(guide.config.segmentation.stages)}"
         )
     if problems:
         raise InputError(
@@ -128,6 +108,7 @@ def train_student(config: ConfigDict, workdir: Path) -> evaluation.Evaluation:
       InputError: as ``loop.train``, and for a teacher that does not fit.
     """
     # Everything that can be wrong with the student is found before hours go into its teacher.
+    workdirs.check_config_of(workdir, config)
     build_model(config)
     build_anchors(config)
     parallel.check_batch(config.train.batch_size, jax.device_count(), config.train.accumulation_steps)
@@ -153,13 +134,3 @@ def _check_recipe_of_teacher(config):
         parallel.check_batch(own.train.batch_size, jax.device_count(), own.train.accumulation_steps)
     except InputError as error:
         raise InputError(f"the teacher's recipe, the student's with the sections of config.teacher: {error}") from error
-
-
-def _value(config, key):
-    for part in key.split("."):
-        config = config[part]
-    return tuple(config) if isinstance(config, (list, tuple)) else config
-
-
-def _shown(value):
-    return ", ".join(map(str, value)) or "empty" if isinstance(value, tuple) else str(value)

@@ -1,5 +1,6 @@
 """The training loop of teacher, student and baseline: wiring of data, step, logs, checkpoints and evaluation."""
 
+import collections
 import contextlib
 import json
 import math
@@ -19,6 +20,7 @@ from dcrl_jax.data.transforms import Augmentation, BoxFilter
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation import evaluate as evaluation
 from dcrl_jax.evaluation.miss_rate import percent_or_none
+from dcrl_jax.files import locked
 from dcrl_jax.models.build import build_anchors, build_model, init_params
 from dcrl_jax.models.teacher import Teacher
 from dcrl_jax.structures import MODALITIES
@@ -120,6 +122,9 @@ def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetect
     validation_bench = evaluation.open_bench(detector, builder, config.data.validation_split, config, mesh)
 
     workdirs.check_config_of(workdir, config)
+    teacher = checkpoints.fingerprint(guide.params) if guide else None
+    if resumes and guide:
+        workdirs.check_teacher_of(workdir, teacher, guide.source)
     if not resumes:
         # Only now: they may have to be downloaded, for nothing if the data is missing.
         params = with_imagenet(params, config)
@@ -130,11 +135,14 @@ def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetect
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{workdir} cannot be written: {error.strerror}. Choose another --workdir.") from error
-    manager = checkpoints.open_manager(workdir / checkpoints.RESUME_FOLDER, keep=2)
-    best_manager = checkpoints.open_manager(workdir / checkpoints.BEST_FOLDER)
-    iterator = train_data(train_source, config, parallel.batch_sharding(mesh))
     first = parallel.is_first_process()
-    with manager, best_manager, ScalarLog(workdir / "logs" if first else None) as scalars:
+    with contextlib.ExitStack() as stack:
+        # The others of this run wait for the first one, which holds the lock for all.
+        parallel.first_process_first(lambda: stack.enter_context(_only_run_in(workdir)) if first else None)
+        manager = stack.enter_context(checkpoints.open_manager(workdir / checkpoints.RESUME_FOLDER, keep=2))
+        best_manager = stack.enter_context(checkpoints.open_manager(workdir / checkpoints.BEST_FOLDER))
+        scalars = stack.enter_context(ScalarLog(workdir / "logs" if first else None))
+        iterator = train_data(train_source, config, parallel.batch_sharding(mesh))
         try:
             state = TrainState(np.int32(0), params, jax.jit(optimizer.init)(params))
             # The copy keeps the donated state apart from buffers that somebody else may hold.
@@ -144,7 +152,7 @@ def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetect
                 print(f"resume: step {int(jax.device_get(state.step))} of {last_step}", flush=True)
             step = int(jax.device_get(state.step))
             if first:
-                workdirs.record(workdir, config, step)
+                workdirs.record(workdir, config, step, teacher)
             if first and step < last_step:
                 # Of a run that goes on for longer: until it is finished again, nothing may look as if it were.
                 (workdir / "evaluation" / "scores.json").unlink(missing_ok=True)
@@ -192,6 +200,21 @@ def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetect
                 checkpoints.wait_until_written(one)
 
 
+@contextlib.contextmanager
+def _only_run_in(workdir):
+    """Of two runs in one workdir each would clear away the checkpoints that the other one is writing."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(workdir))
+        except BlockingIOError as error:
+            raise InputError(
+                f"another run is at work in {workdir}; wait for its end, or choose another --workdir."
+            ) from error
+        except OSError as error:
+            print(f"warning: {workdir} cannot be locked ({error.strerror}): start no second run in it", flush=True)
+        yield
+
+
 def _placed_step(model, optimizer, anchors, config, mesh, guide):
     """The step as a function of state and batch; a teacher's parameters are placed on the devices here, once."""
     rules = training_rules(config)
@@ -221,9 +244,9 @@ def run_steps(
     is_scored: Callable[[int], bool],
     name_image: Callable[[int], str],
 ) -> TrainState:
-    """Run the steps that are left; the loop moves nothing between host and devices but what it logs.
+    """Run the steps that are left, two ahead of the devices; nothing is moved between both but what is logged.
 
-    Ctrl-C (KeyboardInterrupt) and SIGTERM (Preempted) end the run after the step under way, with a checkpoint; while
+    Ctrl-C (KeyboardInterrupt) and SIGTERM (Preempted) end the run after the steps under way, with a checkpoint; while
     scores are taken, of a state that is saved, and at a second one, they end it at once. Several processes agree on it,
     as on the time to save, when they next log. A loss or gradient that is not a number raises InputError; checkpoints
     are only written of states whose losses have been seen to be finite.
@@ -288,9 +311,14 @@ def run_steps(
             with noted.raised():
                 score(state, step)
             started = time.monotonic()
+        # Steps that the loop does not wait for: enough to keep the devices busy, and the end near when a signal comes.
+        ahead = collections.deque(maxlen=2)
         while step < last_step and not (stopping := agreed(bool(noted.numbers))):
             batch = next(iterator)
+            if len(ahead) == ahead.maxlen:
+                jax.block_until_ready(ahead[0])
             state, metrics = step_function(state, batch)
+            ahead.append(metrics)
             step += 1
             pending.append((metrics, batch.index))
             if not compiled:
@@ -322,7 +350,7 @@ def _scored_steps(history: Path) -> set[int]:
     """The steps whose scores are in validation.jsonl; a line that was not written to its end does not count."""
     steps = set()
     for line in history.read_text().splitlines() if history.is_file() else ():
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, TypeError, KeyError):
             steps.add(json.loads(line)["step"])
     return steps
 

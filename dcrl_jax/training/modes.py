@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from dcrl_jax.errors import InputError
 from dcrl_jax.training import distill, loop, scoring
 from dcrl_jax.training.signals import preempted_by_sigterm
 from dcrl_jax.training.workdir import use_compilation_cache
@@ -16,7 +17,7 @@ def train(config: ConfigDict, workdir: str) -> None:
       InputError: as ``distill.train_student`` and ``loop.train``.
       Preempted: SIGTERM ended it, whatever it was at.
     """
-    use_compilation_cache(Path(workdir))
+    _use_workdir(workdir)
     with preempted_by_sigterm():
         (distill.train_student if config.role == "student" else loop.train_and_evaluate)(config, Path(workdir))
 
@@ -28,6 +29,12 @@ def score(config: ConfigDict, workdir: str, checkpoint: str | None) -> None:
       InputError: as ``scoring.score_checkpoint``.
       Preempted: SIGTERM ended it.
     """
-    use_compilation_cache(Path(workdir))
+    _use_workdir(workdir)
     with preempted_by_sigterm():
         scoring.score_checkpoint(config, Path(workdir), scoring.compiled_detector(config), checkpoint)
+
+
+def _use_workdir(workdir):
+    if Path(workdir).exists() and not Path(workdir).is_dir():
+        raise InputError(f"--workdir={workdir} is a file; a run needs a folder.")
+    use_compilation_cache(Path(workdir))

@@ -8,11 +8,13 @@ from ml_collections import ConfigDict
 
 from dcrl_jax import checkpoints, parallel
 from dcrl_jax.data import sources
+from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation import evaluate as evaluation
 from dcrl_jax.models.build import build_anchors, build_model, init_params
 from dcrl_jax.models.cfl_features import cfl_magnitudes
 from dcrl_jax.models.student import ADAPTION_LAYER
 from dcrl_jax.reports.report import write_report
+from dcrl_jax.training.agreement import INPUT_SIZE, NETWORK, OUTPUTS, disagreements
 from dcrl_jax.training.start import roles_of
 
 NAMES = {"teacher": "DCRL-PDN (teacher)", "student": "DCRD-PDN (student)", "baseline": "RGB-only baseline"}
@@ -36,13 +38,28 @@ def score_checkpoint(
         test split is the validation split too: a split that chose the parameters is no test of them.
 
     Raises:
-      InputError: the checkpoint is missing or of another model.
+      InputError: the checkpoint is missing, of another model or trained with another config; or the workdir is that of
+        another run, whose own scores would be lost.
     """
+    if checkpoint and checkpoints.is_workdir(str(workdir)) and not _is_of(checkpoint, workdir):
+        raise InputError(
+            f"{workdir} is the workdir of a run, whose scores would be written over with those of {checkpoint}. Give "
+            "them a --workdir of their own."
+        )
     # Of a checkpoint that is no workdir there are no logs, and those of another run say nothing about it.
     source = Path(checkpoint) if checkpoint else workdir
     checkpoint = checkpoint or str(workdir)
     model = build_model(config)
     params, trained_by, step = checkpoints.restore_params(checkpoint)
+    # Another data set may have images of another size.
+    wanted = OUTPUTS | NETWORK | (INPUT_SIZE if trained_by.data.name == config.data.name else {})
+    problems = disagreements(config, trained_by, wanted, "in its training it was")
+    if problems:
+        raise InputError(
+            f"{checkpoint} was trained with another config, and would be scored as another detector:\n  "
+            + "\n  ".join(problems)
+            + "\nGive the recipe and the flags of its training."
+        )
     expected = jax.eval_shape(lambda: init_params(model, config, 0))
     if ADAPTION_LAYER not in expected:
         params.pop(ADAPTION_LAYER, None)  # nothing but distillation uses it
@@ -68,6 +85,12 @@ def score_checkpoint(
     print(f"\n{name}, {data.name} {data.test_split}\n\n{evaluation.summary(result)}")
     print(f"\nresults, curves and pictures: {folder}", flush=True)
     return result
+
+
+def _is_of(checkpoint: str, workdir: Path) -> bool:
+    """Whether a path is a run's workdir, or of a checkpoint in it; that of its teacher is another run's."""
+    given, own = Path(checkpoint).resolve(), workdir.resolve()
+    return given == own or any((own / name) in (given, given.parent) for name in checkpoints.FOLDERS)
 
 
 def _name_of(config: ConfigDict) -> str:

@@ -27,7 +27,7 @@ class Signals:
         if self.numbers or self._at_once:
             raise _ERRORS[number]()
         self.numbers.append(number)
-        print("\nstopping after this step, with a checkpoint; a second signal stops at once", flush=True)
+        print("\nstopping after the steps under way, with a checkpoint; a second signal stops at once", flush=True)
 
     @contextlib.contextmanager
     def raised(self) -> Iterator[None]:

@@ -1,5 +1,6 @@
 """What a run leaves about itself in its workdir: config, environment, compiled programs; and whose workdir it is."""
 
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -22,17 +23,14 @@ ENVIRONMENT_FILE = "environment.jsonl"
 CACHE_FOLDER = "compilation_cache"
 
 # What may change when a run goes on: how long it is, how often it is watched, where data lies, how it is scored, how a
-# step saves memory.
-_FREE = ("train.steps", "train.epochs", "train.log_every_steps", "train.evaluate_every_epochs")
-_FREE += ("train.checkpoint_every_minutes", "data.data_dir", "data.manual_dir", "data.test_split", "init.", "eval.")
-_FREE += (
-    "train.accumulation_steps",
-    "backbone.remat",
-    "teacher.checkpoint",
-    "teacher.train.",
-    "teacher.init.",
-    "final.",
-)
+# step saves memory. A student's teacher is finished when the student begins.
+_WATCHING = ("log_every_steps", "evaluate_every_epochs", "checkpoint_every_minutes", "accumulation_steps")
+_FREE = tuple(f"{prefix}train.{key}" for prefix in ("", "teacher.") for key in _WATCHING)
+_FREE += ("train.steps", "train.epochs", "data.data_dir", "data.manual_dir", "data.test_split", "eval.", "final.")
+_FREE += ("backbone.remat",)
+# A path that may be another one, since what it holds is compared (``check_teacher_of``), but not none: without it a
+# teacher would be trained.
+_MOVABLE = "teacher.checkpoint"
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 
@@ -51,8 +49,10 @@ def check_config_of(workdir: Path, config: ConfigDict) -> None:
     differences = [
         f"config.{key}: {json.dumps(former[key]) if key in former else absent} in the workdir, "
         f"{json.dumps(own[key]) if key in own else absent} now"
-        for key in sorted(former.keys() | own.keys())
-        if former.get(key, absent) != own.get(key, absent) and not key.startswith(_FREE)
+        for key in sorted(former.keys() | own.keys(), key=lambda key: (key != "role", key))  # says most
+        if former.get(key, absent) != own.get(key, absent)
+        and not key.startswith(_FREE)
+        and not (key == _MOVABLE and own.get(key))
     ]
     if differences:
         shown = "\n  ".join(differences[:20])
@@ -61,6 +61,32 @@ def check_config_of(workdir: Path, config: ConfigDict) -> None:
             f"{workdir} holds a run of another config:\n  {shown}{more}\n"
             "Give the config of that run to go on with it, or another --workdir."
         )
+
+
+def check_teacher_of(workdir: Path, fingerprint: str, source: str) -> None:
+    """Refuse to go on with another teacher than the one that a student's run began with; raises InputError.
+
+    Args:
+      workdir: of the student.
+      fingerprint: of the teacher's parameters.
+      source: where they came from, for the message.
+    """
+    former = next((start["teacher"] for start in _starts(workdir) if start.get("teacher")), fingerprint)
+    if former != fingerprint:
+        raise InputError(
+            f"{workdir} is the run of a student of another teacher: its parameters have the checksum {former[:12]}, "
+            f"those of {source} {fingerprint[:12]}. Give --config.teacher.checkpoint=PATH of the former one, or "
+            "another --workdir."
+        )
+
+
+def _starts(workdir):
+    """The lines of environment.jsonl; one that was not written to its end does not count."""
+    path = workdir / ENVIRONMENT_FILE
+    for line in path.read_text().splitlines() if path.is_file() else ():
+        with contextlib.suppress(ValueError):
+            if isinstance(start := json.loads(line), dict):
+                yield start
 
 
 def _flatten(values: Any, prefix: str = "") -> dict[str, Any]:
@@ -73,14 +99,22 @@ def _flatten(values: Any, prefix: str = "") -> dict[str, Any]:
     }
 
 
-def record(workdir: Path, config: ConfigDict, step: int) -> None:
-    """Write the config, and add a line on this start of the run: versions, devices, commit, command, seed, step."""
+def record(workdir: Path, config: ConfigDict, step: int, teacher: str | None = None) -> None:
+    """Write the config, and add a line on this start of the run: versions, devices, commit, command, seed, step.
+
+    Args:
+      workdir: of the run.
+      config: of the run.
+      step: where it stands.
+      teacher: fingerprint of the parameters that a student learns from.
+    """
     write_atomically(workdir / CONFIG_FILE, json.dumps(checkpoints.config_to_json(config), indent=1) + "\n")
     devices = jax.local_devices()
     start = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "step": step,
         "seed": config.seed,
+        "teacher": teacher,
         "command": sys.argv,
         "commit": _commit(),
         "python": platform.python_version(),

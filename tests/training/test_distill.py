@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 
 import jax
@@ -140,14 +141,38 @@ def test_finished_teacher_of_the_workdir_is_not_trained_again(finished, config, 
     assert_same_bits(newest_params(finished[0] / "teacher"), before)
 
 
-def test_finished_teacher_of_another_recipe_is_refused(finished, config):
+def test_finished_teacher_of_another_recipe_is_refused(finished, config, tmp_path):
+    shutil.copytree(finished[0] / "teacher", tmp_path / "teacher")
     other = changed(config, {"teacher.cfl.aggregation": "average"})
     with pytest.raises(InputError) as error:
-        distill.train_student(other, finished[0])
+        distill.train_student(other, tmp_path)
     assert str(error.value).startswith(
-        f"{finished[0] / 'teacher'} holds a run of another config:\n"
+        f"{tmp_path / 'teacher'} holds a run of another config:\n"
         '  config.cfl.aggregation: "attention" in the workdir, "average" now\n'
     )
+
+
+def test_student_of_another_config_is_refused_before_its_teacher_is_touched(finished, config, capsys):
+    before = newest_params(finished[0] / "teacher")
+    for changes in ({"distillation.seg": False}, {"teacher.train.steps": TEACHER_STEPS + 1}):
+        with pytest.raises(InputError, match=rf"{finished[0]} holds a run of another config"):
+            distill.train_student(changed(config, changes), finished[0])
+    assert capsys.readouterr().out == ""
+    assert_same_bits(newest_params(finished[0] / "teacher"), before)
+
+
+def test_student_does_not_go_on_with_another_teacher(finished, config, tmp_path):
+    run = shutil.copytree(finished[0], tmp_path / "run")
+    moved = shutil.move(run / "teacher", tmp_path / "moved")
+    longer = changed(config, {"teacher.checkpoint": str(moved), "train.steps": STEPS + 1})
+    lines = (run / "environment.jsonl").read_text()
+    (run / "environment.jsonl").write_text(lines.replace('"teacher": "', '"teacher": "0'))
+    with pytest.raises(InputError, match=rf"{run} is the run of a student of another teacher"):
+        distill.train_student(longer, run)
+    assert newest_params(run)[0] == STEPS
+    (run / "environment.jsonl").write_text(lines)
+    distill.train_student(longer, run)
+    assert newest_params(run)[0] == STEPS + 1
 
 
 def test_named_teacher_is_used_and_none_is_trained(finished, config, tmp_path, capsys):

@@ -1,6 +1,8 @@
 """Whole runs on a handful of tiny scenes."""
 
 import contextlib
+import errno
+import fcntl
 import itertools
 import json
 import re
@@ -14,6 +16,7 @@ from training_cases import assert_same_bits, newest_params
 
 from dcrl_jax import checkpoints, parallel
 from dcrl_jax.errors import InputError, Preempted
+from dcrl_jax.files import locked
 from dcrl_jax.models.build import build_anchors, build_model, init_params
 from dcrl_jax.training import loop, scoring
 from dcrl_jax.training.optimizer import build_optimizer, build_schedule
@@ -148,6 +151,48 @@ def test_run_stopped_while_it_is_scored_ends_at_once_and_takes_the_scores_first(
     assert_same_bits(newest_params(tmp_path)[1], newest_params(finished[0])[1])
 
 
+def test_second_run_in_a_workdir_is_refused_while_the_first_is_at_work(finished, config, tmp_path):
+    workdir = shutil.copytree(finished[0], tmp_path / "run")
+    with locked(workdir), pytest.raises(InputError, match=f"another run is at work in {workdir}; wait for its end"):
+        loop.train_and_evaluate(config, workdir)
+    loop.train_and_evaluate(config, workdir)
+
+
+def test_file_system_without_locks_is_said_and_no_hindrance(finished, config, tmp_path, monkeypatch, capsys):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    workdir = shutil.copytree(finished[0], tmp_path / "run")
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    loop.train_and_evaluate(config, workdir)
+    assert f"warning: {workdir} cannot be locked (No locks available)" in capsys.readouterr().out
+
+
+def test_loop_waits_for_the_step_before_the_last_one_so_that_a_signal_s_end_is_near(config, tmp_path, monkeypatch):
+    original, wait = loop.parallel.parallel_step, jax.block_until_ready
+    steps, waited = [], []
+
+    def parallel_step(*arguments):
+        compiled = original(*arguments)
+
+        def step(state, batch):
+            state, metrics = compiled(state, batch)
+            steps.append(metrics)
+            return state, metrics
+
+        return step
+
+    def block(value):
+        waited.extend((number, len(steps)) for number, metrics in enumerate(steps, 1) if metrics is value)
+        return wait(value)
+
+    monkeypatch.setattr(loop.parallel, "parallel_step", parallel_step)
+    monkeypatch.setattr(loop.jax, "block_until_ready", block)
+    loop.train_and_evaluate(config, tmp_path)
+    # The first is waited for because it is compiled.
+    assert waited == [(1, 1), *((number, number + 1) for number in range(1, STEPS - 1))]
+
+
 def test_finished_run_is_only_scored_again(finished, config, capsys):
     before, lines = newest_params(finished[0]), validations(finished[0])
     again = loop.train_and_evaluate(config, finished[0])
@@ -232,9 +277,41 @@ def test_init_checkpoint_starts_from_its_parameters(finished, config, tmp_path, 
 
 def test_checkpoint_of_another_model_is_refused_for_scoring(finished, config, tmp_path):
     other = config.copy_and_resolve_references()
-    other.backbone.norm = "none"
-    with pytest.raises(InputError, match=r"norm1_1.*not expected"):
+    other.roi.hidden = 24
+    with pytest.raises(InputError, match=r"instead of"):
         scoring.score_checkpoint(other, tmp_path, scoring.compiled_detector(other), str(finished[0]))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("backbone.stride", 16, "stride: config.backbone.stride is 16, in its training it was 8"),
+        ("anchors.smallest_px", 60.0, "anchors: config.anchors.smallest_px is 60.0, in its training it was 30.0"),
+        ("cfl.aggregation", "average", "CFL: config.cfl.aggregation is average, in its training it was attention"),
+        ("data.height_px", 64, "input size: config.data.height_px is 64, in its training it was 32"),
+    ],
+)
+def test_checkpoint_is_not_scored_as_another_detector_of_the_same_shapes(
+    finished, config, tmp_path, key, value, message
+):
+    other = config.copy_and_resolve_references()
+    other.update_from_flattened_dict({key: value})
+    with pytest.raises(InputError, match=re.escape(message)):
+        scoring.score_checkpoint(other, tmp_path, scoring.compiled_detector(other), str(finished[0]))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_scores_of_another_run_are_not_written_over_a_run_s_own(finished, config, tmp_path):
+    workdir = shutil.copytree(finished[0], tmp_path / "run")
+    detector = scoring.compiled_detector(config)
+    before = (workdir / "evaluation" / "scores.json").read_text()
+    (workdir / "teacher").symlink_to(finished[0])
+    for other in (finished[0], workdir / "teacher", finished[0] / "best"):
+        with pytest.raises(InputError, match=f"{workdir} is the workdir of a run, whose scores would be written over"):
+            scoring.score_checkpoint(config, workdir, detector, str(other))
+    assert (workdir / "evaluation" / "scores.json").read_text() == before
+    scoring.score_checkpoint(config, workdir, detector, str(workdir / "checkpoints" / "3"))
+    assert ", step 3" in (workdir / "evaluation" / "report.html").read_text()
 
 
 def test_missing_checkpoint_is_named(config, tmp_path):

@@ -45,7 +45,7 @@ def test_empty_workdir_and_that_of_the_same_config_are_free(tmp_path, config):
         ("eval.batch_size", 3),
         ("final.nms_iou", 0.5),
         ("teacher.checkpoint", "runs/teacher"),
-        ("teacher.train.steps", 900),
+        ("teacher.train.log_every_steps", 1),
     ],
 )
 def test_length_places_and_scoring_may_change(tmp_path, config, key, value):
@@ -68,6 +68,27 @@ def test_other_differences_are_named_with_both_values(tmp_path, config):
         "  config.teacher.optimizer.learning_rate: 0.001 in the workdir, 0.5 now\n"
         "Give the config of that run to go on with it, or another --workdir."
     )
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("teacher.train.steps", 9), ("init.checkpoint", "elsewhere"), ("teacher.checkpoint", None)]
+)
+def test_what_the_run_began_with_may_not_change(tmp_path, config, key, value):
+    config.teacher.checkpoint = "runs/teacher"
+    workdir.record(tmp_path, config, 0)
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(InputError, match=rf"config.{key}: .* in the workdir, .* now"):
+        workdir.check_config_of(tmp_path, config)
+
+
+def test_student_goes_on_with_the_teacher_that_it_began_with_wherever_that_lies(tmp_path, config):
+    workdir.check_teacher_of(tmp_path, "cd" * 32, "runs/teacher")
+    workdir.record(tmp_path, config, 0, "ab" * 32)
+    with (tmp_path / "environment.jsonl").open("a") as file:
+        file.write('3\n{"teacher": "cdcd')  # not by this program; not written to its end
+    workdir.check_teacher_of(tmp_path, "ab" * 32, "moved/teacher")
+    with pytest.raises(InputError, match=r"checksum abababababab, those of runs/teacher cdcdcdcdcdcd\. Give"):
+        workdir.check_teacher_of(tmp_path, "cd" * 32, "runs/teacher")
 
 
 def test_keys_that_only_one_of_them_has_are_named(tmp_path, config):
