@@ -285,7 +285,7 @@ def test_checkpoint_of_another_model_is_refused_for_scoring(finished, config, tm
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("backbone.stride", 16, "stride: config.backbone.stride is 16, in its training it was 8"),
+        ("roi.samples_per_bin", 3, "samples of a RoI: config.roi.samples_per_bin is 3, in its training it was 2"),
         ("anchors.smallest_px", 60.0, "anchors: config.anchors.smallest_px is 60.0, in its training it was 30.0"),
         ("cfl.aggregation", "average", "CFL: config.cfl.aggregation is average, in its training it was attention"),
         ("data.height_px", 64, "input size: config.data.height_px is 64, in its training it was 32"),
