@@ -8,6 +8,8 @@ Table IV's rows are students (and the baseline); give those the same teacher wit
 others are teachers, but for the student of Fig. 6.
 """
 
+import argparse
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ml_collections import ConfigDict
@@ -55,11 +57,12 @@ ROWS = {
 }
 
 
-def get_config(argument: str) -> ConfigDict:
+def get_config(argument: str = "") -> ConfigDict:
     """The recipe of one row.
 
     Args:
-      argument: NAME or NAME:DATA, with a name of ``ROWS`` and 'kaist' (the default), 'synthetic' or 'msrs'.
+      argument: NAME or NAME:DATA, with a name of ``ROWS`` and 'kaist' (the default), 'synthetic' or 'msrs'. Where a
+        command line gives none, it is refused as an unknown name is, with where to find the known ones.
     """
     name, _, data = argument.partition(":")
     if name not in ROWS:
@@ -70,8 +73,9 @@ def get_config(argument: str) -> ConfigDict:
     return config
 
 
-def main() -> None:
-    """Print the names with the paper's figures."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the names with the paper's figures; there are no options."""
+    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args(arguments)
     print(f"{'--config=configs/ablations.py:NAME':36}miss rate in the paper, %")
     for name, row in ROWS.items():
         print(f"{name:36}{row.paper_percent:.2f}")

@@ -25,8 +25,8 @@ from configs import common
 ROWS = {"": ("student", "baseline"), "baseline": ("baseline",), "dcrd": ("student",)}
 
 
-def get_config(argument: str) -> ConfigDict:
-    """The recipe of a data set or of one row: ``DATA`` or ``DATA/ROW``."""
+def get_config(argument: str = "") -> ConfigDict:
+    """The recipe of a data set or of one row: ``DATA`` or ``DATA/ROW``; none is refused with the known ones."""
     data, _, row = argument.partition("/")
     if data not in _CHANGES or row not in ROWS:
         known = [f"{data}{row and '/'}{row}" for data in _CHANGES for row in ROWS]

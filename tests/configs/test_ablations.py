@@ -208,13 +208,29 @@ def test_unknown_name_is_refused_with_the_command_that_lists_them(argument):
         ablations.get_config(argument)
 
 
+def test_no_name_is_refused_as_an_unknown_one_is():
+    with pytest.raises(ValueError, match=r"no ablation is called ''; python -m configs\.ablations lists them"):
+        ablations.get_config()
+
+
 def test_unknown_data_set_is_named_with_the_known_ones():
     with pytest.raises(ValueError, match="kaist/mlpd, synthetic, msrs, not 'moon'"):
         ablations.get_config("table2/cfl:moon")
 
 
 def test_command_lists_every_name_with_its_figure(capsys):
-    ablations.main()
+    ablations.main([])
     title, *lines = capsys.readouterr().out.splitlines()
     assert "--config=configs/ablations.py:NAME" in title
     assert {line.split()[0]: float(line.split()[1]) for line in lines} == FIGURES
+
+
+def test_command_has_help_and_refuses_arguments_that_it_does_not_know(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        ablations.main(["--help"])
+    assert "Every ablation of the paper by name" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        ablations.main(["table4/fea"])
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "unrecognized arguments: table4/fea" in printed.err

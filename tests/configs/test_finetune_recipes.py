@@ -49,6 +49,11 @@ def test_unknown_data_set_or_row_is_named_with_the_known_ones(argument):
         finetune.get_config(argument)
 
 
+def test_no_data_set_is_refused_as_an_unknown_one_is():
+    with pytest.raises(ValueError, match=r"fine-tuning knows caltech, caltech/baseline, .*, not ''"):
+        finetune.get_config()
+
+
 @pytest.mark.parametrize("data", ["caltech", "nightowls"])
 def test_rate_momentum_and_batch_are_those_of_the_paper_s_student(data):
     config = finetune.get_config(data)
