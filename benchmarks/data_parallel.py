@@ -8,6 +8,7 @@ collectives are counted in the compiled program, with the bytes that each device
 through each device's share in parts (``train.accumulation_steps``).
 """
 
+import argparse
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -110,7 +111,8 @@ def compare(config: ConfigDict, images: int, settings: Sequence[tuple[int, int]]
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the table; there are no options."""
+    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
     quiet_without_gpu()
     jax.config.update("jax_num_cpu_devices", DEVICES[-1])
     columns = ["parts of a share", "gradient", "worst tensor", "losses", "collectives: number, MB", "gradient, MB"]

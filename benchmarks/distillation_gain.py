@@ -16,7 +16,6 @@ The output folder gets a workdir for each run, ``seedN/NAME``, then ``table.txt`
 """
 
 import argparse
-import ast
 import json
 import sys
 import time
@@ -28,6 +27,7 @@ from absl import logging
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
+from benchmarks.overrides import changes_of
 from configs import ablations, baseline, student
 from dcrl_jax import checkpoints
 from dcrl_jax.devices import quiet_without_gpu
@@ -72,17 +72,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _literal(text: str) -> object:
-    try:
-        return ast.literal_eval(text)
-    except (SyntaxError, ValueError):
-        return text
-
-
-def _changes(pairs: Sequence[str]) -> dict[str, object]:
-    return {key: _literal(value) for key, _, value in (pair.partition("=") for pair in pairs)}
-
-
 def recipes(options: argparse.Namespace, seed: int) -> dict[str, ConfigDict]:
     """The configs of one pair: the baseline, the student, and what else was asked for, by name."""
     made = {"baseline": baseline.get_config(options.data), STUDENT: student.get_config(options.data)}
@@ -94,7 +83,7 @@ def recipes(options: argparse.Namespace, seed: int) -> dict[str, ConfigDict]:
     for variant in options.variant:
         name, _, changes = variant.partition(":")
         made[name] = student.get_config(options.data)
-        own[name] = _changes(changes.split(";"))
+        own[name] = changes_of(changes.split(";"))
     for name, config in made.items():
         config.seed = seed
         config.data.test_split = options.split
@@ -105,7 +94,7 @@ def recipes(options: argparse.Namespace, seed: int) -> dict[str, ConfigDict]:
             _set_steps(config, options.steps, options.scenes)
             if config.role == "student":
                 _set_steps(config.teacher, options.teacher_steps, options.scenes)
-        for key, value in {**_changes(options.override), **own.get(name, {})}.items():
+        for key, value in {**changes_of(options.override), **own.get(name, {})}.items():
             section = key.split(".")[0]
             if section in config:
                 config.update_from_flattened_dict({key: value})

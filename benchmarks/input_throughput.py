@@ -22,7 +22,6 @@ the most that are needed.
 """
 
 import argparse
-import ast
 import contextlib
 import io
 import sys
@@ -38,6 +37,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
+from benchmarks.overrides import changes_of
 from configs import baseline, student
 from dcrl_jax import parallel
 from dcrl_jax.data import sources, transforms
@@ -133,16 +133,8 @@ def recipes(data: dict[str, Any], overrides: Sequence[str]) -> dict[str, ConfigD
     made = {"pairs": student.get_config(), "RGB alone": baseline.get_config()}
     for config in made.values():
         config.update_from_flattened_dict({f"data.{key}": value for key, value in data.items()})
-        for key, _, value in (pair.partition("=") for pair in overrides):
-            config.update_from_flattened_dict({key: _literal(value)})
+        config.update_from_flattened_dict(changes_of(overrides))
     return made
-
-
-def _literal(text: str) -> object:
-    try:
-        return ast.literal_eval(text)
-    except (SyntaxError, ValueError):
-        return text
 
 
 def timed_batches(source: Sequence[Any], config: ConfigDict, threads: int, batches: int) -> Rate:

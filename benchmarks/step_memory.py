@@ -15,6 +15,7 @@ tenth of its memory goes to the driver, the libraries and fragmentation; larger 
 float32; that compiler undoes rematerialisation, and does bfloat16's convolutions in float32.
 """
 
+import argparse
 from typing import Any
 
 import jax
@@ -119,7 +120,8 @@ def largest_batch(device_gib: float, fixed: float, per_image: float) -> int:
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the table; there are no options."""
+    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
     quiet_without_gpu()
     rows = []
     for recipe in (teacher, student):
