@@ -2,33 +2,14 @@
 
 import json
 
-import numpy as np
 import pytest
+from detector_cases import detected
 
 from benchmarks import distillation_gain as gain
-from dcrl_jax.evaluation.miss_rate import ImageDetections, ImageTruth, match, score_subsets
-from dcrl_jax.evaluation.rules import CONDITIONS, reasonable
-
-SUBSETS = reasonable(10.0)
 
 
 def options(*arguments):
     return gain.parse(["--output=unused", *arguments])
-
-
-def detected(share, images=20):
-    """Results of a detector that finds the first ``share`` of one person an image, with a false alarm in each image."""
-    truths, found = [], {}
-    for place in range(images):
-        truths.append(
-            ImageTruth(str(place), CONDITIONS[1 + place % 2], np.array([[0, 0, 10, 20]]), ["person"], [0], [False])
-        )
-        boxes, scores = [[50, 50, 10, 20]], [0.1]
-        if place < share * images:
-            boxes, scores = [[0, 0, 10, 20], *boxes], [0.9, *scores]
-        found[str(place)] = ImageDetections(np.array(boxes, float), np.array(scores))
-    scores = score_subsets(truths, found, SUBSETS)
-    return {s.condition: (scores[s.name], match(truths, found, s)) for s in SUBSETS}
 
 
 def test_runs_of_a_pair_differ_in_their_loss_alone():

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from test_distillation_gain import detected
+from detector_cases import detected
 
 from benchmarks import finetune_gain as gain
 
