@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -209,13 +210,23 @@ def _check_names(paths):
 
 def _run(truths, results, output):
     scored = [score_results(truth, results) for truth in truths]
-    print("\n\n\n".join(map(format_scores, truths, scored)), flush=True)
+    _print("\n\n\n".join(map(format_scores, truths, scored)))
     if output is None:
         return
     names = _unique([truth.name for truth in truths]) if len(truths) > 1 else [""]
     for name, truth, scores in zip(names, truths, scored, strict=True):
         write_scores(output / name, truth, scores)
-    print(f"\nscores and curves: {output}", flush=True)
+    _print(f"\nscores and curves: {output}")
+
+
+def _print(text):
+    """Prints; a reader that has left, as ``head`` does after some lines, stops nothing: files are yet to be written."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # What the stream still holds would fail once more when Python ends (its documentation, "Note on SIGPIPE").
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _plain(score: Score) -> dict[str, float | int | None]:

@@ -1,6 +1,7 @@
 """The KAIST command: what it prints, writes and refuses."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +78,18 @@ def test_output_of_one_truth_is_scores_and_a_figure_in_the_folder_itself(tmp_pat
     height, width, _ = cv2.imread(str(out / "miss_rate.png")).shape
     assert width > 2 * height > 1000
     assert capsys.readouterr().out.endswith(f"\n\nscores and curves: {out}\n")
+
+
+def test_reader_that_has_left_ends_nothing_and_the_output_is_whole(tmp_path, two_of_three):
+    options = [f"--annotations={write_coco(tmp_path / 'truth.json')}", f"--results={two_of_three}"]
+    command = [sys.executable, "-m", "dcrl_jax.evaluation.kaist", *options, f"--output={tmp_path / 'out'}"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(command, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads((tmp_path / "out" / "scores.json").read_text())["two.txt"]
+    assert (tmp_path / "out" / "miss_rate.png").is_file()
 
 
 def test_figure_has_a_panel_for_all_day_and_night_and_says_what_the_heading_says(tmp_path, two_of_three, monkeypatch):
