@@ -1,9 +1,7 @@
 """Preparing a data set from a copy that the user fetched: what such builders share."""
 
-import fcntl
 import functools
 import os
-import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +12,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tqdm import tqdm
 
+from datasets.preparation import alone, is_prepared
 from dcrl_jax.annotations.types import Annotation, Finding
 from dcrl_jax.errors import InputError
 
@@ -43,16 +42,6 @@ class CheckedCopy(NamedTuple):
     metadata: dict[str, Any]  # goes beside them: ``table`` of counts, ``warnings`` to repeat with every score, and more
 
 
-def is_prepared(builder: tfds.core.DatasetBuilder) -> bool:
-    """Whether a data set lies ready; its information is read then."""
-    if not builder.data_path.exists():
-        return False
-    # Another process may have prepared it after this builder was made.
-    if not builder.info.initialized:
-        builder.info.read_from_directory(builder.data_path)
-    return True
-
-
 @contextmanager
 def unprepared(
     builder: tfds.core.DatasetBuilder, download_config: tfds.download.DownloadConfig | None, how_to_get_it: str
@@ -77,36 +66,15 @@ def unprepared(
         raise InputError(f"{root}: no such folder.\n{how_to_get_it}")
     folder = Path(builder.data_path).parent
     # Of all configs: two of them would read the same copy at once.
-    with only_process(folder.parent if builder.builder_config else folder, builder.name):
-        if is_prepared(builder):
+    with alone(builder, folder.parent if builder.builder_config else folder) as is_missing:
+        if not is_missing:
             yield None
             return
-        # TFDS renames a folder of its own only in the end: this one is of a preparation that was killed.
-        for leftover in folder.glob("incomplete.*"):
-            shutil.rmtree(leftover)
         findings = folder / "findings.txt"
         findings.unlink(missing_ok=True)
         # Records are written under a bar of their own.
         tfds.display_progress_bar(False)
         yield Copy(root, findings)
-
-
-@contextmanager
-def only_process(folder: Path, name: str) -> Iterator[None]:
-    """Holds a lock on the folder of a data set; it ends with the process, however it ends.
-
-    Raises:
-        InputError: another process has it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(
-                f"another process is preparing {name} in {folder}; wait for it, then give the command again."
-            ) from error
-        yield
 
 
 def inside(

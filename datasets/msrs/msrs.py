@@ -21,6 +21,7 @@ import requests
 import tensorflow_datasets as tfds
 
 from datasets import records
+from datasets.preparation import alone
 from dcrl_jax.annotations import yolo
 from dcrl_jax.annotations.problems import raise_if_any
 from dcrl_jax.annotations.text import read_text
@@ -96,14 +97,17 @@ class Msrs(tfds.core.GeneratorBasedBuilder):
 
         Raises:
             InputError: files are missing or unreadable, or labels malformed (all are named in one message); the
-                layout is another one; or the download failed.
+                layout is another one; the download failed; or another process is preparing.
         """
         download_config = download_config or tfds.download.DownloadConfig()
-        is_to_be_written = not self.data_path.exists() or download_config.download_mode.overwrite_dataset
-        if download_config.manual_dir is not None and is_to_be_written:
+        overwrites = download_config.download_mode.overwrite_dataset
+        if download_config.manual_dir is not None and (overwrites or not self.data_path.exists()):
             root = Path(download_config.manual_dir).expanduser()
             self._checked_pairs = find_pairs(root, root / "labels", self.builder_config.name)
-        super().download_and_prepare(download_config=download_config, **options)
+        # Of all label sets: they unpack the same archives into the same folder.
+        with alone(self, Path(self.data_path).parents[1], overwrites) as is_missing:
+            if is_missing:
+                super().download_and_prepare(download_config=download_config, **options)
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         splits = self._checked_pairs or download_pairs(dl_manager, self.builder_config.name)

@@ -3,12 +3,14 @@
 import dataclasses
 import io
 from collections.abc import Iterator
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from datasets import records
+from datasets.preparation import alone
 from datasets.synthetic_rgbt.rendering import SPLITS, SceneOptions, encode_scenes
 from dcrl_jax.errors import InputError
 
@@ -71,6 +73,16 @@ class SyntheticRgbt(tfds.core.GeneratorBasedBuilder):
             features=records.features(),
             disable_shuffling=True,
         )
+
+    def download_and_prepare(self, **options: Any) -> None:
+        """Prepares the data set unless it is there, as every builder of TFDS; see there for the options.
+
+        Raises:
+            InputError: another process is preparing it.
+        """
+        with alone(self, Path(self.data_path).parent) as is_missing:
+            if is_missing:
+                super().download_and_prepare(**options)
 
     def _split_generators(self, dl_manager):
         return {split: self._generate_examples(split) for split in SPLITS}

@@ -7,7 +7,8 @@ are no thermal images.
 import dataclasses
 import io
 from collections.abc import Iterator
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from datasets import records
+from datasets.preparation import alone
 from datasets.synthetic_rgbt.rendering import SPLITS, SceneOptions, encode_scenes
 from datasets.synthetic_rgbt.synthetic_rgbt import check_options
 from datasets.synthetic_visible.look import photograph
@@ -67,6 +69,16 @@ class SyntheticVisible(tfds.core.GeneratorBasedBuilder):
             features=records.features(lwir=False),
             disable_shuffling=True,
         )
+
+    def download_and_prepare(self, **options: Any) -> None:
+        """Prepares the data set unless it is there, as every builder of TFDS; see there for the options.
+
+        Raises:
+            InputError: another process is preparing it.
+        """
+        with alone(self, Path(self.data_path).parent) as is_missing:
+            if is_missing:
+                super().download_and_prepare(**options)
 
     def _split_generators(self, dl_manager):
         return {split: self._generate_examples(split) for split in SPLITS}

@@ -18,7 +18,8 @@ def prepare(data: ConfigDict) -> tfds.core.DatasetBuilder:
       data: the config's ``data`` keys.
 
     Raises:
-      InputError: unknown data set or option, or something about its files; nothing is written then.
+      InputError: unknown data set or option, something about its files, or another process is preparing it; nothing is
+        written then.
     """
     return parallel.first_process_first(lambda: _prepare(data))
 

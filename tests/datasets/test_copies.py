@@ -1,40 +1,12 @@
 """What the builders of fetched data sets share, where no builder's own tests show it."""
 
-import multiprocessing
 from pathlib import Path
 
 import cv2
 import numpy as np
-import pytest
 
 from datasets import copies
 from dcrl_jax.annotations.types import Annotation, Finding
-from dcrl_jax.errors import InputError
-
-
-def hold(folder, held, release):
-    with copies.only_process(folder, "Caltech"):
-        held.set()
-        release.wait(300)
-
-
-def test_second_process_is_refused_while_the_first_one_prepares(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    held, release = context.Event(), context.Event()
-    other = context.Process(target=hold, args=(tmp_path / "data", held, release))
-    other.start()
-    try:
-        assert held.wait(300)
-        with (
-            pytest.raises(InputError, match=r"another process is preparing Caltech in .*data; wait for it"),
-            copies.only_process(tmp_path / "data", "Caltech"),
-        ):
-            pass
-    finally:
-        release.set()
-        other.join(300)
-    with copies.only_process(tmp_path / "data", "Caltech"):
-        pass
 
 
 def test_boxes_that_share_a_pixel_with_the_image_are_kept():

@@ -1,0 +1,67 @@
+"""Preparing a data set once, by one process, whatever became of earlier attempts: what all builders share."""
+
+import fcntl
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+
+from dcrl_jax.errors import InputError
+
+
+def is_prepared(builder: tfds.core.DatasetBuilder) -> bool:
+    """Whether a data set lies ready; its information is read then."""
+    if not builder.data_path.exists():
+        return False
+    # Another process may have prepared it after this builder was made.
+    if not builder.info.initialized:
+        builder.info.read_from_directory(builder.data_path)
+    return True
+
+
+@contextmanager
+def alone(builder: tfds.core.DatasetBuilder, folder: Path, overwrites: bool = False) -> Iterator[bool]:
+    """Gives whether a data set is to be prepared, which no other process does until the end of the block.
+
+    What preparations left that were killed is gone then.
+
+    Args:
+        builder: of the data set.
+        folder: where the lock lies: of one config, or of the data set where its configs must take turns.
+        overwrites: whether a data set that lies ready is to be prepared anew.
+
+    Raises:
+        InputError: another process is preparing.
+    """
+    # Needs no lock, for which the folder would have to be writable.
+    if is_prepared(builder) and not overwrites:
+        yield False
+        return
+    with only_process(folder, builder.name):
+        if is_prepared(builder) and not overwrites:
+            yield False
+            return
+        # TFDS renames a folder of its own only in the end: this one is of a preparation that was killed.
+        for leftover in Path(builder.data_path).parent.glob("incomplete.*"):
+            shutil.rmtree(leftover)
+        yield True
+
+
+@contextmanager
+def only_process(folder: Path, name: str) -> Iterator[None]:
+    """Holds a lock on the folder of a data set; it ends with the process, however it ends.
+
+    Raises:
+        InputError: another process has it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"another process is preparing {name} in {folder}; wait for it, then give the command again."
+            ) from error
+        yield
