@@ -1,8 +1,11 @@
 """KAIST prepared from small copies in every layout and format, and the command that does it."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -28,6 +31,7 @@ from kaist_copies import (
 )
 
 from configs import teacher
+from datasets import records
 from datasets.kaist import KaistConfig, kaist, open_builder
 from datasets.kaist.prepare import main
 from dcrl_jax.annotations.kaist import frames
@@ -419,6 +423,20 @@ def test_command_given_again_shows_the_table_and_the_warnings_of_what_is_there(t
     assert again.startswith("prepared already, in ")
     assert open_copy(tmp_path).info.metadata["table"] in again
     assert f"\n{warning}" in again
+
+
+def test_command_that_is_told_to_end_in_the_middle_of_writing_says_so_and_leaves_nothing(tmp_path, raw, monkeypatch):
+    def told_to_end(annotations):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+    monkeypatch.setattr(records, "objects", told_to_end)
+    former = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit, match="interrupted; nothing half-written is left, and the same command"):
+        main(arguments(tmp_path))
+    assert signal.getsignal(signal.SIGTERM) is former
+    folder = tmp_path / "data" / "kaist" / open_copy(tmp_path).builder_config.name
+    assert list(folder.iterdir()) == []
 
 
 def test_command_names_a_folder_that_cannot_be_written(tmp_path, raw):
