@@ -1,13 +1,13 @@
 """Preparing a data set once, by one process, whatever became of earlier attempts: what all builders share."""
 
-import fcntl
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import tensorflow_datasets as tfds
 
+from dcrl_jax import files
 from dcrl_jax.errors import InputError
 
 
@@ -57,9 +57,9 @@ def only_process(folder: Path, name: str) -> Iterator[None]:
         InputError: another process has it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(files.locked(folder))
         except BlockingIOError as error:
             raise InputError(
                 f"another process is preparing {name} in {folder}; wait for it, then give the command again."
