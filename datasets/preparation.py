@@ -2,13 +2,12 @@
 
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import tensorflow_datasets as tfds
 
 from dcrl_jax import files
-from dcrl_jax.errors import InputError
 
 
 def is_prepared(builder: tfds.core.DatasetBuilder) -> bool:
@@ -51,17 +50,8 @@ def alone(builder: tfds.core.DatasetBuilder, folder: Path, overwrites: bool = Fa
 
 @contextmanager
 def only_process(folder: Path, name: str) -> Iterator[None]:
-    """Holds a lock on the folder of a data set; it ends with the process, however it ends.
-
-    Raises:
-        InputError: another process has it.
-    """
+    """Holds the lock of a data set's folder, which is made; raises InputError if another process has it."""
     folder.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(files.locked(folder))
-        except BlockingIOError as error:
-            raise InputError(
-                f"another process is preparing {name} in {folder}; wait for it, then give the command again."
-            ) from error
+    busy = f"another process is preparing {name} in {folder}; wait for it, then give the command again."
+    with files.locked(folder, busy):
         yield

@@ -5,6 +5,8 @@ import fcntl
 from collections.abc import Iterator
 from pathlib import Path
 
+from dcrl_jax.errors import InputError
+
 
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
@@ -27,8 +29,21 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Holds a folder's lock, which ends with the process, however it ends; raises BlockingIOError if another has it."""
+def locked(folder: Path, busy: str) -> Iterator[None]:
+    """Holds the lock of a folder; it ends with the process, however it ends.
+
+    On a file system without locks nothing is held, and that is said.
+
+    Raises:
+      InputError: another process has it; ``busy`` is its text.
+    """
     with (folder / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(busy) from error
+        except OSError as error:
+            print(
+                f"warning: {folder} cannot be locked ({error.strerror}); let no second process work in it", flush=True
+            )
         yield

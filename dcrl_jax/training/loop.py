@@ -137,8 +137,9 @@ def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetect
         raise InputError(f"{workdir} cannot be written: {error.strerror}. Choose another --workdir.") from error
     first = parallel.is_first_process()
     with contextlib.ExitStack() as stack:
-        # The others of this run wait for the first one, which holds the lock for all.
-        parallel.first_process_first(lambda: stack.enter_context(_only_run_in(workdir)) if first else None)
+        # Of two runs in one workdir each would clear away the checkpoints that the other one is writing.
+        busy = f"another run is at work in {workdir}; wait for its end, or choose another --workdir."
+        parallel.first_process_first(lambda: stack.enter_context(locked(workdir, busy)) if first else None)
         manager = stack.enter_context(checkpoints.open_manager(workdir / checkpoints.RESUME_FOLDER, keep=2))
         best_manager = stack.enter_context(checkpoints.open_manager(workdir / checkpoints.BEST_FOLDER))
         scalars = stack.enter_context(ScalarLog(workdir / "logs" if first else None))
@@ -198,21 +199,6 @@ def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetect
             iterator.close()
             for one in (manager, best_manager):
                 checkpoints.wait_until_written(one)
-
-
-@contextlib.contextmanager
-def _only_run_in(workdir):
-    """Of two runs in one workdir each would clear away the checkpoints that the other one is writing."""
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(locked(workdir))
-        except BlockingIOError as error:
-            raise InputError(
-                f"another run is at work in {workdir}; wait for its end, or choose another --workdir."
-            ) from error
-        except OSError as error:
-            print(f"warning: {workdir} cannot be locked ({error.strerror}): start no second run in it", flush=True)
-        yield
 
 
 def _placed_step(model, optimizer, anchors, config, mesh, guide):

@@ -153,7 +153,10 @@ def test_run_stopped_while_it_is_scored_ends_at_once_and_takes_the_scores_first(
 
 def test_second_run_in_a_workdir_is_refused_while_the_first_is_at_work(finished, config, tmp_path):
     workdir = shutil.copytree(finished[0], tmp_path / "run")
-    with locked(workdir), pytest.raises(InputError, match=f"another run is at work in {workdir}; wait for its end"):
+    with (
+        locked(workdir, "busy"),
+        pytest.raises(InputError, match=f"another run is at work in {workdir}; wait for its end"),
+    ):
         loop.train_and_evaluate(config, workdir)
     loop.train_and_evaluate(config, workdir)
 
