@@ -131,15 +131,15 @@ def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetect
     schedule = build_schedule(config, len(train_source))
     optimizer = build_optimizer(config, schedule)
     last_step = total_steps(config, len(train_source))
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{workdir} cannot be written: {error.strerror}. Choose another --workdir.") from error
     first = parallel.is_first_process()
     with contextlib.ExitStack() as stack:
         # Of two runs in one workdir each would clear away the checkpoints that the other one is writing.
         busy = f"another run is at work in {workdir}; wait for its end, or choose another --workdir."
-        parallel.first_process_first(lambda: stack.enter_context(locked(workdir, busy)) if first else None)
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            parallel.first_process_first(lambda: stack.enter_context(locked(workdir, busy)) if first else None)
+        except OSError as error:
+            raise InputError(f"{workdir} cannot be written: {error.strerror}. Choose another --workdir.") from error
         manager = stack.enter_context(checkpoints.open_manager(workdir / checkpoints.RESUME_FOLDER, keep=2))
         best_manager = stack.enter_context(checkpoints.open_manager(workdir / checkpoints.BEST_FOLDER))
         scalars = stack.enter_context(ScalarLog(workdir / "logs" if first else None))
