@@ -5,8 +5,8 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from dcrl_jax.errors import InputError
+from dcrl_jax.signals import preempted_by_sigterm
 from dcrl_jax.training import distill, loop, scoring
-from dcrl_jax.training.signals import preempted_by_sigterm
 from dcrl_jax.training.workdir import use_compilation_cache
 
 

@@ -46,20 +46,6 @@ class Signals:
 
 
 @contextlib.contextmanager
-def preempted_by_sigterm() -> Iterator[None]:
-    """Within it SIGTERM raises Preempted at once, as Ctrl-C does KeyboardInterrupt."""
-
-    def preempt(number, frame):
-        raise Preempted
-
-    former = signal.signal(signal.SIGTERM, preempt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, former)
-
-
-@contextlib.contextmanager
 def noted_signals() -> Iterator[Signals]:
     """Note the first Ctrl-C or SIGTERM instead of raising it: torn between two lines, state and data would not fit."""
     signals = Signals()

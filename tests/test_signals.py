@@ -1,0 +1,64 @@
+"""Ctrl-C and SIGTERM: when they are raised, and where they are left alone."""
+
+import signal
+import threading
+
+import pytest
+
+from dcrl_jax.errors import Preempted
+from dcrl_jax.signals import held_signals, preempted_by_sigterm
+
+ERRORS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Preempted}
+
+
+@pytest.mark.parametrize("number", ERRORS)
+def test_signal_is_raised_at_the_end_of_what_holds_it(number):
+    done = []
+
+    def work():
+        with preempted_by_sigterm(), held_signals():
+            signal.raise_signal(number)
+            signal.raise_signal(number)
+            done.append("all")
+        done.append("more")
+
+    former = {number: signal.getsignal(number) for number in ERRORS}
+    with pytest.raises(ERRORS[number]):
+        work()
+    assert done == ["all"]
+    assert {number: signal.getsignal(number) for number in ERRORS} == former
+
+
+def test_error_within_is_raised_as_it_is():
+    def fail():
+        with held_signals():
+            signal.raise_signal(signal.SIGINT)
+            raise OSError("full")
+
+    former = signal.getsignal(signal.SIGINT)
+    with pytest.raises(OSError, match="full"):
+        fail()
+    assert signal.getsignal(signal.SIGINT) is former
+
+
+def test_ignored_signal_stays_ignored():
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with held_signals():
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
+def test_thread_that_gets_no_signals_goes_on_as_it_is():
+    done = []
+
+    def work():
+        with preempted_by_sigterm(), held_signals():
+            done.append("all")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done == ["all"]
