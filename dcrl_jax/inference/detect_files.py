@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from dcrl_jax.errors import InputError
+from dcrl_jax.errors import InputError, Preempted
 from dcrl_jax.evaluation import results
 from dcrl_jax.evaluation.miss_rate import ImageDetections
 from dcrl_jax.inference.detector import Detector
@@ -21,6 +21,7 @@ from dcrl_jax.inference.output_folder import new_folder
 from dcrl_jax.inference.pairs import find_pairs, is_video
 from dcrl_jax.inference.video import open_writer, read_frames, video_info
 from dcrl_jax.ops.boxes import xyxy_to_xywh
+from dcrl_jax.signals import held_signals, preempted_by_sigterm
 
 JPEG_QUALITY = 92
 LISTED = 20  # names of one kind in the summary
@@ -29,6 +30,7 @@ LISTED = 20  # names of one kind in the summary
 Scene = tuple[str, tuple[np.ndarray, ...] | InputError]
 
 
+@preempted_by_sigterm()
 def detect_files(
     checkpoint: str, given: str, output: str | Path, given_lwir: str | None = None, min_score: float = 0.5
 ) -> bool:
@@ -38,7 +40,8 @@ def detect_files(
       checkpoint: what ``Detector.from_checkpoint`` takes.
       given: an image, a folder, a pattern or a video.
       output: a new or empty folder. It gets ``annotated/`` with the images or the video, ``results.txt`` (KAIST's
-        text format), ``results.json`` (COCO's), and ``images.txt``, the order of the images in both.
+        text format), ``results.json`` (COCO's), and ``images.txt``, the images that were looked at, in the order of
+        both. If the run ends before the first, the folder is as it was.
       given_lwir: as ``given``, of thermal images, for a teacher; by default they are looked for in ``given``.
       min_score: people below it are not drawn and not counted in the summary; the results have them all.
 
@@ -48,6 +51,8 @@ def detect_files(
     Raises:
       InputError: there is nothing to detect in, or it cannot be written to the output; what was found until then is
         kept. What is wrong with a single image is printed.
+      KeyboardInterrupt, Preempted: Ctrl-C or SIGTERM ended it; what was found until then is kept, and how far it came
+        is printed.
     """
     output = new_folder(output)
     detector = Detector.from_checkpoint(checkpoint)
@@ -68,6 +73,7 @@ class _Run:
     def __init__(self, detector, output, min_score):
         self._detector, self._output, self._min_score = detector, output, min_score
         self._found: dict[str, ImageDetections] = {}
+        self._looked_at: set[str] = set()  # the broken ones too
         self._people = self._with_people = 0
         self._weights = []
         self.problems: list[str] = []
@@ -109,10 +115,7 @@ class _Run:
                 # What is wrong with one frame is wrong with all: the run ends.
                 yield names[-1], (visible, *(read_lwir(frame, visible) for frame in frames[1:]))
 
-        folder = self._output / "annotated"
-        with self._said_if_not_written():
-            folder.mkdir(parents=True)
-        with open_writer(folder / f"{path.stem}.mp4", infos[0].per_second) as write:
+        with open_writer(self._output / "annotated" / f"{path.stem}.mp4", infos[0].per_second) as write:
             self._detect(scenes(), names, count, "frame", lambda _, picture: write(picture))
         if len({info.frames for info in infos}) > 1:
             counts = " and ".join(f"{file} {info.frames}" for file, info in zip(files, infos, strict=True))
@@ -130,18 +133,20 @@ class _Run:
         write: Callable[[str, np.ndarray], None],
     ) -> None:
         start = time.monotonic()
-        with self._said_if_not_written():
-            self._output.mkdir(parents=True, exist_ok=True)
-            try:
-                with tqdm(total=count, desc="detecting", unit=f" {unit}s", mininterval=0.5) as bar:
-                    for chunk in _chunks(scenes, self._detector.batch_size):
-                        self._detect_chunk(chunk, count, bar, write)
-                        bar.update(len(chunk))
-            finally:
-                # Of an interrupted run too.
-                results.write_kaist_text(self._output / "results.txt", self._found, names)
-                results.write_coco_json(self._output / "results.json", self._found, names)
-                (self._output / "images.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+        try:
+            with (
+                self._said_if_not_written(),
+                self._kept(names),
+                tqdm(total=count, desc="detecting", unit=f" {unit}s", mininterval=0.5) as bar,
+            ):
+                for chunk in _chunks(scenes, self._detector.batch_size):
+                    self._detect_chunk(chunk, count, bar, write)
+                    bar.update(len(chunk))
+        except (KeyboardInterrupt, Preempted):
+            done = len(self._looked_at)
+            kept = f"{self._output} has what was found until then" if done else "nothing is written"
+            print(f"stopped after {done} of {count} {unit}s; {kept}")
+            raise
         seconds = time.monotonic() - start
         done = len(self._found)
         print(
@@ -153,6 +158,24 @@ class _Run:
             shown = ", ".join(f"{name} {mean:.2f}" for name, mean in zip(self._detector.modalities, means, strict=True))
             print(f"mean weights: {shown}")
         _print_list("that could not be used, skipped", self.problems)
+
+    @contextlib.contextmanager
+    def _kept(self, names):
+        """Makes the folder, and writes what was found when the run ends, however it ends."""
+        was_there = self._output.exists()
+        self._output.mkdir(parents=True, exist_ok=True)
+        try:
+            yield
+        finally:
+            with held_signals():
+                looked_at = [name for name in names if name in self._looked_at]
+                if looked_at:
+                    results.write_kaist_text(self._output / "results.txt", self._found, looked_at)
+                    results.write_coco_json(self._output / "results.json", self._found, looked_at)
+                    lines = "".join(f"{name}\n" for name in looked_at)
+                    (self._output / "images.txt").write_text(lines, encoding="utf-8")
+                elif not was_there:
+                    self._output.rmdir()
 
     @contextlib.contextmanager
     def _said_if_not_written(self):
@@ -169,18 +192,19 @@ class _Run:
             ) from error
 
     def _detect_chunk(self, chunk, count, bar, write):
-        usable = []
+        usable, broken = [], []
         for name, images in chunk:
             if isinstance(images, InputError):
                 self.problems.append(str(images))
+                broken.append(name)
                 bar.write(f"warning: {images}")
             else:
                 usable.append((name, images))
-        if not usable:
-            return
         # A last image alone would compile a program of its own.
         fill = usable[:1] if len(usable) == 1 and count > 1 else []
-        found = self._detector(*(list(images) for images in zip(*(images for _, images in usable + fill), strict=True)))
+        by_modality = (list(images) for images in zip(*(images for _, images in usable + fill), strict=True))
+        found = self._detector(*by_modality) if usable else []
+        self._looked_at.update(broken)
         for (name, images), people in zip(usable, found, strict=False):
             sure = int((people.scores >= self._min_score).sum())
             self._people += sure
@@ -188,8 +212,11 @@ class _Run:
             if people.modality_weights is not None:
                 self._weights.append(list(people.modality_weights.values()))
             boxes = xyxy_to_xywh(people.boxes.astype(np.float64))
-            self._found[name] = ImageDetections(boxes, people.scores.astype(np.float64))
-            write(name, draw_people(images, people, self._min_score))
+            picture = draw_people(images, people, self._min_score)
+            with held_signals():  # the results and the picture of an image, or neither
+                self._found[name] = ImageDetections(boxes, people.scores.astype(np.float64))
+                self._looked_at.add(name)
+                write(name, picture)
 
 
 def _read_pair(pair) -> Scene:

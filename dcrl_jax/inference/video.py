@@ -44,14 +44,18 @@ def read_frames(path: Path) -> Iterator[np.ndarray]:
 def open_writer(path: Path, per_second: float) -> Iterator[Callable[[np.ndarray], None]]:
     """Opens an MPEG-4 video for frames of one size, uint8 [H, W, 3], RGB; what was written is kept, whatever happens.
 
+    The file and its folder are made with the first frame.
+
     Raises:
       InputError: it cannot be written, or the disk had no room for all of it; then it is removed.
+      OSError: the folder cannot be made.
     """
     writer = None
 
     def write(frame):
         nonlocal writer
         if writer is None:
+            path.parent.mkdir(parents=True, exist_ok=True)
             height, width = frame.shape[:2]
             writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), per_second, (width, height))
             if not writer.isOpened():

@@ -1,6 +1,7 @@
 """Detection in files: what is written is what the detector finds; what is broken is skipped and said."""
 
 import json
+import signal
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from dcrl_jax import checkpoints
-from dcrl_jax.errors import InputError
+from dcrl_jax.errors import InputError, Preempted
 from dcrl_jax.evaluation.results import read_results
 from dcrl_jax.inference.detect_files import detect_files
 from dcrl_jax.inference.detector import Detector
@@ -201,24 +202,99 @@ def test_output_that_holds_something_is_refused_and_kept(workdirs, tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
 
-def test_interrupted_run_keeps_what_was_found(workdirs, detectors, tmp_path, monkeypatch):
+SIGNALS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Preempted}
+
+
+@pytest.fixture
+def stopped(monkeypatch, workdirs):
+    """Runs a student until a signal comes with one of its calls of the detector, which look at 8 images each."""
+
+    def run(number, call, given, output):
+        detect, calls = Detector.__call__, []
+
+        def interrupted(self, *images):
+            calls.append(1)
+            if len(calls) == call:
+                signal.raise_signal(number)
+            return detect(self, *images)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Detector, "__call__", interrupted)
+            with pytest.raises(SIGNALS[number]):
+                detect_files(str(workdirs / "student"), str(given), output)
+
+    return run
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_interrupted_run_keeps_what_was_found_and_says_how_far_it_came(stopped, detectors, tmp_path, capsys, number):
     for seed in range(10):
         write_image(tmp_path / f"in/{seed}.png", image(seed))
-    detect = Detector.__call__
-    calls = []
+    BROKEN["empty"](tmp_path / "in/3.png")
+    former = signal.getsignal(signal.SIGTERM)
+    stopped(number, 2, tmp_path / "in", tmp_path / "out")
+    assert signal.getsignal(signal.SIGTERM) is former
+    whole = [seed for seed in range(8) if seed != 3]
+    people = detectors["student"]([image(seed) for seed in whole])
+    people.insert(3, None)
+    assert_results(tmp_path / "out", [str(seed) for seed in range(8)], people)
+    assert sorted(path.stem for path in (tmp_path / "out/annotated").iterdir()) == [str(seed) for seed in whole]
+    said = f"\nstopped after 8 of 10 images; {tmp_path / 'out'} has what was found until then\n"
+    assert capsys.readouterr().out.endswith(said)
 
-    def interrupted(self, *images):
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return detect(self, *images)
 
-    monkeypatch.setattr(Detector, "__call__", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        detect_files(str(workdirs / "student"), str(tmp_path / "in"), tmp_path / "out")
-    monkeypatch.undo()
-    people = detectors["student"]([image(seed) for seed in range(8)])
-    assert_results(tmp_path / "out", [str(seed) for seed in range(10)], [*people, None, None])
+@pytest.mark.parametrize("number", SIGNALS)
+def test_interrupted_video_is_closed_after_the_frames_until_then(stopped, detectors, tmp_path, capsys, number):
+    write_video(tmp_path / "film.mp4", [image(seed) for seed in range(10)])
+    stopped(number, 2, tmp_path / "film.mp4", tmp_path / "out")
+    frames = list(read_frames(tmp_path / "film.mp4"))[:8]
+    assert_results(tmp_path / "out", [f"film_{n:06d}" for n in range(8)], detectors["student"](frames))
+    assert len(list(read_frames(tmp_path / "out/annotated/film.mp4"))) == 8
+    said = f"stopped after 8 of 10 frames; {tmp_path / 'out'} has what was found until then\n"
+    assert capsys.readouterr().out == said
+
+
+@pytest.mark.parametrize("was_there", [False, True])
+@pytest.mark.parametrize(("given", "unit"), [("in", "images"), ("film.mp4", "frames")])
+def test_run_interrupted_before_the_first_image_leaves_the_output_as_it_was(
+    stopped, tmp_path, capsys, given, unit, was_there
+):
+    for seed in range(3):
+        write_image(tmp_path / f"in/{seed}.png", image(seed))
+    BROKEN["empty"](tmp_path / "in/0.png")
+    write_video(tmp_path / "film.mp4", [image(seed) for seed in range(3)])
+    output = tmp_path / "out"
+    if was_there:
+        output.mkdir()
+    stopped(signal.SIGINT, 1, tmp_path / given, output)
+    assert output.exists() == was_there
+    assert not was_there or not any(output.iterdir())
+    assert capsys.readouterr().out.endswith(f"stopped after 0 of 3 {unit}; nothing is written\n")
+
+
+@pytest.mark.parametrize("file", ["3.jpg", "results.txt"])
+def test_signal_between_a_picture_and_its_results_waits_for_both(workdirs, detectors, tmp_path, monkeypatch, file):
+    for seed in range(5):
+        write_image(tmp_path / f"in/{seed}.png", image(seed))
+    replace, write_bytes = Path.replace, Path.write_bytes
+
+    def interrupted(do):
+        def then(self, argument):
+            if file in (self.name, getattr(argument, "name", None)):
+                signal.raise_signal(signal.SIGINT)
+            return do(self, argument)
+
+        return then
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", interrupted(replace))
+        patch.setattr(Path, "write_bytes", interrupted(write_bytes))
+        with pytest.raises(KeyboardInterrupt):
+            detect_files(str(workdirs / "student"), str(tmp_path / "in"), tmp_path / "out")
+    count = {"3.jpg": 4, "results.txt": 5}[file]
+    people = detectors["student"]([image(seed) for seed in range(count)])
+    assert_results(tmp_path / "out", [str(seed) for seed in range(count)], people)
+    assert sorted(path.stem for path in (tmp_path / "out/annotated").iterdir()) == [str(n) for n in range(count)]
 
 
 @pytest.mark.parametrize("given", ["in", "film.mp4"])
@@ -259,7 +335,7 @@ def test_failure_to_write_keeps_what_was_found_before(workdirs, detectors, tmp_p
     with pytest.raises(InputError, match=r"No space left on device\. What was found in 9 images is in it\. Make"):
         detect_files(str(workdirs / "student"), str(tmp_path / "in"), tmp_path / "out")
     people = detectors["student"]([image(seed) for seed in range(9)])
-    assert_results(tmp_path / "out", [str(seed) for seed in range(10)], [*people, None])
+    assert_results(tmp_path / "out", [str(seed) for seed in range(9)], people)
     assert {path.stem for path in (tmp_path / "out/annotated").iterdir()} == set("01234567")
 
 
