@@ -21,6 +21,7 @@ from dcrl_jax.inference.output_folder import new_folder
 from dcrl_jax.inference.trained import restore_trained
 from dcrl_jax.models.build import build_anchors, build_model
 from dcrl_jax.models.detect import detect, detection_rules
+from dcrl_jax.signals import preempted_by_sigterm
 from dcrl_jax.structures import CHANNELS
 
 PARAMS_FILE, JAX_FILE, ONNX_FILE, CARD_FILE = "params.safetensors", "detector.jax", "detector.onnx", "detector.json"
@@ -47,6 +48,7 @@ FIT = (
 )
 
 
+@preempted_by_sigterm()
 def export(checkpoint: str, output: str | Path) -> None:
     """Write a detector in forms that other programs can run, with normalisation, proposals and NMS inside.
 
@@ -61,6 +63,7 @@ def export(checkpoint: str, output: str | Path) -> None:
     Raises:
       InputError: there is no checkpoint, or it is no detector's; a package is missing; ONNX has no operator for what
         this version of JAX makes of the detector; the folder is not empty or cannot be written. Nothing is left behind.
+      KeyboardInterrupt, Preempted: Ctrl-C or SIGTERM ended it; nothing is left behind either.
     """
     output = new_folder(output)
     for package in ("flatbuffers", "onnx"):

@@ -15,6 +15,7 @@ from dcrl_jax.errors import InputError
 from dcrl_jax.inference.model_card import model_card
 from dcrl_jax.inference.output_folder import new_folder
 from dcrl_jax.inference.trained import restore_trained
+from dcrl_jax.signals import preempted_by_sigterm
 
 CARD_FILE = "README.md"
 FILES = (CARD_FILE, published.CONFIG_FILE, published.PARAMS_FILE)
@@ -30,6 +31,7 @@ class Run(NamedTuple):
     start: dict | None  # the line of its environment.jsonl that they come from
 
 
+@preempted_by_sigterm()
 def publish(checkpoint: str, output: str | Path) -> None:
     """Write a model's parameters, config and card into a folder, and print what publishes it.
 
@@ -40,6 +42,7 @@ def publish(checkpoint: str, output: str | Path) -> None:
 
     Raises:
       InputError: there is no checkpoint or none of a detector, or the folder holds something or cannot be written to.
+      KeyboardInterrupt, Preempted: Ctrl-C or SIGTERM ended it.
     """
     output = new_folder(output)
     if published.is_published(checkpoint):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -15,7 +16,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from dcrl_jax import checkpoints
-from dcrl_jax.errors import InputError
+from dcrl_jax.errors import InputError, Preempted
 from dcrl_jax.inference import export, onnx_primitives
 from dcrl_jax.models.build import build_anchors, build_model
 from dcrl_jax.models.detect import detect, detection_rules
@@ -253,6 +254,26 @@ def test_full_disk_is_said_and_nothing_is_left(exported, no_room, tmp_path, ther
     with no_room(size):
         message = refused(exported("student").checkpoint, output)
     assert message.startswith(f"{output} cannot be written: ")
+    assert list(output.iterdir()) == [] if there else not output.exists()
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["empty folder", "no folder"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_leaves_nothing(exported, tmp_path, monkeypatch, number, there):
+    output = tmp_path / "out"
+    if there:
+        output.mkdir()
+    checkpoint = str(exported("student").checkpoint)
+
+    def interrupted(file):
+        assert file.is_file()
+        signal.raise_signal(number)
+
+    monkeypatch.setattr(export, "places", interrupted)
+    former = signal.getsignal(signal.SIGTERM)
+    with pytest.raises({signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Preempted}[number]):
+        export.export(checkpoint, output)
+    assert signal.getsignal(signal.SIGTERM) is former
     assert list(output.iterdir()) == [] if there else not output.exists()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 
 import jax
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from dcrl_jax import checkpoints, published
-from dcrl_jax.errors import InputError
+from dcrl_jax.errors import InputError, Preempted
 from dcrl_jax.inference.publish import publish, without_places
 from dcrl_jax.models.build import build_model
 
@@ -226,6 +227,26 @@ def test_failure_at_the_last_moment_leaves_the_output_as_it_was(workdir, tmp_pat
     with pytest.raises(InputError, match="out cannot be written to: Permission denied"):
         publish(str(workdir), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("was_there", [False, True])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_leaves_the_output_as_it_was(workdir, tmp_path, monkeypatch, number, was_there):
+    output, write = tmp_path / "out", published.write
+    if was_there:
+        output.mkdir()
+
+    def interrupted(*arguments):
+        write(*arguments)
+        signal.raise_signal(number)
+
+    monkeypatch.setattr(published, "write", interrupted)
+    former = signal.getsignal(signal.SIGTERM)
+    with pytest.raises({signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Preempted}[number]):
+        publish(str(workdir), output)
+    assert signal.getsignal(signal.SIGTERM) is former
+    assert output.exists() == was_there
+    assert not was_there or not any(output.iterdir())
 
 
 def test_checkpoint_of_another_model_is_refused_with_its_name(models, tmp_path):
