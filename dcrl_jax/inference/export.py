@@ -124,6 +124,8 @@ def _write(params, config, origin, folder):
     (folder / ONNX_FILE).write_bytes(onnx.SerializeToString())
     card = _card(config, origin, images, outputs)
     (folder / CARD_FILE).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    # The library makes it the owner's alone.
+    (folder / PARAMS_FILE).chmod((folder / CARD_FILE).stat().st_mode)
 
 
 def program(config: ConfigDict) -> Callable:

@@ -123,6 +123,12 @@ def test_folder_holds_these_files_and_nothing_else(exported):
     assert {file.name for file in exported("student").folder.iterdir()} == FILES
 
 
+def test_whoever_may_read_one_file_may_read_all(exported, tmp_path):
+    (tmp_path / "other").touch()
+    mode = (tmp_path / "other").stat().st_mode
+    assert {file.stat().st_mode for file in exported("student").folder.iterdir()} == {mode}
+
+
 def test_card_says_what_goes_in_and_comes_out(exported):
     card = json.loads((exported("teacher").folder / "detector.json").read_text())
     assert card["detector"] == {
