@@ -7,7 +7,8 @@ for found in detector(["a.jpg", "b.jpg"]): ...        # several
 Detector.from_checkpoint("runs/teacher")("visible.jpg", "lwir.jpg").modality_weights
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,13 +48,16 @@ class Detector:
           config: that they were trained with.
           fit: how an image gets the network's size: 'letterbox' keeps its proportions and fills up with black,
             'stretch' does not; training and scoring stretch. Both are the same for images of the network's proportions.
-          batch_size: images that are looked at together, where there are as many.
+          batch_size: images that are looked at together, where there are as many; at least 1.
 
         Raises:
-          InputError: the config or the parameters are of another model or version, or ``fit`` is neither.
+          InputError: the config or the parameters are of another model or version, ``fit`` is neither, or
+            ``batch_size`` is less than 1.
         """
         if fit not in FITS:
             raise InputError(f"fit is {fit!r}; it must be one of: {', '.join(FITS)}.")
+        if batch_size < 1:
+            raise InputError(f"batch_size is {batch_size}; it must be at least 1.")
         self.config = config
         self._fit, self.batch_size = fit, batch_size
         model = check_trained(params, config)
@@ -109,7 +113,7 @@ class Detector:
         """Find the people in one image, or in several of any sizes.
 
         Args:
-          visible: a path or uint8 [H, W, 3], RGB; or several of them, or uint8 [B, H, W, 3].
+          visible: a path or uint8 [H, W, 3], RGB, of NumPy or JAX; or several of them, or uint8 [B, H, W, 3].
           lwir: of a teacher, the registered thermal images: paths or uint8 [H, W] or [H, W, 1] or grey [H, W, 3].
 
         Returns:
@@ -197,7 +201,10 @@ class _Place(NamedTuple):
 
 
 def _is_one(image):
-    return isinstance(image, (str, Path)) or (isinstance(image, np.ndarray) and image.ndim < 4)
+    if isinstance(image, (np.ndarray, jax.Array)):
+        return image.ndim < 4
+    # What is none of all this is one image too, which is then refused.
+    return isinstance(image, (str, bytes, os.PathLike)) or not isinstance(image, Iterable)
 
 
 def _put(image, place, height, width):

@@ -1,24 +1,26 @@
 """Images as a person gives them, paths or arrays, to what a network expects; what cannot be one is refused."""
 
+import os
 from pathlib import Path
 
 import cv2
+import jax
 import numpy as np
 
 from dcrl_jax.errors import InputError
 
-Image = str | Path | np.ndarray
+Image = str | os.PathLike | np.ndarray | jax.Array
 
 
 def read_visible(image: Image) -> np.ndarray:
     """An RGB image, uint8 [H, W, 3].
 
     Args:
-      image: a path, or uint8 [H, W, 3], RGB. A JPEG file is turned as its orientation tag says.
+      image: a path, or uint8 [H, W, 3], RGB, of NumPy or JAX. A JPEG file is turned as its orientation tag says.
 
     Raises:
-      InputError: it cannot be read, is not of 8 bits, or is not RGB: a grey image is no colour image, and what lies
-        below an alpha channel that hides something is not known.
+      InputError: it is neither path nor array, cannot be read, is not of 8 bits, or is not RGB: a grey image is no
+        colour image, and what lies below an alpha channel that hides something is not known.
     """
     name, pixels = _pixels(image, "visible")
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
@@ -32,11 +34,12 @@ def read_lwir(image: Image, visible: np.ndarray) -> np.ndarray:
     """A thermal image, uint8 [H, W, 1], registered with a visible one.
 
     Args:
-      image: a path, or uint8 [H, W], [H, W, 1] or [H, W, 3] with three equal channels.
+      image: a path, or uint8 [H, W], [H, W, 1] or [H, W, 3] with three equal channels, of NumPy or JAX.
       visible: of the same pair, uint8 [H, W, 3].
 
     Raises:
-      InputError: it cannot be read, is not of 8 bits or not grey, or has another size than the visible one.
+      InputError: it is neither path nor array, cannot be read, is not of 8 bits or not grey, or has another size than
+        the visible one.
     """
     name, pixels = _pixels(image, "thermal")
     if pixels.ndim == 2:
@@ -61,12 +64,17 @@ def read_lwir(image: Image, visible: np.ndarray) -> np.ndarray:
 
 def _pixels(image, kind):
     """Name and pixels, uint8 [H, W] or [H, W, C] in the order RGB(A)."""
-    if isinstance(image, np.ndarray):
-        name, pixels = f"{kind} image", image
+    if isinstance(image, (np.ndarray, jax.Array)):
+        name, pixels = f"{kind} image", np.asarray(image)
         if pixels.ndim not in (2, 3) or 0 in pixels.shape:
             raise InputError(f"{name}: an array of shape {pixels.shape}; expected height, width and channels.")
-    else:
+    elif isinstance(image, (str, os.PathLike)):
         name, pixels = str(image), _read(Path(image))
+    else:
+        raise InputError(
+            f"{kind} image: of type {type(image).__qualname__}; expected a path or a uint8 array of NumPy or JAX "
+            "(np.asarray makes one of a PIL image)."
+        )
     if pixels.dtype != np.uint8:
         raise InputError(
             f"{name}: {pixels.dtype} values; expected uint8, 0 to 255. Thermal images of more bits must be scaled as "

@@ -6,6 +6,7 @@ import cv2
 import huggingface_hub
 import jax
 import numpy as np
+import PIL.Image
 import pytest
 
 from dcrl_jax import checkpoints, published
@@ -136,6 +137,28 @@ def test_array_of_four_axes_is_a_batch(trained):
     assert_found(together[1], *student.expected(visible_image(1))[:2])
 
 
+def test_arrays_of_jax_are_taken_as_numpy_s_are(trained):
+    student = trained("student")
+    images = np.stack([visible_image(), visible_image(1)])
+    for given in (jax.device_put(images), [jax.device_put(image) for image in images]):
+        together = student.detector(given)
+        assert len(together) == 2
+        assert_found(together[1], *student.expected(images[1])[:2])
+    assert_found(student.detector(jax.device_put(images[0])), *student.expected(images[0])[:2])
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [(None, "NoneType"), (b"\xff\xd8", "bytes"), (PIL.Image.new("RGB", (8, 6)), "Image")],
+    ids=["None", "bytes", "PIL"],
+)
+def test_what_is_no_image_is_refused_with_its_type_alone_and_among_others(trained, given, kind):
+    with pytest.raises(InputError, match=f"^visible image: of type {kind}; expected a path or a uint8 array"):
+        trained("student").detector(given)
+    with pytest.raises(InputError, match=rf"^\[1\]: visible image: of type {kind}; expected a path or a uint8 array"):
+        trained("student").detector([visible_image(), given])
+
+
 def test_no_images_give_nobody(trained):
     assert trained("student").detector([]) == []
 
@@ -237,6 +260,13 @@ def test_unknown_fit_is_refused_with_those_there_are(trained):
     student = trained("student")
     with pytest.raises(InputError, match="fit is 'crop'; it must be one of: letterbox, stretch"):
         Detector(student.params, student.config, fit="crop")
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_batch_of_no_images_is_refused(trained, size):
+    student = trained("student")
+    with pytest.raises(InputError, match=f"^batch_size is {size}; it must be at least 1"):
+        Detector(student.params, student.config, batch_size=size)
 
 
 def test_parameters_of_another_model_are_refused(trained):

@@ -1,6 +1,7 @@
 """Images as a person gives them: what is taken, and how each kind that cannot be is refused."""
 
 import cv2
+import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 import PIL.ImageOps
@@ -32,6 +33,26 @@ def with_alpha(value):
 def test_visible_array_and_file_give_rgb(tmp_path):
     for given in (colours(), write(tmp_path / "a.png", colours()), str(tmp_path / "a.png")):
         np.testing.assert_array_equal(read_visible(given), colours())
+
+
+def test_array_of_jax_gives_what_numpy_s_gives():
+    np.testing.assert_array_equal(read_visible(jnp.asarray(colours())), colours())
+    np.testing.assert_array_equal(read_lwir(jnp.asarray(grey()), colours()), grey())
+    with pytest.raises(InputError, match="float32 values; expected uint8"):
+        read_visible(jnp.asarray(colours(), jnp.float32))
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [(None, "NoneType"), (b"\xff\xd8", "bytes"), (3, "int"), (PIL.Image.new("RGB", (8, 6)), "Image")],
+    ids=["None", "bytes", "int", "PIL"],
+)
+def test_what_is_neither_path_nor_array_is_refused_with_its_type(given, kind):
+    expected = r"expected a path or a uint8 array of NumPy or JAX \(np.asarray makes one of a PIL image\)\.$"
+    with pytest.raises(InputError, match=f"^visible image: of type {kind}; {expected}"):
+        read_visible(given)
+    with pytest.raises(InputError, match=f"^thermal image: of type {kind}; {expected}"):
+        read_lwir(given, colours())
 
 
 def test_alpha_channel_that_hides_nothing_is_left_out(tmp_path):
