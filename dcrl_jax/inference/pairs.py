@@ -32,9 +32,10 @@ class FoundPairs(NamedTuple):
     unmatched: list[Path]  # images without their counterpart in the other modality
 
 
-def is_video(path: str) -> bool:
-    """Whether a path names a video, by its ending."""
-    return Path(path).suffix.lower() in VIDEO_ENDINGS
+def is_video(path: str | Path) -> bool:
+    """Whether a path names a video, by its ending; a pattern names none, whatever it finds."""
+    path = Path(path)
+    return path.suffix.lower() in VIDEO_ENDINGS and (path.is_file() or not glob.has_magic(str(path)))
 
 
 def find_pairs(given: str, given_lwir: str | None, needs_lwir: bool) -> FoundPairs:

@@ -405,6 +405,17 @@ def test_empty_folder_is_refused_and_nothing_is_written(workdirs, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_pattern_of_videos_is_refused_and_a_video_with_such_a_name_is_not(workdirs, tmp_path):
+    for name in ("film.mp4", "film[1].mp4"):
+        write_video(tmp_path / name, [image(0)])
+    with pytest.raises(
+        InputError, match=r"\*\.mp4: no image in it \(2 files, 2 of them videos, which are given one by"
+    ):
+        detect_files(str(workdirs / "student"), str(tmp_path / "*.mp4"), tmp_path / "out")
+    assert detect_files(str(workdirs / "student"), str(tmp_path / "film[1].mp4"), tmp_path / "out")
+    assert (tmp_path / "out/annotated/film[1].mp4").is_file()
+
+
 def test_published_model_detects_like_the_checkpoint_it_was_made_of(workdirs, detectors, tmp_path):
     write_image(tmp_path / "a.png", image(0))
     publish(str(workdirs / "student"), tmp_path / "model")

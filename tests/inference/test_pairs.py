@@ -80,6 +80,12 @@ def test_word_of_a_modality_within_a_name_means_nothing(tmp_path):
         ([], "", False, r"no image in it \(no files\); images end with .bmp, .jpeg, .jpg"),
         (["a.txt", "b.mp4"], "", False, r"no image in it \(2 files, 1 of them videos, which are given one by one\)"),
         (["a.jpg"], "*.png", False, r"no image in it \(no files\)"),
+        (
+            ["a.mp4", "b.mp4"],
+            "*.mp4",
+            False,
+            r"no image in it \(2 files, 2 of them videos, which are given one by one\)",
+        ),
         (["a_lwir.jpg"], "", False, "thermal images alone; this detector looks at visible ones"),
         (["a.jpg", "a.png"], "", False, "a.jpg and .*a.png have one name, 'a', in the results"),
         (["a.jpg"], "a.jpg", True, "1 visible and 0 thermal images, no two of one name .*or give .* by --lwir"),
