@@ -1,12 +1,12 @@
 """Ctrl-C and SIGTERM: the second ends a run as the first does, and neither comes between what belongs together.
 
-Both do nothing in another thread than the main one: signals do not come to it, and it may not handle them.
+All of it does nothing in another thread than the main one: signals do not come to it, and it may not handle them.
 """
 
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from dcrl_jax.errors import Preempted
 
@@ -30,21 +30,46 @@ def preempted_by_sigterm() -> Iterator[None]:
 
 @contextlib.contextmanager
 def held_signals() -> Iterator[None]:
-    """Within it Ctrl-C and SIGTERM wait for its end; if it ends by an error, they are forgotten.
+    """Within it Ctrl-C and SIGTERM wait for its end; if it ends by an error, they are forgotten."""
+    came = []
+    with _handled(lambda *call: came.append(call)) as former:
+        yield
+    _raise_first(came, former)
 
-    A signal that is ignored, or ends the process without Python's doing, is left as it is.
+
+@contextlib.contextmanager
+def remembered_signals() -> Iterator[Callable[[], None]]:
+    """Within it Ctrl-C and SIGTERM are raised as ever; gives a function that raises again what was lost.
+
+    Python drops what is raised in a callback of its garbage collector, and JAX has one there.
     """
-    came, handlers = [], {}
+    came = []
+
+    def remember(number, frame):
+        came.append((number, frame))
+        former[number](number, frame)
+
+    with _handled(remember) as former:
+        yield lambda: _raise_first(came, former)
+
+
+@contextlib.contextmanager
+def _handled(handler):
+    """Gives the former handlers; a signal that is ignored, or ends the process without Python's doing, stays so."""
+    former = {}
     if _in_main_thread():
         numbers = (signal.SIGINT, signal.SIGTERM)
-        handlers = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
+        former = {number: found for number in numbers if callable(found := signal.getsignal(number))}
     try:
-        for number in handlers:
-            signal.signal(number, lambda *call: came.append(call))
-        yield
-    finally:
-        for number, handler in handlers.items():
+        for number in former:
             signal.signal(number, handler)
+        yield former
+    finally:
+        for number, found in former.items():
+            signal.signal(number, found)
+
+
+def _raise_first(came, handlers):
     if came:
         number, frame = came[0]
         handlers[number](number, frame)

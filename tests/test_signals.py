@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from dcrl_jax.errors import Preempted
-from dcrl_jax.signals import held_signals, preempted_by_sigterm
+from dcrl_jax.signals import held_signals, preempted_by_sigterm, remembered_signals
 
 ERRORS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Preempted}
 
@@ -26,6 +26,18 @@ def test_signal_is_raised_at_the_end_of_what_holds_it(number):
     with pytest.raises(ERRORS[number]):
         work()
     assert done == ["all"]
+    assert {number: signal.getsignal(number) for number in ERRORS} == former
+
+
+@pytest.mark.parametrize("number", ERRORS)
+def test_signal_that_was_lost_is_raised_again(number):
+    former = {number: signal.getsignal(number) for number in ERRORS}
+    with preempted_by_sigterm(), remembered_signals() as raise_lost_signal:
+        raise_lost_signal()
+        with pytest.raises(ERRORS[number]):
+            signal.raise_signal(number)
+        with pytest.raises(ERRORS[number]):
+            raise_lost_signal()
     assert {number: signal.getsignal(number) for number in ERRORS} == former
 
 
@@ -55,7 +67,7 @@ def test_thread_that_gets_no_signals_goes_on_as_it_is():
     done = []
 
     def work():
-        with preempted_by_sigterm(), held_signals():
+        with preempted_by_sigterm(), remembered_signals(), held_signals():
             done.append("all")
 
     thread = threading.Thread(target=work)

@@ -21,7 +21,7 @@ from dcrl_jax.inference.output_folder import new_folder
 from dcrl_jax.inference.pairs import find_pairs, is_video
 from dcrl_jax.inference.video import open_writer, read_frames, video_info
 from dcrl_jax.ops.boxes import xyxy_to_xywh
-from dcrl_jax.signals import held_signals, preempted_by_sigterm
+from dcrl_jax.signals import held_signals, preempted_by_sigterm, remembered_signals
 
 JPEG_QUALITY = 92
 LISTED = 20  # names of one kind in the summary
@@ -137,11 +137,13 @@ class _Run:
             with (
                 self._said_if_not_written(),
                 self._kept(names),
+                remembered_signals() as raise_lost_signal,
                 tqdm(total=count, desc="detecting", unit=f" {unit}s", mininterval=0.5) as bar,
             ):
                 for chunk in _chunks(scenes, self._detector.batch_size):
                     self._detect_chunk(chunk, count, bar, write)
                     bar.update(len(chunk))
+                    raise_lost_signal()
         except (KeyboardInterrupt, Preempted):
             done = len(self._looked_at)
             kept = f"{self._output} has what was found until then" if done else "nothing is written"

@@ -1,5 +1,6 @@
 """Detection in files: what is written is what the detector finds; what is broken is skipped and said."""
 
+import contextlib
 import json
 import signal
 from pathlib import Path
@@ -270,6 +271,26 @@ def test_run_interrupted_before_the_first_image_leaves_the_output_as_it_was(
     assert output.exists() == was_there
     assert not was_there or not any(output.iterdir())
     assert capsys.readouterr().out.endswith(f"stopped after 0 of 3 {unit}; nothing is written\n")
+
+
+def test_interruption_that_was_lost_in_a_callback_ends_the_run_after_its_batch(
+    workdirs, detectors, tmp_path, monkeypatch
+):
+    for seed in range(10):
+        write_image(tmp_path / f"in/{seed}.png", image(seed))
+    detect = Detector.__call__
+
+    def interrupted(self, *images):
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        return detect(self, *images)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Detector, "__call__", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            detect_files(str(workdirs / "student"), str(tmp_path / "in"), tmp_path / "out")
+    people = detectors["student"]([image(seed) for seed in range(8)])
+    assert_results(tmp_path / "out", [str(seed) for seed in range(8)], people)
 
 
 @pytest.mark.parametrize("file", ["3.jpg", "results.txt"])
