@@ -20,7 +20,8 @@ def read_visible(image: Image) -> np.ndarray:
 
     Raises:
       InputError: it is neither path nor array, cannot be read, is not of 8 bits, or is not RGB: a grey image is no
-        colour image, and what lies below an alpha channel that hides something is not known.
+        colour image (but OpenCV reads a grey PNG with an alpha channel as RGB, and so it passes), and what lies below
+        an alpha channel that hides something is not known.
     """
     name, pixels = _pixels(image, "visible")
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
