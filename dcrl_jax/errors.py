@@ -10,4 +10,4 @@ class InputError(ValueError):
 
 
 class Preempted(BaseException):
-    """The run was asked to end by SIGTERM; it is saved, and goes on when the same command is given again."""
+    """SIGTERM asked the process to end. A training is saved, and goes on when the same command is given again."""

@@ -118,7 +118,7 @@ def _read_start(file, step):
     for line in file.read_text().splitlines() if file.is_file() else ():
         with contextlib.suppress(ValueError):  # a line that was not written to its end
             found = json.loads(line)
-            if start is None or found["step"] < step:
+            if isinstance(found, dict) and (start is None or found["step"] < step):
                 start = found
     return start
 
