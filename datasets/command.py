@@ -1,14 +1,14 @@
 """The command that prepares a data set from a copy that the user fetched: what all of them share."""
 
 import argparse
-import signal
 import sys
 from collections.abc import Callable, Sequence
 
 import tensorflow_datasets as tfds
 from absl import logging
 
-from dcrl_jax.errors import InputError
+from dcrl_jax.errors import InputError, Preempted
+from dcrl_jax.signals import preempted_by_sigterm
 
 
 def parser(description: str, copy: str, incomplete: str) -> argparse.ArgumentParser:
@@ -41,20 +41,13 @@ def main(
     logging.set_verbosity(logging.ERROR)
     options = vars(command_line.parse_args(arguments))
     manual_dir = options.pop("manual_dir")
-    former = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        _prepare(open_builder(**options), manual_dir)
+        with preempted_by_sigterm():
+            _prepare(open_builder(**options), manual_dir)
     except (InputError, OSError) as error:
         sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Preempted):
         sys.exit("interrupted; nothing half-written is left, and the same command starts again")
-    finally:
-        signal.signal(signal.SIGTERM, former)
-
-
-def _interrupt(number, frame):
-    """Handler of ``signal.signal``: a scheduler that takes the machine back ends the command as Ctrl-C does."""
-    raise KeyboardInterrupt
 
 
 def _prepare(builder, manual_dir):

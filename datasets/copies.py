@@ -20,7 +20,7 @@ IMAGE_MISSING = "image missing"
 IMAGE_UNREADABLE = "image unreadable"
 OUTSIDE = "box outside the image"
 NO_SIZE = "box of no size"
-# Of a copy that has the images alone that results are reported on: all that who scores a trained detector needs.
+# Of a copy of the test half alone, which is all that scoring a trained detector needs.
 SCORED_ALONE = "no training image is there: nothing can be trained on this data set, only scored"
 _SHOWN = 20
 # Where a complete file of a format ends: markers within its last bytes.

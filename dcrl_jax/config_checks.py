@@ -103,24 +103,24 @@ def check_config(config: ConfigDict) -> None:
 
     def require(key: str, holds: bool, must: str) -> None:
         if not holds:
-            problems.append(f"config.{key} is {_value(config, key)!r}; it must {must}.")
+            problems.append(f"config.{key} is {value_of(config, key)!r}; it must {must}.")
 
     for key in asked(_CHOICES):
         allowed = _CHOICES[key]
-        require(key, _value(config, key) in allowed, f"be one of: {', '.join(map(str, allowed))}")
+        require(key, value_of(config, key) in allowed, f"be one of: {', '.join(map(str, allowed))}")
     for key in asked(_POSITIVE):
-        require(key, _value(config, key) > 0, "be above 0")
+        require(key, value_of(config, key) > 0, "be above 0")
     for key in asked(_NOT_NEGATIVE):
-        require(key, _value(config, key) >= 0, "not be negative")
+        require(key, value_of(config, key) >= 0, "not be negative")
     for key in asked(_SHARES):
-        require(key, 0 <= _value(config, key) <= 1, "lie in 0..1")
+        require(key, 0 <= value_of(config, key) <= 1, "lie in 0..1")
     for key in asked(_LENGTHS):
         lengths = _LENGTHS[key]
-        values = _value(config, key)
+        values = value_of(config, key)
         fits = len(values) in lengths and all(isinstance(value, (int, float)) for value in values)
         require(key, fits, f"hold {' or '.join(map(str, lengths))} numbers")
     for key, allowed in _MEMBERS.items():
-        require(key, set(_value(config, key)) <= set(allowed), f"hold nothing but {' and '.join(allowed)}")
+        require(key, set(value_of(config, key)) <= set(allowed), f"hold nothing but {' and '.join(allowed)}")
     # Not in configs from before there were several; a model of such a run is as good as before.
     require("eval.rules", config.eval.get("rules", "kaist") in _RULES, f"be one of: {', '.join(_RULES)}")
     require("train.steps", config.train.steps is None or config.train.steps > 0, "be above 0")
@@ -139,7 +139,8 @@ def check_config(config: ConfigDict) -> None:
         raise InputError("\n  ".join(problems))
 
 
-def _value(config: ConfigDict, key: str) -> Any:
+def value_of(config: ConfigDict, key: str) -> Any:
+    """The value of a dotted key; raises InputError where a config of another version lacks it."""
     value = config
     for part in key.split("."):
         if part not in value:

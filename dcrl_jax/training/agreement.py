@@ -5,6 +5,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from dcrl_jax.config_checks import value_of
+
 # What anchors, offsets and features mean, by what a person calls it.
 OUTPUTS = {
     "stride": ("backbone.stride",),
@@ -40,17 +42,12 @@ def disagreements(config: ConfigDict, others: ConfigDict, wanted: Mapping[str, S
     found = []
     for what, keys in wanted.items():
         for key in keys:
-            if _has(config, key) and _has(others, key) and value(config, key) != value(others, key):
-                own, theirs = shown(value(config, key)), shown(value(others, key))
-                found.append(f"{what}: config.{key} is {own}, {whose} {theirs}")
+            if not (_has(config, key) and _has(others, key)):
+                continue
+            own, theirs = (value_of(one, key) for one in (config, others))
+            if own != theirs:
+                found.append(f"{what}: config.{key} is {shown(own)}, {whose} {shown(theirs)}")
     return found
-
-
-def value(config: ConfigDict, key: str) -> Any:
-    """The value of a dotted key; lists are tuples."""
-    for part in key.split("."):
-        config = config[part]
-    return tuple(config) if isinstance(config, (list, tuple)) else config
 
 
 def shown(value: Any) -> str:
