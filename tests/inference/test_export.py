@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import jax
 import jax.export
@@ -152,6 +154,8 @@ def test_card_says_what_goes_in_and_comes_out(exported):
 
 BLOCK_IMPORTS = """\
 import sys
+import tempfile
+from pathlib import Path
 class Blocked:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in ("dcrl_jax", "configs", "flax", "orbax", "ml_collections"):
@@ -243,12 +247,27 @@ def test_output_below_a_file_is_refused(exported, tmp_path):
     assert message.startswith(f"{tmp_path / 'file' / 'out'} cannot be written: Not a directory.")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_output_without_permission_is_refused(exported, tmp_path):
-    tmp_path.chmod(0o500)
-    message = refused(exported("student").checkpoint, tmp_path / "out")
-    tmp_path.chmod(0o700)
-    assert message.startswith(f"{tmp_path / 'out'} cannot be written: Permission denied.")
+def test_output_without_permission_is_refused(exported, monkeypatch):
+    restore = export.restore_trained
+    is_root = os.geteuid() == 0
+
+    def restored(checkpoint):
+        found = restore(checkpoint)
+        if is_root:
+            os.seteuid(65534)  # nobody: root may write anywhere
+        return found
+
+    monkeypatch.setattr(export, "restore_trained", restored)
+    # Not pytest's folder, which nobody else may look into.
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o555)
+        try:
+            message = refused(exported("student").checkpoint, Path(folder) / "out")
+        finally:
+            if is_root:
+                os.seteuid(0)
+            os.chmod(folder, 0o755)
+    assert message.startswith(f"{folder}/out cannot be written: Permission denied.")
 
 
 @pytest.mark.parametrize("there", [True, False], ids=["empty folder", "no folder"])
