@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import tensorflow_datasets as tfds
 from PIL import Image
-from tqdm import tqdm
 
 from datasets.preparation import alone, is_prepared
 from dcrl_jax.annotations.types import Annotation, Finding
 from dcrl_jax.errors import InputError
+from dcrl_jax.progress import progress_bar
 
 IMAGE_MISSING = "image missing"
 IMAGE_UNREADABLE = "image unreadable"
@@ -201,14 +201,14 @@ def shards(
         kept: by split, what a record is made of.
         size: records in a file; TFDS keeps those of one file in memory until it is written.
         records_of: makes the records of one file, in order.
-        unit: of the bar, with a space before it.
+        unit: of the bar, plural.
     """
 
     def numbered(split, found, start):
         some = records_of(found[start : start + size])
         # The bar goes on from file to file.
         last = start + size >= len(found)
-        bar = tqdm(some, f"writing {split}", len(found), leave=last, initial=start, unit=unit, mininterval=1.0)
+        bar = progress_bar(some, f"writing {split}", len(found), unit, start, leave=last)
         yield from enumerate(bar, start)
 
     return {

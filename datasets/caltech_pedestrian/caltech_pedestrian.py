@@ -105,7 +105,7 @@ class CaltechPedestrian(tfds.core.ShardBasedBuilder):
 
     def _shard_iterators_per_split(self, dl_manager: tfds.download.DownloadManager) -> dict[str, list[Any]]:
         self.info.metadata.update(self._checked.metadata)
-        return copies.shards(self._checked.kept, _SHARD, _records, " images")
+        return copies.shards(self._checked.kept, _SHARD, _records, "images")
 
 
 def _records(found: Sequence[Frame]) -> Iterator[dict[str, Any]]:

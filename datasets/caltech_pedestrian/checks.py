@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from PIL import Image
-from tqdm import tqdm
 
 from datasets import copies
 from datasets.copies import IMAGE_MISSING, IMAGE_UNREADABLE, CheckedCopy, Copy
@@ -16,6 +15,7 @@ from dcrl_jax.annotations.caltech.folders import Files
 from dcrl_jax.annotations.caltech.seq import SeqFile
 from dcrl_jax.annotations.types import MISSING, UNREADABLE, Annotation, Finding, checksum
 from dcrl_jax.errors import InputError
+from dcrl_jax.progress import progress_bar
 
 VIDEO_MISSING = "video missing"
 VIDEO_UNREADABLE = "video unreadable"
@@ -76,7 +76,7 @@ def check_copy(copy: Copy, config: Any, allow_incomplete: bool) -> CheckedCopy:
         check = functools.partial(_check_video, split=split, skip=skip, files=files, annotations=config.annotations)
         with ThreadPoolExecutor() as threads:
             checked = threads.map(check, videos)
-            found = list(tqdm(checked, f"checking {split}", len(videos), unit=" videos", mininterval=1.0))
+            found = list(progress_bar(checked, f"checking {split}", len(videos), "videos"))
         kept[split] = [frame for one in found for frame in one.frames]
         findings += [finding for one in found for finding in one.findings]
         asked = sum(one.asked for one in found)

@@ -6,8 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tqdm import tqdm
-
 from datasets import copies
 from datasets.copies import IMAGE_MISSING, IMAGE_UNREADABLE, CheckedCopy, Copy
 from datasets.kaist import sets
@@ -15,6 +13,7 @@ from dcrl_jax.annotations.kaist import folders, formats, frames, truths
 from dcrl_jax.annotations.kaist.folders import MODALITIES
 from dcrl_jax.annotations.types import MISSING, UNREADABLE, Annotation, Finding
 from dcrl_jax.errors import InputError
+from dcrl_jax.progress import progress_bar
 
 UNUSED = "image file that is not used"
 NO_PAIR = "row without a box in either image"
@@ -116,7 +115,7 @@ def _check_split(split, image_ids, files, chosen):
     pairs = []
     with ThreadPoolExecutor() as threads:
         checked = threads.map(check_images, image_ids)
-        bar = tqdm(checked, f"checking {split}", len(image_ids), unit=" pairs", mininterval=1.0)
+        bar = progress_bar(checked, f"checking {split}", len(image_ids), "pairs")
         for image_id, problems in zip(image_ids, bar, strict=True):
             findings += problems
             annotated = all(image_id in read.by_id for read in chosen.truths.values()) and image_id not in differ

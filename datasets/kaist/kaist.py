@@ -137,7 +137,7 @@ class Kaist(tfds.core.ShardBasedBuilder):
 
     def _shard_iterators_per_split(self, dl_manager: tfds.download.DownloadManager) -> dict[str, list[Any]]:
         self.info.metadata.update(self._checked.metadata)
-        return copies.shards(self._checked.kept, _SHARD, _records, " pairs")
+        return copies.shards(self._checked.kept, _SHARD, _records, "pairs")
 
 
 def _records(pairs: Sequence[Pair]) -> Iterator[dict[str, Any]]:

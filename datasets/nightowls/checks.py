@@ -6,14 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from tqdm import tqdm
-
 from datasets import copies
 from datasets.copies import IMAGE_MISSING, IMAGE_UNREADABLE, CheckedCopy, Copy
 from dcrl_jax.annotations import nightowls
 from dcrl_jax.annotations.nightowls import CONDITIONS, AnnotatedImage
 from dcrl_jax.annotations.types import Finding
 from dcrl_jax.errors import InputError
+from dcrl_jax.progress import progress_bar
 
 # The splits by the names that the data set has for them.
 SPLITS = {"train": "training", "validation": "validation"}
@@ -76,7 +75,7 @@ def _check_split(split: str, annotated: Sequence[AnnotatedImage], folder: Path):
 
     kept, findings = [], []
     with ThreadPoolExecutor() as threads:
-        bar = tqdm(threads.map(check, annotated), f"checking {split}", len(annotated), unit=" images", mininterval=1.0)
+        bar = progress_bar(threads.map(check, annotated), f"checking {split}", len(annotated), "images")
         for image, (path, problem) in zip(annotated, bar, strict=True):
             if problem:
                 findings.append(problem)

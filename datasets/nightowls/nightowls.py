@@ -70,7 +70,7 @@ class Nightowls(tfds.core.ShardBasedBuilder):
 
     def _shard_iterators_per_split(self, dl_manager: tfds.download.DownloadManager) -> dict[str, list[Any]]:
         self.info.metadata.update(self._checked.metadata)
-        return copies.shards(self._checked.kept, _SHARD, _records, " images")
+        return copies.shards(self._checked.kept, _SHARD, _records, "images")
 
 
 def _records(found: Sequence[CheckedImage]) -> Iterator[dict[str, Any]]:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
-from tqdm import tqdm
 
 from datasets import records
 from datasets.preparation import alone
 from datasets.synthetic_rgbt.rendering import SPLITS, SceneOptions, encode_scenes
 from dcrl_jax.errors import InputError
+from dcrl_jax.progress import progress_bar
 
 _LEAST = {"height_px": 32, "width_px": 32, "seed": 0, **dict.fromkeys(SPLITS, 1)}
 
@@ -93,7 +93,7 @@ class SyntheticRgbt(tfds.core.GeneratorBasedBuilder):
         noisy = config.label_noise and split == "train"
         options = SceneOptions(split, config.seed, config.height_px, config.width_px, noisy)
         encoded = encode_scenes(options, count)
-        for index, record in enumerate(tqdm(encoded, f"Rendering {split}", count, unit=" scenes", mininterval=1.0)):
+        for index, record in enumerate(progress_bar(encoded, f"rendering {split}", count, "scenes")):
             yield index, record | {name: io.BytesIO(record[name]) for name in ("visible", "lwir")}
 
 

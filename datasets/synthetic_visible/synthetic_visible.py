@@ -13,13 +13,13 @@ from typing import Any, ClassVar
 import cv2
 import numpy as np
 import tensorflow_datasets as tfds
-from tqdm import tqdm
 
 from datasets import records
 from datasets.preparation import alone
 from datasets.synthetic_rgbt.rendering import SPLITS, SceneOptions, encode_scenes
 from datasets.synthetic_rgbt.synthetic_rgbt import check_options
 from datasets.synthetic_visible.look import photograph
+from dcrl_jax.progress import progress_bar
 
 # Median height of the people as a share of the image's; 0.4 in synthetic_rgbt.
 TYPICAL_SHARE = 0.3
@@ -87,7 +87,7 @@ class SyntheticVisible(tfds.core.GeneratorBasedBuilder):
         config = self.builder_config
         count, seed = getattr(config, split), config.seed + _OTHER_SCENES
         options = SceneOptions(split, seed, config.height_px, config.width_px, typical_share=TYPICAL_SHARE)
-        bar = tqdm(encode_scenes(options, count), f"Rendering {split}", count, unit=" scenes", mininterval=1.0)
+        bar = progress_bar(encode_scenes(options, count), f"rendering {split}", count, "scenes")
         for index, record in enumerate(bar):
             rng = np.random.default_rng([seed, SPLITS.index(split), index])
             scene = cv2.imdecode(np.frombuffer(record.pop("visible"), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]

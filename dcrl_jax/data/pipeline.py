@@ -11,13 +11,13 @@ from typing import Any
 import grain
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from dcrl_jax.data import transforms
 from dcrl_jax.data.records import open_split as open_split
 from dcrl_jax.data.transforms import Augmentation, BoxFilter
 from dcrl_jax.devices import usable_cores
 from dcrl_jax.errors import InputError
+from dcrl_jax.progress import progress_bar
 from dcrl_jax.structures import CHANNELS, MODALITIES, Batch
 
 # Each use of randomness has its own number, so that switching one on or off leaves the others' draws as they were.
@@ -53,7 +53,7 @@ def drop_empty(source: Sequence[Any], box_filter: BoxFilter) -> Sequence[Any]:
         )
         return bool(is_person.any())
 
-    places = tqdm(range(len(source)), "looking for people", unit=" images", mininterval=1.0)
+    places = progress_bar(range(len(source)), "looking for people", len(source), "images")
     return _Selection(source, [place for place in places if has_people(source[place])])
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from dcrl_jax import parallel
 from dcrl_jax.data import pipeline, sources, transforms
@@ -29,6 +28,7 @@ from dcrl_jax.models.build import Detector
 from dcrl_jax.models.detect import detect, detection_rules
 from dcrl_jax.ops.boxes import xyxy_to_xywh
 from dcrl_jax.parallel import AXIS, batch_sharding
+from dcrl_jax.progress import progress_bar
 from dcrl_jax.reports import tables
 from dcrl_jax.structures import MODALITIES, Array, Batch
 
@@ -141,7 +141,7 @@ def detect_split(
     """
     parts = []
     name = f"detecting, {blank} blanked" if blank else "detecting"
-    with tqdm(total=len(truths.images), desc=name, unit=" images", mininterval=1.0) as bar:
+    with progress_bar(None, name, len(truths.images), "images", leave=False) as bar:
         for batch in batches:
             images = {name: getattr(batch, name) for name in detector.modalities}
             if blank:

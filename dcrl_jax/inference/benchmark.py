@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from dcrl_jax.devices import usable_cores
 from dcrl_jax.errors import InputError
@@ -20,6 +19,7 @@ from dcrl_jax.inference.trained import restore_trained
 from dcrl_jax.models.build import build_anchors, build_model, init_params
 from dcrl_jax.models.detect import decide, detect, detection_rules
 from dcrl_jax.models.rpn import propose
+from dcrl_jax.progress import progress_bar
 from dcrl_jax.reports.tables import format_table
 from dcrl_jax.structures import CHANNELS
 
@@ -91,7 +91,7 @@ def time_in_turns(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str
     for call in calls.values():
         jax.block_until_ready(call())
     times = {name: [] for name in calls}
-    for _ in tqdm(range(repeats), "timing", unit=" rounds", mininterval=1.0, leave=False, disable=repeats == 1):
+    for _ in progress_bar(range(repeats), "timing", repeats, "rounds", leave=False):
         for name, call in calls.items():
             started = time.perf_counter()
             jax.block_until_ready(call())

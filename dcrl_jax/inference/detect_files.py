@@ -9,7 +9,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from dcrl_jax.errors import InputError, Preempted
 from dcrl_jax.evaluation import results
@@ -21,6 +20,7 @@ from dcrl_jax.inference.output_folder import new_folder
 from dcrl_jax.inference.pairs import find_pairs, is_video
 from dcrl_jax.inference.video import open_writer, read_frames, video_info
 from dcrl_jax.ops.boxes import xyxy_to_xywh
+from dcrl_jax.progress import progress_bar
 from dcrl_jax.signals import held_signals, preempted_by_sigterm, remembered_signals
 
 JPEG_QUALITY = 92
@@ -138,7 +138,7 @@ class _Run:
                 self._said_if_not_written(),
                 self._kept(names),
                 remembered_signals() as raise_lost_signal,
-                tqdm(total=count, desc="detecting", unit=f" {unit}s", mininterval=0.5) as bar,
+                progress_bar(None, "detecting", count, f"{unit}s") as bar,
             ):
                 for chunk in _chunks(scenes, self._detector.batch_size):
                     self._detect_chunk(chunk, count, bar, write)
