@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import io
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -33,15 +34,16 @@ from dcrl_jax.reports.tables import format_table
 
 ROOT = Path(__file__).resolve().parents[1]
 MIB = 2**20
-# What the training loop prints when the first step is done; the seconds in it are the compiler's and the step's.
-FIRST_STEP = "first step after "
+# What the training loop prints when its step is compiled, and when the only step is done.
+COMPILED = re.compile(r"step: .*; compiled in (\d+) s$")
+FIRST_STEP = "step 1/1: "
 
 
 class Start(NamedTuple):
     """What one command took."""
 
     first_step_s: float  # from the command
-    compilation_s: float  # of these, the first step with its compilation, as the loop prints them
+    compilation_s: float  # of these, the compilation, as the loop prints it
     command_s: float
 
 
@@ -77,19 +79,21 @@ def command(role: str, workdir: Path, data: dict[str, object], teacher: Path | N
 
 
 def first_step(lines: Iterable[str], started_s: float) -> tuple[float, float]:
-    """Seconds since ``started_s`` when the first step was reported, and those that the report names.
+    """Seconds since ``started_s`` when the first step was reported, and those of its compilation.
 
     Raises:
         InputError: no step was reported; the message has the last lines.
     """
-    seen, times = [], None
+    seen, first_step_s, compilation_s = [], None, None
     for line in lines:
         seen.append(line)
-        if times is None and line.startswith(FIRST_STEP):
-            times = time.monotonic() - started_s, float(line.removeprefix(FIRST_STEP).split()[0])
-    if times is None:
+        if compiled := COMPILED.match(line):
+            compilation_s = float(compiled[1])
+        if first_step_s is None and line.startswith(FIRST_STEP):
+            first_step_s = time.monotonic() - started_s
+    if first_step_s is None or compilation_s is None:
         raise InputError("the command came to no training step; its last lines:\n" + "".join(seen[-10:]))
-    return times
+    return first_step_s, compilation_s
 
 
 def run(arguments: Sequence[str], cache: Path) -> Start:
@@ -125,7 +129,7 @@ def measure(folder: Path, scenes: int) -> None:
             print(f"{role}, {kind}...", flush=True)
             start = run(command(role, folder / f"{role}-{kind}", data, teacher), cache)
             rows.append([role, kind, *start, size_bytes(cache) / MIB])
-    columns = ("", "start", "to the first step, s", "first step itself, s", "whole command, s", "cache, MiB")
+    columns = ("", "start", "to the first step, s", "compilation, s", "whole command, s", "cache, MiB")
     print(f"\n1 training step of 8 scenes, {scenes} scenes scored by validation and test; {usable_cores()} cores.\n")
     print(format_table(rows, columns, decimals=1))
 

@@ -44,7 +44,6 @@ _POSITIVE = (
     "roi.hidden",
     "final.max_detections",
     "train.batch_size",
-    "train.accumulation_steps",
     "train.epochs",
     "train.log_every_steps",
     "train.evaluate_every_epochs",
@@ -123,7 +122,8 @@ def check_config(config: ConfigDict) -> None:
         require(key, set(value_of(config, key)) <= set(allowed), f"hold nothing but {' and '.join(allowed)}")
     # Not in configs from before there were several; a model of such a run is as good as before.
     require("eval.rules", config.eval.get("rules", "kaist") in _RULES, f"be one of: {', '.join(_RULES)}")
-    require("train.steps", config.train.steps is None or config.train.steps > 0, "be above 0")
+    for key in ("train.steps", "train.accumulation_steps"):
+        require(key, value_of(config, key) is None or value_of(config, key) > 0, "be above 0")
     for stage in ("rpn", "roi"):
         keys = config[stage]
         require(f"{stage}.max_positive", keys.max_positive <= keys.sampled, f"not exceed {stage}.sampled")

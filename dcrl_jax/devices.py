@@ -1,14 +1,25 @@
 """What the machine offers, asked without JAX."""
 
+import contextlib
 import ctypes
 import importlib.util
 import os
+from pathlib import Path
 
 
 def usable_cores() -> int:
     """The CPU cores that this process may use: a container may grant fewer than the machine has."""
     # Not every system can tell.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine_memory_bytes() -> int:
+    """Return the memory of this machine in bytes, or what a container grants of it."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):  # another system, or "max"
+            memory = min(memory, int(Path(path).read_text()))
+    return memory
 
 
 def quiet_without_gpu() -> None:

@@ -1,9 +1,12 @@
-"""Files that are there whole or not at all, whenever the program is ended, and folders that one process has."""
+"""Files that survive the end of the program at any moment, and the lock of a folder that one process may use."""
 
 import contextlib
 import fcntl
+import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from dcrl_jax.errors import InputError
 
@@ -26,6 +29,24 @@ def write_atomically(path: Path, text: str) -> None:
     """Writes a file of ASCII text, whole or not at all; makes the folder."""
     with whole(path) as partial:
         partial.write_text(text, encoding="ascii", newline="\n")
+
+
+def append_json_line(path: Path, record: dict[str, Any]) -> None:
+    """Append one JSON object as a line; if the file ends in a torn line, start a new one."""
+    with path.open("ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+        file.write(json.dumps(record).encode() + b"\n")
+
+
+def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the JSON objects of a file, one a line; skip lines that are torn or no object. No file holds none."""
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
+        with contextlib.suppress(ValueError):
+            if isinstance(record := json.loads(line), dict):
+                yield record
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and files of lines that grow."""
 
 import pytest
 
@@ -41,3 +41,15 @@ def test_what_a_killed_program_left_is_written_over(tmp_path):
     files.write_atomically(path, "newer")
     assert path.read_text() == "newer"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_lines_that_are_torn_or_no_object_are_passed_over_and_the_next_stands_alone(tmp_path):
+    path = tmp_path / "records.jsonl"
+    assert list(files.read_json_lines(path)) == []
+    files.append_json_line(path, {"step": 1})
+    with path.open("a") as file:
+        file.write('[2]\n{"step": 3, "of a killed pro')
+    files.append_json_line(path, {"step": 4})
+    files.append_json_line(path, {"step": 5})
+    assert list(files.read_json_lines(path)) == [{"step": 1}, {"step": 4}, {"step": 5}]
+    assert path.read_text().endswith('of a killed pro\n{"step": 4}\n{"step": 5}\n')

@@ -1,6 +1,5 @@
 """A run's parameters as a folder for the Hugging Face hub: what of the run is published, and what stays at home."""
 
-import contextlib
 import json
 import shlex
 import tempfile
@@ -12,6 +11,7 @@ from etils import epath
 
 from dcrl_jax import checkpoints, published
 from dcrl_jax.errors import InputError
+from dcrl_jax.files import read_json_lines
 from dcrl_jax.inference.model_card import model_card
 from dcrl_jax.inference.output_folder import new_folder
 from dcrl_jax.inference.trained import restore_trained
@@ -115,11 +115,9 @@ def _read_scores(file, fingerprint):
 def _read_start(file, step):
     """The start of the run in which it came to this step: what is started later adds nothing to these parameters."""
     start = None
-    for line in file.read_text().splitlines() if file.is_file() else ():
-        with contextlib.suppress(ValueError):  # a line that was not written to its end
-            found = json.loads(line)
-            if isinstance(found, dict) and (start is None or found["step"] < step):
-                start = found
+    for found in read_json_lines(file):
+        if start is None or found["step"] < step:
+            start = found
     return start
 
 

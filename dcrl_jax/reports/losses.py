@@ -1,16 +1,14 @@
-"""The course of a training run, from the scalars in its logs: losses, learning rate, validation."""
+"""The course of a training run, from its metrics.jsonl: losses, learning rate, validation."""
 
 import os
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from google.protobuf.message import DecodeError
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from tensorboardX.proto.event_pb2 import Event
 
+from dcrl_jax.files import read_json_lines
 from dcrl_jax.reports.curves import COLORS, LINE_STYLES
 from dcrl_jax.reports.figures import plain, save
 
@@ -21,26 +19,24 @@ TRAIN = "train/"
 NOT_TERMS = ("loss", "learning_rate", "images_per_second", "gradient_norm")
 
 
-def read_scalars(folder: str | os.PathLike) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Read all scalars of a run's TensorBoard files.
+def read_curves(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Read the curves of a run from its metrics.jsonl.
 
-    Every start of a run writes a file of its own. Where two have a value of one step, the later file's stands. Of a
-    file that was not written to its end everything before the torn event counts.
+    A run that was killed writes some steps again when it goes on: of two values of one step the later stands.
 
     Args:
-      folder: ``logs/`` of a workdir; one that is missing holds nothing.
+      path: the file; one that is missing holds nothing.
 
     Returns:
-      steps, int64 [N] and rising, and values, float64 [N], by the curve's name; values that are not finite are left
-      out.
+      By the curve's name the steps, int64 [N], rising, and the values, float64 [N]; values that are not finite, which
+      the file has as null, are left out.
     """
     curves: dict[str, dict[int, float]] = {}
-    # The names begin with the second of the start.
-    for path in sorted(Path(folder).glob("events.out.tfevents.*")):
-        for event in _events(path.read_bytes()):
-            for value in event.summary.value:
-                if value.HasField("simple_value") and np.isfinite(value.simple_value):
-                    curves.setdefault(value.tag, {})[event.step] = value.simple_value
+    for line in read_json_lines(path):
+        step = line.pop("step", None)
+        for name, value in line.items() if isinstance(step, int) else ():
+            if isinstance(value, int | float):
+                curves.setdefault(name, {})[step] = value
     ordered = {name: sorted(values.items()) for name, values in curves.items()}
     return {
         name: (np.array([step for step, _ in points]), np.array([value for _, value in points], np.float64))
@@ -48,26 +44,11 @@ def read_scalars(folder: str | os.PathLike) -> dict[str, tuple[np.ndarray, np.nd
     }
 
 
-def _events(data):
-    """The events of a file, by TFRecord's framing: length (8 bytes), its checksum (4), the event, its checksum (4)."""
-    place = 0
-    while place + 12 <= len(data):
-        (length,) = struct.unpack_from("<Q", data, place)
-        place += 12
-        if place + length > len(data):
-            return
-        try:
-            yield Event.FromString(data[place : place + length])
-        except DecodeError:
-            return
-        place += length + 4
-
-
 def loss_figure(curves: Curves, path: str | os.PathLike, title: str) -> None:
     """Draw the curves of a run: the total loss and its terms, the learning rate and the validation miss rates.
 
     Args:
-      curves: of ``read_scalars``.
+      curves: of ``read_curves``.
       path: the image; its ending chooses the format. Its folder is made.
       title: above everything.
     """

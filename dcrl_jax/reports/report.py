@@ -28,7 +28,7 @@ def write_report(
     name: str,
     parameters: str | None = None,
     cfl_magnitudes: Callable | None = None,
-    logs: Path | None = None,
+    metrics: Path | None = None,
 ) -> None:
     """Write scores.json, the results files, the pictures and report.html, which holds them all, into a folder.
 
@@ -40,7 +40,7 @@ def write_report(
       parameters: their ``checkpoints.fingerprint``, by which a published model finds its own scores.
       cfl_magnitudes: of a teacher with CFL: ``cfl_features.cfl_magnitudes`` as a function of (visible, lwir), each
         uint8 [B, H, W, C] of the network's size.
-      logs: of the run that trained it, where there are any.
+      metrics: metrics.jsonl of the run that trained it, where there is one.
     """
     truths = bench.truths
     folder.mkdir(parents=True, exist_ok=True)
@@ -70,7 +70,7 @@ def write_report(
     pictures = [folder / "miss_rate.png", folder / "panel.png"]
     pictures += _draw_weights(evaluation, bench, folder / "modality_weights.png", name)
     pictures += _draw_cfl(bench, cfl_magnitudes, folder / "cfl_maps.png", name) if cfl_magnitudes else []
-    pictures += _draw_losses(logs, folder / "loss_curves.png", name) if logs else []
+    pictures += _draw_losses(metrics, folder / "loss_curves.png", name) if metrics else []
     write_page(evaluation, bench, folder / "report.html", name, pictures)
     # Last, so that a folder with it is complete.
     write_atomically(folder / "scores.json", json.dumps(scores, indent=1) + "\n")
@@ -174,9 +174,9 @@ def _draw_cfl(bench: Bench, cfl_magnitudes: Callable, path: Path, name: str) -> 
     return [path]
 
 
-def _draw_losses(logs: Path, path: Path, name: str) -> list[Path]:
-    scalars = losses.read_scalars(logs)
-    if not scalars:
+def _draw_losses(metrics: Path, path: Path, name: str) -> list[Path]:
+    run_curves = losses.read_curves(metrics)
+    if not run_curves:
         return []
-    losses.loss_figure(scalars, path, f"Training: {name}")
+    losses.loss_figure(run_curves, path, f"Training: {name}")
     return [path]

@@ -21,6 +21,14 @@ from dcrl_jax.training.rules import training_rules
 
 TEACHER_FOLDER = "teacher"
 
+# What ``config.teacher`` has of its own; all other sections are those of its student.
+TEACHER_SECTIONS = ("cfl", "fusion", "optimizer", "train")
+
+
+def trains_teacher(config: ConfigDict) -> bool:
+    """Return whether a student's command trains its teacher first."""
+    return training_rules(config).distillation.any and not config.teacher.checkpoint
+
 
 def teacher_config(config: ConfigDict) -> ConfigDict:
     """The recipe of a student's teacher: the student's own, with the sections of ``config.teacher`` in their places."""
@@ -111,10 +119,10 @@ def train_student(config: ConfigDict, workdir: Path) -> evaluation.Evaluation:
     workdirs.check_config_of(workdir, config)
     build_model(config)
     build_anchors(config)
-    parallel.check_batch(config.train.batch_size, jax.device_count(), config.train.accumulation_steps)
+    parallel.check_batch(config.train.batch_size, jax.device_count(), config.train.accumulation_steps or 1)
     if not training_rules(config).distillation.any:
         return loop.train_and_evaluate(config, workdir)
-    if not config.teacher.checkpoint:
+    if trains_teacher(config):
         _check_recipe_of_teacher(config)
     guide = ready_teacher(config, workdir)
     check_fits(config, guide)
@@ -131,6 +139,6 @@ def _check_recipe_of_teacher(config):
     own = teacher_config(config)
     try:
         check_config(own)
-        parallel.check_batch(own.train.batch_size, jax.device_count(), own.train.accumulation_steps)
+        parallel.check_batch(own.train.batch_size, jax.device_count(), own.train.accumulation_steps or 1)
     except InputError as error:
         raise InputError(f"the teacher's recipe, the student's with the sections of config.teacher: {error}") from error

@@ -1,41 +1,90 @@
-"""Scalars for TensorBoard."""
+"""What a run tells while it trains: every number to its files, and what a person wants to know to the screen."""
 
+import math
+import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event
+from tqdm import tqdm
+
+from dcrl_jax.files import append_json_line
+
+METRICS_FILE = "metrics.jsonl"
+TENSORBOARD_FOLDER = "logs"
 
 
-class ScalarLog:
-    """A file of events, written where it is called.
+class RunLog:
+    """The log of one start of a run: TensorBoard, metrics.jsonl, and a live bar in a terminal or lines elsewhere.
 
-    tensorboardX's own SummaryWriter writes from a thread; where the disk is full that thread dies, and the run waits
-    for it for ever. Here it is an OSError.
+    TensorBoard's events are written where ``write`` is called. tensorboardX's own SummaryWriter writes from a thread;
+    where the disk is full that thread dies, and the run waits for it for ever. Here it is an OSError.
     """
 
-    def __init__(self, folder: Path | None):
-        """Open a new file in a folder, made if missing; without one everything is thrown away."""
-        self._events = None
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._events = EventsWriter(str(folder / "events"))
+    def __init__(self, workdir: Path | None, step: int, last_step: int):
+        """Open the log.
 
-    def add_scalar(self, name: str, value: float, step: int) -> None:
-        """Add one value of a curve; ``flush`` puts it on the disk."""
-        if self._events is not None:
+        Args:
+          workdir: of the run; None in a process that shall leave and show nothing.
+          step: where the run stands.
+          last_step: where it ends.
+        """
+        self._workdir, self._last_step = workdir, last_step
+        self._events, self._bar, self._validation = None, None, ""
+        if workdir is None:
+            return
+        (workdir / TENSORBOARD_FOLDER).mkdir(parents=True, exist_ok=True)
+        self._events = EventsWriter(str(workdir / TENSORBOARD_FOLDER / "events"))
+        # Where either goes to a file, a bar that is drawn over and over would fill it.
+        if sys.stdout.isatty() and sys.stderr.isatty():
+            layout = "step {n_fmt}/{total_fmt} |{bar}|{postfix}"
+            self._bar = tqdm(total=last_step, initial=step, bar_format=layout, dynamic_ncols=True, mininterval=0.5)
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Write the values of a step, by the names of their curves, to TensorBoard and to metrics.jsonl, at once."""
+        if self._events is None:
+            return
+        for name, value in values.items():
             self._events.write_event(Event(wall_time=time.time(), step=step, summary=summary.scalar(name, value)))
+        self._events.flush()
+        # JSON has no NaN.
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        append_json_line(self._workdir / METRICS_FILE, {"step": step} | finite)
 
-    def flush(self) -> None:
-        """Put everything on the disk."""
-        if self._events is not None:
-            self._events.flush()
+    def advance(self, step: int) -> None:
+        """Move the bar to a step that has been sent to the devices."""
+        if self._bar is not None:
+            self._bar.update(step - self._bar.n)
 
-    def __enter__(self) -> "ScalarLog":
+    def show_training(self, step: int, loss: float, images_per_second: float, seconds_left: float) -> None:
+        """Show how the training goes: in the bar, or on a line of its own."""
+        told = f"loss {loss:.3f}, {images_per_second:.1f} images/s, {_duration(seconds_left)} left{self._validation}"
+        if self._bar is not None:
+            self._bar.set_postfix_str(told)
+        elif self._workdir is not None:
+            print(f"step {step}/{self._last_step}: {told}", flush=True)
+
+    def show_validation(self, step: int, split: str, percentages: Mapping[str, float]) -> None:
+        """Show miss rates in percent, by subset; NaN for a subset without people. The bar keeps the first."""
+        told = {name: f"{p:.2f} %" if math.isfinite(p) else "no people" for name, p in percentages.items()}
+        self._validation = f", {split} {next(iter(told.values()))}"
+        shown = ", ".join(f"{name} {percent}" for name, percent in told.items())
+        self.say(f"step {step}: miss rate on {split} {shown}")
+
+    def say(self, text: str) -> None:
+        """Print a line, above the bar if there is one."""
+        if self._workdir is not None:
+            tqdm.write(text) if self._bar is not None else print(text, flush=True)
+
+    def __enter__(self) -> "RunLog":
         return self
 
     def __exit__(self, error_type: type | None, *_) -> None:
+        if self._bar is not None:
+            self._bar.close()
         try:
             if self._events is not None:
                 self._events.close()
@@ -43,3 +92,10 @@ class ScalarLog:
             # What ended the run says more than that its log cannot be closed either.
             if error_type is None:
                 raise
+
+
+def _duration(seconds: float) -> str:
+    if not math.isfinite(seconds):
+        return "?"
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60}h{minutes % 60:02d}m" if minutes >= 60 else f"{minutes}m{seconds:02d}s"

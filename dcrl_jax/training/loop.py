@@ -2,8 +2,6 @@
 
 import collections
 import contextlib
-import json
-import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,18 +18,19 @@ from dcrl_jax.data.transforms import Augmentation, BoxFilter
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation import evaluate as evaluation
 from dcrl_jax.evaluation.miss_rate import percent_or_none
-from dcrl_jax.files import locked
+from dcrl_jax.files import append_json_line, locked, read_json_lines
 from dcrl_jax.models.build import build_anchors, build_model, init_params
 from dcrl_jax.models.teacher import Teacher
-from dcrl_jax.structures import MODALITIES
+from dcrl_jax.structures import CHANNELS, MODALITIES, Batch
 from dcrl_jax.training import scoring
 from dcrl_jax.training import workdir as workdirs
-from dcrl_jax.training.logs import ScalarLog
+from dcrl_jax.training.fit import fit_training_step
+from dcrl_jax.training.logs import RunLog
 from dcrl_jax.training.optimizer import build_optimizer, build_schedule, total_steps
 from dcrl_jax.training.rules import training_rules
 from dcrl_jax.training.signals import noted_signals
-from dcrl_jax.training.start import first_params, with_imagenet
-from dcrl_jax.training.step import TrainState, make_step
+from dcrl_jax.training.start import first_params, read_start
+from dcrl_jax.training.step import TrainState
 
 
 class Guide(NamedTuple):
@@ -71,7 +70,6 @@ def train_data(
 
     A student's batches have both modalities, for its teacher; where nothing is distilled nothing thermal is read.
     """
-    needs_pairs = config.role == "teacher" or training_rules(config).distillation.any
     data = config.data
     return pipeline.train_iterator(
         source,
@@ -82,11 +80,31 @@ def train_data(
         seed=config.seed,
         box_filter=box_filter_of(data),
         augmentation=Augmentation(data.flip_probability, data.brightness_jitter, data.blank_probability),
-        modalities=MODALITIES if needs_pairs else MODALITIES[:1],
+        modalities=MODALITIES if _needs_pairs(config) else MODALITIES[:1],
         process_index=jax.process_index(),
         process_count=jax.process_count(),
         sharding=sharding,
         num_threads=num_threads,
+    )
+
+
+def _needs_pairs(config: ConfigDict) -> bool:
+    return config.role == "teacher" or training_rules(config).distillation.any
+
+
+def _empty_batch(config: ConfigDict, devices: int) -> Batch:
+    """Return zeros of the shapes and dtypes of ``train_data``'s batches on so many devices of this process."""
+    leading = (devices, config.train.batch_size // jax.device_count())
+    size, boxes = (config.data.height_px, config.data.width_px), (config.data.max_boxes,)
+    return Batch(
+        visible=np.zeros((*leading, *size, CHANNELS["visible"]), np.uint8),
+        lwir=np.zeros((*leading, *size, CHANNELS["lwir"]), np.uint8) if _needs_pairs(config) else None,
+        boxes=np.zeros((*leading, *boxes, 4), np.float32),
+        is_person=np.zeros((*leading, *boxes), bool),
+        is_ignore=np.zeros((*leading, *boxes), bool),
+        is_night=np.zeros(leading, bool),
+        index=np.zeros(leading, np.int32),
+        valid=np.zeros(leading, bool),
     )
 
 
@@ -102,7 +120,7 @@ def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetect
 
     Args:
       config: see configs/common.py.
-      workdir: made if missing; holds checkpoints/, best/, logs/ and config.json afterwards.
+      workdir: made if missing; holds checkpoints/, best/, the logs and config.json afterwards.
       detector: of ``scoring.compiled_detector``, for the scores during training.
       guide: the teacher of a student that distils anything.
 
@@ -111,10 +129,10 @@ def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetect
     """
     model, anchors = build_model(config), build_anchors(config)
     mesh = parallel.device_mesh()
-    parallel.check_batch(config.train.batch_size, jax.device_count(), config.train.accumulation_steps)
+    parallel.check_batch(config.train.batch_size, jax.device_count(), config.train.accumulation_steps or 1)
     resumes = any(entry.name.isdigit() for entry in (workdir / checkpoints.RESUME_FOLDER).glob("*"))
     # A start that does not fit is found now, before data is prepared or anything is written.
-    params = init_params(model, config, 0) if resumes else first_params(model, config)
+    start = {} if resumes else read_start(model, config)
     builder = sources.prepare(config.data)
     print(sources.describe(builder), flush=True)
     train_source = open_train_source(builder, config.data)
@@ -125,9 +143,8 @@ def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetect
     teacher = checkpoints.fingerprint(guide.params) if guide else None
     if resumes and guide:
         workdirs.check_teacher_of(workdir, teacher, guide.source)
-    if not resumes:
-        # Only now: they may have to be downloaded, for nothing if the data is missing.
-        params = with_imagenet(params, config)
+    # Only now: VGG-16 may have to be downloaded, for nothing if the data is missing.
+    params = init_params(model, config, 0) if resumes else first_params(model, config, start)
     schedule = build_schedule(config, len(train_source))
     optimizer = build_optimizer(config, schedule)
     last_step = total_steps(config, len(train_source))
@@ -142,7 +159,6 @@ def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetect
             raise InputError(f"{workdir} cannot be written: {error.strerror}. Choose another --workdir.") from error
         manager = stack.enter_context(checkpoints.open_manager(workdir / checkpoints.RESUME_FOLDER, keep=2))
         best_manager = stack.enter_context(checkpoints.open_manager(workdir / checkpoints.BEST_FOLDER))
-        scalars = stack.enter_context(ScalarLog(workdir / "logs" if first else None))
         iterator = train_data(train_source, config, parallel.batch_sharding(mesh))
         try:
             state = TrainState(np.int32(0), params, jax.jit(optimizer.init)(params))
@@ -152,35 +168,41 @@ def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetect
                 state = checkpoints.restore_training(manager, state, iterator)
                 print(f"resume: step {int(jax.device_get(state.step))} of {last_step}", flush=True)
             step = int(jax.device_get(state.step))
+            fit = None
+            if step < last_step:
+                batch = jax.device_put(_empty_batch(config, mesh.devices.size), parallel.batch_sharding(mesh))
+                trained_by = (guide.model, guide.params) if guide else ()
+                fit = fit_training_step(model, optimizer, anchors, config, state, batch, *trained_by)
             if first:
-                workdirs.record(workdir, config, step, teacher)
+                workdirs.record(workdir, config, step, teacher, fit and fit.parts)
             if first and step < last_step:
                 # Of a run that goes on for longer: until it is finished again, nothing may look as if it were.
                 (workdir / "evaluation" / "scores.json").unlink(missing_ok=True)
-            step_function = _placed_step(model, optimizer, anchors, config, mesh, guide)
+            log = stack.enter_context(RunLog(workdir if first else None, step, last_step))
             history = workdir / "validation.jsonl"
 
             def take_scores(state, step):
                 taken = evaluation.evaluate(validation_bench, state.params)
                 rates = {name: s.miss_rate for name, s in taken.scores.items()}
-                for name, rate in rates.items():
-                    scalars.add_scalar(f"{config.data.validation_split}/{name}", rate, step)
-                scalars.flush()
-                print(f"step {step}: miss rate on {config.data.validation_split} " + _percentages(taken), flush=True)
+                log.write(step, {f"{config.data.validation_split}/{name}": rate for name, rate in rates.items()})
+                log.show_validation(
+                    step,
+                    config.data.validation_split,
+                    {s.subset.short_name: 100 * s.miss_rate for s in taken.scores.values()},
+                )
                 for warning in taken.warnings:
-                    print(f"warning: {warning}", flush=True)
+                    log.say(f"warning: {warning}")
                 # The benchmark's own first: "reasonable", of all hours.
                 checkpoints.save_best(best_manager, step, state.params, config, next(iter(rates.values())))
-                percent = {name: percent_or_none(rate) for name, rate in rates.items()}
                 # A step that stands here need not be scored again: what belongs to it has to be on the disk before.
                 for one in (manager, best_manager):
                     checkpoints.wait_until_written(one)
                 if first:
-                    with history.open("a") as file:
-                        file.write(json.dumps({"step": step} | percent) + "\n")
+                    percent = {name: percent_or_none(rate) for name, rate in rates.items()}
+                    append_json_line(history, {"step": step} | percent)
 
             run_steps(
-                step_function,
+                fit and fit.run,
                 state,
                 iterator,
                 last_step=last_step,
@@ -189,10 +211,10 @@ def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetect
                     1, round(config.train.evaluate_every_epochs * len(train_source) / config.train.batch_size)
                 ),
                 learning_rates=jax.device_get(jax.jit(jax.vmap(schedule))(np.arange(last_step))),
-                scalars=scalars,
+                log=log,
                 save=lambda state: checkpoints.save_training(manager, state, iterator, config),
                 score=take_scores,
-                is_scored=lambda step: step in _scored_steps(history),
+                is_scored=lambda step: any(line.get("step") == step for line in read_json_lines(history)),
                 name_image=lambda index: transforms.text(train_source[index]["image_id"]),
             )
         finally:
@@ -201,22 +223,8 @@ def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetect
                 checkpoints.wait_until_written(one)
 
 
-def _placed_step(model, optimizer, anchors, config, mesh, guide):
-    """The step as a function of state and batch; a teacher's parameters are placed on the devices here, once."""
-    rules = training_rules(config)
-    if rules.distillation.any != (guide is not None):
-        raise ValueError("a student that distils needs a guide, and nobody else has one")
-    teacher = guide.model if guide else None
-    step = make_step(model, optimizer, anchors, rules, config.seed, teacher, config.train.accumulation_steps)
-    if guide is None:
-        return parallel.parallel_step(step, mesh)
-    compiled = parallel.parallel_step(step, mesh, frozen_arguments=1)
-    teacher_params = parallel.replicate(guide.params, mesh)
-    return lambda state, batch: compiled(state, teacher_params, batch)
-
-
 def run_steps(
-    step_function: Callable,
+    step_function: Callable | None,
     state: TrainState,
     iterator: Any,
     *,
@@ -224,13 +232,13 @@ def run_steps(
     config: ConfigDict,
     evaluate_every: int,
     learning_rates: np.ndarray,
-    scalars: ScalarLog,
+    log: RunLog,
     save: Callable,
     score: Callable,
     is_scored: Callable[[int], bool],
     name_image: Callable[[int], str],
 ) -> TrainState:
-    """Run the steps that are left, two ahead of the devices; nothing is moved between both but what is logged.
+    """Run the remaining steps, dispatching up to two ahead. Only logged metrics are copied to the host.
 
     Ctrl-C (KeyboardInterrupt) and SIGTERM (Preempted) end the run after the steps under way, with a checkpoint; while
     scores are taken, of a state that is saved, and at a second one, they end it at once. Several processes agree on it,
@@ -238,14 +246,14 @@ def run_steps(
     are only written of states whose losses have been seen to be finite.
 
     Args:
-      step_function: ``step(state, batch)``.
+      step_function: ``step(state, batch)``; None where no step is left.
       state: where the run stands; on the devices.
       iterator: gives the batches from there on.
       last_step: of the whole run.
       config: see configs/common.py.
       evaluate_every: steps from one score to the next; the last state is scored too.
       learning_rates: float [last_step], for the log.
-      scalars: for TensorBoard.
+      log: of the run.
       save: ``save(state)``.
       score: ``score(state, step)``.
       is_scored: whether a step's scores are on record; a run that was ended while they were taken takes them first.
@@ -254,9 +262,8 @@ def run_steps(
     step = int(jax.device_get(state.step))
     images = config.train.batch_size
     pending, started, logged_step, saved = [], time.monotonic(), step, time.monotonic()
-    compiled = False
 
-    def log():
+    def write_log():
         nonlocal pending, started, logged_step
         if not pending:
             return
@@ -267,20 +274,11 @@ def run_steps(
         pending = []
         means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
         now = time.monotonic()
-        rate = (step - logged_step) / (now - started) if compiled else math.nan
+        rate = (step - logged_step) / (now - started)
         started, logged_step = now, step
-        for name, value in means.items():
-            scalars.add_scalar(f"train/{name}", value, step)
-        scalars.add_scalar("train/learning_rate", float(learning_rates[step - 1]), step)
-        scalars.add_scalar("train/images_per_second", rate * images, step)
-        scalars.flush()
-        left = (last_step - step) / rate if rate else math.nan
-        terms = " ".join(f"{name} {means[name]:.3f}" for name in means if name != "loss")
-        print(
-            f"step {step}/{last_step} loss {means['loss']:.3f} ({terms}) "
-            f"{rate * images:.1f} images/s, {_duration(left)} left",
-            flush=True,
-        )
+        values = means | {"learning_rate": float(learning_rates[step - 1]), "images_per_second": rate * images}
+        log.write(step, {f"train/{name}": value for name, value in values.items()})
+        log.show_training(step, means["loss"], rate * images, (last_step - step) / rate)
 
     def is_due():
         return step > 0 and (step % evaluate_every == 0 or step == last_step)
@@ -306,39 +304,26 @@ def run_steps(
             state, metrics = step_function(state, batch)
             ahead.append(metrics)
             step += 1
+            log.advance(step)
             pending.append((metrics, batch.index))
-            if not compiled:
-                # The first step waits for the compiler: it is reported, and kept out of the speed.
-                jax.block_until_ready(metrics)
-                print(f"first step after {time.monotonic() - started:.0f} s (compilation)", flush=True)
-                compiled, started, logged_step = True, time.monotonic(), step
             if step % config.train.log_every_steps == 0:
-                log()
+                write_log()
             if is_due():
-                log()
+                write_log()
                 save(state)
                 with noted.raised():
                     score(state, step)
                 started, logged_step, saved = time.monotonic(), step, time.monotonic()
             elif agreed(time.monotonic() - saved > 60 * config.train.checkpoint_every_minutes):
-                log()
+                write_log()
                 save(state)
                 saved = time.monotonic()
         if stopping:
-            log()
+            write_log()
             save(state)
-            print(f"stopped at step {step}; the same command goes on from there", flush=True)
+            log.say(f"stopped at step {step}; the same command goes on from there")
             raise noted.error()
     return state
-
-
-def _scored_steps(history: Path) -> set[int]:
-    """The steps whose scores are in validation.jsonl; a line that was not written to its end does not count."""
-    steps = set()
-    for line in history.read_text().splitlines() if history.is_file() else ():
-        with contextlib.suppress(ValueError, TypeError, KeyError):
-            steps.add(json.loads(line)["step"])
-    return steps
 
 
 def _fail(step, row, image_ids):
@@ -349,18 +334,3 @@ def _fail(step, row, image_ids):
         f"{', '.join(image_ids)}. The last checkpoint is from before this step. Look at these images, lower "
         "config.optimizer.learning_rate, or set config.optimizer.warmup_steps or clip_norm."
     )
-
-
-def _percentages(score):
-    # A subset without people has no rate.
-    return ", ".join(
-        f"{one.subset.short_name} " + ("no people" if math.isnan(one.miss_rate) else f"{100 * one.miss_rate:.2f} %")
-        for one in score.scores.values()
-    )
-
-
-def _duration(seconds):
-    if not math.isfinite(seconds):
-        return "?"
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes // 60}h{minutes % 60:02d}m" if minutes >= 60 else f"{minutes}m{seconds:02d}s"

@@ -15,6 +15,7 @@ from dcrl_jax.models.cfl_features import cfl_magnitudes
 from dcrl_jax.models.student import ADAPTION_LAYER
 from dcrl_jax.reports.report import write_report
 from dcrl_jax.training.agreement import INPUT_SIZE, NETWORK, OUTPUTS, disagreements
+from dcrl_jax.training.logs import METRICS_FILE
 from dcrl_jax.training.start import roles_of
 
 NAMES = {"teacher": "DCRL-PDN (teacher)", "student": "DCRD-PDN (student)", "baseline": "RGB-only baseline"}
@@ -46,7 +47,7 @@ def score_checkpoint(
             f"{workdir} is the workdir of a run, whose scores would be written over with those of {checkpoint}. Give "
             "them a --workdir of their own."
         )
-    # Of a checkpoint that is no workdir there are no logs, and those of another run say nothing about it.
+    # A checkpoint that is no workdir has no logs, and those of another run say nothing about it.
     source = Path(checkpoint) if checkpoint else workdir
     checkpoint = checkpoint or str(workdir)
     model = build_model(config)
@@ -79,7 +80,7 @@ def score_checkpoint(
             name,
             parameters=checkpoints.fingerprint(params),
             cfl_magnitudes=magnitudes,
-            logs=source / "logs",
+            metrics=source / METRICS_FILE,
         )
     data = config.data
     print(f"\n{name}, {data.name} {data.test_split}\n\n{evaluation.summary(result)}")

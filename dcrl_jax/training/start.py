@@ -19,8 +19,8 @@ _SHAPING = ("backbone.width", "backbone.norm", "anchors.per_cell", "roi.hidden",
 Arrays = Mapping[str, Any]
 
 
-def first_params(model: Detector, config: ConfigDict) -> Any:
-    """Random parameters, or those that ``init.checkpoint`` names.
+def read_start(model: Detector, config: ConfigDict) -> Arrays:
+    """Return the arrays that training starts from, by name: those of ``init.checkpoint``; nothing is computed.
 
     A checkpoint may be of another data set, input size or role. Its arrays are taken where the model has one of the
     same name and shape. What is restored, what is new and random, and what of the checkpoint is left out is printed.
@@ -34,17 +34,20 @@ def first_params(model: Detector, config: ConfigDict) -> Any:
             f"this recipe fine-tunes a trained {_either(config.init.roles)}: give --config.init.checkpoint=PATH, the "
             "workdir of its training, one checkpoint in it, or hf://OWNER/NAME."
         )
-    if config.init.checkpoint:
-        return _from_checkpoint(model, config)
-    return init_params(model, config, config.seed)
+    return _from_checkpoint(model, config) if config.init.checkpoint else {}
 
 
-def with_imagenet(params: Any, config: ConfigDict) -> Any:
-    """Parameters with the convolutions of the VGG-16 that ``init.vgg16`` names, unless they are a checkpoint's.
+def first_params(model: Detector, config: ConfigDict, start: Arrays) -> Any:
+    """Return random parameters with the arrays of ``read_start`` in their places.
+
+    Without a checkpoint the convolutions are those of the VGG-16 that ``init.vgg16`` names; they may be downloaded.
 
     Raises:
       InputError: as ``pretrained.load_vgg16``.
     """
+    params = init_params(model, config, config.seed)
+    leaves, structure = jax.tree.flatten(params)
+    params = structure.unflatten([start.get(path, leaf) for path, leaf in zip(_by_path(params), leaves, strict=True)])
     if config.init.checkpoint or not config.init.vgg16:
         return params
     params = pretrained.load_vgg16(config.init.vgg16, params)
@@ -58,7 +61,7 @@ def roles_of(config: ConfigDict) -> tuple[str, ...]:
     return tuple(config.init.get("roles", ())) or (config.role,)
 
 
-def _from_checkpoint(model: Detector, config: ConfigDict) -> Any:
+def _from_checkpoint(model: Detector, config: ConfigDict) -> Arrays:
     source = config.init.checkpoint
     saved, saved_config, step = checkpoints.restore_params(source)
     found = roles_of(saved_config)
@@ -67,8 +70,7 @@ def _from_checkpoint(model: Detector, config: ConfigDict) -> Any:
             f"{source} holds a {_either(found)}, and this recipe fine-tunes a {_either(config.init.roles)}. Give "
             "another --config.init.checkpoint, or the recipe of configs/finetune.py that starts from this one."
         )
-    params = init_params(model, config, config.seed)
-    wanted, there = _by_path(params), _by_path(saved)
+    wanted, there = _by_path(jax.eval_shape(lambda: init_params(model, config, 0))), _by_path(saved)
     restored = {path for path in wanted if path in there and np.shape(there[path]) == np.shape(wanted[path])}
     lost = [path for path in wanted if path.startswith("backbone") and path not in restored]
     if lost:
@@ -86,8 +88,7 @@ def _from_checkpoint(model: Detector, config: ConfigDict) -> Any:
     for path in wanted:
         if path in there and path not in restored:
             print(f"  of another shape: {_difference(path, there, wanted)}", flush=True)
-    leaves, structure = jax.tree.flatten(params)
-    return structure.unflatten([there[p] if p in restored else leaf for p, leaf in zip(wanted, leaves, strict=True)])
+    return {path: there[path] for path in restored}
 
 
 def _by_path(tree: Any) -> dict[str, Any]:

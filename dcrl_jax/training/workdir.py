@@ -1,6 +1,5 @@
 """What a run leaves about itself in its workdir: config, environment, compiled programs; and whose workdir it is."""
 
-import contextlib
 import importlib.metadata
 import json
 import os
@@ -16,7 +15,7 @@ from ml_collections import ConfigDict
 
 from dcrl_jax import checkpoints
 from dcrl_jax.errors import InputError
-from dcrl_jax.files import write_atomically
+from dcrl_jax.files import append_json_line, read_json_lines, write_atomically
 
 CONFIG_FILE = "config.json"
 ENVIRONMENT_FILE = "environment.jsonl"
@@ -71,22 +70,14 @@ def check_teacher_of(workdir: Path, fingerprint: str, source: str) -> None:
       fingerprint: of the teacher's parameters.
       source: where they came from, for the message.
     """
-    former = next((start["teacher"] for start in _starts(workdir) if start.get("teacher")), fingerprint)
+    starts = read_json_lines(workdir / ENVIRONMENT_FILE)
+    former = next((start["teacher"] for start in starts if start.get("teacher")), fingerprint)
     if former != fingerprint:
         raise InputError(
             f"{workdir} is the run of a student of another teacher: its parameters have the checksum {former[:12]}, "
             f"those of {source} {fingerprint[:12]}. Give --config.teacher.checkpoint=PATH of the former one, or "
             "another --workdir."
         )
-
-
-def _starts(workdir):
-    """The lines of environment.jsonl; one that was not written to its end does not count."""
-    path = workdir / ENVIRONMENT_FILE
-    for line in path.read_text().splitlines() if path.is_file() else ():
-        with contextlib.suppress(ValueError):
-            if isinstance(start := json.loads(line), dict):
-                yield start
 
 
 def _flatten(values: Any, prefix: str = "") -> dict[str, Any]:
@@ -99,7 +90,9 @@ def _flatten(values: Any, prefix: str = "") -> dict[str, Any]:
     }
 
 
-def record(workdir: Path, config: ConfigDict, step: int, teacher: str | None = None) -> None:
+def record(
+    workdir: Path, config: ConfigDict, step: int, teacher: str | None = None, accumulation_steps: int | None = None
+) -> None:
     """Write the config, and add a line on this start of the run: versions, devices, commit, command, seed, step.
 
     Args:
@@ -107,6 +100,7 @@ def record(workdir: Path, config: ConfigDict, step: int, teacher: str | None = N
       config: of the run.
       step: where it stands.
       teacher: fingerprint of the parameters that a student learns from.
+      accumulation_steps: parts in which a device works through its share of a batch; None if no step is left.
     """
     write_atomically(workdir / CONFIG_FILE, json.dumps(checkpoints.config_to_json(config), indent=1) + "\n")
     devices = jax.local_devices()
@@ -114,6 +108,7 @@ def record(workdir: Path, config: ConfigDict, step: int, teacher: str | None = N
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "step": step,
         "seed": config.seed,
+        "accumulation_steps": accumulation_steps,
         "teacher": teacher,
         "command": sys.argv,
         "commit": _commit(),
@@ -123,8 +118,7 @@ def record(workdir: Path, config: ConfigDict, step: int, teacher: str | None = N
         "processes": jax.process_count(),
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
     }
-    with (workdir / ENVIRONMENT_FILE).open("a") as file:
-        file.write(json.dumps(start) + "\n")
+    append_json_line(workdir / ENVIRONMENT_FILE, start)
     print(
         f"seed {config.seed}, commit {start['commit'] or 'unknown'}, jax {start['versions']['jax']}, "
         f"{len(devices)} x {devices[0].device_kind}",

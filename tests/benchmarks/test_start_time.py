@@ -8,9 +8,9 @@ from dcrl_jax.errors import InputError
 
 def test_the_first_step_is_read_from_the_output(monkeypatch):
     monkeypatch.setattr(start_time.time, "monotonic", lambda: 120.0)
-    lines = ["data: 40 train\n", "first step after 12 s (compilation)\n", "step 1/1 loss 3.0\n"]
-    since_start, of_the_step = start_time.first_step(lines, 100.0)
-    assert of_the_step == 12
+    lines = ["data: 40 train\n", "step: 8 images; 0.20 of 23.6 GiB of memory; compiled in 12 s\n", "step 1/1: loss 3\n"]
+    since_start, compilation = start_time.first_step(lines, 100.0)
+    assert compilation == 12
     assert since_start == 20
 
 

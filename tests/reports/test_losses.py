@@ -4,66 +4,37 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from dcrl_jax.reports.losses import loss_figure, read_scalars
-from dcrl_jax.training.logs import ScalarLog
-
-SECOND = 1_700_000_000
+from dcrl_jax.files import append_json_line
+from dcrl_jax.reports.losses import loss_figure, read_curves
 
 
-def write_log(folder, number, *values):
-    """The log of one start of a run, as if it had begun in its own second; each value is (name, value, step)."""
-    with ScalarLog(folder / "fresh") as scalars:
-        for value in values:
-            scalars.add_scalar(*value)
-    (fresh,) = (folder / "fresh").iterdir()
-    return fresh.rename(folder / f"events.out.tfevents.{SECOND + number}.host")
-
-
-def points(scalars, name):
-    steps, values = scalars[name]
+def points(curves, name):
+    steps, values = curves[name]
     return list(zip(steps.tolist(), values.tolist(), strict=True))
 
 
-def test_starts_of_a_run_are_merged_by_step_and_the_later_one_wins(tmp_path):
-    # The later file is older on the disk: the name says when the run began.
-    write_log(tmp_path, 7, ("train/loss", 3.5, 40), ("train/loss", 2.0, 80), ("validation/reasonable-all", 0.25, 80))
-    write_log(tmp_path, 3, ("train/loss", 4.0, 20), ("train/loss", 3.0, 40), ("train/loss", 2.5, 60))
-    scalars = read_scalars(tmp_path)
-    assert points(scalars, "train/loss") == [(20, 4.0), (40, 3.5), (60, 2.5), (80, 2.0)]
-    assert points(scalars, "validation/reasonable-all") == [(80, 0.25)]
-    assert set(scalars) == {"train/loss", "validation/reasonable-all"}
+def test_of_a_step_that_was_taken_twice_the_later_line_stands(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    for step, loss in [(20, 4.0), (40, 3.0), (60, 2.5), (40, 3.5), (80, 2.0)]:
+        append_json_line(path, {"step": step, "train/loss": loss})
+    append_json_line(path, {"step": 80, "validation/reasonable-all": 0.25})
+    curves = read_curves(path)
+    assert points(curves, "train/loss") == [(20, 4.0), (40, 3.5), (60, 2.5), (80, 2.0)]
+    assert points(curves, "validation/reasonable-all") == [(80, 0.25)]
+    assert set(curves) == {"train/loss", "validation/reasonable-all"}
 
 
-def test_values_that_are_not_finite_are_left_out(tmp_path):
-    write_log(tmp_path, 0, ("a", float("nan"), 1), ("a", 0.5, 2), ("a", float("inf"), 3), ("b", float("nan"), 1))
-    scalars = read_scalars(tmp_path)
-    assert points(scalars, "a") == [(2, 0.5)]
-    assert "b" not in scalars
+def test_what_is_null_torn_or_no_number_is_left_out(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    lines = ['{"step": 1, "a": null}', '{"step": 2, "a": 0.5, "b": "x"}', "[3]", '{"a": 1.0}', '{"step": 4, "a": 0.']
+    path.write_text("\n".join(lines))
+    assert {name: points(read_curves(path), name) for name in read_curves(path)} == {"a": [(2, 0.5)]}
+    append_json_line(path, {"step": 5, "a": 0.25})
+    assert points(read_curves(path), "a") == [(2, 0.5), (5, 0.25)]
 
 
-def test_file_that_was_cut_off_gives_what_stands_before(tmp_path):
-    path = write_log(tmp_path, 0, *(("a", float(step), step) for step in range(4)))
-    data, lengths = path.read_bytes(), set()
-    for size in range(len(data)):
-        path.write_bytes(data[:size])
-        found = points(read_scalars(tmp_path), "a") if read_scalars(tmp_path) else []
-        assert found == [(step, float(step)) for step in range(len(found))]
-        lengths.add(len(found))
-    # Without its last checksum the last event is whole.
-    assert lengths == {0, 1, 2, 3, 4}
-
-
-def test_bytes_that_are_no_event_end_a_file(tmp_path):
-    path = write_log(tmp_path, 0, ("a", 0.5, 1))
-    garbage = (4).to_bytes(8, "little") + bytes(4) + b"\xff\xff\xff\xff" + bytes(4)
-    path.write_bytes(path.read_bytes() + garbage)
-    assert points(read_scalars(tmp_path), "a") == [(1, 0.5)]
-
-
-def test_missing_folder_and_other_files_hold_nothing(tmp_path):
-    assert read_scalars(tmp_path / "nothing") == {}
-    (tmp_path / "notes.txt").write_text("nothing")
-    assert read_scalars(tmp_path) == {}
+def test_missing_file_holds_nothing(tmp_path):
+    assert read_curves(tmp_path / "nothing") == {}
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from dcrl_jax.evaluation.truths import read_truths
 from dcrl_jax.models.cfl_features import LevelFeatures
 from dcrl_jax.reports import page, report
 from dcrl_jax.structures import MODALITIES
-from dcrl_jax.training.logs import ScalarLog
 
 HEIGHT, WIDTH = 100, 120
 # Nothing of it may reach the page as it stands.
@@ -146,10 +145,10 @@ def quick_pictures(monkeypatch):
 
 
 @pytest.fixture
-def logs(tmp_path):
-    with ScalarLog(tmp_path / "run" / "logs") as scalars:
-        scalars.add_scalar("train/loss", 0.5, 20)
-    return tmp_path / "run" / "logs"
+def metrics(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 20, "train/loss": 0.5}\n')
+    return path
 
 
 def written(case, folder, *arguments):
@@ -157,8 +156,8 @@ def written(case, folder, *arguments):
     return Page((folder / "report.html").read_text())
 
 
-def test_page_of_a_teacher_has_every_section_and_its_pictures_inside(make_case, tmp_path, quick_pictures, logs):
-    found = written(make_case(), tmp_path / "evaluation", fake_magnitudes, logs)
+def test_page_of_a_teacher_has_every_section_and_its_pictures_inside(make_case, tmp_path, quick_pictures, metrics):
+    found = written(make_case(), tmp_path / "evaluation", fake_magnitudes, metrics)
     assert list(found.sections) == [
         "",
         "Scores",
@@ -300,7 +299,7 @@ def test_page_of_rgb_alone_shows_nothing_thermal(make_case, tmp_path, quick_pict
     assert set(quick_pictures) == {"miss_rate.png", "panel.png"}
 
 
-def test_pictures_are_drawn_of_this_split_and_this_run(make_case, tmp_path, quick_pictures, logs):
+def test_pictures_are_drawn_of_this_split_and_this_run(make_case, tmp_path, quick_pictures, metrics):
     seen = []
 
     def magnitudes(visible, lwir):
@@ -308,7 +307,7 @@ def test_pictures_are_drawn_of_this_split_and_this_run(make_case, tmp_path, quic
         return fake_magnitudes(visible, lwir)
 
     evaluation, bench = make_case()
-    report.write_report(evaluation, bench, tmp_path / "evaluation", "a teacher", "0123", magnitudes, logs)
+    report.write_report(evaluation, bench, tmp_path / "evaluation", "a teacher", "0123", magnitudes, metrics)
     scores = json.loads((tmp_path / "evaluation" / "scores.json").read_text())
     assert scores["parameters"] == "0123"
     assert scores["data"] == {

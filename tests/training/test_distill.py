@@ -246,6 +246,7 @@ def test_killed_run_goes_on_bit_for_bit_where_it_was(finished, config, tmp_path,
                 signal.raise_signal(signal.SIGINT)
             return compiled(*state_and_batch)
 
+        interrupted.lower = compiled.lower
         return interrupted
 
     with monkeypatch.context() as patch:

@@ -1,12 +1,16 @@
-"""TensorBoard's file: what it holds, and what a disk without room does to it."""
+"""The log of a run: what its files hold, what a person sees, and what a disk without room does to it."""
 
 import contextlib
+import io
+import json
+import math
 import struct
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from dcrl_jax.training.logs import ScalarLog
+from dcrl_jax.training import logs
+from dcrl_jax.training.logs import RunLog
 
 
 def events_in(folder):
@@ -21,33 +25,101 @@ def events_in(folder):
     return found
 
 
-def test_scalars_stand_in_the_file_once_flushed(tmp_path):
-    with ScalarLog(tmp_path / "logs") as scalars:
-        scalars.add_scalar("train/loss", 0.5, 20)
-        scalars.add_scalar("validation/reasonable-all", 0.25, 40)
-        scalars.flush()
-        assert events_in(tmp_path / "logs") == [("train/loss", 0.5, 20), ("validation/reasonable-all", 0.25, 40)]
+def metrics_in(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_without_a_folder_everything_is_thrown_away(tmp_path, monkeypatch):
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_values_stand_in_both_files_once_written(tmp_path):
+    with RunLog(tmp_path, 0, 40) as log:
+        log.write(20, {"train/loss": 0.5, "train/fea": 0.125})
+        log.write(40, {"validation/reasonable-all": math.nan})
+        events = events_in(tmp_path / "logs")
+        assert events[:2] == [("train/loss", 0.5, 20), ("train/fea", 0.125, 20)]
+        assert events[2][::2] == ("validation/reasonable-all", 40)
+        assert metrics_in(tmp_path) == [
+            {"step": 20, "train/loss": 0.5, "train/fea": 0.125},
+            {"step": 40, "validation/reasonable-all": None},
+        ]
+
+
+def test_next_start_goes_on_in_the_same_file_of_metrics(tmp_path):
+    for step in (20, 40):
+        with RunLog(tmp_path, step - 20, 40) as log:
+            log.write(step, {"train/loss": 1.0})
+    assert [line["step"] for line in metrics_in(tmp_path)] == [20, 40]
+
+
+def test_without_a_workdir_nothing_is_written_or_shown(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    with ScalarLog(None) as scalars:
-        scalars.add_scalar("train/loss", 0.5, 20)
-        scalars.flush()
+    with RunLog(None, 0, 40) as log:
+        log.write(20, {"train/loss": 0.5})
+        log.advance(20)
+        log.show_training(20, 0.5, 10.0, 7.0)
+        log.show_validation(20, "validation", {"all": 50.0})
+        log.say("stopped")
     assert not any(tmp_path.iterdir())
+    assert capsys.readouterr() == ("", "")
+
+
+def test_outside_a_terminal_each_log_is_one_short_line(tmp_path, capsys):
+    with RunLog(tmp_path, 0, 7500) as log:
+        log.advance(20)
+        log.show_training(20, 2.3456, 31.24, 3723)
+        log.show_validation(375, "validation", {"all": 57.951, "night": math.nan})
+        log.show_training(380, 1.5, 8.0, math.inf)
+        log.say("stopped at step 380; the same command goes on from there")
+    assert capsys.readouterr() == (
+        "step 20/7500: loss 2.346, 31.2 images/s, 1h02m left\n"
+        "step 375: miss rate on validation all 57.95 %, night no people\n"
+        "step 380/7500: loss 1.500, 8.0 images/s, ? left, validation 57.95 %\n"
+        "stopped at step 380; the same command goes on from there\n",
+        "",
+    )
+
+
+def test_in_a_terminal_one_bar_is_drawn_over_and_lines_stand_above_it(tmp_path, monkeypatch):
+    out, err = Terminal(), Terminal()
+    monkeypatch.setattr(logs.sys, "stdout", out)
+    monkeypatch.setattr(logs.sys, "stderr", err)
+    with RunLog(tmp_path, 100, 750) as log:
+        log.advance(120)
+        log.show_training(120, 2.0, 31.2, 62)
+        log.show_validation(375, "validation", {"all": 57.951})
+        log.advance(750)
+        log.show_training(750, 1.5, 30.0, 0)
+    assert out.getvalue() == "step 375: miss rate on validation all 57.95 %\n"
+    drawn = err.getvalue().split("\r")
+    assert drawn[1].startswith("step 100/750 |")
+    assert any("loss 2.000, 31.2 images/s, 1m02s left" in state for state in drawn)
+    assert drawn[-1].startswith("step 750/750 |")
+    assert drawn[-1].endswith("loss 1.500, 30.0 images/s, 0m00s left, validation 57.95 %\n")
+    assert err.getvalue().count("\n") == 1
+
+
+@pytest.mark.parametrize("piped", ["stdout", "stderr"])
+def test_bar_needs_both_streams_in_a_terminal(tmp_path, monkeypatch, piped):
+    streams = {"stdout": Terminal(), "stderr": Terminal()} | {piped: io.StringIO()}
+    for name, stream in streams.items():
+        monkeypatch.setattr(logs.sys, name, stream)
+    with RunLog(tmp_path, 0, 750) as log:
+        log.show_training(20, 2.0, 31.2, 62)
+    assert streams["stdout"].getvalue() == "step 20/750: loss 2.000, 31.2 images/s, 1m02s left\n"
+    assert streams["stderr"].getvalue() == ""
 
 
 def test_full_disk_is_an_error_and_not_a_run_that_waits_for_ever(tmp_path, no_room):
-    with ScalarLog(tmp_path / "logs") as scalars:
-        scalars.add_scalar("train/loss", 0.5, 20)
-        with no_room(0), pytest.raises(OSError, match="File too large"):
-            scalars.flush()
+    with RunLog(tmp_path, 0, 40) as log, no_room(0), pytest.raises(OSError, match="File too large"):
+        log.write(20, {"train/loss": 0.5})
 
 
 def test_error_that_ended_a_run_is_not_hidden_by_its_log(tmp_path, no_room):
     def run():
-        with contextlib.ExitStack() as full, ScalarLog(tmp_path / "logs") as scalars:
-            scalars.add_scalar("train/loss", 0.5, 20)
+        with contextlib.ExitStack() as full, RunLog(tmp_path, 0, 40):
             full.enter_context(no_room(0))
             raise ValueError("the run's own")
 

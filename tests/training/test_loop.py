@@ -18,7 +18,9 @@ from dcrl_jax import checkpoints, parallel
 from dcrl_jax.errors import InputError, Preempted
 from dcrl_jax.files import locked
 from dcrl_jax.models.build import build_anchors, build_model, init_params
-from dcrl_jax.training import loop, scoring
+from dcrl_jax.reports.losses import read_curves
+from dcrl_jax.training import fit, loop, scoring
+from dcrl_jax.training.logs import RunLog
 from dcrl_jax.training.optimizer import build_optimizer, build_schedule
 from dcrl_jax.training.rules import training_rules
 from dcrl_jax.training.step import TrainState, make_step
@@ -74,6 +76,7 @@ def stop_in_step(monkeypatch, number, sent=signal.SIGINT):
                 signal.raise_signal(sent)
             return step(state, batch)
 
+        interrupted.lower = step.lower
         return interrupted
 
     monkeypatch.setattr(loop.parallel, "parallel_step", parallel_step)
@@ -85,6 +88,10 @@ def test_run_leaves_checkpoints_logs_config_and_report(finished, config):
     assert (workdir / "best").is_dir()
     assert json.loads((workdir / "config.json").read_text()) == checkpoints.config_to_json(config)
     assert list((workdir / "logs").glob("events*"))
+    curves = read_curves(workdir / "metrics.jsonl")
+    assert {"train/loss", "train/rdr_reg", "train/learning_rate", "validation/reasonable-all"} <= curves.keys()
+    assert curves["train/loss"][0].tolist() == list(range(1, STEPS + 1))
+    assert curves["validation/reasonable-all"][0].tolist() == [3, STEPS]
     names = {"results.txt", "results.json", "images.txt", "scores.json", "report.html", "miss_rate.png", "panel.png"}
     assert names <= {path.name for path in (workdir / "evaluation").iterdir()}
     assert set(evaluation.detections) == set((workdir / "evaluation" / "images.txt").read_text().split())
@@ -183,6 +190,7 @@ def test_loop_waits_for_the_step_before_the_last_one_so_that_a_signal_s_end_is_n
             steps.append(metrics)
             return state, metrics
 
+        step.lower = compiled.lower
         return step
 
     def block(value):
@@ -192,8 +200,7 @@ def test_loop_waits_for_the_step_before_the_last_one_so_that_a_signal_s_end_is_n
     monkeypatch.setattr(loop.parallel, "parallel_step", parallel_step)
     monkeypatch.setattr(loop.jax, "block_until_ready", block)
     loop.train_and_evaluate(config, tmp_path)
-    # The first is waited for because it is compiled.
-    assert waited == [(1, 1), *((number, number + 1) for number in range(1, STEPS - 1))]
+    assert waited == [(number, number + 1) for number in range(1, STEPS - 1)]
 
 
 def test_finished_run_is_only_scored_again(finished, config, capsys):
@@ -227,7 +234,7 @@ def test_run_that_goes_on_for_longer_has_no_scores_until_it_is_finished_again(fi
 def test_loss_that_is_not_a_number_names_step_and_remedy_and_keeps_the_last_good_checkpoint(
     config, tmp_path, monkeypatch
 ):
-    original = loop.make_step
+    original = fit.make_step
 
     def make_failing_step(*arguments, **keywords):
         step = original(*arguments, **keywords)
@@ -238,7 +245,7 @@ def test_loss_that_is_not_a_number_names_step_and_remedy_and_keeps_the_last_good
 
         return failing
 
-    monkeypatch.setattr(loop, "make_step", make_failing_step)
+    monkeypatch.setattr(fit, "make_step", make_failing_step)
     with pytest.raises(InputError, match=r"step 5: rdr_cls is not a finite number.*learning_rate") as error:
         loop.train_and_evaluate(config, tmp_path)
     message = str(error.value)
@@ -386,12 +393,9 @@ def test_loop_moves_and_traces_nothing_after_the_first_steps(config, tmp_path):
 
     logged = []
 
-    class Scalars:
-        def add_scalar(self, name, value, step):
-            logged.append((name, step))
-
-        def flush(self):
-            pass
+    class Log(RunLog):
+        def write(self, step, values):
+            logged.append((step, sorted(values)))
 
     try:
         state = loop.run_steps(
@@ -402,7 +406,7 @@ def test_loop_moves_and_traces_nothing_after_the_first_steps(config, tmp_path):
             config=config,
             evaluate_every=STEPS,
             learning_rates=np.zeros(STEPS),
-            scalars=Scalars(),
+            log=Log(None, 0, STEPS),
             save=lambda state: None,
             score=lambda state, step: None,
             is_scored=lambda step: False,
@@ -413,4 +417,5 @@ def test_loop_moves_and_traces_nothing_after_the_first_steps(config, tmp_path):
         jax.config.update("jax_no_tracing", False)
         iterator.close()
     assert int(state.step) == STEPS
-    assert ("train/loss", STEPS) in logged
+    assert [step for step, _ in logged] == list(range(1, STEPS + 1))
+    assert "train/loss" in logged[-1][1]

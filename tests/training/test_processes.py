@@ -148,6 +148,7 @@ def test_each_start_is_on_record_once_with_the_number_of_processes(together):
     workdir, _, _ = together
     starts = [json.loads(line) for line in (workdir / "environment.jsonl").read_text().splitlines()]
     assert [one["processes"] for one in starts] == [2, 2]
+    assert [one["accumulation_steps"] for one in starts] == [1, 1]
     assert starts[0]["step"] == 0 < starts[1]["step"] < STEPS
 
 

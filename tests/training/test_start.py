@@ -24,27 +24,29 @@ def begin(tiny_config, random_params, monkeypatch):
         own = random_params(model, config, seed=3)
         monkeypatch.setattr(start.checkpoints, "restore_params", lambda path: (dict(theirs), others, 7))
         monkeypatch.setattr(start, "init_params", lambda *_: own)
-        return own, theirs, start.first_params(model, config)
+        return own, theirs, start.first_params(model, config, start.read_start(model, config))
 
     return run
 
 
 @pytest.mark.parametrize("recipe", [teacher, student, baseline])
 def test_recipes_on_kaist_start_from_imagenet_s_vgg16_and_the_others_from_nothing(recipe, monkeypatch, capsys):
+    monkeypatch.setattr(start, "init_params", lambda *_: {"a": "random"})
     monkeypatch.setattr(start.pretrained, "load_vgg16", lambda path, params: (path, params))
     source = "hf://timm/vgg16.tv_in1k/model.safetensors"
-    assert start.with_imagenet("random", recipe.get_config()) == (source, "random")
+    assert start.first_params(None, recipe.get_config(), {}) == (source, {"a": "random"})
     assert capsys.readouterr().out == f"init: VGG-16 convolutions from {source}\n"
     for other in ("synthetic", "msrs"):
-        assert start.with_imagenet("random", recipe.get_config(other)) == "random"
+        assert start.first_params(None, recipe.get_config(other), {}) == {"a": "random"}
 
 
 def test_checkpoint_or_an_empty_name_takes_the_place_of_imagenet_s_weights(monkeypatch):
     monkeypatch.setattr(start.pretrained, "load_vgg16", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr(start, "init_params", lambda *_: {"a": "random", "b": "random"})
     for key, value in (("checkpoint", "runs/other"), ("vgg16", "")):
         config = baseline.get_config()
         config.init[key] = value
-        assert start.with_imagenet("given", config) == "given"
+        assert start.first_params(None, config, {"b": "given"}) == {"a": "random", "b": "given"}
 
 
 def size(tree):
