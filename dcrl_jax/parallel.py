@@ -6,7 +6,10 @@ where processes wait for each other or agree.
 """
 
 import contextlib
+import functools
+import logging
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
@@ -16,8 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
 
 from dcrl_jax.errors import InputError, Preempted
+from dcrl_jax.jax_errors import explain_out_of_memory, is_out_of_memory
 
 AXIS = "devices"
 
@@ -49,10 +54,54 @@ def start_processes(where: str | None) -> None:
             f"--distributed={where}: {error}. Expected HOST:PORT,COUNT,INDEX (the first process's address, the number "
             "of processes, this one's place from 0), or auto on a cluster that JAX knows."
         ) from error
+    _use_reachable_address()
     if not is_first_process():
         # Open until the process ends; its bars and lines would be the first process's over again.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         os.environ["TQDM_DISABLE"] = "1"
+
+
+def _use_reachable_address() -> None:
+    """Let CPU devices of several processes talk over the address by which this machine reaches the first process.
+
+    JAX takes the machine's own name instead, which need not resolve, as in many containers, and may resolve to an
+    address that only the machine itself knows, as 127.0.1.1 on Debian. GPUs talk over NCCL, but JAX makes the CPU's
+    client there too. JAX has no setting for it (0.7.2 to 0.12): this replaces the function that makes the connection.
+    """
+    # Where a later JAX has moved these, its own choice stands.
+    with contextlib.suppress(ImportError, AttributeError, OSError):
+        from jax._src import distributed, xla_bridge
+
+        owner = getattr(xla_bridge, "_jax", None) or xla_bridge.xla_client._xla
+        host, _, port = distributed.global_state.coordinator_address.rpartition(":")
+        family, kind, *_, address = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.connect(address)  # sends nothing
+            own_address = probe.getsockname()[0]
+        owner.make_gloo_tcp_collectives = functools.partial(owner.make_gloo_tcp_collectives, hostname=own_address)
+
+
+def require_devices() -> None:
+    """Find the devices now; raises InputError where the platform that the user asked for has none."""
+    # JAX logs a plugin's failure with its stack trace, before it raises an error that says the same.
+    logger = logging.getLogger("jax._src.xla_bridge")
+    level = logger.level
+    wanted = os.environ.get("JAX_PLATFORMS")
+    try:
+        if wanted:
+            logger.setLevel(logging.CRITICAL)
+        jax.local_devices()
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "it finds none"
+        if not wanted:
+            raise InputError(f"JAX cannot use the devices of this machine: {reason}") from error
+        raise InputError(
+            f"JAX_PLATFORMS={wanted}, and JAX cannot use such a device here: {reason}\n"
+            "For an NVIDIA GPU, nvidia-smi must list it, and JAX's CUDA build must be installed, as requirements.txt "
+            "does. To use whatever there is, unset JAX_PLATFORMS; JAX_PLATFORMS=cpu takes the CPU."
+        ) from error
+    finally:
+        logger.setLevel(level)
 
 
 def stop_process(status: int, at_once: bool = False) -> NoReturn:
@@ -62,7 +111,8 @@ def stop_process(status: int, at_once: bool = False) -> NoReturn:
       status: what it ends with.
       at_once: also alone. While devices compute, an interpreter that takes itself apart may crash on what they use.
     """
-    if at_once or (jax.process_count() > 1 and status):
+    # Asking for the number of processes would look for devices, which may be what failed.
+    if at_once or (jax.distributed.is_initialized() and status):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
@@ -70,11 +120,12 @@ def stop_process(status: int, at_once: bool = False) -> NoReturn:
 
 
 @contextlib.contextmanager
-def said_with_status(workdir: str | None) -> Iterator[None]:
+def said_with_status(workdir: str | None, config: ConfigDict | None = None) -> Iterator[None]:
     """Ends the process, with one message and the status that says why, for what a user or a scheduler has to know.
 
     Args:
       workdir: named where an error of the operating system names no file.
+      config: the recipe, whose batch is named where memory runs out.
     """
     try:
         yield
@@ -84,6 +135,11 @@ def said_with_status(workdir: str | None) -> Iterator[None]:
     except OSError as error:
         print(f"error: {error.filename or workdir}: {error.strerror or error}", file=sys.stderr)
         stop_process(1)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print(f"error: {explain_out_of_memory(error, config)}", file=sys.stderr)
+        stop_process(1, at_once=True)
     except KeyboardInterrupt:
         stop_process(130, at_once=True)
     except Preempted:

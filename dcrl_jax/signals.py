@@ -18,7 +18,7 @@ def preempted_by_sigterm() -> Iterator[None]:
     def preempt(number, frame):
         raise Preempted
 
-    if not _in_main_thread():
+    if not _in_main_thread() or signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
         yield
         return
     former = signal.signal(signal.SIGTERM, preempt)
@@ -32,7 +32,7 @@ def preempted_by_sigterm() -> Iterator[None]:
 def held_signals() -> Iterator[None]:
     """Within it Ctrl-C and SIGTERM wait for its end; if it ends by an error, they are forgotten."""
     came = []
-    with _handled(lambda *call: came.append(call)) as former:
+    with handled_signals(lambda *call: came.append(call)) as former:
         yield
     _raise_first(came, former)
 
@@ -49,13 +49,16 @@ def remembered_signals() -> Iterator[Callable[[], None]]:
         came.append((number, frame))
         former[number](number, frame)
 
-    with _handled(remember) as former:
+    with handled_signals(remember) as former:
         yield lambda: _raise_first(came, former)
 
 
 @contextlib.contextmanager
-def _handled(handler):
-    """Gives the former handlers; a signal that is ignored, or ends the process without Python's doing, stays so."""
+def handled_signals(handler: Callable) -> Iterator[dict[int, Callable]]:
+    """Handle Ctrl-C and SIGTERM, and yield the former handlers; a signal that is ignored stays ignored.
+
+    A shell's script starts its background commands with Ctrl-C ignored, which is meant for the script alone.
+    """
     former = {}
     if _in_main_thread():
         numbers = (signal.SIGINT, signal.SIGTERM)

@@ -1,5 +1,6 @@
 """The command line: what a user's mistake looks like."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -7,6 +8,8 @@ import sys
 import cv2
 import numpy as np
 import pytest
+
+import main
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -61,7 +64,7 @@ def msrs(tmp_path, *arguments, recipe="teacher"):
             "--checkpoint=runs/a",
             "not take --checkpoint; to start from one: --config.init.checkpoint=PATH\n",
         ),
-        ("--workdir=", "--mode=train needs --workdir\n"),
+        ("--workdir=", "--workdir is empty; it must name a file or a folder\n"),
     ],
 )
 def test_bad_flag_is_one_message_without_a_stack_trace(argument, message, tmp_path):
@@ -69,6 +72,64 @@ def test_bad_flag_is_one_message_without_a_stack_trace(argument, message, tmp_pa
     assert_refused(result, message)
     assert result.stderr.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_key_that_the_recipe_would_never_read_is_refused_before_anything_is_written(tmp_path):
+    given = ("--config.optimizer.momentum=0.5", "--config.teacher.optimizer.momentum=0.5")
+    result = msrs(tmp_path, *given, recipe="student")
+    assert_refused(result, "config.optimizer.momentum has no effect", "config.teacher.optimizer.momentum has no effect")
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("recipe", "workdir"),
+    [
+        ("configs/student.py", "runs/student"),
+        ("/somewhere/configs/student.py:synthetic", "runs/student-synthetic"),
+        ("configs/teacher.py:kaist/mlpd", "runs/teacher-kaist-mlpd"),
+        ("configs/ablations.py:table4/cls+bbr", "runs/table4-cls+bbr"),
+        ("configs/ablations.py:table2/without-sfl:msrs", "runs/table2-without-sfl-msrs"),
+        ("configs/finetune.py:caltech/dcrd", "runs/finetune-caltech-dcrd"),
+    ],
+)
+def test_workdir_is_named_after_the_recipe(recipe, workdir):
+    assert main.default_workdir(recipe) == workdir
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_command_without_a_workdir_prints_its_own_first_and_writes_nothing_where_data_is_missing(tmp_path, mode):
+    environment = os.environ | {"HOME": str(tmp_path / "home"), "MPLCONFIGDIR": str(tmp_path / "matplotlib")}
+    environment.pop("JAX_COMPILATION_CACHE_DIR")
+    (tmp_path / "here").mkdir()
+    result = subprocess.run(
+        [sys.executable, ROOT / "main.py", f"--config={ROOT / 'configs/student.py'}", f"--mode={mode}"],
+        cwd=tmp_path / "here",
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.stdout.splitlines()[0] == "workdir: runs/student"
+    expected = ["--config.data.manual_dir=FOLDER", "huggingface.co"] if mode == "train" else ["runs/student holds no"]
+    assert_refused(result, *expected)
+    assert not any((tmp_path / "here").iterdir())
+    assert not (tmp_path / "home" / "tensorflow_datasets").exists()
+
+
+@pytest.mark.parametrize("platform", ["cuda", "gpu"])
+def test_platform_that_is_not_there_is_one_message(platform, tmp_path):
+    result = subprocess.run(
+        [sys.executable, "main.py", "--config=configs/teacher.py:synthetic", f"--workdir={tmp_path / 'run'}"],
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": platform},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert_refused(result, f"JAX_PLATFORMS={platform}, and JAX cannot use such a device here", "JAX_PLATFORMS=cpu")
+    assert not any(tmp_path.iterdir())
 
 
 def test_values_that_mean_nothing_are_named_together_before_anything_is_written(tmp_path):
@@ -120,7 +181,7 @@ def test_checkpoint_that_is_not_there(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "--mode=train needs --config and --workdir"),
+        ([], "--mode=train needs --config"),
         (["--mode=eval", "--workdir=run"], "--mode=eval needs --config"),
         (["--mode=detect", "--checkpoint=run"], "--mode=detect needs --input and --output"),
         (["--mode=export", "--output=out"], "--mode=export needs --checkpoint"),

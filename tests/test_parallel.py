@@ -152,16 +152,47 @@ def test_processes_that_do_not_find_each_other_are_told_what_was_expected(monkey
         parallel.start_processes(where)
 
 
+def test_processes_talk_over_the_address_that_reaches_the_first_one_whatever_the_machine_is_called(monkeypatch):
+    from jax._src import distributed, xla_bridge
+
+    owner = getattr(xla_bridge, "_jax", None) or xla_bridge.xla_client._xla
+    made = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *_: None)
+    monkeypatch.setattr(distributed.global_state, "coordinator_address", "127.0.0.1:9")
+    monkeypatch.setattr(owner, "make_gloo_tcp_collectives", lambda **given: made.append(given))
+    parallel.start_processes("127.0.0.1:9,1,0")
+    owner.make_gloo_tcp_collectives(distributed_client=None)
+    assert made == [{"distributed_client": None, "hostname": "127.0.0.1"}]
+
+
+@pytest.mark.parametrize("wanted", [None, "cuda"])
+def test_devices_that_jax_cannot_use_are_one_message(monkeypatch, wanted):
+    def fail():
+        raise RuntimeError("Unable to initialize backend 'cuda': no driver\nmore")
+
+    monkeypatch.setattr(jax, "local_devices", fail)
+    monkeypatch.delenv("JAX_PLATFORMS")
+    if wanted:
+        monkeypatch.setenv("JAX_PLATFORMS", wanted)
+    expected = (
+        r"^JAX_PLATFORMS=cuda, and .* no driver\nFor an NVIDIA GPU" if wanted else r"^JAX cannot use .* no driver$"
+    )
+    with pytest.raises(InputError, match=expected):
+        parallel.require_devices()
+
+
 @pytest.mark.parametrize(
     ("error", "status", "message"),
     [
         (InputError("no images."), 1, "error: no images.\n"),
         (PermissionError(13, "Permission denied", "/out"), 1, "error: /out: Permission denied\n"),
         (OSError(28, "No space left on device"), 1, "error: runs/a: No space left on device\n"),
+        (MemoryError(), 1, "error: memory ran out: Python could not allocate\n"),
+        (RuntimeError("RESOURCE_EXHAUSTED: 5 bytes"), 1, "error: memory ran out: RESOURCE_EXHAUSTED: 5 bytes\n"),
         (KeyboardInterrupt(), 130, ""),
         (Preempted(), 75, ""),
     ],
-    ids=["mistake", "file", "system", "interrupt", "pre-emption"],
+    ids=["mistake", "file", "system", "python's memory", "jax's memory", "interrupt", "pre-emption"],
 )
 def test_process_ends_with_a_status_and_one_message(capsys, monkeypatch, error, status, message):
     monkeypatch.setattr(parallel.os, "_exit", sys.exit)

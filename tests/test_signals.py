@@ -7,6 +7,7 @@ import pytest
 
 from dcrl_jax.errors import Preempted
 from dcrl_jax.signals import held_signals, preempted_by_sigterm, remembered_signals
+from dcrl_jax.training.signals import noted_signals
 
 ERRORS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Preempted}
 
@@ -59,6 +60,18 @@ def test_ignored_signal_stays_ignored():
         with held_signals():
             assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
             signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
+def test_run_that_a_script_started_in_the_background_goes_on_ignoring_ctrl_c():
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with noted_signals() as noted:
+            signal.raise_signal(signal.SIGINT)
+            assert noted.numbers == []
+            signal.raise_signal(signal.SIGTERM)
+            assert noted.numbers == [signal.SIGTERM]
     finally:
         signal.signal(signal.SIGINT, former)
 

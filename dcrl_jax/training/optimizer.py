@@ -38,16 +38,19 @@ def build_schedule(config: ConfigDict, training_images: int) -> optax.Schedule:
 
 
 def build_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """Adam, SGD with momentum or AdamW, after clipping by global norm if asked for."""
+    """Return Adam, SGD with momentum or AdamW, after clipping by global norm if asked for.
+
+    Weight decay is decoupled in AdamW (Loshchilov and Hutter). SGD and Adam add it to the clipped gradient, times the
+    weights (L2), as PyTorch's optimizers of these names do. All parameters decay, biases too.
+    """
     keys = config.optimizer
-    if keys.name == "adam":
-        optimizer = optax.adam(schedule)
-    elif keys.name == "sgd":
-        optimizer = optax.sgd(schedule, momentum=keys.momentum)
-    else:
-        optimizer = optax.adamw(schedule, weight_decay=keys.weight_decay)
     parts = [optax.clip_by_global_norm(keys.clip_norm)] if keys.clip_norm > 0 else []
-    parts.append(optimizer)
+    if keys.name == "adamw":
+        parts.append(optax.adamw(schedule, weight_decay=keys.weight_decay))
+    else:
+        if keys.weight_decay > 0:
+            parts.append(optax.add_decayed_weights(keys.weight_decay))
+        parts.append(optax.adam(schedule) if keys.name == "adam" else optax.sgd(schedule, momentum=keys.momentum))
     if keys.fusion_rate_scale != 1.0:
         parts.append(optax.masked(optax.scale(keys.fusion_rate_scale), _is_fusion))
     return optax.chain(*parts)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import jax
 
 from dcrl_jax.errors import Preempted
+from dcrl_jax.signals import handled_signals, preempted_by_sigterm
 
 _ERRORS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Preempted}
 
@@ -49,9 +50,5 @@ class Signals:
 def noted_signals() -> Iterator[Signals]:
     """Note the first Ctrl-C or SIGTERM instead of raising it: torn between two lines, state and data would not fit."""
     signals = Signals()
-    former = {number: signal.signal(number, signals.note) for number in _ERRORS}
-    try:
+    with preempted_by_sigterm(), handled_signals(signals.note):
         yield signals
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)

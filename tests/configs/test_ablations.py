@@ -104,9 +104,7 @@ def compile_step(config, guide, random_params):
     state = TrainState(np.int32(0), params, opt_state)
     batch = one_image()._replace(lwir=None) if config.role == "baseline" else one_image()
     arguments = parallel.replicate(state, mesh), *frozen, jax.device_put(batch, parallel.batch_sharding(mesh))
-    # XLA's older code generator takes a third of the time.
-    options = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
-    return step.lower(*arguments).compile(compiler_options=options), arguments
+    return step.lower(*arguments).compile(), arguments
 
 
 @pytest.fixture(scope="module")

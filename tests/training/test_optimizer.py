@@ -120,9 +120,33 @@ def test_adam_s_first_step_is_the_rate_in_the_gradient_s_direction():
     assert update["modality_fusion"]["logits"]["bias"] == 0.0
 
 
-def test_adamw_also_shrinks_the_weights_and_adam_does_not():
+def test_weight_decay_of_sgd_is_added_to_the_gradient_before_momentum_by_hand():
+    config = make_config(name="sgd", learning_rate=0.1, momentum=0.5, weight_decay=0.1, clip_norm=0.13)
+    update = updates_of(config, steps=2)["backbones_visible"]["conv"]["kernel"]
+    # Clipped to 0.03; then 0.03 + 0.1 * 1, and 0.03 + 0.1 * (1 - 0.013) with half of the former.
+    np.testing.assert_allclose(update[0], -0.1 * (0.1287 + 0.5 * 0.13), rtol=1e-5)
+    # -0.04 - 0.1 * 2, and -0.04 - 0.1 * (2 - 0.024).
+    np.testing.assert_allclose(update[1], 0.1 * (0.2376 + 0.5 * 0.24), rtol=1e-5)
+
+
+def test_weight_decay_of_adam_is_added_to_the_gradient_whose_size_does_not_count():
+    update = updates_of(make_config(name="adam", weight_decay=0.4))
+    # -0.4 - 0.4 * 2 has the sign of the gradient, 0 + 0.4 * 4 is all that the bias gets.
+    np.testing.assert_allclose(update["backbones_visible"]["conv"]["kernel"], [-1e-3, 1e-3], rtol=1e-4)
+    np.testing.assert_allclose(update["modality_fusion"]["logits"]["bias"], [-1e-3], rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_without_weight_decay_the_optimizer_s_state_is_that_of_checkpoints_from_before_there_was_any(name):
+    params, _ = params_and_gradients()
+    state = build_optimizer(make_config(name=name), optax.constant_schedule(0.1)).init(params)
+    expected = {"sgd": optax.sgd(optax.constant_schedule(0.1), 0.9), "adam": optax.adam(optax.constant_schedule(0.1))}
+    assert jax.tree.structure(state) == jax.tree.structure((expected[name].init(params),))
+
+
+def test_weight_decay_of_adamw_shrinks_the_weights_by_the_rate_times_it():
     with_decay = updates_of(make_config(name="adamw", weight_decay=0.1))
-    without = updates_of(make_config(name="adam", weight_decay=0.1))
+    without = updates_of(make_config(name="adamw"))
     difference = jax.tree.map(lambda a, b: a - b, with_decay, without)
     # Rate times decay times the weight.
     np.testing.assert_allclose(difference["backbones_visible"]["conv"]["kernel"], [-1e-4, 2e-4], rtol=1e-3)

@@ -53,9 +53,8 @@ def setting(tiny_config, random_params):
     """Config, model, anchors and parameters of a teacher whose every term weighs differently."""
     config = tiny_config()
     config.loss.update(box_weight=0.5, segmentation_weight=0.75, per_branch_weight=0.25)
-    config.optimizer.update(
-        name="sgd", learning_rate=0.01, schedule="steps", warmup_steps=0, clip_norm=0.0, fusion_rate_scale=1.0
-    )
+    config.optimizer.update(name="sgd", learning_rate=0.01, schedule="steps", warmup_steps=0)
+    config.optimizer.update(clip_norm=0.0, weight_decay=0.0, fusion_rate_scale=1.0)
     model = build_model(config)
     return config, model, build_anchors(config), random_params(model, config)
 

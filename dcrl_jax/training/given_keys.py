@@ -1,0 +1,129 @@
+"""Keys that a user gives and the recipe would never read: each is an error, not a setting without effect."""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import NamedTuple
+
+from ml_collections import ConfigDict
+
+from dcrl_jax.errors import InputError
+from dcrl_jax.training.distill import TEACHER_SECTIONS, teacher_config, trains_teacher
+from dcrl_jax.training.rules import training_rules
+
+
+class _Rule(NamedTuple):
+    """Keys that nothing reads in some configs."""
+
+    keys: tuple[str, ...]  # or the beginning of several, ending in a dot
+    unread: Callable[[ConfigDict], bool]
+    why: str
+
+
+def _cfl_is_off(config):
+    return config.role == "teacher" and not config.cfl.enabled
+
+
+def _cfl_has_one_part(config):
+    return config.role == "teacher" and config.cfl.shared_fraction in (0, 1)
+
+
+def _fusion_is_not(config, *strategies):
+    return config.role == "teacher" and config.fusion.strategy not in strategies
+
+
+def _without(config, term):
+    return config.role == "student" and not config.distillation[term]
+
+
+# Of a detector that is trained by itself; keys of other roles are not in its config.
+_RULES = (
+    _Rule(("data.manual_dir",), lambda c: c.data.name.startswith("synthetic"), "synthetic scenes are rendered"),
+    _Rule(("optimizer.momentum",), lambda c: c.optimizer.name != "sgd", "it is of optimizer.name=sgd"),
+    _Rule(
+        ("optimizer.decay_epochs", "optimizer.decay_factor"),
+        lambda c: c.optimizer.schedule != "steps",
+        "it is of optimizer.schedule=steps",
+    ),
+    _Rule(("optimizer.decay_factor",), lambda c: not c.optimizer.decay_epochs, "optimizer.decay_epochs is empty"),
+    _Rule(("train.epochs",), lambda c: c.train.steps is not None, "train.steps comes before it"),
+    _Rule(("init.vgg16",), lambda c: bool(c.init.checkpoint), "init.checkpoint comes before it"),
+    _Rule(("loss.segmentation_weight",), lambda c: not c.segmentation.stages, "segmentation.stages is empty"),
+    _Rule(
+        ("eval.min_height_px", "eval.border_px"),
+        lambda c: c.eval.rules != "kaist",
+        "only eval.rules=kaist asks for it; other benchmarks have their own",
+    ),
+    _Rule(("loss.per_branch_weight",), lambda c: c.role != "teacher", "only a teacher has several branches"),
+    _Rule(("optimizer.fusion_rate_scale",), lambda c: c.role != "teacher", "only a teacher fuses modalities"),
+    _Rule(
+        ("optimizer.fusion_rate_scale",),
+        lambda c: _fusion_is_not(c, "maf", "linear"),
+        "fusion.strategy=average learns nothing",
+    ),
+    _Rule(("fusion.grid", "fusion.hidden"), lambda c: _fusion_is_not(c, "maf"), "it is of fusion.strategy=maf"),
+    _Rule(
+        ("cfl.shared_fraction", "cfl.groups", "cfl.aggregation", "cfl.specific_gain"),
+        _cfl_is_off,
+        "cfl.enabled is False",
+    ),
+    _Rule(("cfl.aggregation",), _cfl_has_one_part, "cfl.shared_fraction leaves one part, which needs no gate"),
+    _Rule(
+        ("cfl.groups", "cfl.specific_gain"),
+        lambda c: c.role == "teacher" and c.cfl.shared_fraction == 1,
+        "cfl.shared_fraction=1 leaves nothing specific",
+    ),
+    _Rule(("distillation.rho",), lambda c: _without(c, "fea"), "distillation.fea is False"),
+    _Rule(("distillation.zeta", "distillation.temperature"), lambda c: _without(c, "cls"), "distillation.cls is False"),
+    _Rule(("distillation.epsilon", "distillation.delta"), lambda c: _without(c, "bbr"), "distillation.bbr is False"),
+    _Rule(("distillation.xi",), lambda c: _without(c, "seg"), "distillation.seg is False"),
+    _Rule(
+        ("distillation.xi",),
+        lambda c: c.role == "student" and not c.segmentation.stages,
+        "segmentation.stages is empty",
+    ),
+)
+
+
+def check_given_keys(config: ConfigDict, given: Collection[str]) -> None:
+    """Refuse keys that were given and are never read with the values of the others.
+
+    Args:
+      config: the recipe, with them.
+      given: dotted keys.
+
+    Raises:
+      InputError: with every such key and why nothing reads it.
+    """
+    unread = _unread_by_run(config)
+    problems = []
+    for key in given:
+        if reason := next((why for unread_key, why in unread.items() if _covers(unread_key, key)), None):
+            problems.append(f"config.{key} has no effect: {reason}.")
+    if problems:
+        raise InputError("\n  ".join(problems) + "\nLeave it out, or change what it depends on.")
+
+
+def _unread_by_run(config: ConfigDict) -> Mapping[str, str]:
+    """Unread keys with the reason, by the rules of a detector and, of a student, by those of its teacher too."""
+    own = _unread(config)
+    if config.role != "student":
+        return own
+    if not training_rules(config).distillation.any:
+        return own | {"teacher.": "all terms of distillation are off, so that there is no teacher"}
+    if not trains_teacher(config):
+        others = (*TEACHER_SECTIONS, "init")
+        return own | {f"teacher.{name}.": "teacher.checkpoint names a teacher that is trained" for name in others}
+    teacher = _unread(teacher_config(config))
+    # What both have a value of their own for, and what the teacher takes over from its student.
+    sections = tuple(f"{name}." for name in TEACHER_SECTIONS)
+    apart = {f"teacher.{key}": why for key, why in teacher.items() if key.startswith(sections)}
+    shared = {key: why for key, why in own.items() if key.startswith(sections) or key in teacher}
+    students_alone = {key: why for key, why in own.items() if key.startswith("distillation.")}
+    return shared | students_alone | apart
+
+
+def _unread(config: ConfigDict) -> dict[str, str]:
+    return {key: rule.why for rule in _RULES if rule.unread(config) for key in rule.keys}
+
+
+def _covers(unread_key: str, key: str) -> bool:
+    return key.startswith(unread_key) if unread_key.endswith(".") else key == unread_key
