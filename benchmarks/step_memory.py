@@ -1,8 +1,9 @@
 """Memory of a full-size training step (640x512, width 1) in float32, bfloat16 and with blocks computed again.
 
-    python -m benchmarks.step_memory
+    python -m benchmarks.step_memory            counted from shapes, in seconds
+    python -m benchmarks.step_memory --parts    KAIST's recipes on devices of several sizes; compiles for some minutes
 
-Counted from shapes, in seconds; nothing is compiled or allocated, so that it holds for any machine as far as it goes:
+The first is counted from shapes; nothing is compiled or allocated, so that it holds for any machine as far as it goes:
 
 - fixed: parameters, their gradient, the optimizer's state and a student's frozen teacher;
 - for each image: what differentiation keeps from the forward pass for the backward pass. Where blocks are computed
@@ -10,13 +11,14 @@ Counted from shapes, in seconds; nothing is compiled or allocated, so that it ho
 - of a student, for each image: the most that its teacher's backbones hold at once while they run.
 
 A compiler may keep less, and needs working space besides. The last columns are the images that fit one device, if a
-tenth of its memory goes to the driver, the libraries and fragmentation; larger batches need
-``train.accumulation_steps``. `benchmarks.full_size` has the account of the step as a CPU's compiler makes it, in
-float32; that compiler undoes rematerialisation, and does bfloat16's convolutions in float32.
+tenth of its memory goes to the driver, the libraries and fragmentation. Of larger batches a run works through as many
+parts as fit, unless ``train.accumulation_steps`` says how many; ``--parts`` shows what it chooses on one device of so
+much memory, by the account of the step that this machine's compiler gives. `benchmarks.full_size` has that account in
+float32; a CPU's compiler undoes rematerialisation, and does bfloat16's convolutions in float32.
 """
 
 import argparse
-from typing import Any
+import functools
 
 import jax
 import numpy as np
@@ -29,17 +31,14 @@ from dcrl_jax.models.build import build_anchors, build_model, init_params
 from dcrl_jax.models.vgg16 import BLOCKS
 from dcrl_jax.reports.tables import format_table
 from dcrl_jax.training.distill import teacher_config
+from dcrl_jax.training.fit import USABLE, fit_parts, guess_parts, saved_bytes, tree_bytes
 from dcrl_jax.training.rules import training_rules
 from dcrl_jax.training.step import make_loss
 
 SETTINGS = [(dtype, remat) for dtype in ("float32", "bfloat16") for remat in (False, True)]
 DEVICE_GIB = (16, 40, 80)
-USABLE = 0.9
-
-
-def tree_bytes(tree: Any) -> int:
-    """Bytes of all arrays of a tree."""
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+# Memory that a device may report.
+SIMULATED_GIB = (8, 12, 16, 24, 40, 48, 80)
 
 
 def fixed_bytes(config: ConfigDict) -> int:
@@ -57,11 +56,8 @@ def kept_bytes(config: ConfigDict, images: int) -> int:
     params = jax.eval_shape(lambda: init_params(model, config, 0))
     batch = jax.tree.map(lambda leaf: leaf[0], one_batch(images, config))
 
-    def backward(params, frozen):
-        keys = jax.random.split(jax.random.key(0), images)
-        return jax.vjp(lambda params: loss(params, frozen, batch, keys)[0], params)[1]
-
-    return tree_bytes(jax.eval_shape(backward, params, jax.eval_shape(build(config).frozen)))
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), images))
+    return saved_bytes(loss, params, jax.eval_shape(build(config).frozen), batch, keys)
 
 
 def largest_block_bytes(config: ConfigDict) -> int:
@@ -119,10 +115,40 @@ def largest_batch(device_gib: float, fixed: float, per_image: float) -> int:
     return max(0, int((USABLE * device_gib - fixed) / per_image))
 
 
+def print_parts(config: ConfigDict) -> None:
+    """Print in how many parts a recipe's batch is worked through on one device, by the device's memory."""
+    built = build(config)
+    state, frozen = jax.eval_shape(built.initial_state), jax.eval_shape(built.frozen)
+    share = config.train.batch_size
+    batch = one_batch(share, config)
+    guide = build_model(teacher_config(config)) if frozen else None
+    loss = make_loss(build_model(config), build_anchors(config), training_rules(config), guide)
+
+    @functools.cache
+    def compile_step(parts):
+        return build(config, accumulation_steps=parts).step.lower(state, *frozen, batch).compile()
+
+    rows = []
+    for gib in SIMULATED_GIB:
+        room = USABLE * gib * GIB
+        guess = guess_parts(loss, state, frozen, batch, room)
+        parts, needed = fit_parts(compile_step, share, room, guess)
+        fits = "" if needed <= room else "no"
+        rows.append([f"{config.role}, {gib} GiB", f"{guess:.1f}", parts, share // parts, needed / GIB, fits])
+        print(f"{config.role}, {gib} GiB: {parts} parts", flush=True)
+    print(format_table(rows, ["", "guess", "parts", "images at a time", "GiB needed", "fits"]), flush=True)
+
+
 def main() -> None:
-    """Print the table; there are no options."""
-    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
+    """Print the table of sizes, or those of the parts."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--parts", action="store_true", help="show the parts that a run chooses on one device")
+    options = parser.parse_args()
     quiet_without_gpu()
+    if options.parts:
+        for recipe in (teacher, student):
+            print_parts(recipe.get_config())
+        return
     rows = []
     for recipe in (teacher, student):
         for dtype, remat in SETTINGS:

@@ -28,6 +28,9 @@ def _prepare(data):
     builder = _open_builder(data)
     # Scenes are rendered, and the sets that the user fetched written, under bars of their own.
     tfds.display_progress_bar(data.name == "msrs")
+    # TFDS announces the sizes of downloads, which it does not know. A later TFDS may have other names for these.
+    builder._log_download_bytes = lambda: print(f"preparing {builder.info.full_name} in {builder.data_dir}", flush=True)
+    builder._log_download_done = lambda: None
     try:
         builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=data.manual_dir))
     except OSError as error:

@@ -67,20 +67,14 @@ def fit_training_step(
         # A call with arguments of the same shapes and places finds what is compiled here.
         return steps[parts].lower(state, *frozen, batch).compile()
 
-    def guess_parts():
-        one_device = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), batch)
-        keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), share))
-        saved = saved_bytes(make_loss(model, anchors, rules, teacher), state.params, frozen, one_device, keys)
-        # The gradient is as large as the parameters.
-        room = USABLE * memory - tree_bytes((state, state.params, frozen))
-        return saved / room if room > 0 else share
-
     if parts := config.train.accumulation_steps:
         needed = step_bytes(compile_step(parts))
     else:
+        room, guess = USABLE * memory, 1
         # A CPU's compiler takes steps of any size; a GPU's would spend minutes on making too large a one smaller.
-        guess = 1 if jax.default_backend() == "cpu" else guess_parts()
-        parts, needed = fit_parts(compile_step, share, USABLE * memory, guess)
+        if jax.default_backend() != "cpu":
+            guess = guess_parts(make_loss(model, anchors, rules, teacher), state, frozen, batch, room)
+        parts, needed = fit_parts(compile_step, share, room, guess)
     devices = f" on {jax.device_count()} devices" if jax.device_count() > 1 else ""
     shared = f", {share // parts} at a time" + (" on each" if devices else "") if parts > 1 else ""
     print(
@@ -119,6 +113,21 @@ def fit_parts(compile_step: Callable[[int], Any], share: int, room_bytes: float,
             fixed = step.memory_analysis().argument_size_in_bytes
             scale = (needed - fixed) / (room_bytes - fixed) if room_bytes > fixed else share
         parts = _divisor(share, max(parts + 1, parts * scale))
+
+
+def guess_parts(loss: Callable, state: TrainState, frozen: tuple, batch: Batch, room_bytes: float) -> float:
+    """Return about how many parts fit a device, counted from shapes in seconds; nothing is compiled.
+
+    Args:
+      loss: of ``make_loss``.
+      state, frozen, batch: the step's arguments, or their shapes.
+      room_bytes: what the step may take on each device.
+    """
+    one_device = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), batch)
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), one_device.index.shape[0]))
+    # The gradient is as large as the parameters.
+    room = room_bytes - tree_bytes((state, state.params, frozen))
+    return saved_bytes(loss, state.params, frozen, one_device, keys) / room if room > 0 else math.inf
 
 
 def _divisor(share: int, least: float) -> int:

@@ -16,8 +16,9 @@ def data(tmp_path):
     return data
 
 
-def test_prepares_once_and_says_where(data):
+def test_prepares_once_and_says_where(data, capsys):
     builder = prepare(data)
+    assert capsys.readouterr().out == f"preparing {builder.info.full_name} in {builder.data_dir}\n"
     assert {name: split.num_examples for name, split in builder.info.splits.items()} == {
         "train": 3,
         "validation": 1,
@@ -30,6 +31,7 @@ def test_prepares_once_and_says_where(data):
     assert str(builder.data_dir).startswith(data.data_dir)
     files = {path: path.stat().st_mtime_ns for path in pathlib.Path(builder.data_dir).iterdir()}
     assert describe(prepare(data)) == line
+    assert capsys.readouterr().out == ""
     assert {path: path.stat().st_mtime_ns for path in pathlib.Path(builder.data_dir).iterdir()} == files
 
 

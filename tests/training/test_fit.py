@@ -6,8 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from training_cases import make_batch
 
+from dcrl_jax import parallel
+from dcrl_jax.models.build import build_anchors, build_model
 from dcrl_jax.training import fit
+from dcrl_jax.training.optimizer import build_optimizer, build_schedule
+from dcrl_jax.training.step import TrainState
 
 GIB = fit.GIB
 
@@ -103,6 +108,52 @@ def test_what_differentiation_keeps_is_counted_from_shapes():
     # The matrix product keeps its inputs [5, 10], the sine its derivative [5, 3]; the weights are not differentiated
     # through anything else.
     assert fit.saved_bytes(loss, *shapes) == 4 * (50 + 15)
+
+
+@pytest.fixture(scope="module")
+def setting(tiny_config, random_params):
+    """Model, optimizer, anchors, config, state and batch of a baseline that has four images on each of two devices."""
+    config = tiny_config("baseline")
+    config.train.batch_size = 8
+    model, mesh = build_model(config), parallel.device_mesh()
+    optimizer = build_optimizer(config, build_schedule(config, 8))
+    params = random_params(model, config)
+    state = parallel.replicate(TrainState(np.int32(0), params, jax.device_get(optimizer.init(params))), mesh)
+    batch = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), make_batch()._replace(lwir=None))
+    batch = jax.device_put(batch, parallel.batch_sharding(mesh))
+    return model, optimizer, build_anchors(config), config, state, batch
+
+
+@pytest.mark.usefixtures("quick_compile", "shallow_backbone")
+def test_step_that_does_not_fit_at_once_is_taken_in_parts_with_the_same_result(setting, monkeypatch, capsys):
+    *arguments, state, batch = setting
+
+    def run(memory_bytes, backend="cpu", accumulation_steps=None):
+        monkeypatch.setattr(fit, "memory_bytes", lambda: memory_bytes)
+        arguments[-1].train.accumulation_steps = accumulation_steps
+        with monkeypatch.context() as patch:
+            patch.setattr(fit.jax, "default_backend", lambda: backend)
+            fitted = fit.fit_training_step(*arguments, state, batch)
+        own_state = jax.tree.map(jnp.copy, state)  # the step reuses its buffers
+        return fitted, jax.device_get(fitted.run(own_state, batch)[1]), capsys.readouterr().out
+
+    whole, expected, printed = run(GIB)
+    assert whole.parts == 1
+    needed = f"{whole.needed_bytes / GIB:.2f} of 1.0 GiB of memory; compiled in "
+    assert printed.startswith(f"step: 8 images on 2 devices; {needed}")
+    for backend in ("cpu", "gpu"):
+        parted, metrics, printed = run((whole.needed_bytes - 1) / fit.USABLE, backend)
+        assert parted.parts in (2, 4)
+        assert parted.needed_bytes < whole.needed_bytes
+        assert f"step: 8 images on 2 devices, {4 // parted.parts} at a time on each; " in printed
+        for name, value in expected.items():
+            np.testing.assert_allclose(metrics[name], value, rtol=1e-4)
+    given, _, printed = run(GIB, accumulation_steps=4)
+    assert given.parts == 4
+    assert "1 at a time on each" in printed
+    given, _, printed = run(1000, accumulation_steps=1)
+    assert given.parts == 1
+    assert "warning: this may be more than the memory has room for. To need less: --config.train" in printed
 
 
 class Device(NamedTuple):
