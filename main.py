@@ -50,7 +50,6 @@ def main(argv):
     with parallel.said_with_status(FLAGS.workdir, FLAGS.config):
         # Before the libraries that ask it for devices, or how much they may print.
         parallel.start_processes(FLAGS.distributed)
-        parallel.require_devices()
         if "workdir" in MODES[FLAGS.mode][1]:
             print(f"workdir: {FLAGS.workdir}", flush=True)
         if FLAGS.config is not None:
@@ -79,6 +78,8 @@ def parse_flags(argv):
             hint = "; to start from one: --config.init.checkpoint=PATH" if foreign == ["--checkpoint"] else ""
             raise ValueError(f"--mode={FLAGS.mode} does not take {' and '.join(foreign)}{hint}")
         if "workdir" in given and FLAGS.workdir is None:
+            if FLAGS.distributed:
+                raise ValueError("--distributed needs --workdir, a folder that all processes see")
             FLAGS.workdir = default_workdir(config_flags.get_config_filename(FLAGS["config"]))
         for name in PATHS:
             if FLAGS[name].value == "":

@@ -13,7 +13,6 @@ machine slows both; the ratio is what counts.
 
 import argparse
 import importlib.util
-import os
 import statistics
 import sys
 import time
@@ -24,7 +23,7 @@ import jax
 import numpy as np
 
 from configs import student
-from dcrl_jax.devices import quiet_without_gpu
+from dcrl_jax.devices import quiet_without_gpu, usable_cores
 from dcrl_jax.inference.detector import Detector
 from dcrl_jax.models.build import build_anchors, build_model, init_params
 from dcrl_jax.models.detect import detection_rules
@@ -57,8 +56,8 @@ def ours(config, image: np.ndarray) -> Side:
     return Side(lambda: jax.block_until_ready(detector.run_network(batch)), count_proposals())
 
 
-def theirs(config, image: np.ndarray) -> Side:
-    """torchvision's detector of the same sizes."""
+def torchvision_detector(config):
+    """torchvision's Faster R-CNN with VGG-16 of a config's sizes, random weights, in evaluation mode on the CPU."""
     import torch
     from torchvision.models import vgg16
     from torchvision.models.detection import FasterRCNN
@@ -67,7 +66,6 @@ def theirs(config, image: np.ndarray) -> Side:
     from torchvision.ops import MultiScaleRoIAlign
 
     torch.manual_seed(0)
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
     layers = list(vgg16().features)[:-1]
     if config.backbone.stride == 8:
         del layers[23]  # pool4
@@ -75,21 +73,33 @@ def theirs(config, image: np.ndarray) -> Side:
     backbone.out_channels = 512
     heights = anchor_heights_px(config.anchors.per_cell, config.anchors.smallest_px, config.anchors.largest_px)
     ratio = 1 / config.anchors.aspect_ratio  # theirs is height over width, at the area of a square of the given size
-    detector = FasterRCNN(
+    return FasterRCNN(
         backbone,
         min_size=config.data.height_px,
         max_size=config.data.width_px,
         rpn_anchor_generator=AnchorGenerator((tuple(float(h / ratio**0.5) for h in heights),), ((ratio,),)),
+        rpn_pre_nms_top_n_train=config.rpn.before_nms,
+        rpn_post_nms_top_n_train=config.rpn.kept_training,
         rpn_pre_nms_top_n_test=config.rpn.before_nms,
         rpn_post_nms_top_n_test=config.rpn.kept_testing,
         rpn_nms_thresh=config.rpn.nms_iou,
+        rpn_batch_size_per_image=config.rpn.sampled,
         box_roi_pool=MultiScaleRoIAlign(["0"], config.roi.size, config.roi.samples_per_bin),
         box_head=TwoMLPHead(512 * config.roi.size**2, config.roi.hidden),
         box_predictor=FastRCNNPredictor(config.roi.hidden, 2),
+        box_batch_size_per_image=config.roi.sampled,
         box_score_thresh=config.final.min_score,
         box_nms_thresh=config.final.nms_iou,
         box_detections_per_img=config.final.max_detections,
     ).eval()
+
+
+def theirs(config, image: np.ndarray) -> Side:
+    """torchvision's detector of the same sizes."""
+    import torch
+
+    torch.set_num_threads(usable_cores())
+    detector = torchvision_detector(config)
     pixels = torch.from_numpy(image)
     counted = []
     hook = detector.rpn.register_forward_hook(lambda _module, _inputs, outputs: counted.append(len(outputs[0][0])))

@@ -9,6 +9,7 @@ through each device's share in parts (``train.accumulation_steps``).
 """
 
 import argparse
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -50,8 +51,8 @@ def collectives_of(program: str) -> dict[str, tuple[int, int]]:
     return found
 
 
-def step_runner(config: ConfigDict, images: int) -> Callable[[int, int], Step]:
-    """``run(devices, accumulation_steps)``: a role's step from seeded parameters on one batch, by the first devices."""
+def step_runner(config: ConfigDict, images: int) -> Callable[[Sequence[jax.Device], int], Step]:
+    """``run(devices, accumulation_steps)``: a role's step from seeded parameters on one batch, on these devices."""
     config = config.copy_and_resolve_references()
     # The momentum of the first step is its gradient.
     config.optimizer.update(name="sgd", momentum=0.9, clip_norm=0.0, fusion_rate_scale=1.0)
@@ -59,11 +60,11 @@ def step_runner(config: ConfigDict, images: int) -> Callable[[int, int], Step]:
     arguments = jax.device_get((built.initial_state(), built.frozen()))
     whole = one_batch(images, config)
 
-    def run(devices: int, accumulation_steps: int) -> Step:
+    def run(devices: Sequence[jax.Device], accumulation_steps: int) -> Step:
         built = build(config, devices, accumulation_steps)
         # Copies, because the step reuses the buffers of its state.
         state, frozen = parallel.replicate(jax.tree.map(np.array, arguments), built.mesh)
-        shared = jax.tree.map(lambda leaf: leaf.reshape(devices, -1, *leaf.shape[2:]), whole)
+        shared = jax.tree.map(lambda leaf: leaf.reshape(len(devices), -1, *leaf.shape[2:]), whole)
         batch = jax.device_put(shared, parallel.batch_sharding(built.mesh))
         compiled = built.step.lower(state, *frozen, batch).compile()
         state, metrics = jax.device_get(compiled(state, *frozen, batch))
@@ -73,36 +74,50 @@ def step_runner(config: ConfigDict, images: int) -> Callable[[int, int], Step]:
     return run
 
 
-def deviation(one: Step, other: Step) -> tuple[float, float, float]:
-    """How far a step is from another: the whole gradient, its worst tensor, and the worst of losses and norm."""
+class Deviation(NamedTuple):
+    """How far a step is from another: norms of differences over norms, and the worst of losses and gradient norm."""
+
+    gradient: float
+    worst_tensor: float
+    worst_tensor_name: str
+    losses: float
+
+
+def deviation(one: Step, other: Step) -> Deviation:
+    """Return how far the second step is from the first."""
 
     def norm(leaves: Sequence[np.ndarray]) -> float:
         return float(np.sqrt(sum(np.sum(np.square(leaf, dtype=np.float64)) for leaf in leaves)))
 
+    names = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(one.gradient)]
     pairs = list(zip(jax.tree.leaves(one.gradient), jax.tree.leaves(other.gradient), strict=True))
     whole = norm([b - a for a, b in pairs]) / norm([a for a, _ in pairs])
     # The fusion's hidden layer has no gradient yet: its last layer starts from zeros.
-    worst = max(norm([b - a]) / norm([a]) for a, b in pairs if a.any() or b.any())
+    tensors = [
+        (norm([b - a]) / norm([a]) if a.any() else math.inf, name)
+        for name, (a, b) in zip(names, pairs, strict=True)
+        if a.any() or b.any()
+    ]
     metrics = max(abs(other.metrics[name] - value) / abs(value) for name, value in one.metrics.items() if value)
-    return whole, worst, metrics
+    return Deviation(whole, *max(tensors), metrics)
 
 
 def compare(config: ConfigDict, images: int, settings: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
     """One row for each setting (devices, accumulation steps), beside one device that takes all images at once."""
     run = step_runner(config, images)
-    one = run(1, 1)
+    one = run(jax.local_devices()[:1], 1)
     rows = []
     for devices, accumulation_steps in settings:
-        step = run(devices, accumulation_steps)
-        whole, worst, metrics = deviation(one, step)
+        step = run(jax.local_devices()[:devices], accumulation_steps)
+        apart = deviation(one, step)
         rows.append(
             {
                 "role": config.role,
                 "devices": devices,
                 "accumulation_steps": accumulation_steps,
-                "gradient": whole,
-                "worst_tensor": worst,
-                "losses": metrics,
+                "gradient": apart.gradient,
+                "worst_tensor": apart.worst_tensor,
+                "losses": apart.losses,
                 "gradient_bytes": sum(leaf.nbytes for leaf in jax.tree.leaves(step.gradient)),
                 "collectives": step.collectives,
             }

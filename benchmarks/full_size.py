@@ -11,7 +11,7 @@ share of the student's step is what that step takes longer than the baseline's, 
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -64,10 +64,10 @@ class Built(NamedTuple):
     anchors: int
 
 
-def build(config: ConfigDict, devices: int = 1, accumulation_steps: int = 1) -> Built:
-    """The step of a role on the first devices, with its frozen teacher if it has one."""
+def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None, accumulation_steps: int = 1) -> Built:
+    """The step of a role on some devices, or on the first one, with its frozen teacher if it has one."""
     model, anchors = build_model(config), build_anchors(config)
-    mesh = jax.sharding.Mesh(jax.local_devices()[:devices], (parallel.AXIS,))
+    mesh = jax.sharding.Mesh(devices or jax.local_devices()[:1], (parallel.AXIS,))
     optimizer = build_optimizer(config, build_schedule(config, KAIST_TRAINING_IMAGES))
     own = teacher_config(config) if config.role == "student" else None
     guide = build_model(own) if own else None

@@ -11,7 +11,7 @@ The first is counted from shapes; nothing is compiled or allocated, so that it h
 - of a student, for each image: the most that its teacher's backbones hold at once while they run.
 
 A compiler may keep less, and needs working space besides. The last columns are the images that fit one device, if a
-tenth of its memory goes to the driver, the libraries and fragmentation. Of larger batches a run works through as many
+tenth of its memory goes to the driver, the libraries and fragmentation. A run works through larger batches in as few
 parts as fit, unless ``train.accumulation_steps`` says how many; ``--parts`` shows what it chooses on one device of so
 much memory, by the account of the step that this machine's compiler gives. `benchmarks.full_size` has that account in
 float32; a CPU's compiler undoes rematerialisation, and does bfloat16's convolutions in float32.
@@ -58,6 +58,16 @@ def kept_bytes(config: ConfigDict, images: int) -> int:
 
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), images))
     return saved_bytes(loss, params, jax.eval_shape(build(config).frozen), batch, keys)
+
+
+def image_bytes(config: ConfigDict) -> int:
+    """What each image of a batch adds."""
+    per_image = kept_bytes(config, 2) - kept_bytes(config, 1)
+    if config.backbone.remat:
+        per_image += largest_block_bytes(config)
+    if config.role == "student":
+        per_image += running_bytes(teacher_config(config))
+    return per_image
 
 
 def largest_block_bytes(config: ConfigDict) -> int:
@@ -154,12 +164,7 @@ def main() -> None:
         for dtype, remat in SETTINGS:
             config = recipe.get_config()
             config.backbone.update(dtype=dtype, remat=remat)
-            per_image = kept_bytes(config, 2) - kept_bytes(config, 1)
-            if remat:
-                per_image += largest_block_bytes(config)
-            if config.role == "student":
-                per_image += running_bytes(teacher_config(config))
-            sizes = np.array([fixed_bytes(config), per_image]) / GIB
+            sizes = np.array([fixed_bytes(config), image_bytes(config)]) / GIB
             name = f"{config.role}, {dtype}{', remat' if remat else ''}"
             rows.append([name, *sizes, *(largest_batch(gib, *sizes) for gib in DEVICE_GIB)])
     print(format_table(rows, ["GiB", "fixed", "each image", *(f"images in {gib} GiB" for gib in DEVICE_GIB)]))

@@ -1,7 +1,7 @@
 """Fine-tuning on RGB-only data: Table V, which starts from what was trained on RGB-thermal pairs (paper V-D-4).
 
-    python main.py --config=configs/finetune.py:caltech/dcrd --config.init.checkpoint=runs/kaist --workdir=runs/caltech
-    python main.py --config=configs/finetune.py:caltech/baseline --config.init.checkpoint=runs/kaist-baseline ...
+    python main.py --config=configs/finetune.py:caltech/dcrd --config.init.checkpoint=runs/student
+    python main.py --config=configs/finetune.py:caltech/baseline --config.init.checkpoint=runs/baseline
     python main.py --config=configs/finetune.py:nightowls ...          from a student or a baseline, whichever it is
     python main.py --config=configs/finetune.py:synthetic_visible ...  generated scenes, minutes on two CPU cores
 

@@ -128,7 +128,7 @@ def check_config(config: ConfigDict) -> None:
         keys = config[stage]
         require(f"{stage}.max_positive", keys.max_positive <= keys.sampled, f"not exceed {stage}.sampled")
     require("rpn.negative_iou", config.rpn.negative_iou <= config.rpn.positive_iou, "not exceed rpn.positive_iou")
-    if not problems and config.role == "teacher":
+    if not problems and config.role == "teacher" and config.cfl.enabled and config.cfl.shared_fraction < 1:
         fits, groups = True, config.cfl.groups
         for block in range(1, len(BLOCKS) + 1):
             channels = block_channels(block, config.backbone.width)

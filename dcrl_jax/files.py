@@ -42,7 +42,7 @@ def append_json_line(path: Path, record: dict[str, Any]) -> None:
 
 
 def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the JSON objects of a file, one a line; skip lines that are torn or no object. No file holds none."""
+    """Yield the JSON objects of a file, one a line, without torn lines; a missing file yields nothing."""
     for line in path.read_bytes().splitlines() if path.is_file() else ():
         with contextlib.suppress(ValueError):
             if isinstance(record := json.loads(line), dict):

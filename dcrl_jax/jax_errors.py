@@ -1,4 +1,6 @@
-"""What JAX's own failures mean to a user: no such device, no memory left."""
+"""What JAX's own failures mean to a user: no memory left."""
+
+import errno
 
 import jax
 from ml_collections import ConfigDict
@@ -6,11 +8,17 @@ from ml_collections import ConfigDict
 # What makes a training step smaller, from what changes nothing to what changes the training.
 REMEDIES = (
     "--config.train.accumulation_steps=N (the same batch in N parts), --config.backbone.remat=True (more time), "
-    "--config.backbone.dtype=bfloat16, a smaller --config.train.batch_size."
+    "--config.backbone.dtype=bfloat16, a smaller --config.train.batch_size. While a student's command trains its "
+    "teacher, --config.teacher.train.accumulation_steps and .batch_size count."
+)
+SHARED_GPU = (
+    "nvidia-smi shows which programs hold a GPU's memory. If others do: end them, choose another GPU with "
+    "CUDA_VISIBLE_DEVICES, or set XLA_PYTHON_CLIENT_MEM_FRACTION to the share that JAX may take, 0.75 by default; more "
+    "if the GPU is JAX's alone, less if its libraries cannot start."
 )
 
-# As XLA, CUDA, cuDNN and cuBLAS put it. The libraries need memory besides what JAX has reserved, and say no more than
-# that they could not start (https://docs.jax.dev/en/latest/gpu_memory_allocation.html).
+# As XLA, CUDA, cuDNN, cuBLAS and Python put it. The libraries need memory besides what JAX has reserved, and say no
+# more than that they could not start (https://docs.jax.dev/en/latest/gpu_memory_allocation.html).
 _OUT_OF_MEMORY = (
     "RESOURCE_EXHAUSTED",
     "out of memory",
@@ -21,11 +29,14 @@ _OUT_OF_MEMORY = (
     "CUDNN_STATUS_ALLOC_FAILED",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUBLAS_STATUS_NOT_INITIALIZED",
+    "can't start new thread",
 )
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error says that a device or the machine has no memory left."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
     text = str(error).casefold()
     return isinstance(error, MemoryError) or any(sign.casefold() in text for sign in _OUT_OF_MEMORY)
 
@@ -45,13 +56,7 @@ def explain_out_of_memory(error: BaseException, config: ConfigDict | None) -> st
         batches = ", ".join(f"{key} is {size}" for key, size in sizes.items())
         lines += [f"{batches}, over {jax.device_count()} device{'s' if jax.device_count() > 1 else ''}."]
         lines += [f"For a training step to need less: {REMEDIES}"]
-        if config.role == "student":
-            lines += ["While the teacher is trained: --config.teacher.train.accumulation_steps and .batch_size."]
         lines += ["For scoring to need less: a smaller --config.eval.batch_size."]
     if jax.default_backend() != "cpu":
-        lines += [
-            "nvidia-smi shows which programs hold a GPU's memory. If others do: end them, choose another GPU with "
-            "CUDA_VISIBLE_DEVICES, or set XLA_PYTHON_CLIENT_MEM_FRACTION to the share that JAX may take, 0.75 by "
-            "default; more if the GPU is JAX's alone, less if its libraries cannot start."
-        ]
+        lines += [SHARED_GPU]
     return "\n".join(lines)

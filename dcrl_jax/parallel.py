@@ -22,24 +22,26 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from dcrl_jax.errors import InputError, Preempted
-from dcrl_jax.jax_errors import explain_out_of_memory, is_out_of_memory
+from dcrl_jax.jax_errors import SHARED_GPU, explain_out_of_memory, is_out_of_memory
 
 AXIS = "devices"
 
 
 def start_processes(where: str | None) -> None:
-    """Join the processes that train together; call it before anything else asks JAX for devices.
+    """Join the processes that train together, if several do, and find the devices.
 
-    The first process alone prints to standard output; every one of them reports errors.
+    Call it before anything else asks JAX for devices. The first process alone prints to standard output; every one of
+    them reports errors.
 
     Args:
       where: None for a process alone; 'auto' to take everything from the cluster (Slurm, Open MPI, Kubernetes...); or
         'HOST:PORT,COUNT,INDEX' with the address of the first process, how many there are, and which this one is.
 
     Raises:
-      InputError: ``where`` is none of these, or the others were not found.
+      InputError: ``where`` is none of these, the others were not found, or JAX has no device to compute on.
     """
     if where is None:
+        _require_devices()
         return
     try:
         if where == "auto":
@@ -55,6 +57,7 @@ def start_processes(where: str | None) -> None:
             "of processes, this one's place from 0), or auto on a cluster that JAX knows."
         ) from error
     _use_reachable_address()
+    _require_devices()
     if not is_first_process():
         # Open until the process ends; its bars and lines would be the first process's over again.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
@@ -81,8 +84,8 @@ def _use_reachable_address() -> None:
         owner.make_gloo_tcp_collectives = functools.partial(owner.make_gloo_tcp_collectives, hostname=own_address)
 
 
-def require_devices() -> None:
-    """Find the devices now; raises InputError where the platform that the user asked for has none."""
+def _require_devices() -> None:
+    """Find the devices now, and say what to do where the platform that the user asked for has none."""
     # JAX logs a plugin's failure with its stack trace, before it raises an error that says the same.
     logger = logging.getLogger("jax._src.xla_bridge")
     level = logger.level
@@ -93,6 +96,8 @@ def require_devices() -> None:
         jax.local_devices()
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "it finds none"
+        if is_out_of_memory(error):
+            raise InputError(f"JAX cannot use the devices of this machine: {reason}\n{SHARED_GPU}") from error
         if not wanted:
             raise InputError(f"JAX cannot use the devices of this machine: {reason}") from error
         raise InputError(
@@ -132,14 +137,14 @@ def said_with_status(workdir: str | None, config: ConfigDict | None = None) -> I
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         stop_process(1)
-    except OSError as error:
+    except (OSError, RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            print(f"error: {explain_out_of_memory(error, config)}", file=sys.stderr)
+            stop_process(1, at_once=True)
+        if not isinstance(error, OSError):
+            raise
         print(f"error: {error.filename or workdir}: {error.strerror or error}", file=sys.stderr)
         stop_process(1)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        print(f"error: {explain_out_of_memory(error, config)}", file=sys.stderr)
-        stop_process(1, at_once=True)
     except KeyboardInterrupt:
         stop_process(130, at_once=True)
     except Preempted:

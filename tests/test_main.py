@@ -64,6 +64,7 @@ def msrs(tmp_path, *arguments, recipe="teacher"):
             "--checkpoint=runs/a",
             "not take --checkpoint; to start from one: --config.init.checkpoint=PATH\n",
         ),
+        ("--config.role=student", "config.role is the recipe's; take configs/teacher.py"),
         ("--workdir=", "--workdir is empty; it must name a file or a folder\n"),
     ],
 )
@@ -183,6 +184,7 @@ def test_checkpoint_that_is_not_there(tmp_path):
     [
         ([], "--mode=train needs --config"),
         (["--mode=eval", "--workdir=run"], "--mode=eval needs --config"),
+        (["--config=configs/teacher.py", "--distributed=auto"], "--distributed needs --workdir, a folder that all"),
         (["--mode=detect", "--checkpoint=run"], "--mode=detect needs --input and --output"),
         (["--mode=export", "--output=out"], "--mode=export needs --checkpoint"),
         (["--mode=detect", "--min_score=2"], "--min_score=2"),

@@ -165,6 +165,15 @@ def test_processes_talk_over_the_address_that_reaches_the_first_one_whatever_the
     assert made == [{"distributed_client": None, "hostname": "127.0.0.1"}]
 
 
+def test_gpu_whose_memory_others_hold_is_one_message(monkeypatch):
+    def fail():
+        raise RuntimeError("failed initializing StreamExecutor: CUDA_ERROR_OUT_OF_MEMORY: out of memory")
+
+    monkeypatch.setattr(jax, "local_devices", fail)
+    with pytest.raises(InputError, match=r"CUDA_ERROR_OUT_OF_MEMORY: out of memory\nnvidia-smi shows"):
+        parallel.start_processes(None)
+
+
 @pytest.mark.parametrize("wanted", [None, "cuda"])
 def test_devices_that_jax_cannot_use_are_one_message(monkeypatch, wanted):
     def fail():
@@ -178,7 +187,7 @@ def test_devices_that_jax_cannot_use_are_one_message(monkeypatch, wanted):
         r"^JAX_PLATFORMS=cuda, and .* no driver\nFor an NVIDIA GPU" if wanted else r"^JAX cannot use .* no driver$"
     )
     with pytest.raises(InputError, match=expected):
-        parallel.require_devices()
+        parallel.start_processes(None)
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def benchmark(checkpoint: str | None, config: ConfigDict | None) -> None:
     detector = Detector(params, config)
     print(f"{_describe(config)}; {origin}\n{_machine()}\n", flush=True)
 
-    images = _noise(detector, config.data.height_px, config.data.width_px)
+    images = noise_images(detector, config.data.height_px, config.data.width_px)
     on_device = [jax.device_put(image[None]) for image in images]
     print("compiling the network for one image", flush=True)
     program = detector.lower_network(*on_device).compile()
@@ -68,10 +68,10 @@ def benchmark(checkpoint: str | None, config: ConfigDict | None) -> None:
     memory = _memory_table(program, jax.local_devices()[0])
 
     print("compiling its parts", flush=True)
-    parts = _parts(params, config, on_device)
+    parts = parts_beside_the_network(params, config, on_device)
     del params
     product, product_flops = _matrix_product(jnp.dtype(config.backbone.dtype))
-    frame = _noise(detector, *FRAME)
+    frame = noise_images(detector, *FRAME)
     calls = {
         "network": lambda: detector.run_network(*on_device),
         "frame": lambda: detector(*frame),
@@ -177,13 +177,13 @@ def _processor():
     return names[0] if names else platform.machine()
 
 
-def _noise(detector, height, width):
+def noise_images(detector: Detector, height: int, width: int) -> list[np.ndarray]:
     """One image of each modality, uint8 [height, width, C]."""
     rng = np.random.default_rng(0)
     return [rng.integers(0, 256, (height, width, CHANNELS[name]), np.uint8) for name in detector.modalities]
 
 
-def _parts(params, config, images):
+def parts_beside_the_network(params: Any, config: ConfigDict, images: Sequence[Any]) -> dict[str, Callable[[], Any]]:
     """Proposals and final NMS as calls of compiled programs on what the model's stages give for the images."""
     model, rules = build_model(config), detection_rules(config)
     anchors = jax.device_put(build_anchors(config))

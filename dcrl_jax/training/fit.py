@@ -47,7 +47,7 @@ def fit_training_step(
 ) -> Fit:
     """Compile the step in ``train.accumulation_steps`` parts, or in as few as fit, and print what it takes.
 
-    The number depends on the devices and their memory alone, so that a run that goes on there has the same.
+    The number depends on the program, the devices and their memory, so that a run that goes on there has the same.
 
     Args:
       model, optimizer, anchors: of ``make_step``.
@@ -57,39 +57,46 @@ def fit_training_step(
       teacher, teacher_params: of a student that distils anything; the parameters are placed on the devices here, once.
     """
     rules, mesh = training_rules(config), parallel.device_mesh()
+    if rules.distillation.any != (teacher is not None):
+        raise ValueError("a student that distils needs its teacher, and nobody else has one")
     frozen = () if teacher is None else (parallel.replicate(teacher_params, mesh),)
     share = config.train.batch_size // jax.device_count()
     memory, steps, started = memory_bytes(), {}, time.monotonic()
+    room = math.inf if memory is None else USABLE * memory
 
     def compile_step(parts):
         step = make_step(model, optimizer, anchors, rules, config.seed, teacher, parts)
         steps[parts] = parallel.parallel_step(step, mesh, len(frozen))
-        # A call with arguments of the same shapes and places finds what is compiled here.
+        # A call with arguments of the same shapes and places finds what is compiled here; under JAX 0.7 only in the
+        # compilation cache.
         return steps[parts].lower(state, *frozen, batch).compile()
 
     if parts := config.train.accumulation_steps:
         needed = step_bytes(compile_step(parts))
     else:
-        room, guess = USABLE * memory, 1
+        guess = 1
         # A CPU's compiler takes steps of any size; a GPU's would spend minutes on making too large a one smaller.
         if jax.default_backend() != "cpu":
             guess = guess_parts(make_loss(model, anchors, rules, teacher), state, frozen, batch, room)
         parts, needed = fit_parts(compile_step, share, room, guess)
     devices = f" on {jax.device_count()} devices" if jax.device_count() > 1 else ""
     shared = f", {share // parts} at a time" + (" on each" if devices else "") if parts > 1 else ""
+    of_memory = "" if memory is None else f" of {memory / GIB:.1f}"
     print(
-        f"step: {config.train.batch_size} images{devices}{shared}; {needed / GIB:.2f} of {memory / GIB:.1f} GiB "
+        f"step: {config.train.batch_size} images{devices}{shared}; {needed / GIB:.2f}{of_memory} GiB "
         f"of memory; compiled in {time.monotonic() - started:.0f} s",
         flush=True,
     )
-    if needed > USABLE * memory:
-        print(f"warning: this may be more than the memory has room for. To need less: {REMEDIES}", flush=True)
+    if needed > room:
+        print(f"warning: the step may not fit in memory. To need less: {REMEDIES}", flush=True)
     step = steps[parts]
     return Fit(lambda state, batch: step(state, *frozen, batch), parts, needed)
 
 
 def fit_parts(compile_step: Callable[[int], Any], share: int, room_bytes: float, guess: float = 1) -> tuple[int, int]:
-    """Return in how few parts a step fits a device, and the bytes that it needs; one image each if it never does.
+    """Return in how few parts a step fits the devices, and the bytes that it needs on each; else one image at a time.
+
+    All processes of a run come to the same number, since they compile the same steps and share what those need.
 
     Args:
       compile_step: compiles the step for a number of parts; a ``jax.stages.Compiled``.
@@ -97,22 +104,40 @@ def fit_parts(compile_step: Callable[[int], Any], share: int, room_bytes: float,
       room_bytes: what the step may take on each device.
       guess: the number of parts to begin with, not necessarily one that shares evenly.
     """
-    parts = _divisor(share, guess)
+    divisors = [parts for parts in range(1, share + 1) if share % parts == 0]
+
+    def at_least(parts):
+        return next((divisor for divisor in divisors if divisor >= parts), share)
+
+    too_large, parts = 0, at_least(guess)
     while True:
-        try:
-            step = compile_step(parts)
-        except RuntimeError as error:
-            if parts == share or not is_out_of_memory(error):
-                raise
-            scale = 2.0
-        else:
-            needed = step_bytes(step)
-            if needed <= room_bytes or parts == share:
-                return parts, needed
+        fixed, needed = _compiled_bytes(compile_step, parts, is_last=parts == share)
+        if needed <= room_bytes or parts == share:
+            fewer = max((divisor for divisor in divisors if too_large < divisor < parts), default=None)
             # What is no argument grows with the images of a part.
-            fixed = step.memory_analysis().argument_size_in_bytes
-            scale = (needed - fixed) / (room_bytes - fixed) if room_bytes > fixed else share
-        parts = _divisor(share, max(parts + 1, parts * scale))
+            if needed > room_bytes or fewer is None or fixed + (needed - fixed) * parts / fewer > room_bytes:
+                return parts, needed
+            parts = fewer
+            continue
+        too_large = parts
+        scale = (needed - fixed) / (room_bytes - fixed) if fixed < room_bytes else share
+        parts = at_least(max(parts + 1, parts * scale if math.isfinite(scale) else 0))
+
+
+def _compiled_bytes(compile_step, parts, is_last):
+    """Bytes of the arguments and of everything, the most of any process; infinite where one cannot compile the step."""
+    try:
+        step = compile_step(parts)
+        fixed, needed = step.memory_analysis().argument_size_in_bytes, step_bytes(step)
+    except RuntimeError as error:
+        if is_last or not is_out_of_memory(error):
+            raise
+        fixed, needed = 0, math.inf
+    if jax.process_count() == 1:
+        return fixed, needed
+    # In GiB, since JAX's integers have 32 bits.
+    everywhere = multihost_utils.process_allgather(np.float32([fixed / GIB, needed / GIB]))
+    return tuple(float(gib) * GIB for gib in np.max(everywhere, axis=0))
 
 
 def guess_parts(loss: Callable, state: TrainState, frozen: tuple, batch: Batch, room_bytes: float) -> float:
@@ -125,29 +150,26 @@ def guess_parts(loss: Callable, state: TrainState, frozen: tuple, batch: Batch, 
     """
     one_device = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), batch)
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), one_device.index.shape[0]))
-    # The gradient is as large as the parameters.
-    room = room_bytes - tree_bytes((state, state.params, frozen))
+    # The parameters are among what is saved; the gradient is as large as they are.
+    room = room_bytes - tree_bytes((state, frozen))
     return saved_bytes(loss, state.params, frozen, one_device, keys) / room if room > 0 else math.inf
 
 
-def _divisor(share: int, least: float) -> int:
-    """Return the smallest divisor of ``share`` that is at least ``least``, or ``share`` itself."""
-    return next(parts for parts in range(1, share + 1) if share % parts == 0 and (parts >= least or parts == share))
-
-
-def memory_bytes() -> int:
-    """Return the memory of the smallest device of all processes, in bytes.
+def memory_bytes() -> int | None:
+    """Return the memory of the smallest device of all processes, in bytes; None where a device does not tell.
 
     It is what the device reports: of a GPU, the share of its memory that JAX may use. CPUs report nothing; they share
     the memory of their machine.
     """
     devices = jax.local_devices()
-    reported = [(device.memory_stats() or {}).get("bytes_limit") for device in devices]
-    smallest = min(reported) if all(reported) else machine_memory_bytes() // len(devices)
+    reported = [(device.memory_stats() or {}).get("bytes_limit", 0) for device in devices]
+    if all(device.platform == "cpu" for device in devices):
+        reported = [machine_memory_bytes() // len(devices)]
+    smallest = min(reported)
     if jax.process_count() > 1:
         # In MiB, since JAX's integers have 32 bits.
         smallest = int(multihost_utils.process_allgather(np.int32(smallest >> 20)).min()) << 20
-    return smallest
+    return smallest or None
 
 
 def step_bytes(step: Any) -> int:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from dcrl_jax.errors import InputError
+from dcrl_jax.models.vgg16 import BLOCKS, block_channels
 from dcrl_jax.training.distill import TEACHER_SECTIONS, teacher_config, trains_teacher
 from dcrl_jax.training.rules import training_rules
 
@@ -19,38 +20,49 @@ class _Rule(NamedTuple):
 
 
 def _cfl_is_off(config):
-    return config.role == "teacher" and not config.cfl.enabled
+    return "cfl" in config and not config.cfl.enabled
 
 
 def _cfl_has_one_part(config):
-    return config.role == "teacher" and config.cfl.shared_fraction in (0, 1)
+    if "cfl" not in config:
+        return False
+    channels = [block_channels(block, config.backbone.width) for block in range(1, len(BLOCKS) + 1)]
+    return all(round(config.cfl.shared_fraction * count) in (0, count) for count in channels)
 
 
 def _fusion_is_not(config, *strategies):
-    return config.role == "teacher" and config.fusion.strategy not in strategies
+    return "fusion" in config and config.fusion.strategy not in strategies
 
 
 def _without(config, term):
-    return config.role == "student" and not config.distillation[term]
+    return "distillation" in config and not config.distillation[term]
+
+
+def _weighs_nothing(config, term, weight):
+    return "distillation" in config and config.distillation[term] == weight
+
+
+def _lists(config, split):
+    return config.data.options.get(f"{split}_list") is not None
 
 
 # Of a detector that is trained by itself; keys of other roles are not in its config.
 _RULES = (
     _Rule(("data.manual_dir",), lambda c: c.data.name.startswith("synthetic"), "synthetic scenes are rendered"),
-    _Rule(("optimizer.momentum",), lambda c: c.optimizer.name != "sgd", "it is of optimizer.name=sgd"),
+    _Rule(("optimizer.momentum",), lambda c: c.optimizer.name != "sgd", "only optimizer.name=sgd has one"),
     _Rule(
         ("optimizer.decay_epochs", "optimizer.decay_factor"),
         lambda c: c.optimizer.schedule != "steps",
-        "it is of optimizer.schedule=steps",
+        "only optimizer.schedule=steps reads it",
     ),
     _Rule(("optimizer.decay_factor",), lambda c: not c.optimizer.decay_epochs, "optimizer.decay_epochs is empty"),
-    _Rule(("train.epochs",), lambda c: c.train.steps is not None, "train.steps comes before it"),
-    _Rule(("init.vgg16",), lambda c: bool(c.init.checkpoint), "init.checkpoint comes before it"),
+    _Rule(("train.epochs",), lambda c: c.train.steps is not None, "train.steps overrides it"),
+    _Rule(("init.vgg16",), lambda c: bool(c.init.checkpoint), "init.checkpoint overrides it"),
     _Rule(("loss.segmentation_weight",), lambda c: not c.segmentation.stages, "segmentation.stages is empty"),
     _Rule(
         ("eval.min_height_px", "eval.border_px"),
         lambda c: c.eval.rules != "kaist",
-        "only eval.rules=kaist asks for it; other benchmarks have their own",
+        "only eval.rules=kaist reads it; the other rules have their own",
     ),
     _Rule(("loss.per_branch_weight",), lambda c: c.role != "teacher", "only a teacher has several branches"),
     _Rule(("optimizer.fusion_rate_scale",), lambda c: c.role != "teacher", "only a teacher fuses modalities"),
@@ -59,7 +71,7 @@ _RULES = (
         lambda c: _fusion_is_not(c, "maf", "linear"),
         "fusion.strategy=average learns nothing",
     ),
-    _Rule(("fusion.grid", "fusion.hidden"), lambda c: _fusion_is_not(c, "maf"), "it is of fusion.strategy=maf"),
+    _Rule(("fusion.grid", "fusion.hidden"), lambda c: _fusion_is_not(c, "maf"), "only fusion.strategy=maf reads it"),
     _Rule(
         ("cfl.shared_fraction", "cfl.groups", "cfl.aggregation", "cfl.specific_gain"),
         _cfl_is_off,
@@ -68,18 +80,20 @@ _RULES = (
     _Rule(("cfl.aggregation",), _cfl_has_one_part, "cfl.shared_fraction leaves one part, which needs no gate"),
     _Rule(
         ("cfl.groups", "cfl.specific_gain"),
-        lambda c: c.role == "teacher" and c.cfl.shared_fraction == 1,
+        lambda c: "cfl" in c and c.cfl.shared_fraction == 1,
         "cfl.shared_fraction=1 leaves nothing specific",
     ),
     _Rule(("distillation.rho",), lambda c: _without(c, "fea"), "distillation.fea is False"),
     _Rule(("distillation.zeta", "distillation.temperature"), lambda c: _without(c, "cls"), "distillation.cls is False"),
     _Rule(("distillation.epsilon", "distillation.delta"), lambda c: _without(c, "bbr"), "distillation.bbr is False"),
     _Rule(("distillation.xi",), lambda c: _without(c, "seg"), "distillation.seg is False"),
-    _Rule(
-        ("distillation.xi",),
-        lambda c: c.role == "student" and not c.segmentation.stages,
-        "segmentation.stages is empty",
-    ),
+    _Rule(("distillation.temperature",), lambda c: _weighs_nothing(c, "zeta", 1), "distillation.zeta is 1"),
+    _Rule(("distillation.delta",), lambda c: _weighs_nothing(c, "epsilon", 0), "distillation.epsilon is 0"),
+    _Rule(("distillation.seg", "distillation.xi"), lambda c: not c.segmentation.stages, "segmentation.stages is empty"),
+    _Rule(("distillation.xi",), lambda c: not c.loss.segmentation_weight, "loss.segmentation_weight is 0"),
+    _Rule(("distillation.epsilon", "distillation.delta"), lambda c: not c.loss.box_weight, "loss.box_weight is 0"),
+    _Rule(("data.options.train_stride",), lambda c: _lists(c, "train"), "data.options.train_list overrides it"),
+    _Rule(("data.options.test_stride",), lambda c: _lists(c, "test"), "data.options.test_list overrides it"),
 )
 
 
@@ -93,13 +107,15 @@ def check_given_keys(config: ConfigDict, given: Collection[str]) -> None:
     Raises:
       InputError: with every such key and why nothing reads it.
     """
+    if "role" in given:
+        raise InputError("config.role is the recipe's; take configs/teacher.py, student.py or baseline.py instead.")
     unread = _unread_by_run(config)
     problems = []
     for key in given:
         if reason := next((why for unread_key, why in unread.items() if _covers(unread_key, key)), None):
             problems.append(f"config.{key} has no effect: {reason}.")
     if problems:
-        raise InputError("\n  ".join(problems) + "\nLeave it out, or change what it depends on.")
+        raise InputError("\n  ".join(problems) + "\nLeave such keys out, or change the keys that they depend on.")
 
 
 def _unread_by_run(config: ConfigDict) -> Mapping[str, str]:
@@ -111,7 +127,9 @@ def _unread_by_run(config: ConfigDict) -> Mapping[str, str]:
         return own | {"teacher.": "all terms of distillation are off, so that there is no teacher"}
     if not trains_teacher(config):
         others = (*TEACHER_SECTIONS, "init")
-        return own | {f"teacher.{name}.": "teacher.checkpoint names a teacher that is trained" for name in others}
+        return own | {
+            f"teacher.{name}.": "teacher.checkpoint names a teacher that is already trained" for name in others
+        }
     teacher = _unread(teacher_config(config))
     # What both have a value of their own for, and what the teacher takes over from its student.
     sections = tuple(f"{name}." for name in TEACHER_SECTIONS)

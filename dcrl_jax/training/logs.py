@@ -28,7 +28,7 @@ class RunLog:
         """Open the log.
 
         Args:
-          workdir: of the run; None in a process that shall leave and show nothing.
+          workdir: of the run; None in a process that is to write and show nothing.
           step: where the run stands.
           last_step: where it ends.
         """
@@ -40,7 +40,7 @@ class RunLog:
         self._events = EventsWriter(str(workdir / TENSORBOARD_FOLDER / "events"))
         # Where either goes to a file, a bar that is drawn over and over would fill it.
         if sys.stdout.isatty() and sys.stderr.isatty():
-            layout = "step {n_fmt}/{total_fmt} |{bar}|{postfix}"
+            layout = "step {n_fmt}/{total_fmt} |{bar:16}| {desc}"
             self._bar = tqdm(total=last_step, initial=step, bar_format=layout, dynamic_ncols=True, mininterval=0.5)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
@@ -63,7 +63,7 @@ class RunLog:
         """Show how the training goes: in the bar, or on a line of its own."""
         told = f"loss {loss:.3f}, {images_per_second:.1f} images/s, {_duration(seconds_left)} left{self._validation}"
         if self._bar is not None:
-            self._bar.set_postfix_str(told)
+            self._bar.set_description_str(told)
         elif self._workdir is not None:
             print(f"step {step}/{self._last_step}: {told}", flush=True)
 

@@ -164,15 +164,22 @@ def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetect
             state = TrainState(np.int32(0), params, jax.jit(optimizer.init)(params))
             # The copy keeps the donated state apart from buffers that somebody else may hold.
             state = parallel.replicate(jax.tree.map(np.array, jax.device_get(state)), mesh)
+            del params
             if resumes:
                 state = checkpoints.restore_training(manager, state, iterator)
                 print(f"resume: step {int(jax.device_get(state.step))} of {last_step}", flush=True)
             step = int(jax.device_get(state.step))
             fit = None
             if step < last_step:
-                batch = jax.device_put(_empty_batch(config, mesh.devices.size), parallel.batch_sharding(mesh))
-                trained_by = (guide.model, guide.params) if guide else ()
-                fit = fit_training_step(model, optimizer, anchors, config, state, batch, *trained_by)
+                fit = fit_training_step(
+                    model,
+                    optimizer,
+                    anchors,
+                    config,
+                    state,
+                    jax.device_put(_empty_batch(config, mesh.devices.size), parallel.batch_sharding(mesh)),
+                    *((guide.model, guide.params) if guide else ()),
+                )
             if first:
                 workdirs.record(workdir, config, step, teacher, fit and fit.parts)
             if first and step < last_step:
@@ -332,5 +339,5 @@ def _fail(step, row, image_ids):
     raise InputError(
         f"step {step}: {', '.join(bad)} is not a finite number. All terms: {terms}. Images of the batch: "
         f"{', '.join(image_ids)}. The last checkpoint is from before this step. Look at these images, lower "
-        "config.optimizer.learning_rate, or set config.optimizer.warmup_steps or clip_norm."
+        "config.optimizer.learning_rate, or set config.optimizer.clip_norm."
     )

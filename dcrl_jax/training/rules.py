@@ -24,7 +24,10 @@ def training_rules(config: ConfigDict) -> TrainingRules:
     """The rules that a config asks for."""
     rpn, roi, loss = config.rpn, config.roi, config.loss
     std = tuple(rpn.offset_std)
-    distillation = Distillation(**config.distillation) if config.role == "student" else NOTHING
+    distillation = NOTHING
+    if config.role == "student":
+        distillation = Distillation(**config.distillation)
+        distillation = distillation._replace(seg=distillation.seg and bool(config.segmentation.stages))
     weights = loss_weights(distillation, loss.box_weight, loss.segmentation_weight)
     weights |= {f"{stage}_branches": loss.per_branch_weight for stage in STAGES}
     return TrainingRules(

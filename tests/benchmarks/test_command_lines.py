@@ -8,7 +8,11 @@ import pytest
 
 import benchmarks
 
-COMMANDS = [one.name for one in pkgutil.iter_modules(benchmarks.__path__) if one.name != "overrides"]
+COMMANDS = [
+    f"{one.name}.__main__" if one.ispkg else one.name
+    for one in pkgutil.iter_modules(benchmarks.__path__)
+    if one.name != "overrides"
+]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

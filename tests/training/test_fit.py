@@ -1,5 +1,6 @@
 """In how many parts a step is taken, by the memory of the devices."""
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -65,10 +66,19 @@ def test_as_few_parts_as_fit_are_found_with_two_compilations(room_gib, parts, co
     assert asked == compiled
 
 
-def test_guess_that_fits_is_all_that_is_compiled():
+def test_guess_that_fits_is_all_that_is_compiled_unless_fewer_parts_would_fit_too():
     compile_step, asked = compiler(4.0, 3.0, 64)
     assert fit.fit_parts(compile_step, 64, 72 * GIB, guess=2.7)[0] == 4
     assert asked == [4]
+    compile_step, asked = compiler(4.0, 3.0, 64)
+    assert fit.fit_parts(compile_step, 64, 72 * GIB, guess=30)[0] == 4
+    assert asked == [32, 16, 8, 4]
+
+
+def test_devices_that_do_not_tell_their_memory_take_all_images_at_once():
+    compile_step, asked = compiler(4.0, 3.0, 64)
+    assert fit.fit_parts(compile_step, 64, math.inf)[0] == 1
+    assert asked == [1]
 
 
 def test_parts_share_the_images_of_a_device_evenly():
@@ -80,6 +90,9 @@ def test_step_that_cannot_even_be_compiled_for_want_of_memory_is_taken_in_more_p
     compile_step, asked = compiler(1.0, 1.0, 8, fails_below=4)
     assert fit.fit_parts(compile_step, 8, 100 * GIB)[0] == 4
     assert asked == [1, 2, 4]
+    compile_step, asked = compiler(1.0, 1.0, 12, fails_below=3)
+    assert fit.fit_parts(compile_step, 12, 100 * GIB)[0] == 3
+    assert asked == [1, 2, 3]
     compile_step, _ = compiler(1.0, 1.0, 2, fails_below=4)
     with pytest.raises(RuntimeError, match="RESOURCE_EXHAUSTED"):
         fit.fit_parts(compile_step, 2, 100 * GIB)
@@ -153,10 +166,11 @@ def test_step_that_does_not_fit_at_once_is_taken_in_parts_with_the_same_result(s
     assert "1 at a time on each" in printed
     given, _, printed = run(1000, accumulation_steps=1)
     assert given.parts == 1
-    assert "warning: this may be more than the memory has room for. To need less: --config.train" in printed
+    assert "warning: the step may not fit in memory. To need less: --config.train" in printed
 
 
 class Device(NamedTuple):
+    platform: str
     stats: dict | None
 
     def memory_stats(self):
@@ -164,16 +178,17 @@ class Device(NamedTuple):
 
 
 @pytest.mark.parametrize(
-    ("stats", "expected"),
+    "case",
     [
-        ([{"bytes_limit": 60 * GIB}], 60 * GIB),
-        ([{"bytes_limit": 60 * GIB}, {"bytes_limit": 18 * GIB}], 18 * GIB),
-        ([None], 24 * GIB),
-        ([None, None], 12 * GIB),
-        ([{}], 24 * GIB),
+        (Device("gpu", {"bytes_limit": 60 * GIB}), 60 * GIB),
+        (Device("gpu", {"bytes_limit": 60 * GIB}), Device("gpu", {"bytes_limit": 18 * GIB}), 18 * GIB),
+        (Device("gpu", None), None),
+        (Device("cpu", None), 24 * GIB),
+        (Device("cpu", None), Device("cpu", {}), 12 * GIB),
     ],
 )
-def test_memory_is_what_the_smallest_device_reports_or_a_share_of_the_machine_s(monkeypatch, stats, expected):
-    monkeypatch.setattr(fit.jax, "local_devices", lambda: [Device(found) for found in stats])
+def test_memory_is_what_the_smallest_device_reports_or_a_share_of_the_machine_s(monkeypatch, case):
+    *devices, expected = case
+    monkeypatch.setattr(fit.jax, "local_devices", lambda: devices)
     monkeypatch.setattr(fit, "machine_memory_bytes", lambda: 24 * GIB)
     assert fit.memory_bytes() == expected

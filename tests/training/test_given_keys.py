@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from configs import ablations, baseline, finetune, student, teacher
 from dcrl_jax.errors import InputError
+from dcrl_jax.training.distill import trains_teacher
 from dcrl_jax.training.given_keys import _RULES, check_given_keys
 
 RECIPES = {
@@ -29,14 +30,14 @@ def check(recipe, given):
 @pytest.mark.parametrize(
     ("recipe", "given", "unread"),
     [
-        ("teacher", {"optimizer.momentum": 0.5}, {"optimizer.momentum": "optimizer.name=sgd"}),
+        ("teacher", {"optimizer.momentum": 0.5}, {"optimizer.momentum": "optimizer.name=sgd has one"}),
         ("teacher:synthetic", {"optimizer.decay_epochs": (2.0,)}, {"optimizer.decay_epochs": "schedule=steps"}),
         ("student", {"optimizer.decay_factor": 0.5}, {"optimizer.decay_factor": "optimizer.decay_epochs is empty"}),
-        ("baseline", {"train.steps": 9, "train.epochs": 2.0}, {"train.epochs": "train.steps comes before it"}),
-        ("teacher", {"init.checkpoint": "a", "init.vgg16": "b"}, {"init.vgg16": "init.checkpoint comes before"}),
+        ("baseline", {"train.steps": 9, "train.epochs": 2.0}, {"train.epochs": "train.steps overrides it"}),
+        ("teacher", {"init.checkpoint": "a", "init.vgg16": "b"}, {"init.vgg16": "init.checkpoint overrides it"}),
         ("teacher:synthetic", {"data.manual_dir": "/data"}, {"data.manual_dir": "synthetic scenes are rendered"}),
         ("row:table6/none", {"loss.segmentation_weight": 2.0}, {"loss.segmentation_weight": "stages is empty"}),
-        ("finetune:caltech", {"eval.border_px": ()}, {"eval.border_px": "other benchmarks have their own"}),
+        ("finetune:caltech", {"eval.border_px": ()}, {"eval.border_px": "the other rules have their own"}),
         ("baseline", {"loss.per_branch_weight": 1.0}, {"loss.per_branch_weight": "only a teacher"}),
         ("baseline", {"optimizer.fusion_rate_scale": 0.1}, {"optimizer.fusion_rate_scale": "only a teacher"}),
         ("row:table3/average", {"optimizer.fusion_rate_scale": 0.1}, {"optimizer.fusion_rate_scale": "learns nothing"}),
@@ -60,18 +61,42 @@ def check(recipe, given):
                 "distillation.xi": "distillation.seg is False",
             },
         ),
-        ("student", {"segmentation.stages": (), "distillation.xi": 0.25}, {"distillation.xi": "stages is empty"}),
+        (
+            "student",
+            {"segmentation.stages": (), "distillation.seg": True, "distillation.xi": 0.25},
+            {"distillation.seg": "stages is empty", "distillation.xi": "stages is empty"},
+        ),
+        (
+            "student",
+            {"distillation.zeta": 1.0, "distillation.temperature": 2.0, "distillation.epsilon": 0.0}
+            | {"distillation.delta": 0.1, "loss.segmentation_weight": 0.0, "distillation.xi": 0.1},
+            {
+                "distillation.temperature": "zeta is 1",
+                "distillation.delta": "epsilon is 0",
+                "distillation.xi": "segmentation_weight is 0",
+            },
+        ),
+        (
+            "baseline",
+            {"data.options.train_list": "a.txt", "data.options.train_stride": 3, "data.options.test_stride": 5},
+            {"data.options.train_stride": "train_list overrides it"},
+        ),
+        (
+            "teacher",
+            {"cfl.shared_fraction": 0.0005, "cfl.aggregation": "average"},
+            {"cfl.aggregation": "leaves one part"},
+        ),
         # A student's own keys, and those that its teacher has for itself or takes over.
         (
             "student:synthetic",
             {"teacher.optimizer.momentum": 0.5, "optimizer.momentum": 0.5, "optimizer.name": "sgd"},
-            {"teacher.optimizer.momentum": "optimizer.name=sgd"},
+            {"teacher.optimizer.momentum": "optimizer.name=sgd has one"},
         ),
         ("student", {"teacher.cfl.enabled": False, "teacher.cfl.groups": 4}, {"teacher.cfl.groups": "cfl.enabled"}),
         (
             "student",
             {"teacher.checkpoint": "runs/t", "teacher.train.steps": 9, "teacher.init.checkpoint": "runs/s"},
-            {"teacher.train.steps": "is trained", "teacher.init.checkpoint": "is trained"},
+            {"teacher.train.steps": "already trained", "teacher.init.checkpoint": "already trained"},
         ),
         (
             "student",
@@ -117,6 +142,20 @@ def keys_of(values, prefix=""):
     if not isinstance(values, ConfigDict):
         return {prefix.removesuffix(".")}
     return {key for name in values for key in keys_of(values[name], f"{prefix}{name}.")}
+
+
+@pytest.mark.parametrize("recipe", ["teacher", "student", "baseline"])
+@pytest.mark.parametrize("role", ["teacher", "student", "baseline", "nobody"])
+def test_role_is_not_to_be_given(recipe, role):
+    with pytest.raises(InputError, match=r"config.role is the recipe's; take configs/teacher.py"):
+        check(recipe, {"role": role})
+
+
+def test_seg_alone_without_stages_asks_for_no_teacher():
+    config = student.get_config()
+    config.segmentation.stages = ()
+    config.distillation.update(fea=False, cls=False, bbr=False)
+    assert not trains_teacher(config)
 
 
 def test_rules_name_keys_that_exist():

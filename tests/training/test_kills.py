@@ -51,7 +51,6 @@ OVERRIDES = {
     "backbone.width": 1 / 32,
     "backbone.norm": "none",
     "segmentation.stages": (),
-    "distillation.seg": False,
     "teacher.cfl.enabled": False,
     "teacher.fusion.grid": (2, 3),
     "teacher.fusion.hidden": 8,

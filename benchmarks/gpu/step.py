@@ -1,0 +1,120 @@
+"""Images/s and memory of a training step at full size, beside torchvision's and what ``step_memory`` predicts."""
+
+import argparse
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from benchmarks.full_size import GIB, build, one_batch
+from benchmarks.gpu import torchvision_side
+from benchmarks.gpu.facts import SIDE, SIDE_IN_REHEARSAL, matrix_peak
+from benchmarks.gpu.record import PRECISIONS, Record, full_config
+from benchmarks.step_memory import fixed_bytes, image_bytes
+from dcrl_jax import parallel
+from dcrl_jax.inference.benchmark import time_in_turns
+from dcrl_jax.jax_errors import is_out_of_memory
+from dcrl_jax.training.fit import step_bytes
+
+REPEATS, REPEATS_IN_REHEARSAL = 5, 1
+
+
+class Case(NamedTuple):
+    """One setting of a step."""
+
+    role: str
+    precision: str
+    remat: bool
+    images: int
+
+
+def cases() -> list[Case]:
+    """Return all settings, what says most first: the time may not be enough for the rest."""
+    first = [
+        Case("baseline", "TF32", False, 8),
+        Case("baseline", "bfloat16", False, 8),
+        Case("student", "bfloat16", False, 32),
+        Case("teacher", "bfloat16", False, 16),
+        Case("student", "TF32", False, 16),
+        Case("teacher", "TF32", False, 8),
+        Case("baseline", "float32", False, 8),
+        Case("teacher", "bfloat16", True, 32),
+        Case("student", "bfloat16", True, 64),
+    ]
+    rest = [
+        Case(role, precision, remat, images)
+        for remat in (False, True)
+        for images in (8, 16, 32, 64)
+        for precision in ("bfloat16", "TF32", "float32")
+        for role in ("student", "teacher", "baseline")
+    ]
+    return first + [case for case in rest if case not in first]
+
+
+def run(record: Record, options: argparse.Namespace) -> None:
+    """Record the cases in their order until the time is over; torchvision's step beside each first one of its kind."""
+    side = SIDE_IN_REHEARSAL if options.rehearse else SIDE
+    peaks = {precision: matrix_peak(precision, side) for precision in PRECISIONS}
+    for precision, peak in peaks.items():
+        record.add("peak", precision=precision, tflops_per_second=peak)
+    chosen = [
+        Case("baseline", "bfloat16", True, 2),
+        Case("teacher", "TF32", False, 2),
+        Case("student", "TF32", False, 2),
+    ]
+    compared = set()
+    for case in chosen if options.rehearse else cases():
+        if record.seconds_left() < 0:
+            return
+        beside = case.role == "baseline" and case.precision not in compared and torchvision_side.is_installed()
+        compared |= {case.precision} if beside else set()
+        _step(record, options, case, beside, peaks[case.precision])
+
+
+def _step(record, options, case, beside_torchvision, peak):
+    config = full_config(case.role, options)
+    config.backbone.dtype, matmul = PRECISIONS[case.precision]
+    config.backbone.remat = case.remat
+    repeats = REPEATS_IN_REHEARSAL if options.rehearse else REPEATS
+    try:
+        with jax.default_matmul_precision(matmul):
+            built = build(config)
+            # Copies, because the step reuses the buffers of its state.
+            arguments = jax.tree.map(np.array, jax.device_get((built.initial_state(), built.frozen())))
+            state, frozen = parallel.replicate(arguments, built.mesh)
+            batch = jax.device_put(one_batch(case.images, config), parallel.batch_sharding(built.mesh))
+            lowered = built.step.lower(state, *frozen, batch)
+            compiled = lowered.compile()
+
+            def step():
+                nonlocal state
+                state, metrics = built.step(state, *frozen, batch)
+                return metrics
+
+            calls = {"dcrl_jax": step}
+            if beside_torchvision:
+                calls["torchvision"] = torchvision_side.step_call(config, case.images, case.precision)
+            times = {name: float(np.median(taken)) for name, taken in time_in_turns(calls, repeats).items()}
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        record.add("step", **case._asdict(), out_of_memory=True)
+        return
+    seconds, tflop = times["dcrl_jax"], lowered.cost_analysis()["flops"] / 1e12
+    record.add(
+        "step",
+        **case._asdict(),
+        seconds=seconds,
+        images_per_second=case.images / seconds,
+        tflop=tflop,
+        share_of_peak=tflop / seconds / peak,
+        torchvision_seconds=times.get("torchvision"),
+        ratio=seconds / times["torchvision"] if beside_torchvision else None,
+        gib={
+            "predicted": (fixed_bytes(config) + case.images * image_bytes(config)) / GIB,
+            "compiled": step_bytes(compiled) / GIB,
+            # Of the largest step so far.
+            "allocator_peak": (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0) / GIB or None,
+            "torchvision_peak": (torchvision_side.peak_bytes() or 0) / GIB if beside_torchvision else None,
+        },
+    )
