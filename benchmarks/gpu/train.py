@@ -30,7 +30,7 @@ FULL_WIDTH = {
     "backbone.dtype": "bfloat16",
     "data.height_px": 480,
     "data.width_px": 640,
-    "roi.hidden": 1024,
+    "roi.hidden": 448,  # so that the student's parameters can be copied back
     "rpn.before_nms": 6000,
     "rpn.kept_training": 1000,
     "rpn.kept_testing": 300,
@@ -75,7 +75,7 @@ def run(record: Record, options: argparse.Namespace) -> None:
     if not options.rehearse and not (options.vgg16 and options.pairs):
         record.add("nothing trained", reason="--vgg16 and --pairs were not given")
         return
-    setting = _setting(options)
+    setting = setting_of(options)
     started, seconds = time.monotonic(), record.seconds_left()
     used = 0.0
     for role, share in SHARES.items():
@@ -85,11 +85,23 @@ def run(record: Record, options: argparse.Namespace) -> None:
         record.add(role, **_train(role, setting, output, until - time.monotonic(), options))
 
 
-def _setting(options: argparse.Namespace) -> Setting:
+def setting_of(options: argparse.Namespace) -> Setting:
+    """Return what is trained on which pairs, or what is rehearsed on rendered ones."""
     if options.rehearse:
         return Setting("synthetic", REHEARSAL, {"fusion.grid": (2, 3), "fusion.hidden": 8}, {})
     changes = FULL_WIDTH | {"init.vgg16": options.vgg16, "data.manual_dir": options.pairs}
     return Setting("msrs", changes, TEACHER, {"teacher": 25.0, "student": 30.0, "baseline": 60.0})
+
+
+def training_keys(role: str, setting: Setting, steps: int, batch: int, work: Path) -> dict[str, object]:
+    """Return the config keys of one training, whose run and whose teacher's lie below ``work``."""
+    keys = setting.changes | {"train.steps": steps, "train.batch_size": batch, "data.data_dir": str(work / "data")}
+    keys |= {"train.evaluate_every_epochs": 1e6}  # once, at the end
+    if role == "teacher":
+        keys |= setting.teacher_changes
+    elif role == "student":
+        keys |= {"teacher.checkpoint": str(work / "teacher")}
+    return keys
 
 
 def _train(role: str, setting: Setting, output: Path, seconds: float, options: argparse.Namespace) -> dict:
@@ -98,16 +110,7 @@ def _train(role: str, setting: Setting, output: Path, seconds: float, options: a
     batch = 4 if options.rehearse else 8
     rate = _measured_rate(output, role) or setting.images_per_second.get(role)
     steps = max(4, int(0.8 * (seconds - SCORING_SECONDS) * rate / batch)) if rate else 4
-    keys = setting.changes | {
-        "train.steps": steps,
-        "train.batch_size": batch,
-        "data.data_dir": str(output / "work/data"),
-    }
-    keys |= {"train.evaluate_every_epochs": 1e6}  # once, at the end
-    if role == "teacher":
-        keys |= setting.teacher_changes
-    elif role == "student":
-        keys |= {"teacher.checkpoint": str(output / "work" / "teacher")}
+    keys = training_keys(role, setting, steps, batch, output / "work")
     command = [
         sys.executable,
         "main.py",
@@ -128,7 +131,7 @@ def _train(role: str, setting: Setting, output: Path, seconds: float, options: a
     scores = json.loads((workdir / "evaluation" / "scores.json").read_text())
     (output / f"{role}.html").write_bytes((workdir / "evaluation" / "report.html").read_bytes())
     (output / f"{role}-metrics.jsonl").write_bytes((workdir / "metrics.jsonl").read_bytes())
-    parameters = _copy_parameters(workdir, output, role)
+    parameters = _copy_parameters(workdir, output, role) if role == "student" else []
     return result | {"command": command[1:], "scores": scores["scores"], "parameter_files": parameters}
 
 

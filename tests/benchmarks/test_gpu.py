@@ -9,16 +9,20 @@ import sys
 from pathlib import Path
 
 import cv2
+import jax
 import numpy as np
 import pytest
 
-from benchmarks.gpu import pack
+from benchmarks.gpu import pack, tables
 from benchmarks.gpu.__main__ import SHARES, stage_seconds
 from benchmarks.gpu.profile import operations_ms
-from benchmarks.gpu.record import Record
+from benchmarks.gpu.record import RECIPES, Record
 from benchmarks.gpu.step import Case, cases
+from benchmarks.gpu.train import PARAMETERS_BYTES, setting_of, training_keys
 from benchmarks.gpu.worker import STAGES
 from dcrl_jax.errors import InputError
+from dcrl_jax.models.build import build_model, init_params
+from dcrl_jax.training.given_keys import check_given_keys
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -92,8 +96,39 @@ def test_networks_are_trained_and_scored_and_their_reports_copied(rehearsed):
         assert "reasonable-all" in training["scores"]
         assert (folder / f"{role}.html").is_file()
         assert (folder / f"{role}-metrics.jsonl").is_file()
+        assert training["parameter_files"] == (["student-0.safetensors"] if role == "student" else [])
         assert all((folder / name).is_file() for name in training["parameter_files"])
-        assert training["parameter_files"]
+
+
+def test_tables_for_readme_have_every_figure_with_device_and_date(rehearsed, capsys):
+    tables.main([str(rehearsed[1])])
+    printed = capsys.readouterr().out
+    date = rehearsed[0]["step"]["date"]
+    assert f"step: cpu, {date}, jax {jax.__version__}, a rehearsal\n\n| step | images |" in printed
+    rows = [line for line in printed.splitlines() if line.startswith("| ")]
+    for start in ("| TF32 |", "| teacher, bfloat16 |", "| student, TF32 | 2 |", "| teacher, TF32 | 2 |", "| teacher |"):
+        assert sum(row.startswith(start) for row in rows) == 1, start
+
+
+def test_step_without_memory_is_a_row_and_an_empty_folder_an_error(tmp_path, capsys):
+    result = {"name": "step", "role": "teacher", "precision": "TF32", "remat": False, "images": 64}
+    _, rows = tables.table_of("step", [result | {"out_of_memory": True}])
+    assert rows[0][:3] == ["teacher, TF32", "64", "out of memory"]
+    with pytest.raises(SystemExit):
+        tables.main([str(tmp_path)])
+    assert "holds no file of a stage" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("role", ["teacher", "student", "baseline"])
+def test_training_on_real_pairs_is_a_recipe_that_the_program_takes(role, tmp_path):
+    options = argparse.Namespace(rehearse=False, vgg16="vgg16.safetensors", pairs="pairs")
+    keys = training_keys(role, setting_of(options), 100, 8, tmp_path)
+    config = RECIPES[role].get_config("msrs")
+    config.update_from_flattened_dict(keys)
+    check_given_keys(config, list(keys))
+    model = build_model(config)
+    sizes = [leaf.size for leaf in jax.tree.leaves(jax.eval_shape(lambda: init_params(model, config, 0)))]
+    assert role != "student" or 2 * sum(sizes) < PARAMETERS_BYTES
 
 
 def test_time_that_a_stage_leaves_over_is_there_for_those_after_it():
