@@ -31,8 +31,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def rehearsed(tmp_path_factory):
     """The JSON of every stage of a rehearsal."""
     folder = tmp_path_factory.mktemp("rehearsal")
-    command = [sys.executable, "-m", "benchmarks.gpu", "--rehearse", "--seconds=1200", f"--output={folder}"]
-    done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=1500, check=False)
+    command = [sys.executable, "-m", "benchmarks.gpu", "--rehearse", "--seconds=3000", f"--output={folder}"]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=3300, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return {stage: json.loads((folder / f"{stage}.json").read_text()) for stage in STAGES}, folder
 
