@@ -107,9 +107,10 @@ def training_keys(role: str, setting: Setting, steps: int, batch: int, work: Pat
 def _train(role: str, setting: Setting, output: Path, seconds: float, options: argparse.Namespace) -> dict:
     """Train and score one role; returns what it came to."""
     workdir = output / "work" / role
-    batch = 4 if options.rehearse else 8
-    rate = _measured_rate(output, role) or setting.images_per_second.get(role)
-    steps = max(4, int(0.8 * (seconds - SCORING_SECONDS) * rate / batch)) if rate else 4
+    batch, steps = 4, 4
+    if not options.rehearse:
+        batch, rate = 8, _measured_rate(output, role) or setting.images_per_second[role]
+        steps = max(4, int(0.8 * (seconds - SCORING_SECONDS) * rate / batch))
     keys = training_keys(role, setting, steps, batch, output / "work")
     command = [
         sys.executable,
