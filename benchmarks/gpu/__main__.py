@@ -21,7 +21,7 @@ from benchmarks.gpu.worker import STAGES, add_options
 ROOT = Path(__file__).resolve().parents[2]
 # Of all the time; what a stage leaves over is there for those after it.
 SHARES = {"facts": 0.06, "equal": 0.14, "frame": 0.22, "step": 0.26, "profile": 0.08, "train": 0.24}
-REHEARSAL_SHARES = {"facts": 0.03, "equal": 0.2, "frame": 0.14, "step": 0.13, "profile": 0.1, "train": 0.4}
+REHEARSAL_SHARES = {"facts": 0.03, "equal": 0.32, "frame": 0.13, "step": 0.12, "profile": 0.1, "train": 0.3}
 # A stage that does not stop by itself is ended so long after its time.
 GRACE_SECONDS = 20.0
 
