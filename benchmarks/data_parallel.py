@@ -55,7 +55,7 @@ def step_runner(config: ConfigDict, images: int) -> Callable[[Sequence[jax.Devic
     """``run(devices, accumulation_steps)``: a role's step from seeded parameters on one batch, on these devices."""
     config = config.copy_and_resolve_references()
     # The momentum of the first step is its gradient.
-    config.optimizer.update(name="sgd", momentum=0.9, clip_norm=0.0, fusion_rate_scale=1.0)
+    config.optimizer.update(name="sgd", momentum=0.9, weight_decay=0.0, clip_norm=0.0, fusion_rate_scale=1.0)
     built = build(config)
     arguments = jax.device_get((built.initial_state(), built.frozen()))
     whole = one_batch(images, config)
