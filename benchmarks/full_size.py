@@ -24,11 +24,11 @@ from dcrl_jax.devices import quiet_without_gpu
 from dcrl_jax.models.build import build_anchors, build_model, init_params
 from dcrl_jax.structures import Batch
 from dcrl_jax.training.distill import teacher_config
+from dcrl_jax.training.fit import GIB
 from dcrl_jax.training.optimizer import build_optimizer, build_schedule
 from dcrl_jax.training.rules import training_rules
 from dcrl_jax.training.step import TrainState, make_step
 
-GIB = 2**30
 KAIST_TRAINING_IMAGES = 25_086
 
 

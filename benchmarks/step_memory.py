@@ -24,14 +24,14 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from benchmarks.full_size import GIB, build, one_batch
+from benchmarks.full_size import build, one_batch
 from configs import student, teacher
 from dcrl_jax.devices import quiet_without_gpu
 from dcrl_jax.models.build import build_anchors, build_model, init_params
 from dcrl_jax.models.vgg16 import BLOCKS
 from dcrl_jax.reports.tables import format_table
 from dcrl_jax.training.distill import teacher_config
-from dcrl_jax.training.fit import USABLE, fit_parts, guess_parts, saved_bytes, tree_bytes
+from dcrl_jax.training.fit import GIB, USABLE, fit_parts, guess_parts, saved_bytes, tree_bytes
 from dcrl_jax.training.rules import training_rules
 from dcrl_jax.training.step import make_loss
 

@@ -1,6 +1,7 @@
 """Seconds a frame, as in the paper's Table VII, and images/s of larger batches, beside torchvision's in turns."""
 
 import argparse
+import functools
 
 import jax
 import numpy as np
@@ -55,12 +56,13 @@ def _one_image(record, options, role, precision, repeats):
         failed = {}
         if role == "student" and torchvision_side.is_installed():
             for name, compiled in (("torchvision", False), ("torchvision, torch.compile", True)):
-                try:
-                    call = torchvision_side.frame_call(config, images[0], precision, compiled)
-                    call()
+                call, reason = torchvision_side.working_call(
+                    functools.partial(torchvision_side.frame_call, config, images[0], precision, compiled)
+                )
+                if call is None:
+                    failed[name] = reason
+                else:
                     calls[name] = call
-                except Exception as error:  # whatever does not work there is no reason to lose the rest
-                    failed[name] = str(error).strip().splitlines()[0][:200]
         times = {name: float(np.median(taken)) for name, taken in time_in_turns(calls, repeats).items()}
         network = times["network"]
         record.add(

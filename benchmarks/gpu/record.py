@@ -15,6 +15,26 @@ from dcrl_jax.files import write_atomically
 
 RECIPES = {"teacher": teacher, "student": student, "baseline": baseline}
 
+# A recipe in a rehearsal: 64x48 pixels, and no more channels than there have to be.
+TINY = {
+    "data.height_px": 48,
+    "data.width_px": 64,
+    "data.max_boxes": 4,
+    "backbone.width": 1 / 32,
+    "backbone.norm": "none",
+    "anchors.per_cell": 3,
+    "rpn.sampled": 32,
+    "rpn.max_positive": 16,
+    "rpn.before_nms": 60,
+    "rpn.kept_training": 40,
+    "rpn.kept_testing": 20,
+    "roi.size": 3,
+    "roi.sampled": 16,
+    "roi.max_positive": 4,
+    "roi.hidden": 16,
+}
+TINY_FUSION = {"fusion.grid": (2, 3), "fusion.hidden": 8}  # of a teacher
+
 
 class Precision(NamedTuple):
     """How a network computes in float32 or less."""
@@ -88,25 +108,9 @@ def small_config(role: str, options: argparse.Namespace) -> ConfigDict:
 
 
 def shrink(config: ConfigDict) -> ConfigDict:
-    """Change a recipe to 64x48 pixels and two channels in the first block."""
-    changes = {
-        "data.height_px": 48,
-        "data.width_px": 64,
-        "data.max_boxes": 4,
-        "backbone.width": 1 / 32,
-        "anchors.per_cell": 3,
-        "rpn.sampled": 32,
-        "rpn.max_positive": 16,
-        "rpn.before_nms": 60,
-        "rpn.kept_training": 40,
-        "rpn.kept_testing": 20,
-        "roi.size": 3,
-        "roi.sampled": 16,
-        "roi.max_positive": 4,
-        "roi.hidden": 16,
-    }
+    """Change a recipe to the sizes of a rehearsal."""
+    config.update_from_flattened_dict(TINY)
     prefix = {"teacher": "", "student": "teacher."}.get(config.role)
     if prefix is not None:
-        changes |= {f"{prefix}fusion.grid": (2, 3), f"{prefix}fusion.hidden": 8}
-    config.update_from_flattened_dict(changes)
+        config.update_from_flattened_dict({f"{prefix}{key}": value for key, value in TINY_FUSION.items()})
     return config

@@ -20,6 +20,20 @@ def is_installed() -> bool:
     return all(importlib.util.find_spec(name) is not None for name in ("torch", "torchvision"))
 
 
+def working_call(make: Callable[[], Callable[[], Any]]) -> tuple[Callable[[], Any] | None, str | None]:
+    """Return a call that has worked once, or None and why not: what torch cannot do is no reason to lose the rest.
+
+    Args:
+      make: makes the call, as ``frame_call`` and ``step_call`` do.
+    """
+    try:
+        call = make()
+        call()
+    except Exception as error:  # of torch, its compiler, CUDA: they share no base
+        return None, (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    return call, None
+
+
 def frame_call(config: ConfigDict, image: np.ndarray, precision: str, compiled: bool) -> Callable[[], Any]:
     """Return a call that detects on one image that lies on the device, and waits for it.
 

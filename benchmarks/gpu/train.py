@@ -14,7 +14,7 @@ import numpy as np
 from flax import traverse_util
 from safetensors.numpy import save_file
 
-from benchmarks.gpu.record import Record
+from benchmarks.gpu.record import TINY, TINY_FUSION, Record
 from dcrl_jax import checkpoints
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,22 +39,13 @@ FULL_WIDTH = {
     "train.log_every_steps": 10,
 }
 TEACHER = {"cfl.specific_gain": 1.0, "optimizer.learning_rate": 1e-4, "optimizer.warmup_steps": 100}
-REHEARSAL = {
-    "backbone.width": 1 / 32,
-    "backbone.norm": "none",
-    "data.height_px": 48,
-    "data.width_px": 64,
+REHEARSAL = TINY | {
+    "data.max_boxes": 16,  # a rendered scene may have as many people
     "data.options.height_px": 48,
     "data.options.width_px": 64,
     "data.options.train": 16,
     "data.options.validation": 4,
     "data.options.test": 4,
-    "anchors.per_cell": 3,
-    "rpn.before_nms": 60,
-    "rpn.kept_training": 40,
-    "rpn.kept_testing": 20,
-    "roi.size": 3,
-    "roi.hidden": 16,
     "eval.batch_size": 4,
     "train.log_every_steps": 1,
 }
@@ -88,7 +79,7 @@ def run(record: Record, options: argparse.Namespace) -> None:
 def setting_of(options: argparse.Namespace) -> Setting:
     """Return what is trained on which pairs, or what is rehearsed on rendered ones."""
     if options.rehearse:
-        return Setting("synthetic", REHEARSAL, {"fusion.grid": (2, 3), "fusion.hidden": 8}, {})
+        return Setting("synthetic", REHEARSAL, TINY_FUSION, {})
     changes = FULL_WIDTH | {"init.vgg16": options.vgg16, "data.manual_dir": options.pairs}
     return Setting("msrs", changes, TEACHER, {"teacher": 25.0, "student": 30.0, "baseline": 60.0})
 

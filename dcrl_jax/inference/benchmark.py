@@ -70,7 +70,7 @@ def benchmark(checkpoint: str | None, config: ConfigDict | None) -> None:
     print("compiling its parts", flush=True)
     parts = parts_beside_the_network(params, config, on_device)
     del params
-    product, product_flops = _matrix_product(jnp.dtype(config.backbone.dtype))
+    product, product_flops = matrix_product(jnp.dtype(config.backbone.dtype))
     frame = noise_images(detector, *FRAME)
     calls = {
         "network": lambda: detector.run_network(*on_device),
@@ -214,7 +214,7 @@ def parts_beside_the_network(params: Any, config: ConfigDict, images: Sequence[A
     }
 
 
-def _matrix_product(dtype):
+def matrix_product(dtype: jnp.dtype) -> tuple[Callable[[], jax.Array], int]:
     """A product large enough to show the machine's peak, as a call, and its floating point operations."""
     multiply = jax.jit(jnp.matmul)
     side, seconds = 512, 0.0

@@ -76,8 +76,10 @@ class RunLog:
 
     def say(self, text: str) -> None:
         """Print a line, above the bar if there is one."""
-        if self._workdir is not None:
-            tqdm.write(text) if self._bar is not None else print(text, flush=True)
+        if self._bar is not None:
+            tqdm.write(text)
+        elif self._workdir is not None:
+            print(text, flush=True)
 
     def __enter__(self) -> "RunLog":
         return self

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks.gpu import pack, tables
+from benchmarks.gpu import pack, tables, torchvision_side
 from benchmarks.gpu.__main__ import SHARES, stage_seconds
 from benchmarks.gpu.profile import operations_ms
 from benchmarks.gpu.record import RECIPES, Record
@@ -142,6 +142,15 @@ def test_every_role_precision_batch_and_remat_is_measured_once():
     found = cases()
     assert len(found) == len(set(found)) == 3 * 3 * 4 * 2
     assert found[0] == Case("baseline", "TF32", False, 8)
+
+
+def test_what_torchvision_cannot_do_is_told_and_no_error():
+    def fails():
+        raise RuntimeError("CUDA error: no kernel\nmore")
+
+    call, reason = torchvision_side.working_call(lambda: fails)
+    assert (call, reason) == (None, "CUDA error: no kernel")
+    assert torchvision_side.working_call(lambda: int) == (int, None)
 
 
 def test_file_of_a_stage_is_whole_after_every_result(tmp_path):
