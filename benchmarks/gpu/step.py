@@ -105,6 +105,7 @@ def _step(record, options, case, beside_torchvision, peak):
     seconds = times["dcrl_jax"]
     predicted = _predict(case.role, config.backbone.dtype, case.remat, options.rehearse)
     tflop = case.images * predicted.image_tflop
+    torchvision_bytes = torchvision_side.peak_bytes() if beside_torchvision else None
     record.add(
         "step",
         **case._asdict(),
@@ -120,7 +121,7 @@ def _step(record, options, case, beside_torchvision, peak):
             "compiled": step_bytes(compiled) / GIB,
             # Of the largest step so far.
             "allocator_peak": (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0) / GIB or None,
-            "torchvision_peak": (torchvision_side.peak_bytes() or 0) / GIB if beside_torchvision else None,
+            "torchvision_peak": torchvision_bytes and torchvision_bytes / GIB,
         },
     )
 
