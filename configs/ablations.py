@@ -61,8 +61,8 @@ def get_config(argument: str = "") -> ConfigDict:
     """The recipe of one row.
 
     Args:
-      argument: NAME or NAME:DATA, with a name of ``ROWS`` and 'kaist' (the default), 'synthetic' or 'msrs'. Where a
-        command line gives none, it is refused as an unknown name is, with where to find the known ones.
+        argument: NAME or NAME:DATA, with a name of ``ROWS`` and 'kaist' (the default), 'synthetic' or 'msrs'. Where a
+            command line gives none, it is refused as an unknown name is, with where to find the known ones.
     """
     name, _, data = argument.partition(":")
     if name not in ROWS:

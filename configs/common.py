@@ -154,8 +154,8 @@ def add_distillation(config: ConfigDict, teacher: ConfigDict) -> None:
     """What a student has besides: the terms of Eq. 14-18, and the teacher that it learns from.
 
     Args:
-      config: the student's.
-      teacher: the teacher's recipe on the same data; its sections are taken over.
+        config: the student's.
+        teacher: the teacher's recipe on the same data; its sections are taken over.
     """
     config.distillation = ConfigDict()
     config.distillation.fea = True  # feature level, Eq. 15; the four names are Table IV's
@@ -243,9 +243,9 @@ def use_data(config: ConfigDict, data: str) -> ConfigDict:
     """Change data and scale.
 
     Args:
-      config: of ``detector``.
-      data: 'kaist' (no change), 'kaist/FILTER' (training filters of KAIST_FILTERS), 'synthetic' (128x96 scenes) or
-        'msrs' (real pairs at 320x240).
+        config: of ``detector``.
+        data: 'kaist' (no change), 'kaist/FILTER' (training filters of KAIST_FILTERS), 'synthetic' (128x96 scenes) or
+            'msrs' (real pairs at 320x240).
     """
     name, _, preset = data.partition("/")
     if name == "kaist" and (not preset or preset in KAIST_FILTERS):

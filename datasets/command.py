@@ -8,7 +8,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from dcrl_jax.errors import InputError, Preempted
-from dcrl_jax.signals import preempted_by_sigterm
+from dcrl_jax.signals import raise_on_sigterm
 
 
 def parser(description: str, copy: str, incomplete: str) -> argparse.ArgumentParser:
@@ -42,7 +42,7 @@ def main(
     options = vars(command_line.parse_args(arguments))
     manual_dir = options.pop("manual_dir")
     try:
-        with preempted_by_sigterm():
+        with raise_on_sigterm():
             _prepare(open_builder(**options), manual_dir)
     except (InputError, OSError) as error:
         sys.exit(f"error: {error}")

@@ -53,5 +53,5 @@ def only_process(folder: Path, name: str) -> Iterator[None]:
     """Holds the lock of a data set's folder, which is made; raises InputError if another process has it."""
     folder.mkdir(parents=True, exist_ok=True)
     busy = f"another process is preparing {name} in {folder}; wait for it, then give the command again."
-    with files.locked(folder, busy):
+    with files.folder_lock(folder, busy):
         yield

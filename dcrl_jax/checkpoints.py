@@ -78,10 +78,10 @@ def save_training(manager: ocp.CheckpointManager, state: Any, data_iterator: Any
     """Save everything that a run needs to go on; returns when the write is under way.
 
     Args:
-      manager: of the workdir's RESUME_FOLDER.
-      state: a TrainState.
-      data_iterator: the Grain iterator whose next batch is the next step's.
-      config: of the run.
+        manager: of the workdir's RESUME_FOLDER.
+        state: a TrainState.
+        data_iterator: the Grain iterator whose next batch is the next step's.
+        config: of the run.
     """
     step = int(jax.device_get(state.step))
     if step in manager.all_steps():
@@ -141,7 +141,7 @@ def restore_training(manager: ocp.CheckpointManager, state: Any, data_iterator: 
     One that cannot be read is put aside, which is said, and the next older one is taken.
 
     Raises:
-      InputError: the checkpoint is of another model or optimizer, or none can be read.
+        InputError: the checkpoint is of another model or optimizer, or none can be read.
     """
     steps = sorted(manager.all_steps(), reverse=True)
     for step, older in zip(steps, [*steps[1:], None], strict=True):
@@ -252,15 +252,15 @@ def restore_params(path: str) -> tuple[Any, ConfigDict, int]:
     """Restore parameters alone, whatever devices they were saved from.
 
     Args:
-      path: a workdir, whose parameters are those that its own run scores: the best, or the newest where there are no
-        best or the test split chose them; a folder of checkpoints; or one checkpoint; local or in a bucket
-        (gs://BUCKET/RUN, s3://...) that Orbax can read; or a published model, ``hf://OWNER/NAME`` or its folder.
+        path: a workdir, whose parameters are those that its own run scores: the best, or the newest where there are no
+            best or the test split chose them; a folder of checkpoints; or one checkpoint; local or in a bucket
+            (gs://BUCKET/RUN, s3://...) that Orbax can read; or a published model, ``hf://OWNER/NAME`` or its folder.
 
     Returns:
-      The parameter tree on the first local device, the config it was trained with, and its step.
+        The parameter tree on the first local device, the config it was trained with, and its step.
 
     Raises:
-      InputError: there is no checkpoint at the path, or it cannot be read.
+        InputError: there is no checkpoint at the path, or it cannot be read.
     """
     if published.is_published(path):
         params, config, step = published.read(path)
@@ -329,12 +329,12 @@ def check_params(params: Any, expected: Any, source: str) -> None:
     """Refuse parameters that do not fit a model.
 
     Args:
-      params: the tree found.
-      expected: a tree of the same structure with the shapes that the model has.
-      source: where ``params`` came from, for the message.
+        params: the tree found.
+        expected: a tree of the same structure with the shapes that the model has.
+        source: where ``params`` came from, for the message.
 
     Raises:
-      InputError: keys or shapes differ; names the first of them.
+        InputError: keys or shapes differ; names the first of them.
     """
     _check_fits(_shapes_by_path(params), _shapes_by_path(expected), source)
 

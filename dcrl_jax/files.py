@@ -1,4 +1,4 @@
-"""Files that survive the end of the program at any moment, and the lock of a folder that one process may use."""
+"""Atomic writes, JSON lines and folder locks."""
 
 import contextlib
 import fcntl
@@ -12,11 +12,11 @@ from dcrl_jax.errors import InputError
 
 
 @contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """Gives a name to write to, which becomes ``path`` if that succeeds; makes the folder."""
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path that replaces ``path`` on success; create the folder if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder, since only there is the final step a rename; with the ending, which says the format; of one
-    # name, so that what a killed program left is written over by the next.
+    # Same folder: rename is atomic. Same suffix: writers infer the format. Fixed name: the next run overwrites a stale
+    # file.
     partial = path.with_name(f".{path.stem}.partial{path.suffix}")
     try:
         yield partial
@@ -26,8 +26,8 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Writes a file of ASCII text, whole or not at all; makes the folder."""
-    with whole(path) as partial:
+    """Write ASCII text to a file, completely or not at all; create the folder if needed."""
+    with atomic_path(path) as partial:
         partial.write_text(text, encoding="ascii", newline="\n")
 
 
@@ -42,7 +42,7 @@ def append_json_line(path: Path, record: dict[str, Any]) -> None:
 
 
 def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the JSON objects of a file, one a line, without torn lines; a missing file yields nothing."""
+    """Yield the JSON objects of a file, one per line; skip torn lines. A missing file yields nothing."""
     for line in path.read_bytes().splitlines() if path.is_file() else ():
         with contextlib.suppress(ValueError):
             if isinstance(record := json.loads(line), dict):
@@ -50,13 +50,13 @@ def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def locked(folder: Path, busy: str) -> Iterator[None]:
-    """Holds the lock of a folder; it ends with the process, however it ends.
+def folder_lock(folder: Path, busy: str) -> Iterator[None]:
+    """Hold the lock of a folder; the system releases it when the process ends.
 
-    On a file system without locks nothing is held, and that is said.
+    On a file system without locks, print a warning and continue.
 
     Raises:
-      InputError: another process has it; ``busy`` is its text.
+        InputError: another process holds the lock; ``busy`` is the message.
     """
     with (folder / ".lock").open("w") as file:
         try:
@@ -68,3 +68,8 @@ def locked(folder: Path, busy: str) -> Iterator[None]:
                 f"warning: {folder} cannot be locked ({error.strerror}); let no second process work in it", flush=True
             )
         yield
+
+
+def and_more(texts: list[str], shown: int) -> list[str]:
+    """Return the first ``shown`` texts, followed by 'and N more' if there are more."""
+    return texts[:shown] + ([f"and {len(texts) - shown:,} more"] if len(texts) > shown else [])

@@ -45,8 +45,8 @@ def explain_out_of_memory(error: BaseException, config: ConfigDict | None) -> st
     """Return what a user can do about an error of ``is_out_of_memory``.
 
     Args:
-      error: of JAX or Python.
-      config: the recipe, where there is one.
+        error: of JAX or Python.
+        config: the recipe, where there is one.
     """
     lines = [f"memory ran out: {(str(error).strip() or 'Python could not allocate').splitlines()[0]}"]
     if config is not None:

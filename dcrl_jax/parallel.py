@@ -34,11 +34,11 @@ def start_processes(where: str | None) -> None:
     them reports errors.
 
     Args:
-      where: None for a process alone; 'auto' to take everything from the cluster (Slurm, Open MPI, Kubernetes...); or
-        'HOST:PORT,COUNT,INDEX' with the address of the first process, how many there are, and which this one is.
+        where: None for a process alone; 'auto' to take everything from the cluster (Slurm, Open MPI, Kubernetes...); or
+            'HOST:PORT,COUNT,INDEX' with the address of the first process, how many there are, and which this one is.
 
     Raises:
-      InputError: ``where`` is none of these, the others were not found, or JAX has no device to compute on.
+        InputError: ``where`` is none of these, the others were not found, or JAX has no device to compute on.
     """
     if where is None:
         _require_devices()
@@ -113,8 +113,8 @@ def stop_process(status: int, at_once: bool = False) -> NoReturn:
     """End this process; at once among several, without waiting for the others, who may wait for this one.
 
     Args:
-      status: what it ends with.
-      at_once: also alone. While devices compute, an interpreter that takes itself apart may crash on what they use.
+        status: what it ends with.
+        at_once: also alone. While devices compute, an interpreter that takes itself apart may crash on what they use.
     """
     # Asking for the number of processes would look for devices, which may be what failed.
     if at_once or (jax.distributed.is_initialized() and status):
@@ -129,8 +129,8 @@ def said_with_status(workdir: str | None, config: ConfigDict | None = None) -> I
     """Ends the process, with one message and the status that says why, for what a user or a scheduler has to know.
 
     Args:
-      workdir: named where an error of the operating system names no file.
-      config: the recipe, whose batch is named where memory runs out.
+        workdir: named where an error of the operating system names no file.
+        config: the recipe, whose batch is named where memory runs out.
     """
     try:
         yield
@@ -167,10 +167,10 @@ def first_process_first(action: Callable[[], Any]) -> Any:
     """Run an action in the first process when all have come here, and when it is done there in the others.
 
     Returns:
-      The action's result.
+        The action's result.
 
     Raises:
-      InputError: the action failed in the first process. There its own error is raised.
+        InputError: the action failed in the first process. There its own error is raised.
     """
     if jax.process_count() == 1:
         return action()
@@ -202,9 +202,9 @@ def check_batch(batch_size: int, devices: int, accumulation_steps: int = 1) -> N
     """Refuse a global batch that cannot be shared evenly; raises InputError naming sizes that would do.
 
     Args:
-      batch_size: ``train.batch_size``.
-      devices: of all processes together.
-      accumulation_steps: parts of each device's share.
+        batch_size: ``train.batch_size``.
+        devices: of all processes together.
+        accumulation_steps: parts of each device's share.
     """
     parts = devices * accumulation_steps
     if batch_size % parts:
@@ -259,9 +259,9 @@ def parallel_step(step: Callable, mesh: Mesh, frozen_arguments: int = 0) -> Call
     everything that comes out must be equal on all devices.
 
     Args:
-      step: a pure function that averages gradients and metrics over the axis ``AXIS``.
-      mesh: of ``device_mesh``.
-      frozen_arguments: how many replicated arguments stand between state and batch.
+        step: a pure function that averages gradients and metrics over the axis ``AXIS``.
+        mesh: of ``device_mesh``.
+        frozen_arguments: how many replicated arguments stand between state and batch.
     """
     in_axes = (None,) * (1 + frozen_arguments) + (0,)
     devices = list((mesh if jax.process_count() == 1 else _global_mesh()).devices.flat)

@@ -37,12 +37,12 @@ def progress_bar(
     """Return a bar on standard error; iterate over it, or use it as a context and call its ``update``.
 
     Args:
-      items: what is iterated over; None where ``update`` is called.
-      what: stands before the numbers.
-      total: number of items.
-      unit: plural, e.g. 'images'.
-      initial: items that are done already.
-      leave: whether a terminal keeps the full bar.
+        items: what is iterated over; None where ``update`` is called.
+        what: stands before the numbers.
+        total: number of items.
+        unit: plural, e.g. 'images'.
+        initial: items that are done already.
+        leave: whether a terminal keeps the full bar.
     """
     common = {"desc": what, "total": total, "unit": f" {unit}", "initial": initial}
     if sys.stderr.isatty():

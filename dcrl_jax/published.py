@@ -31,13 +31,13 @@ def write(folder: Path, params: Any, config: dict, step: int) -> None:
     """Write a model's two files into a folder.
 
     Args:
-      folder: is there.
-      params: the tree, float32.
-      config: as plain JSON values.
-      step: that the parameters are of.
+        folder: is there.
+        params: the tree, float32.
+        config: as plain JSON values.
+        step: that the parameters are of.
 
     Raises:
-      OSError: the folder cannot be written to.
+        OSError: the folder cannot be written to.
     """
     flat = traverse_util.flatten_dict(jax.device_get(params), sep=".")
     tensors = {name: np.ascontiguousarray(leaf, np.float32) for name, leaf in flat.items()}
@@ -56,13 +56,13 @@ def read(source: str) -> tuple[Any, dict, int]:
     """Read what ``write`` wrote.
 
     Args:
-      source: a folder; or ``hf://OWNER/NAME`` or ``hf://OWNER/NAME@REVISION``, through huggingface_hub's cache.
+        source: a folder; or ``hf://OWNER/NAME`` or ``hf://OWNER/NAME@REVISION``, through huggingface_hub's cache.
 
     Returns:
-      The parameter tree on the first local device, the config as plain JSON values, and the step.
+        The parameter tree on the first local device, the config as plain JSON values, and the step.
 
     Raises:
-      InputError: it cannot be fetched, a file is missing or broken, or it is of another format.
+        InputError: it cannot be fetched, a file is missing or broken, or it is of another format.
     """
     folder = _download(source) if source.startswith(HUB) else Path(source)
     config, step = _read_config(folder / CONFIG_FILE, source)

@@ -1,6 +1,6 @@
-"""Ctrl-C and SIGTERM: the second ends a run as the first does, and neither comes between what belongs together.
+"""Handling of Ctrl-C (SIGINT) and SIGTERM.
 
-All of it does nothing in another thread than the main one: signals do not come to it, and it may not handle them.
+Python delivers signals to the main thread only. In any other thread these context managers do nothing.
 """
 
 import contextlib
@@ -12,8 +12,8 @@ from dcrl_jax.errors import Preempted
 
 
 @contextlib.contextmanager
-def preempted_by_sigterm() -> Iterator[None]:
-    """Within it SIGTERM raises Preempted at once, as Ctrl-C does KeyboardInterrupt."""
+def raise_on_sigterm() -> Iterator[None]:
+    """Raise Preempted when SIGTERM arrives, as Python raises KeyboardInterrupt on Ctrl-C."""
 
     def preempt(number, frame):
         raise Preempted
@@ -29,52 +29,56 @@ def preempted_by_sigterm() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def held_signals() -> Iterator[None]:
-    """Within it Ctrl-C and SIGTERM wait for its end; if it ends by an error, they are forgotten."""
-    came = []
-    with handled_signals(lambda *call: came.append(call)) as former:
+def defer_signals() -> Iterator[None]:
+    """Deliver signals at the end of the block; discard them if the block raises."""
+    received = []
+    with handle_signals(lambda *call: received.append(call)) as former:
         yield
-    _raise_first(came, former)
+    _raise_first(received, former)
 
 
 @contextlib.contextmanager
-def remembered_signals() -> Iterator[Callable[[], None]]:
-    """Within it Ctrl-C and SIGTERM are raised as ever; gives a function that raises again what was lost.
+def recall_signals() -> Iterator[Callable[[], None]]:
+    """Deliver signals as usual, and yield a function that raises the first one again.
 
-    Python drops what is raised in a callback of its garbage collector, and JAX has one there.
+    Python discards an exception raised inside a garbage-collector callback, and JAX installs such a callback. Call
+    the function where a discarded signal would otherwise go unnoticed.
     """
-    came = []
+    received = []
 
     def remember(number, frame):
-        came.append((number, frame))
+        received.append((number, frame))
         former[number](number, frame)
 
-    with handled_signals(remember) as former:
-        yield lambda: _raise_first(came, former)
+    with handle_signals(remember) as former:
+        yield lambda: _raise_first(received, former)
 
 
 @contextlib.contextmanager
-def handled_signals(handler: Callable) -> Iterator[dict[int, Callable]]:
-    """Handle Ctrl-C and SIGTERM, and yield the former handlers; a signal that is ignored stays ignored.
+def handle_signals(handler: Callable) -> Iterator[dict[int, Callable]]:
+    """Install ``handler`` for SIGINT and SIGTERM and yield the former handlers by signal number.
 
-    A shell's script starts its background commands with Ctrl-C ignored, which is meant for the script alone.
+    An ignored signal stays ignored: a shell script starts background commands with SIGINT ignored, so that Ctrl-C
+    reaches the script only.
     """
     former = {}
     if _in_main_thread():
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        former = {number: found for number in numbers if callable(found := signal.getsignal(number))}
+        for number in (signal.SIGINT, signal.SIGTERM):
+            current = signal.getsignal(number)
+            if callable(current):
+                former[number] = current
     try:
         for number in former:
             signal.signal(number, handler)
         yield former
     finally:
-        for number, found in former.items():
-            signal.signal(number, found)
+        for number, current in former.items():
+            signal.signal(number, current)
 
 
-def _raise_first(came, handlers):
-    if came:
-        number, frame = came[0]
+def _raise_first(received, handlers):
+    if received:
+        number, frame = received[0]
         handlers[number](number, frame)
 
 

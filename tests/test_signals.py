@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from dcrl_jax.errors import Preempted
-from dcrl_jax.signals import held_signals, preempted_by_sigterm, remembered_signals
+from dcrl_jax.signals import defer_signals, raise_on_sigterm, recall_signals
 from dcrl_jax.training.signals import noted_signals
 
 ERRORS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Preempted}
@@ -17,7 +17,7 @@ def test_signal_is_raised_at_the_end_of_what_holds_it(number):
     done = []
 
     def work():
-        with preempted_by_sigterm(), held_signals():
+        with raise_on_sigterm(), defer_signals():
             signal.raise_signal(number)
             signal.raise_signal(number)
             done.append("all")
@@ -33,7 +33,7 @@ def test_signal_is_raised_at_the_end_of_what_holds_it(number):
 @pytest.mark.parametrize("number", ERRORS)
 def test_signal_that_was_lost_is_raised_again(number):
     former = {number: signal.getsignal(number) for number in ERRORS}
-    with preempted_by_sigterm(), remembered_signals() as raise_lost_signal:
+    with raise_on_sigterm(), recall_signals() as raise_lost_signal:
         raise_lost_signal()
         with pytest.raises(ERRORS[number]):
             signal.raise_signal(number)
@@ -44,7 +44,7 @@ def test_signal_that_was_lost_is_raised_again(number):
 
 def test_error_within_is_raised_as_it_is():
     def fail():
-        with held_signals():
+        with defer_signals():
             signal.raise_signal(signal.SIGINT)
             raise OSError("full")
 
@@ -57,7 +57,7 @@ def test_error_within_is_raised_as_it_is():
 def test_ignored_signal_stays_ignored():
     former = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with held_signals():
+        with defer_signals():
             assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
             signal.raise_signal(signal.SIGINT)
     finally:
@@ -80,7 +80,7 @@ def test_thread_that_gets_no_signals_goes_on_as_it_is():
     done = []
 
     def work():
-        with preempted_by_sigterm(), remembered_signals(), held_signals():
+        with raise_on_sigterm(), recall_signals(), defer_signals():
             done.append("all")
 
     thread = threading.Thread(target=work)

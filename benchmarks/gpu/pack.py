@@ -69,15 +69,15 @@ def shrink_pairs(source: Path, target: Path, limit_bytes: int = PAIRS_BYTES) -> 
     """Copy a folder in MSRS's layout with its images as JPEG, as good as the limit allows.
 
     Args:
-      source: holds train/, test/ and labels/.
-      target: made anew.
-      limit_bytes: of all files together.
+        source: holds train/, test/ and labels/.
+        target: made anew.
+        limit_bytes: of all files together.
 
     Returns:
-      The quality of the JPEGs.
+        The quality of the JPEGs.
 
     Raises:
-      InputError: an image cannot be read, or the limit is too low for all of QUALITIES.
+        InputError: an image cannot be read, or the limit is too low for all of QUALITIES.
     """
     for quality in QUALITIES:
         shutil.rmtree(target, ignore_errors=True)

@@ -57,8 +57,8 @@ class Record:
         """Begin a stage: its clock runs from now on.
 
         Args:
-          name: of the stage.
-          options: of the command line.
+            name: of the stage.
+            options: of the command line.
         """
         self._path = Path(options.output) / f"{name}.json"
         self._end = time.monotonic() + options.seconds

@@ -24,7 +24,7 @@ def working_call(make: Callable[[], Callable[[], Any]]) -> tuple[Callable[[], An
     """Return a call that has worked once, or None and why not: what torch cannot do is no reason to lose the rest.
 
     Args:
-      make: makes the call, as ``frame_call`` and ``step_call`` do.
+        make: makes the call, as ``frame_call`` and ``step_call`` do.
     """
     try:
         call = make()
@@ -38,10 +38,10 @@ def frame_call(config: ConfigDict, image: np.ndarray, precision: str, compiled: 
     """Return a call that detects on one image that lies on the device, and waits for it.
 
     Args:
-      config: of a student; its sizes are torchvision's.
-      image: uint8 [H, W, 3].
-      precision: of ``record.PRECISIONS``.
-      compiled: whether backbone and heads go through torch.compile.
+        config: of a student; its sizes are torchvision's.
+        image: uint8 [H, W, 3].
+        precision: of ``record.PRECISIONS``.
+        compiled: whether backbone and heads go through torch.compile.
     """
     import torch
 

@@ -15,11 +15,11 @@ def prepare(data: ConfigDict) -> tfds.core.DatasetBuilder:
     """Prepare a data set on disk unless it is there already; of several processes the first one does it.
 
     Args:
-      data: the config's ``data`` keys.
+        data: the config's ``data`` keys.
 
     Raises:
-      InputError: unknown data set or option, something about its files, or another process is preparing it; nothing is
-        written then.
+        InputError: unknown data set or option, something about its files, or another process is preparing it; nothing
+            is written then.
     """
     return parallel.first_process_first(lambda: _prepare(data))
 

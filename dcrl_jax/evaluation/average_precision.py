@@ -15,10 +15,10 @@ def average_precision(truths: Sequence[ImageTruth], detections: Mapping[str, Ima
     recall. People, ignore regions and matches are those of the miss rate, so both judge the same detections.
 
     Returns:
-      the average precision; 0 without detections, NaN where the subset has no people.
+        the average precision; 0 without detections, NaN where the subset has no people.
 
     Raises:
-      InputError: as ``miss_rate.score``.
+        InputError: as ``miss_rate.score``.
     """
     matches = match(truths, detections, subset)
     people = int(matches.people.sum())

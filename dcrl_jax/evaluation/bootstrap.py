@@ -21,12 +21,12 @@ def resampled_miss_rates(matches: Matches, counts: np.ndarray) -> np.ndarray:
     """The log-average miss rate of each resample of a subset's images.
 
     Args:
-      matches: of a detector on the subset.
-      counts: int [K, I], how often each resample holds each of ``matches.image_ids``.
+        matches: of a detector on the subset.
+        counts: int [K, I], how often each resample holds each of ``matches.image_ids``.
 
     Returns:
-      float64 [K]; NaN where a resample holds no people. A resample that takes every image once gives
-      ``miss_rate.score``'s value.
+        float64 [K]; NaN where a resample holds no people. A resample that takes every image once gives
+        ``miss_rate.score``'s value.
     """
     is_true_positive, _, image = rank_detections(matches)
     rates = np.full(len(counts), np.nan)
@@ -51,13 +51,13 @@ def paired_difference(
     replacement and for both runs the same. With one pair the interval is over images alone.
 
     Args:
-      pairs: matches of the two detectors of each pair on the same images.
-      rng: the only source of chance.
-      resamples: how many.
-      level: share of the resamples inside the interval.
+        pairs: matches of the two detectors of each pair on the same images.
+        rng: the only source of chance.
+        resamples: how many.
+        level: share of the resamples inside the interval.
 
     Raises:
-      InputError: the two runs of a pair were scored on different images.
+        InputError: the two runs of a pair were scored on different images.
     """
     exact, spread = [], []
     for first, second in pairs:

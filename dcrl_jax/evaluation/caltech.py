@@ -41,12 +41,12 @@ def read_annotations(path: Path, allow_incomplete: bool = False) -> Truth:
     """Reads test annotations of whatever kind, told apart by looking.
 
     Args:
-      path: a .mat file of the toolbox, a folder of annotation files, or that of a prepared data set.
-      allow_incomplete: leave images out whose annotations are missing or unreadable, and warn.
+        path: a .mat file of the toolbox, a folder of annotation files, or that of a prepared data set.
+        allow_incomplete: leave images out whose annotations are missing or unreadable, and warn.
 
     Raises:
-      InputError: there is nothing of the kind, both kinds are there, or something about a file; of missing and
-        unreadable ones all are counted and the first named.
+        InputError: there is nothing of the kind, both kinds are there, or something about a file; of missing and
+            unreadable ones all are counted and the first named.
     """
     if not path.is_dir():
         return _read_toolbox(path)

@@ -26,12 +26,12 @@ def write_caltech(
     Numbers are written so that reading gives them back exactly. Each file appears complete or not at all.
 
     Args:
-      folder: made if missing.
-      detections: by image id.
-      image_ids: all images that were looked at, such as ``set06/V000/I00029``.
+        folder: made if missing.
+        detections: by image id.
+        image_ids: all images that were looked at, such as ``set06/V000/I00029``.
 
     Raises:
-      InputError: detections of an image that is not in the list, or that are not finite, or of negative size.
+        InputError: detections of an image that is not in the list, or that are not finite, or of negative size.
     """
     lines: dict[str, list[str]] = {frames.video_of(image_id): [] for image_id in image_ids}
     for place, box, score in in_order(detections, image_ids):
@@ -46,14 +46,14 @@ def read_caltech(folder: str | os.PathLike, image_ids: Sequence[str]) -> dict[st
     """Reads the files of the videos that some images are of.
 
     Args:
-      folder: with a file for each video. Numbers may be parted by commas or by spaces, as the toolbox takes both.
-      image_ids: whose detections are wanted; rows of other frames are passed over.
+        folder: with a file for each video. Numbers may be parted by commas or by spaces, as the toolbox takes both.
+        image_ids: whose detections are wanted; rows of other frames are passed over.
 
     Returns:
-      detections by image id, in the order of the files; images without any are left out.
+        detections by image id, in the order of the files; images without any are left out.
 
     Raises:
-      InputError: a video's file is missing or malformed, or it has rows but none of the images.
+        InputError: a video's file is missing or malformed, or it has rows but none of the images.
     """
     folder = Path(folder)
     wanted = set(image_ids)

@@ -132,12 +132,12 @@ def detect_split(
     """Run a detector over a split. Every process looks at its part of the images and gets what all of them found.
 
     Args:
-      detector: what is run.
-      params: replicated on its devices.
-      batches: of ``split_batches``.
-      truths: of the same split; for image ids and sizes.
-      input_size: height and width of the network input.
-      blank: the modality to switch off, 'visible' or 'lwir'.
+        detector: what is run.
+        params: replicated on its devices.
+        batches: of ``split_batches``.
+        truths: of the same split; for image ids and sizes.
+        input_size: height and width of the network input.
+        blank: the modality to switch off, 'visible' or 'lwir'.
     """
     parts = []
     name = f"detecting, {blank} blanked" if blank else "detecting"
@@ -175,9 +175,9 @@ def evaluate(bench: Bench, params: Any, blanked: bool = False) -> Evaluation:
     """Score parameters on the bench's split.
 
     Args:
-      bench: of ``open_bench``.
-      params: replicated on its devices.
-      blanked: whether to score with either of a teacher's modalities blanked too, which takes three times as long.
+        bench: of ``open_bench``.
+        params: replicated on its devices.
+        blanked: whether to score with either of a teacher's modalities blanked too, which takes three times as long.
     """
     config, truths = bench.config, bench.truths
     subsets = subsets_of(config)

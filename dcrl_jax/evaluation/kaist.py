@@ -37,16 +37,16 @@ def read_annotations(path: Path, listed: Sequence[str] | None = None, allow_inco
     """Reads test annotations of whatever kind, told apart by looking.
 
     Args:
-      path: a COCO file, a folder of annotation files, or that of a prepared data set (with ``dataset_info.json``).
-      listed: image ids that take the place of the test split, for a folder of annotation files alone.
-      allow_incomplete: leave images out whose annotation file is missing or unreadable, and warn.
+        path: a COCO file, a folder of annotation files, or that of a prepared data set (with ``dataset_info.json``).
+        listed: image ids that take the place of the test split, for a folder of annotation files alone.
+        allow_incomplete: leave images out whose annotation file is missing or unreadable, and warn.
 
     Returns:
-      one truth, or two of a paired set: ``visible``, then ``lwir``.
+        one truth, or two of a paired set: ``visible``, then ``lwir``.
 
     Raises:
-      InputError: there is nothing of the kind, more than one set, or something about a file; of missing and unreadable
-        annotation files all are counted and the first named.
+        InputError: there is nothing of the kind, more than one set, or something about a file; of missing and
+            unreadable annotation files all are counted and the first named.
     """
     if is_annotation_folder(path):
         return _read_folder(path, frames.split_frames("test") if listed is None else listed, allow_incomplete)

@@ -70,16 +70,16 @@ def score(truths: Sequence[ImageTruth], detections: Mapping[str, ImageDetections
     and, within an image, in the given order.
 
     Args:
-      truths: all images of the data set, each once.
-      detections: by image id; images without detections may be left out.
-      subset: which images and people count.
+        truths: all images of the data set, each once.
+        detections: by image id; images without detections may be left out.
+        subset: which images and people count.
 
     Returns:
-      the score; its rates are NaN where the subset has no people (there is then nothing to miss).
+        the score; its rates are NaN where the subset has no people (there is then nothing to miss).
 
     Raises:
-      InputError: detections of an image that is not in ``truths``, an image listed twice, a score or box that is not a
-        finite number, arrays of lengths that disagree, an unknown condition.
+        InputError: detections of an image that is not in ``truths``, an image listed twice, a score or box that is not
+            a finite number, arrays of lengths that disagree, an unknown condition.
     """
     return score_subsets(truths, detections, (subset,))[subset.name]
 
@@ -141,9 +141,9 @@ def rank_detections(matches: Matches) -> tuple[np.ndarray, np.ndarray, np.ndarra
     """All detections that count, of all images, by falling score.
 
     Returns:
-      bool [D], whether each is a true positive (else a false one), float64 [D], their scores, and int [D], the places
-      of their images in ``matches.image_ids``. Ignored detections are left out; equal scores stay in the order of
-      ``matches``.
+        bool [D], whether each is a true positive (else a false one), float64 [D], their scores, and int [D], the places
+        of their images in ``matches.image_ids``. Ignored detections are left out; equal scores stay in the order of
+        ``matches``.
     """
     counts = ~matches.is_ignored
     order = np.argsort(-matches.scores[counts], kind="stable")

@@ -43,11 +43,11 @@ def read_annotations(path: Path, ignore_areas: bool = False) -> Truth:
     """Reads the annotations of a split.
 
     Args:
-      path: its JSON file, or the folder of a prepared data set, whose validation split is read.
-      ignore_areas: whether areas that are marked as ignored absorb detections.
+        path: its JSON file, or the folder of a prepared data set, whose validation split is read.
+        ignore_areas: whether areas that are marked as ignored absorb detections.
 
     Raises:
-      InputError: there is nothing of the kind, or something about the file.
+        InputError: there is nothing of the kind, or something about the file.
     """
     warnings = []
     if not path.is_dir():

@@ -61,12 +61,12 @@ def flatten(truths: Sequence[ImageTruth], detections: Mapping[str, ImageDetectio
     """Puts all images into one row.
 
     Args:
-      truths: all images of the data set, each once.
-      detections: by image id; images without detections may be left out.
+        truths: all images of the data set, each once.
+        detections: by image id; images without detections may be left out.
 
     Raises:
-      InputError: detections of an image that is not in ``truths``, an image listed twice, a score or box that is not a
-        finite number, arrays of lengths that disagree, an unknown condition.
+        InputError: detections of an image that is not in ``truths``, an image listed twice, a score or box that is not
+            a finite number, arrays of lengths that disagree, an unknown condition.
     """
     image_ids = tuple(truth.image_id for truth in truths)
     _check_ids(image_ids, detections)
@@ -94,9 +94,9 @@ def find_pairs(flat: Flat, boxes: np.ndarray, truth_boxes: np.ndarray) -> Pairs:
     """Finds the pairs that can match, each detection against each annotation of its image.
 
     Args:
-      flat: says which image each box is of.
-      boxes: float64 [D, 4], x, y, width, height of the detections.
-      truth_boxes: float64 [G, 4], of the annotations.
+        flat: says which image each box is of.
+        boxes: float64 [D, 4], x, y, width, height of the detections.
+        truth_boxes: float64 [G, 4], of the annotations.
     """
     # Without a loop: the detection's number is repeated once for each annotation of its image, and the annotation's
     # number runs through them.
@@ -124,8 +124,8 @@ def with_aspect_ratio(boxes: np.ndarray, aspect_ratio: float) -> np.ndarray:
     """Boxes of the same centre and height whose width is ``aspect_ratio`` times the height.
 
     Args:
-      boxes: float [N, 4], x, y, width, height.
-      aspect_ratio: width / height.
+        boxes: float [N, 4], x, y, width, height.
+        aspect_ratio: width / height.
     """
     x, y, width, height = boxes.T
     new_width = height * aspect_ratio

@@ -30,12 +30,12 @@ def write_kaist_text(
     Numbers are written so that reading gives them back exactly. The file appears complete or not at all.
 
     Args:
-      path: the file; its folder is made.
-      detections: by image id.
-      image_ids: the split's images in order; the first is image 1.
+        path: the file; its folder is made.
+        detections: by image id.
+        image_ids: the split's images in order; the first is image 1.
 
     Raises:
-      InputError: detections of an image that is not in the list, or that are not finite, or of negative size.
+        InputError: detections of an image that is not in the list, or that are not finite, or of negative size.
     """
     lines = (
         ",".join([str(number + 1), *map(repr, box), repr(score)]) + "\n"
@@ -68,15 +68,15 @@ def read_results(
     """Reads a results file of either format, told apart by its content.
 
     Args:
-      path: the file. An empty file holds no detections.
-      image_ids: the split's images in order, as for writing.
-      numbers: of the images in JSON files, as for writing.
+        path: the file. An empty file holds no detections.
+        image_ids: the split's images in order, as for writing.
+        numbers: of the images in JSON files, as for writing.
 
     Returns:
-      detections by image id, in the file's order; images without any are left out.
+        detections by image id, in the file's order; images without any are left out.
 
     Raises:
-      InputError: the file cannot be read or is malformed; names the file and the line (or the entry of a JSON list).
+        InputError: the file cannot be read or is malformed; names the file and the line (or the entry of a JSON list).
     """
     path = Path(path)
     text = read_file(path, f"lines of {TEXT_COLUMNS} or COCO JSON")
@@ -116,7 +116,7 @@ def parse_text(text: str, path: Path, columns: str = TEXT_COLUMNS) -> Iterable[t
     """The rows of a text file: the place for messages, the whole number that comes first, and x, y, w, h, score.
 
     Raises:
-      InputError: a row is malformed, not finite or of negative size.
+        InputError: a row is malformed, not finite or of negative size.
     """
     # Only line feeds end a line, so that numbers agree with those of an editor.
     for line_number, line in enumerate(text.split("\n"), start=1):

@@ -61,8 +61,8 @@ def reasonable(
     """The three "reasonable" subsets, all / day / night: people tall enough, at most partly occluded.
 
     Args:
-      min_height_px: the shortest person that counts, in pixels as annotated.
-      border: x1, y1, x2, y2 in pixels; people who leave it are ignored. None: the whole image counts.
+        min_height_px: the shortest person that counts, in pixels as annotated.
+        border: x1, y1, x2, y2 in pixels; people who leave it are ignored. None: the whole image counts.
     """
     return tuple(
         Subset(f"reasonable-{condition}", condition, min_height_px=min_height_px, border=border)
@@ -128,11 +128,11 @@ def assign_roles(
     """Decides what each annotation is in ``subset``.
 
     Args:
-      subset: the rules.
-      boxes: float [G, 4], x, y, width, height in pixels as annotated.
-      labels: G strings.
-      occlusion: int [G], 0 none, 1 partial, 2 heavy.
-      ignore: bool [G], annotations that are marked as not to be scored.
+        subset: the rules.
+        boxes: float [G, 4], x, y, width, height in pixels as annotated.
+        labels: G strings.
+        occlusion: int [G], 0 none, 1 partial, 2 heavy.
+        ignore: bool [G], annotations that are marked as not to be scored.
     """
     # An empty list would otherwise become an array of floats.
     names, codes = np.unique(np.asarray(labels, dtype=np.str_), return_inverse=True)

@@ -61,7 +61,7 @@ def read_prepared(folder: Path, split: str) -> Prepared:
     """Reads the annotations of a prepared data set; needs no JAX.
 
     Raises:
-      InputError: it cannot be read, or has no such split.
+        InputError: it cannot be read, or has no such split.
     """
     # Only here: everything else does without it.
     import tensorflow_datasets as tfds
@@ -98,14 +98,14 @@ def score_results(truth: Truth, paths: Sequence[Path]) -> Scores:
     """Scores results files on the subsets of the benchmark.
 
     Args:
-      truth: what they are scored on.
-      paths: in the benchmark's formats, of different file names.
+        truth: what they are scored on.
+        paths: in the benchmark's formats, of different file names.
 
     Returns:
-      by file name, ordered by the miss rate of the first subset, then by the name of the subset.
+        by file name, ordered by the miss rate of the first subset, then by the name of the subset.
 
     Raises:
-      InputError: a file cannot be read or is malformed.
+        InputError: a file cannot be read or is malformed.
     """
     kept = {image.image_id for image in truth.images}
     scores = {}
@@ -144,12 +144,12 @@ def write_scores(folder: Path, truth: Truth, scores: Scores) -> None:
     """Writes ``scores.json`` and ``miss_rate.png``, the curves of the benchmark's panels, into a folder.
 
     Args:
-      folder: made if missing. Each file in it appears complete or not at all.
-      truth: for the title.
-      scores: of ``score_results``; rates become percent, null where a subset has no people.
+        folder: made if missing. Each file in it appears complete or not at all.
+        truth: for the title.
+        scores: of ``score_results``; rates become percent, null where a subset has no people.
 
     Raises:
-      InputError: the folder cannot be written.
+        InputError: the folder cannot be written.
     """
     plain = {name: {subset: _plain(one) for subset, one in row.items()} for name, row in scores.items()}
     panels = {
@@ -159,7 +159,7 @@ def write_scores(folder: Path, truth: Truth, scores: Scores) -> None:
     title = "\n".join([truth.heading, *truth.notes, *(f"warning: {text}" for text in truth.warnings)])
     try:
         files.write_atomically(folder / "scores.json", json.dumps(plain, indent=1) + "\n")
-        with files.whole(folder / "miss_rate.png") as path:
+        with files.atomic_path(folder / "miss_rate.png") as path:
             curves.miss_rate_panels(panels, path, title)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another --output") from error
@@ -184,9 +184,9 @@ def main(
     """Scores, prints, then writes; a user's mistake ends it with one message and status 1.
 
     Args:
-      command_line: of ``parser``, with the benchmark's own options.
-      read: reads the annotations that the options name; raises InputError for a user's mistake.
-      arguments: None for those of the process.
+        command_line: of ``parser``, with the benchmark's own options.
+        read: reads the annotations that the options name; raises InputError for a user's mistake.
+        arguments: None for those of the process.
     """
     options = command_line.parse_args(arguments)
     try:

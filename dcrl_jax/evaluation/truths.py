@@ -23,9 +23,9 @@ def read_truths(source: Sequence[Any], objects: str = "objects") -> Truths:
     """Read a split's annotations and image sizes; images are not decoded.
 
     Args:
-      source: of ``records.open_split``: records whose images are encoded bytes.
-      objects: the feature that holds the annotations; ``objects_lwir`` in paired data for those of the thermal image,
-        whose visible ones then are in ``objects``.
+        source: of ``records.open_split``: records whose images are encoded bytes.
+        objects: the feature that holds the annotations; ``objects_lwir`` in paired data for those of the thermal image,
+            whose visible ones then are in ``objects``.
     """
     images, sizes = [], []
     for index in range(len(source)):

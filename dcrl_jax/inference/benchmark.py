@@ -40,11 +40,11 @@ def benchmark(checkpoint: str | None, config: ConfigDict | None) -> None:
     """Measure a detector on the first device and print tables; at 640x512 on a CPU that takes minutes.
 
     Args:
-      checkpoint: a run's workdir, a checkpoint or a published model; or None.
-      config: of a detector with random parameters, where there is no checkpoint.
+        checkpoint: a run's workdir, a checkpoint or a published model; or None.
+        config: of a detector with random parameters, where there is no checkpoint.
 
     Raises:
-      InputError: both or neither are given, or they are no detector's.
+        InputError: both or neither are given, or they are no detector's.
     """
     if (checkpoint is None) == (config is None):
         found = "neither" if config is None else "both"

@@ -21,7 +21,7 @@ from dcrl_jax.inference.pairs import find_pairs, is_video
 from dcrl_jax.inference.video import open_writer, read_frames, video_info
 from dcrl_jax.ops.boxes import xyxy_to_xywh
 from dcrl_jax.progress import progress_bar
-from dcrl_jax.signals import held_signals, preempted_by_sigterm, remembered_signals
+from dcrl_jax.signals import defer_signals, raise_on_sigterm, recall_signals
 
 JPEG_QUALITY = 92
 LISTED = 20  # names of one kind in the summary
@@ -30,29 +30,29 @@ LISTED = 20  # names of one kind in the summary
 Scene = tuple[str, tuple[np.ndarray, ...] | InputError]
 
 
-@preempted_by_sigterm()
+@raise_on_sigterm()
 def detect_files(
     checkpoint: str, given: str, output: str | Path, given_lwir: str | None = None, min_score: float = 0.5
 ) -> bool:
     """Detect people in files and write what was found, with a bar and a summary.
 
     Args:
-      checkpoint: what ``Detector.from_checkpoint`` takes.
-      given: an image, a folder, a pattern or a video.
-      output: a new or empty folder. It gets ``annotated/`` with the images or the video, ``results.txt`` (KAIST's
-        text format), ``results.json`` (COCO's), and ``images.txt``, the images that were looked at, in the order of
-        both. If the run ends before the first, the folder is as it was.
-      given_lwir: as ``given``, of thermal images, for a teacher; by default they are looked for in ``given``.
-      min_score: people below it are not drawn and not counted in the summary; the results have them all.
+        checkpoint: what ``Detector.from_checkpoint`` takes.
+        given: an image, a folder, a pattern or a video.
+        output: a new or empty folder. It gets ``annotated/`` with the images or the video, ``results.txt`` (KAIST's
+            text format), ``results.json`` (COCO's), and ``images.txt``, the images that were looked at, in the order of
+            both. If the run ends before the first, the folder is as it was.
+        given_lwir: as ``given``, of thermal images, for a teacher; by default they are looked for in ``given``.
+        min_score: people below it are not drawn and not counted in the summary; the results have them all.
 
     Returns:
-      Whether every file could be read.
+        Whether every file could be read.
 
     Raises:
-      InputError: there is nothing to detect in, or it cannot be written to the output; what was found until then is
-        kept. What is wrong with a single image is printed.
-      KeyboardInterrupt, Preempted: Ctrl-C or SIGTERM ended it; what was found until then is kept, and how far it came
-        is printed.
+        InputError: there is nothing to detect in, or it cannot be written to the output; what was found until then is
+            kept. What is wrong with a single image is printed.
+        KeyboardInterrupt, Preempted: Ctrl-C or SIGTERM ended it; what was found until then is kept, and how far it came
+            is printed.
     """
     output = new_folder(output)
     detector = Detector.from_checkpoint(checkpoint)
@@ -137,7 +137,7 @@ class _Run:
             with (
                 self._said_if_not_written(),
                 self._kept(names),
-                remembered_signals() as raise_lost_signal,
+                recall_signals() as raise_lost_signal,
                 progress_bar(None, "detecting", count, f"{unit}s") as bar,
             ):
                 for chunk in _chunks(scenes, self._detector.batch_size):
@@ -169,7 +169,7 @@ class _Run:
         try:
             yield
         finally:
-            with held_signals():
+            with defer_signals():
                 looked_at = [name for name in names if name in self._looked_at]
                 if looked_at:
                     results.write_kaist_text(self._output / "results.txt", self._found, looked_at)
@@ -215,7 +215,7 @@ class _Run:
                 self._weights.append(list(people.modality_weights.values()))
             boxes = xyxy_to_xywh(people.boxes.astype(np.float64))
             picture = draw_people(images, people, self._min_score)
-            with held_signals():  # the results and the picture of an image, or neither
+            with defer_signals():  # the results and the picture of an image, or neither
                 self._found[name] = ImageDetections(boxes, people.scores.astype(np.float64))
                 self._looked_at.add(name)
                 write(name, picture)

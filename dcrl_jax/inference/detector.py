@@ -44,15 +44,16 @@ class Detector:
         """Make a detector of parameters in memory.
 
         Args:
-          params: of ``build_model(config)``.
-          config: that they were trained with.
-          fit: how an image gets the network's size: 'letterbox' keeps its proportions and fills up with black,
-            'stretch' does not; training and scoring stretch. Both are the same for images of the network's proportions.
-          batch_size: images that are looked at together, where there are as many; at least 1.
+            params: of ``build_model(config)``.
+            config: that they were trained with.
+            fit: how an image gets the network's size: 'letterbox' keeps its proportions and fills up with black,
+                'stretch' does not; training and scoring stretch. Both are the same for images of the network's
+                proportions.
+            batch_size: images that are looked at together, where there are as many; at least 1.
 
         Raises:
-          InputError: the config or the parameters are of another model or version, ``fit`` is neither, or
-            ``batch_size`` is less than 1.
+            InputError: the config or the parameters are of another model or version, ``fit`` is neither, or
+                ``batch_size`` is less than 1.
         """
         if fit not in FITS:
             raise InputError(f"fit is {fit!r}; it must be one of: {', '.join(FITS)}.")
@@ -78,12 +79,12 @@ class Detector:
         """Restore a detector, whatever devices it was trained on.
 
         Args:
-          path: a run's workdir (the parameters that it scored), a folder of checkpoints, or one checkpoint; also in a
-            bucket; or what ``from_pretrained`` takes.
-          fit, batch_size: see ``__init__``.
+            path: a run's workdir (the parameters that it scored), a folder of checkpoints, or one checkpoint; also in a
+                bucket; or what ``from_pretrained`` takes.
+            fit, batch_size: see ``__init__``.
 
         Raises:
-          InputError: nothing is there, it cannot be read, or it is of another model or version.
+            InputError: nothing is there, it cannot be read, or it is of another model or version.
         """
         trained = restore_trained(str(path))
         return cls(trained.params, trained.config, fit, batch_size)
@@ -93,12 +94,12 @@ class Detector:
         """Restore a published detector.
 
         Args:
-          source: ``hf://OWNER/NAME`` or ``hf://OWNER/NAME@REVISION`` of the Hugging Face hub, or a folder that
-            ``--mode=publish`` wrote.
-          fit, batch_size: see ``__init__``.
+            source: ``hf://OWNER/NAME`` or ``hf://OWNER/NAME@REVISION`` of the Hugging Face hub, or a folder that
+                ``--mode=publish`` wrote.
+            fit, batch_size: see ``__init__``.
 
         Raises:
-          InputError: it cannot be fetched or read, or is of another model or version.
+            InputError: it cannot be fetched or read, or is of another model or version.
         """
         if not published.is_published(str(source)):
             raise InputError(
@@ -113,14 +114,14 @@ class Detector:
         """Find the people in one image, or in several of any sizes.
 
         Args:
-          visible: a path or uint8 [H, W, 3], RGB, of NumPy or JAX; or several of them, or uint8 [B, H, W, 3].
-          lwir: of a teacher, the registered thermal images: paths or uint8 [H, W] or [H, W, 1] or grey [H, W, 3].
+            visible: a path or uint8 [H, W, 3], RGB, of NumPy or JAX; or several of them, or uint8 [B, H, W, 3].
+            lwir: of a teacher, the registered thermal images: paths or uint8 [H, W] or [H, W, 1] or grey [H, W, 3].
 
         Returns:
-          People, or a list of them where several images were given.
+            People, or a list of them where several images were given.
 
         Raises:
-          InputError: an image cannot be used, or a thermal one is missing or is not wanted.
+            InputError: an image cannot be used, or a thermal one is missing or is not wanted.
         """
         if len(self.modalities) > 1 and lwir is None:
             raise InputError("this detector is a teacher, which looks at pairs: give it the thermal images too.")

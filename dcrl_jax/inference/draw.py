@@ -15,12 +15,12 @@ def draw_people(images: Sequence[np.ndarray], people: People, min_score: float) 
     """Draw boxes and scores into each image of a scene, side by side.
 
     Args:
-      images: uint8 [H, W, 3] RGB or [H, W, 1] grey, of one size.
-      people: found in them; the modality weights of a teacher are written into its images.
-      min_score: those below it are not drawn.
+        images: uint8 [H, W, 3] RGB or [H, W, 1] grey, of one size.
+        people: found in them; the modality weights of a teacher are written into its images.
+        min_score: those below it are not drawn.
 
     Returns:
-      uint8 [H, W', 3], RGB.
+        uint8 [H, W', 3], RGB.
     """
     height = images[0].shape[0]
     drawn = [_draw_one(image, people, min_score) for image in images]

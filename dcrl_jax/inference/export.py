@@ -21,7 +21,7 @@ from dcrl_jax.inference.output_folder import new_folder
 from dcrl_jax.inference.trained import restore_trained
 from dcrl_jax.models.build import build_anchors, build_model
 from dcrl_jax.models.detect import detect, detection_rules
-from dcrl_jax.signals import preempted_by_sigterm
+from dcrl_jax.signals import raise_on_sigterm
 from dcrl_jax.structures import CHANNELS
 
 PARAMS_FILE, JAX_FILE, ONNX_FILE, CARD_FILE = "params.safetensors", "detector.jax", "detector.onnx", "detector.json"
@@ -48,7 +48,7 @@ FIT = (
 )
 
 
-@preempted_by_sigterm()
+@raise_on_sigterm()
 def export(checkpoint: str, output: str | Path) -> None:
     """Write a detector in forms that other programs can run, with normalisation, proposals and NMS inside.
 
@@ -57,13 +57,14 @@ def export(checkpoint: str, output: str | Path) -> None:
     what goes in and comes out, and how to load both; what was written is printed. The batch may have any size.
 
     Args:
-      checkpoint: a run's workdir, a folder of checkpoints, or one checkpoint; also in a bucket.
-      output: a new or empty folder.
+        checkpoint: a run's workdir, a folder of checkpoints, or one checkpoint; also in a bucket.
+        output: a new or empty folder.
 
     Raises:
-      InputError: there is no checkpoint, or it is no detector's; a package is missing; ONNX has no operator for what
-        this version of JAX makes of the detector; the folder is not empty or cannot be written. Nothing is left behind.
-      KeyboardInterrupt, Preempted: Ctrl-C or SIGTERM ended it; nothing is left behind either.
+        InputError: there is no checkpoint, or it is no detector's; a package is missing; ONNX has no operator for what
+            this version of JAX makes of the detector; the folder is not empty or cannot be written. Nothing is left
+            behind.
+        KeyboardInterrupt, Preempted: Ctrl-C or SIGTERM ended it; nothing is left behind either.
     """
     output = new_folder(output)
     for package in ("flatbuffers", "onnx"):

@@ -16,12 +16,12 @@ def read_visible(image: Image) -> np.ndarray:
     """An RGB image, uint8 [H, W, 3].
 
     Args:
-      image: a path, or uint8 [H, W, 3], RGB, of NumPy or JAX. A JPEG file is turned as its orientation tag says.
+        image: a path, or uint8 [H, W, 3], RGB, of NumPy or JAX. A JPEG file is turned as its orientation tag says.
 
     Raises:
-      InputError: it is neither path nor array, cannot be read, is not of 8 bits, or is not RGB: a grey image is no
-        colour image (but OpenCV reads a grey PNG with an alpha channel as RGB, and so it passes), and what lies below
-        an alpha channel that hides something is not known.
+        InputError: it is neither path nor array, cannot be read, is not of 8 bits, or is not RGB: a grey image is no
+            colour image (but OpenCV reads a grey PNG with an alpha channel as RGB, and so it passes), and what lies
+            below an alpha channel that hides something is not known.
     """
     name, pixels = _pixels(image, "visible")
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
@@ -35,12 +35,12 @@ def read_lwir(image: Image, visible: np.ndarray) -> np.ndarray:
     """A thermal image, uint8 [H, W, 1], registered with a visible one.
 
     Args:
-      image: a path, or uint8 [H, W], [H, W, 1] or [H, W, 3] with three equal channels, of NumPy or JAX.
-      visible: of the same pair, uint8 [H, W, 3].
+        image: a path, or uint8 [H, W], [H, W, 1] or [H, W, 3] with three equal channels, of NumPy or JAX.
+        visible: of the same pair, uint8 [H, W, 3].
 
     Raises:
-      InputError: it is neither path nor array, cannot be read, is not of 8 bits or not grey, or has another size than
-        the visible one.
+        InputError: it is neither path nor array, cannot be read, is not of 8 bits or not grey, or has another size than
+            the visible one.
     """
     name, pixels = _pixels(image, "thermal")
     if pixels.ndim == 2:

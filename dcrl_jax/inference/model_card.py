@@ -81,16 +81,16 @@ def model_card(
     """Write a model card.
 
     Args:
-      config: as plain JSON values, without places of the publisher's machine.
-      step: of the training that the parameters are of.
-      parameters: how many.
-      started_from: where the training took its first parameters.
-      scores: the run's scores.json, if it is of these parameters.
-      why_no_scores: said in their place.
-      start: the line of the run's environment.jsonl, if there is one.
+        config: as plain JSON values, without places of the publisher's machine.
+        step: of the training that the parameters are of.
+        parameters: how many.
+        started_from: where the training took its first parameters.
+        scores: the run's scores.json, if it is of these parameters.
+        why_no_scores: said in their place.
+        start: the line of the run's environment.jsonl, if there is one.
 
     Returns:
-      Markdown with the hub's YAML front matter.
+        Markdown with the hub's YAML front matter.
     """
     sections = (
         _front_matter(config),

@@ -51,14 +51,14 @@ def onnx_model(
     """Translate a detector.
 
     Args:
-      program: maps ``weights``' arrays by name and the images, uint8 [B, H, W, C], to a dict of named arrays.
-      weights: where the parameters lie, by name; the model refers to them.
-      images: (H, W, C) of each image by name, in the order of ``program``'s arguments.
-      outputs: names of ``program``'s results in the order that the model shall have.
-      stride, samples_per_bin: of the detector's RoIAlign.
+        program: maps ``weights``' arrays by name and the images, uint8 [B, H, W, C], to a dict of named arrays.
+        weights: where the parameters lie, by name; the model refers to them.
+        images: (H, W, C) of each image by name, in the order of ``program``'s arguments.
+        outputs: names of ``program``'s results in the order that the model shall have.
+        stride, samples_per_bin: of the detector's RoIAlign.
 
     Raises:
-      NotImplementedError: the program has a primitive without a rule; names it.
+        NotImplementedError: the program has a primitive without a rule; names it.
     """
     (batch,) = jax.export.symbolic_shape("b")
     arrays = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in weights.items()}

@@ -9,7 +9,7 @@ def new_folder(path: str | Path) -> Path:
     """The folder, which is not made yet.
 
     Raises:
-      InputError: something is there that is no empty folder.
+        InputError: something is there that is no empty folder.
     """
     path = Path(path)
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):

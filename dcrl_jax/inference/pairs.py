@@ -42,13 +42,14 @@ def find_pairs(given: str, given_lwir: str | None, needs_lwir: bool) -> FoundPai
     """The images that are meant by what a person gave.
 
     Args:
-      given: an image, a folder (searched with its subfolders) or a pattern (``*``, ``?``, ``[...]``, ``**``) of visible
-        images; with ``needs_lwir`` and no ``given_lwir`` of images of both modalities, told apart by MODALITY_WORDS.
-      given_lwir: the same of thermal images.
-      needs_lwir: whether a scene needs both; if not, thermal images in ``given`` are passed over.
+        given: an image, a folder (searched with its subfolders) or a pattern (``*``, ``?``, ``[...]``, ``**``) of
+            visible images; with ``needs_lwir`` and no ``given_lwir`` of images of both modalities, told apart by
+            MODALITY_WORDS.
+        given_lwir: the same of thermal images.
+        needs_lwir: whether a scene needs both; if not, thermal images in ``given`` are passed over.
 
     Raises:
-      InputError: nothing is there, no image is among it, no two images make a pair, or two have the same name.
+        InputError: nothing is there, no image is among it, no two images make a pair, or two have the same name.
     """
     found = [(path, *_name_and_modality(path, root)) for path, root in _images(given)]
     if not needs_lwir:

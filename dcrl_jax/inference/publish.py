@@ -15,7 +15,7 @@ from dcrl_jax.files import read_json_lines
 from dcrl_jax.inference.model_card import model_card
 from dcrl_jax.inference.output_folder import new_folder
 from dcrl_jax.inference.trained import restore_trained
-from dcrl_jax.signals import preempted_by_sigterm
+from dcrl_jax.signals import raise_on_sigterm
 
 CARD_FILE = "README.md"
 FILES = (CARD_FILE, published.CONFIG_FILE, published.PARAMS_FILE)
@@ -31,18 +31,18 @@ class Run(NamedTuple):
     start: dict | None  # the line of its environment.jsonl that they come from
 
 
-@preempted_by_sigterm()
+@raise_on_sigterm()
 def publish(checkpoint: str, output: str | Path) -> None:
     """Write a model's parameters, config and card into a folder, and print what publishes it.
 
     Args:
-      checkpoint: a run's workdir; or a folder of checkpoints or one of them, whose card has no scores.
-      output: a new or empty folder, which gets ``model.safetensors``, ``config.json`` and ``README.md``, or stays as it
-        is.
+        checkpoint: a run's workdir; or a folder of checkpoints or one of them, whose card has no scores.
+        output: a new or empty folder, which gets ``model.safetensors``, ``config.json`` and ``README.md``, or stays as
+            it is.
 
     Raises:
-      InputError: there is no checkpoint or none of a detector, or the folder holds something or cannot be written to.
-      KeyboardInterrupt, Preempted: Ctrl-C or SIGTERM ended it.
+        InputError: there is no checkpoint or none of a detector, or the folder holds something or cannot be written to.
+        KeyboardInterrupt, Preempted: Ctrl-C or SIGTERM ended it.
     """
     output = new_folder(output)
     if published.is_published(checkpoint):

@@ -23,7 +23,7 @@ def check_trained(params: Any, config: ConfigDict) -> Detector:
     """The model of a config, which the parameters fit.
 
     Raises:
-      InputError: the config or the parameters are of another model or version.
+        InputError: the config or the parameters are of another model or version.
     """
     try:
         model = build_model(config)
@@ -40,7 +40,7 @@ def restore_trained(path: str) -> Trained:
     """Restore and check what ``checkpoints.restore_params`` finds.
 
     Raises:
-      InputError: nothing is there, it cannot be read, or as ``check_trained``; names the path.
+        InputError: nothing is there, it cannot be read, or as ``check_trained``; names the path.
     """
     trained = Trained(*checkpoints.restore_params(path))
     try:

@@ -47,8 +47,8 @@ def open_writer(path: Path, per_second: float) -> Iterator[Callable[[np.ndarray]
     The file and its folder are made with the first frame.
 
     Raises:
-      InputError: it cannot be written, or the disk had no room for all of it; then it is removed.
-      OSError: the folder cannot be made.
+        InputError: it cannot be written, or the disk had no room for all of it; then it is removed.
+        OSError: the folder cannot be made.
     """
     writer = None
 

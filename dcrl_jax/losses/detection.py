@@ -33,8 +33,8 @@ def classification(logits: Array, targets: Targets) -> jax.Array:
     """L_cls of Eq. 1: two-class cross entropy, mean over the sampled anchors or RoIs.
 
     Args:
-      logits: float32 [B, R, 2].
-      targets: of the same R.
+        logits: float32 [B, R, 2].
+        targets: of the same R.
     """
     return _masked_cross_entropy(logits, targets.is_positive, targets.is_sampled)
 
@@ -49,8 +49,8 @@ def box_regression(offsets: Array, targets: Targets) -> jax.Array:
     """L_reg of Eq. 1: smooth L1 summed over the four offsets of positives, divided by all that were sampled.
 
     Args:
-      offsets: float32 [B, R, 4], normalised.
-      targets: of the same R.
+        offsets: float32 [B, R, 4], normalised.
+        targets: of the same R.
     """
     positive = (targets.is_positive & targets.is_sampled)[..., None]
     errors = jnp.where(positive, offsets - jnp.where(positive, targets.offsets, 0.0), 0.0)
@@ -61,12 +61,12 @@ def box_mask(points_x: Array, points_y: Array, boxes: Array, chosen: Array) -> j
     """Which points lie in one of the chosen boxes: the box-shaped masks of Sec. III-C.
 
     Args:
-      points_x, points_y: float32 [...], pixels of the network input.
-      boxes: float32 [G, 4].
-      chosen: bool [G].
+        points_x, points_y: float32 [...], pixels of the network input.
+        boxes: float32 [G, 4].
+        chosen: bool [G].
 
     Returns:
-      bool [...].
+        bool [...].
     """
     boxes = jnp.where(chosen[:, None], boxes, 0.0)
     x, y = points_x[..., None], points_y[..., None]
@@ -93,9 +93,9 @@ def segmentation(logits: Array, is_pedestrian: Array, counted: Array) -> jax.Arr
     """Eq. 8 and 9: two-class cross entropy, mean over the counted pixels of an image (and its RoIs).
 
     Args:
-      logits: float32 [B, h, w, 2] (Eq. 8) or [B, R, s, s, 2] (Eq. 9), raw.
-      is_pedestrian: bool, the same without the last axis: q.
-      counted: bool like it; False in ignore regions and in padded RoIs.
+        logits: float32 [B, h, w, 2] (Eq. 8) or [B, R, s, s, 2] (Eq. 9), raw.
+        is_pedestrian: bool, the same without the last axis: q.
+        counted: bool like it; False in ignore regions and in padded RoIs.
     """
     return _masked_cross_entropy(logits, is_pedestrian, counted)
 
@@ -108,10 +108,10 @@ def rpg_masks(
     A cell belongs to a pedestrian when its centre lies in a pedestrian's box; cells in ignore regions do not count.
 
     Args:
-      height, width: cells of the conv5 map.
-      stride: pixels per cell.
-      boxes: float32 [B, G, 4].
-      is_person, is_ignore: bool [B, G].
+        height, width: cells of the conv5 map.
+        stride: pixels per cell.
+        boxes: float32 [B, G, 4].
+        is_person, is_ignore: bool [B, G].
     """
     x, y = cell_centres(height, width, stride)
     mask_of = jax.vmap(box_mask, in_axes=(None, None, 0, 0))
@@ -125,11 +125,11 @@ def rdr_masks(
     """q of Eq. 9 and the counted bins, each bool [B, R, size, size].
 
     Args:
-      rois: float32 [B, R, 4].
-      size: bins of RoIAlign on a side.
-      is_sampled: bool [B, R], False for padded RoIs.
-      boxes: float32 [B, G, 4].
-      is_person, is_ignore: bool [B, G].
+        rois: float32 [B, R, 4].
+        size: bins of RoIAlign on a side.
+        is_sampled: bool [B, R], False for padded RoIs.
+        boxes: float32 [B, G, 4].
+        is_person, is_ignore: bool [B, G].
     """
 
     def one_image(rois, boxes, is_person, is_ignore):
@@ -145,13 +145,14 @@ def stage_terms(outputs: RegionOutputs, targets: Targets, stage: str) -> dict[st
     """Classification and regression of one stage of Eq. 1, of the fused outputs and of the branches' own.
 
     Args:
-      outputs: of the sampled anchors or RoIs.
-      targets: of the same.
-      stage: 'rpg' or 'rdr', the prefix of the names.
+        outputs: of the sampled anchors or RoIs.
+        targets: of the same.
+        stage: 'rpg' or 'rdr', the prefix of the names.
 
     Returns:
-      ``{stage}_cls``, ``{stage}_reg``, and, where there are branches, ``{stage}_branches``: the sum of both, mean over
-      the modalities.
+        ``{stage}_cls``, ``{stage}_reg``, and, where there are branches, ``{stage}_branches``: the sum of both, mean
+            over
+        the modalities.
     """
     terms = {
         f"{stage}_cls": classification(outputs.logits, targets),

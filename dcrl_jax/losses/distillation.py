@@ -49,8 +49,8 @@ def features(adapted: Array, teacher: Array) -> jax.Array:
     """L_F, Eq. 15: squared Euclidean distance between A(E^s) and E^t, as a mean over the elements.
 
     Args:
-      adapted: A(E^s), float32 [B, h, w, 2 C].
-      teacher: E^t, of the same shape.
+        adapted: A(E^s), float32 [B, h, w, 2 C].
+        teacher: E^t, of the same shape.
     """
     return jnp.mean(jnp.square(adapted - jax.lax.stop_gradient(teacher)))
 
@@ -71,10 +71,10 @@ def classification(logits: Array, teacher_logits: Array, targets: Targets, tempe
     """The second term of Ld_cls, Eq. 16, without its weight 1 - zeta: mean over the sampled anchors or RoIs.
 
     Args:
-      logits: d^s, float32 [B, R, 2].
-      teacher_logits: d^t of the same anchors or RoIs.
-      targets: of the same; which of them are sampled.
-      temperature: T.
+        logits: d^s, float32 [B, R, 2].
+        teacher_logits: d^t of the same anchors or RoIs.
+        targets: of the same; which of them are sampled.
+        temperature: T.
     """
     return _masked_cross_entropy(logits, teacher_logits, targets.is_sampled, temperature)
 
@@ -85,10 +85,10 @@ def box_regression(offsets: Array, teacher_offsets: Array, targets: Targets, del
     Normalised as L_reg of Eq. 1, by all that were sampled.
 
     Args:
-      offsets: t_s, float32 [B, R, 4], normalised.
-      teacher_offsets: t_t of the same anchors or RoIs.
-      targets: of the same; y_reg.
-      delta: the margin.
+        offsets: t_s, float32 [B, R, 4], normalised.
+        teacher_offsets: t_t of the same anchors or RoIs.
+        targets: of the same; y_reg.
+        delta: the margin.
     """
     positive = targets.is_positive & targets.is_sampled
     # Before the difference: what the padding holds may not reach the gradient.
@@ -102,9 +102,9 @@ def segmentation(logits: Array, teacher_logits: Array, counted: Array) -> jax.Ar
     """The second term of Ld_seg, Eq. 18, without its weight 1 - xi: mean over the counted pixels.
 
     Args:
-      logits: float32 [B, h, w, 2] (RPG) or [B, R, s, s, 2] (RDR), raw.
-      teacher_logits: of the same pixels, raw.
-      counted: bool, the same without the last axis; as in Eq. 8 and 9.
+        logits: float32 [B, h, w, 2] (RPG) or [B, R, s, s, 2] (RDR), raw.
+        teacher_logits: of the same pixels, raw.
+        counted: bool, the same without the last axis; as in Eq. 8 and 9.
     """
     return _masked_cross_entropy(logits, teacher_logits, counted)
 
@@ -115,9 +115,9 @@ def loss_weights(rules: Distillation, box_weight: float, segmentation_weight: fl
     With everything off they are those of Eq. 1 for one branch: the baseline's loss.
 
     Args:
-      rules: the constants.
-      box_weight: lambda.
-      segmentation_weight: eta.
+        rules: the constants.
+        box_weight: lambda.
+        segmentation_weight: eta.
     """
     zeta, xi = (rules.zeta if rules.cls else 1.0), (rules.xi if rules.seg else 1.0)
     weights = {"fea": rules.rho if rules.fea else 0.0}

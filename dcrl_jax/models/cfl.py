@@ -11,11 +11,11 @@ def channel_gate(shared: jax.Array, specific: jax.Array) -> jax.Array:
     """Eq. 4: beta, the softmax weight of the shared features, from the global averages of both.
 
     Args:
-      shared: S^m, float32 or bfloat16 [B, H, W, C].
-      specific: R^m, the same.
+        shared: S^m, float32 or bfloat16 [B, H, W, C].
+        specific: R^m, the same.
 
     Returns:
-      float32 [B, 1, 1, C] in 0..1; Eq. 5 is one minus it.
+        float32 [B, 1, 1, C] in 0..1; Eq. 5 is one minus it.
     """
     s = jnp.mean(shared, axis=(1, 2), keepdims=True, dtype=jnp.float32)
     r = jnp.mean(specific, axis=(1, 2), keepdims=True, dtype=jnp.float32)
@@ -55,12 +55,12 @@ class CrossModalFeatureLearning(nn.Module):
     beta S + gamma R. A ReLU follows; the equations have no biases.
 
     Attributes:
-      shared_fraction: alpha. 0 leaves R alone (without SFL), 1 leaves S alone (without MFL): Table II.
-      groups: G of Eq. 3.
-      aggregation: 'attention' (Eq. 4-6) or 'average' (without AAS): Table II.
-      specific_gain: variance of the weights of P and of V at the start, times their fan-in; 2 is He's, as W has it.
-        With 1, R has He's variance as one map; with 2, its two parts add up to twice that.
-      dtype: of the activations; the gate is always computed in float32.
+        shared_fraction: alpha. 0 leaves R alone (without SFL), 1 leaves S alone (without MFL): Table II.
+        groups: G of Eq. 3.
+        aggregation: 'attention' (Eq. 4-6) or 'average' (without AAS): Table II.
+        specific_gain: variance of the weights of P and of V at the start, times their fan-in; 2 is He's, as W has it.
+            With 1, R has He's variance as one map; with 2, its two parts add up to twice that.
+        dtype: of the activations; the gate is always computed in float32.
     """
 
     shared_fraction: float = 0.5

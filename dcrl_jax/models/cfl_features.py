@@ -25,13 +25,13 @@ def cfl_features(model: Teacher, params: Any, visible: Array, lwir: Array) -> li
     """Eq. 2 and 3: the features of every level, conv1 to conv5, as the modules themselves compute them.
 
     Args:
-      model: with parameters ``params``.
-      params: its parameter tree.
-      visible: uint8 [B, H, W, 3].
-      lwir: uint8 [B, H, W, 1].
+        model: with parameters ``params``.
+        params: its parameter tree.
+        visible: uint8 [B, H, W, 3].
+        lwir: uint8 [B, H, W, 1].
 
     Returns:
-      the levels in their order; none of a teacher without CFL.
+        the levels in their order; none of a teacher without CFL.
     """
     _, collected = model.clone(remat=False).apply(
         {"params": params},

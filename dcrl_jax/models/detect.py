@@ -36,14 +36,14 @@ def detect(
     """Detect pedestrians.
 
     Args:
-      model: with parameters ``params``.
-      params: its parameter tree.
-      anchors: float32 [N, 4].
-      rules: see DetectionRules.
-      images: those of ``model.modalities``: visible, uint8 [B, H, W, 3], and for a teacher lwir, uint8 [B, H, W, 1].
+        model: with parameters ``params``.
+        params: its parameter tree.
+        anchors: float32 [N, 4].
+        rules: see DetectionRules.
+        images: those of ``model.modalities``: visible, uint8 [B, H, W, 3], and for a teacher lwir, uint8 [B, H, W, 1].
 
     Returns:
-      Detections in pixels of the network input, and the modality weights mu, float32 [B, M], of a teacher.
+        Detections in pixels of the network input, and the modality weights mu, float32 [B, M], of a teacher.
     """
     variables = {"params": params}
     features, rpg = model.apply(variables, *images, method="propose_regions")
@@ -57,11 +57,11 @@ def decide(logits: Array, offsets: Array, rois: Array, mask: Array, rules: Detec
     """What the RDR stage says of its RoIs as detections: refined boxes, probabilities, NMS.
 
     Args:
-      logits: float32 [B, R, 2].
-      offsets: float32 [B, R, 4], normalised.
-      rois: float32 [B, R, 4].
-      mask: bool [B, R], False for padded RoIs.
-      rules: see DetectionRules.
+        logits: float32 [B, R, 2].
+        offsets: float32 [B, R, 4], normalised.
+        rois: float32 [B, R, 4].
+        mask: bool [B, R], False for padded RoIs.
+        rules: see DetectionRules.
     """
 
     def one_image(logits, offsets, rois, mask):

@@ -19,11 +19,11 @@ def fuse(weights: jax.Array, branches: jax.Array) -> jax.Array:
     """Eq. 12 and 13: sum over m of mu_m times the branch's output.
 
     Args:
-      weights: mu, float32 [B, M].
-      branches: float32 [M, B, N, K], logits or offsets of each modality.
+        weights: mu, float32 [B, M].
+        branches: float32 [M, B, N, K], logits or offsets of each modality.
 
     Returns:
-      float32 [B, N, K].
+        float32 [B, N, K].
     """
     # Said, since a GPU may multiply float32 with less.
     return jnp.einsum("bm,mbnk->bnk", weights, branches, precision="highest")
@@ -33,10 +33,10 @@ class ModalityFusion(nn.Module):
     """One weight per modality and image, mu [B, M], adding up to one.
 
     Attributes:
-      strategy: 'maf' (Eq. 10, 11), 'linear' (learned weights that do not see the image) or 'average'.
-      grid: rows and columns that each map is averaged to before it is flattened, so that the MLP does not depend on
-        the input size; None flattens the whole map, as Eq. 10 is written.
-      hidden: units of the MLP's hidden layer.
+        strategy: 'maf' (Eq. 10, 11), 'linear' (learned weights that do not see the image) or 'average'.
+        grid: rows and columns that each map is averaged to before it is flattened, so that the MLP does not depend on
+            the input size; None flattens the whole map, as Eq. 10 is written.
+        hidden: units of the MLP's hidden layer.
     """
 
     strategy: str = "maf"

@@ -40,15 +40,15 @@ def load_vgg16(path: str, params: Any) -> Any:
     """Put the convolutions of a VGG-16 file into the ``backbone`` or each ``backbones_*`` of a parameter tree.
 
     Args:
-      path: a safetensors file with torchvision's or timm's names (``features.0.weight`` [out, in, 3, 3], ...), local or
-        ``hf://OWNER/NAME/FILE``. Its classifier is not used.
-      params: a parameter tree of width 1.
+        path: a safetensors file with torchvision's or timm's names (``features.0.weight`` [out, in, 3, 3], ...), local
+            or ``hf://OWNER/NAME/FILE``. Its classifier is not used.
+        params: a parameter tree of width 1.
 
     Returns:
-      A new tree; nothing but the backbones' ``conv*`` differs.
+        A new tree; nothing but the backbones' ``conv*`` differs.
 
     Raises:
-      InputError: no such file, not safetensors, or a key or shape that does not fit.
+        InputError: no such file, not safetensors, or a key or shape that does not fit.
     """
     file = local_file(path)
     layers = {}

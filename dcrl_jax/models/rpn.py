@@ -50,15 +50,15 @@ def propose(
     greedy NMS, keep the ``kept`` best (Faster R-CNN's order). Nothing here is differentiated.
 
     Args:
-      logits: float32 [B, N, 2].
-      offsets: float32 [B, N, 4], normalised by ``offset_std``.
-      anchors: float32 [N, 4].
-      image_size: (height, width) in pixels.
-      offset_std: four divisors of the normalised offsets.
-      min_size_px: smallest side of a proposal.
-      before_nms: best proposals that enter NMS.
-      kept: P, best proposals that leave it.
-      iou: NMS threshold.
+        logits: float32 [B, N, 2].
+        offsets: float32 [B, N, 4], normalised by ``offset_std``.
+        anchors: float32 [N, 4].
+        image_size: (height, width) in pixels.
+        offset_std: four divisors of the normalised offsets.
+        min_size_px: smallest side of a proposal.
+        before_nms: best proposals that enter NMS.
+        kept: P, best proposals that leave it.
+        iou: NMS threshold.
     """
     before = min(before_nms, anchors.shape[0])
 

@@ -21,9 +21,9 @@ class Student(nn.Module):
     """The RGB-only detector of Fig. 2, in the teacher's two stages, ``propose_regions`` and ``refine``.
 
     Attributes:
-      adaption: whether it has A of Eq. 15, which nothing but the feature distillation uses; the baseline has none.
-      width, norm, stride, segmentation_stages, anchors_per_cell, roi_hidden, roi_size, roi_samples_per_bin, dtype,
-        remat: as in the teacher.
+        adaption: whether it has A of Eq. 15, which nothing but the feature distillation uses; the baseline has none.
+        width, norm, stride, segmentation_stages, anchors_per_cell, roi_hidden, roi_size, roi_samples_per_bin, dtype,
+            remat: as in the teacher.
     """
 
     width: float = 1.0
@@ -73,10 +73,10 @@ class Student(nn.Module):
         """The RPG stage.
 
         Args:
-          visible: uint8 [B, H, W, 3].
+            visible: uint8 [B, H, W, 3].
 
         Returns:
-          The conv5 map, and the outputs for all N anchors, in the order of ``anchors.grid_anchors``.
+            The conv5 map, and the outputs for all N anchors, in the order of ``anchors.grid_anchors``.
         """
         features = self.extract(visible)
         segmentation = self.segmentation_rpg(features) if "rpg" in self.segmentation_stages else None
@@ -86,8 +86,8 @@ class Student(nn.Module):
         """The RDR stage.
 
         Args:
-          features: of ``propose_regions``.
-          rois: float32 [B, R, 4]; padded rows may hold anything finite.
+            features: of ``propose_regions``.
+            rois: float32 [B, R, 4]; padded rows may hold anything finite.
         """
         align = jax.vmap(lambda x, r: roi_align(x, r, self.stride, self.roi_size, self.roi_samples_per_bin))
         pooled = align(features, rois)

@@ -31,20 +31,20 @@ class Teacher(nn.Module):
     """The multimodal detector of Fig. 1 as two stages, ``propose_regions`` (RPG) and ``refine`` (RDR).
 
     Attributes:
-      width: multiplier of VGG's channel counts and of the RPN's 512.
-      norm: see Vgg16.
-      stride: pixels of the input per cell of the conv5 map, 8 or 16.
-      cfl: False leaves the CFL modules out: both branches' heads then see the concatenated conv5 features (Fig. 6).
-      cfl_shared_fraction, cfl_groups, cfl_aggregation, cfl_specific_gain: see CrossModalFeatureLearning.
-      fusion, fusion_grid, fusion_hidden: see ModalityFusion.
-      segmentation_stages: of 'rpg' and 'rdr', those with the auxiliary task (Table VI).
-      anchors_per_cell: A.
-      roi_hidden: units of fc6 and fc7.
-      roi_size: bins of RoIAlign on a side.
-      roi_samples_per_bin: RoIAlign's samples on a side of a bin.
-      dtype: of the activations of backbones, CFL and hidden layers, float32 or bfloat16. Parameters, RoIAlign's sums,
-        fusion and everything that comes out of the heads are float32.
-      remat: whether the backward pass computes each block of the backbones again instead of keeping its activations.
+        width: multiplier of VGG's channel counts and of the RPN's 512.
+        norm: see Vgg16.
+        stride: pixels of the input per cell of the conv5 map, 8 or 16.
+        cfl: False leaves the CFL modules out: both branches' heads then see the concatenated conv5 features (Fig. 6).
+        cfl_shared_fraction, cfl_groups, cfl_aggregation, cfl_specific_gain: see CrossModalFeatureLearning.
+        fusion, fusion_grid, fusion_hidden: see ModalityFusion.
+        segmentation_stages: of 'rpg' and 'rdr', those with the auxiliary task (Table VI).
+        anchors_per_cell: A.
+        roi_hidden: units of fc6 and fc7.
+        roi_size: bins of RoIAlign on a side.
+        roi_samples_per_bin: RoIAlign's samples on a side of a bin.
+        dtype: of the activations of backbones, CFL and hidden layers, float32 or bfloat16. Parameters, RoIAlign's sums,
+            fusion and everything that comes out of the heads are float32.
+        remat: whether the backward pass computes each block of the backbones again instead of keeping its activations.
     """
 
     width: float = 1.0
@@ -111,11 +111,11 @@ class Teacher(nn.Module):
         """The RPG stage.
 
         Args:
-          visible: uint8 [B, H, W, 3].
-          lwir: uint8 [B, H, W, 1].
+            visible: uint8 [B, H, W, 3].
+            lwir: uint8 [B, H, W, 1].
 
         Returns:
-          The features, and the outputs for all N anchors, in the order of ``anchors.grid_anchors``.
+            The features, and the outputs for all N anchors, in the order of ``anchors.grid_anchors``.
         """
         maps = self.extract(visible, lwir)
         features = TeacherFeatures(maps, self.modality_fusion(maps))
@@ -127,8 +127,8 @@ class Teacher(nn.Module):
         """The RDR stage: RoIAlign on both branches, a head each, fused by the same weights.
 
         Args:
-          features: of ``propose_regions``.
-          rois: float32 [B, R, 4]; padded rows may hold anything finite.
+            features: of ``propose_regions``.
+            rois: float32 [B, R, 4]; padded rows may hold anything finite.
         """
         align = jax.vmap(lambda x, r: roi_align(x, r, self.stride, self.roi_size, self.roi_samples_per_bin))
         pooled = tuple(align(x, rois) for x in features.maps)

@@ -35,9 +35,9 @@ class Vgg16(nn.Module):
     """The convolutions of VGG-16 as five blocks, so that something can stand between a block and its pool.
 
     Attributes:
-      width: multiplier of the channel counts.
-      norm: 'none' as in the paper, or 'group': GroupNorm before each ReLU, for training without ImageNet weights.
-      dtype: of the activations, float32 or bfloat16; the parameters are float32.
+        width: multiplier of the channel counts.
+        norm: 'none' as in the paper, or 'group': GroupNorm before each ReLU, for training without ImageNet weights.
+        dtype: of the activations, float32 or bfloat16; the parameters are float32.
     """
 
     width: float = 1.0

@@ -9,7 +9,7 @@ def anchor_heights_px(count: int, smallest_px: float, largest_px: float) -> np.n
     """Heights in geometric progression, float32 [count], from ``smallest_px`` to ``largest_px`` pixels.
 
     Raises:
-      InputError: the count is below 1, or the heights are not positive and rising.
+        InputError: the count is below 1, or the heights are not positive and rising.
     """
     if count < 1 or not 0 < smallest_px <= largest_px:
         raise InputError(
@@ -27,16 +27,16 @@ def grid_anchors(height: int, width: int, stride: int, heights_px: np.ndarray, a
     reach beyond the image.
 
     Args:
-      height, width: size of the network input in pixels.
-      stride: pixels per cell.
-      heights_px: float [A].
-      aspect_ratio: width / height.
+        height, width: size of the network input in pixels.
+        stride: pixels per cell.
+        heights_px: float [A].
+        aspect_ratio: width / height.
 
     Returns:
-      float32 [height / stride * width / stride * A, 4].
+        float32 [height / stride * width / stride * A, 4].
 
     Raises:
-      InputError: the height or the width is not a positive multiple of the stride.
+        InputError: the height or the width is not a positive multiple of the stride.
     """
     for name, size in (("height", height), ("width", width)):
         if size <= 0 or size % stride:

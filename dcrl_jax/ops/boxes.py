@@ -63,11 +63,11 @@ def iou_matrix(boxes_a: Array, boxes_b: Array) -> jax.Array:
     """Intersection over union of every pair.
 
     Args:
-      boxes_a: float32 [N, 4].
-      boxes_b: float32 [M, 4].
+        boxes_a: float32 [N, 4].
+        boxes_b: float32 [M, 4].
 
     Returns:
-      float32 [N, M]; 0 for a pair whose union is empty.
+        float32 [N, M]; 0 for a pair whose union is empty.
     """
     intersection = _intersections(boxes_a, boxes_b)
     return _ratio(intersection, area(boxes_a)[:, None] + area(boxes_b)[None, :] - intersection)
@@ -77,11 +77,11 @@ def ioa_matrix(boxes: Array, regions: Array) -> jax.Array:
     """Share of each box's own area that lies in each region: the overlap of KAIST's and Caltech's ignore rule.
 
     Args:
-      boxes: float32 [N, 4].
-      regions: float32 [M, 4].
+        boxes: float32 [N, 4].
+        regions: float32 [M, 4].
 
     Returns:
-      float32 [N, M]; 0 for a box without area.
+        float32 [N, M]; 0 for a box without area.
     """
     intersection = _intersections(boxes, regions)
     return _ratio(intersection, jnp.broadcast_to(area(boxes)[:, None], intersection.shape))
@@ -96,12 +96,12 @@ def encode_offsets(boxes: Array, anchors: Array, std: tuple[float, float, float,
     """Offsets that lead from each anchor to its box: Faster R-CNN's t_x, t_y, t_w, t_h, each divided by its ``std``.
 
     Args:
-      boxes: float32 [..., 4].
-      anchors: float32 [..., 4].
-      std: spread of the four offsets that normalises them.
+        boxes: float32 [..., 4].
+        anchors: float32 [..., 4].
+        std: spread of the four offsets that normalises them.
 
     Returns:
-      float32 [..., 4]; 0 where the box or the anchor is padding (NaN) or has no area.
+        float32 [..., 4]; 0 where the box or the anchor is padding (NaN) or has no area.
     """
     boxes, anchors = jnp.asarray(boxes), jnp.asarray(anchors)
     has_area = jnp.all((boxes[..., 2:] > boxes[..., :2]) & (anchors[..., 2:] > anchors[..., :2]), -1, keepdims=True)
@@ -118,12 +118,13 @@ def decode_offsets(offsets: Array, anchors: Array, std: tuple[float, float, floa
     Log scales are limited to ``MAX_LOG_SCALE``, so that a wild prediction cannot overflow.
 
     Args:
-      offsets: float32 [..., 4], normalised t_x, t_y, t_w, t_h.
-      anchors: float32 [..., 4].
-      std: the spread that the offsets were divided by.
+        offsets: float32 [..., 4], normalised t_x, t_y, t_w, t_h.
+        anchors: float32 [..., 4].
+        std: the spread that the offsets were divided by.
 
     Returns:
-      float32 [..., 4], not clipped to any image; an anchor that is padding (NaN) counts as an empty box at the origin.
+        float32 [..., 4], not clipped to any image; an anchor that is padding (NaN) counts as an empty box at the
+            origin.
     """
     offsets, anchors = jnp.asarray(offsets), jnp.asarray(anchors)
     # A NaN anchor would turn the zero gradient of a masked box into NaN, and with it every parameter's gradient.

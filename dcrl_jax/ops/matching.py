@@ -35,19 +35,19 @@ def match(
     ``negative_iou``, and no more than ``ignore_ioa`` of the own area inside any ignore region. The others are neither.
 
     Args:
-      anchors: float32 [N, 4].
-      boxes: float32 [G, 4], G >= 1; a box with neither flag is padding and may hold anything, NaN too.
-      is_person: bool [G].
-      is_ignore: bool [G].
-      positive_iou, negative_iou: limits of the IoU with a person.
-      ignore_ioa: limit of the share of an anchor's own area inside one ignore region.
-      match_best_anchor: also makes positive whatever overlaps a person most, all of them if several do equally, as
-        long as it overlaps at all (Faster R-CNN's second rule). Such an anchor still stands for the person that it
-        overlaps most itself.
-      mask: bool [N], False for padded proposals, which become neither and may hold anything; all True if None.
+        anchors: float32 [N, 4].
+        boxes: float32 [G, 4], G >= 1; a box with neither flag is padding and may hold anything, NaN too.
+        is_person: bool [G].
+        is_ignore: bool [G].
+        positive_iou, negative_iou: limits of the IoU with a person.
+        ignore_ioa: limit of the share of an anchor's own area inside one ignore region.
+        match_best_anchor: also makes positive whatever overlaps a person most, all of them if several do equally, as
+            long as it overlaps at all (Faster R-CNN's second rule). Such an anchor still stands for the person that it
+            overlaps most itself.
+        mask: bool [N], False for padded proposals, which become neither and may hold anything; all True if None.
 
     Returns:
-      Matches; no gradient flows through it.
+        Matches; no gradient flows through it.
     """
     anchors, boxes = jax.lax.stop_gradient((jnp.asarray(anchors), jnp.asarray(boxes)))
     if mask is not None:

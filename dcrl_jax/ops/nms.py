@@ -31,16 +31,16 @@ def nms(
     kept. Tiles keep the number of sequential steps low, which is what costs time on a GPU and in a batch.
 
     Args:
-      boxes: float32 [N, 4].
-      scores: float32 [N].
-      mask: bool [N], False for padding, which may hold anything, NaN too.
-      iou_threshold: a box dies when its IoU with a kept one is above it.
-      max_kept: length of the result.
+        boxes: float32 [N, 4].
+        scores: float32 [N].
+        mask: bool [N], False for padding, which may hold anything, NaN too.
+        iou_threshold: a box dies when its IoU with a kept one is above it.
+        max_kept: length of the result.
 
     Returns:
-      index: int32 [max_kept], the kept boxes by falling score, of equal scores the lower index first; 0 in empty
-        places.
-      kept: bool [max_kept], False for empty places.
+        index: int32 [max_kept], the kept boxes by falling score, of equal scores the lower index first; 0 in empty
+            places.
+        kept: bool [max_kept], False for empty places.
     """
     boxes, scores = jax.lax.stop_gradient((jnp.asarray(boxes), jnp.asarray(scores)))
     return greedy_nms(boxes, scores, jnp.asarray(mask), _float32_below(iou_threshold), max_kept)

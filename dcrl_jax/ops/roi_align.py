@@ -107,16 +107,16 @@ def roi_align(
     RoIs, if memory allows) should be best, unless ``vmap`` over images already makes each chunk large.
 
     Args:
-      features: float32 [H, W, C].
-      rois: float32 [R, 4], pixels of the network input; one that is NaN (padding) gives zeros.
-      stride: pixels per cell of the feature map.
-      output_size: bins along each side.
-      samples_per_bin: samples along each side of a bin.
-      chunk_size: RoIs whose gradient is computed together; it takes ``chunk_size * output_size * W * C`` numbers.
-      product_cells: the largest map, H * W, that is pooled by products.
+        features: float32 [H, W, C].
+        rois: float32 [R, 4], pixels of the network input; one that is NaN (padding) gives zeros.
+        stride: pixels per cell of the feature map.
+        output_size: bins along each side.
+        samples_per_bin: samples along each side of a bin.
+        chunk_size: RoIs whose gradient is computed together; it takes ``chunk_size * output_size * W * C`` numbers.
+        product_cells: the largest map, H * W, that is pooled by products.
 
     Returns:
-      float32 [R, output_size, output_size, C].
+        float32 [R, output_size, output_size, C].
     """
     height, width, _ = features.shape
     corners = jax.lax.stop_gradient(rois) / stride - 0.5

@@ -28,13 +28,13 @@ def sample(key: jax.Array, label: jax.Array, size: int, max_positive: int) -> Sa
     """Chooses without replacement, each positive as likely as another and each negative as likely as another.
 
     Args:
-      key: random key.
-      label: int32 [N], as ``matching.match`` gives it; NEITHER is never chosen.
-      size: places to fill.
-      max_positive: the most positives; negatives fill the rest. Where negatives are too few, places stay empty.
+        key: random key.
+        label: int32 [N], as ``matching.match`` gives it; NEITHER is never chosen.
+        size: places to fill.
+        max_positive: the most positives; negatives fill the rest. Where negatives are too few, places stay empty.
 
     Returns:
-      Sample.
+        Sample.
     """
     positive_key, negative_key = jax.random.split(key)
     positives, positive_count = _random_members(positive_key, label == matching.POSITIVE, min(max_positive, size))

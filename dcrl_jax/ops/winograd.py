@@ -41,11 +41,11 @@ def conv3x3(features: jax.Array, transformed: jax.Array) -> jax.Array:
     """A 3x3 convolution of stride 1 between zeros; equal to the direct one to 1e-4 of its largest value.
 
     Args:
-      features: float32 [B, H, W, C].
-      transformed: float32 [36, C, K], of ``transform_kernel``.
+        features: float32 [B, H, W, C].
+        transformed: float32 [36, C, K], of ``transform_kernel``.
 
     Returns:
-      float32 [B, H, W, K].
+        float32 [B, H, W, K].
     """
     batch, height, width, channels = features.shape
     rows, columns = -(-height // OUTPUTS), -(-width // OUTPUTS)

@@ -38,9 +38,9 @@ def cfl_figure(scenes: Sequence[CflScene], path: str | os.PathLike, title: str) 
     modalities can be compared; levels and scenes cannot. Without SFL or without MFL (Table II) the other rows are left.
 
     Args:
-      scenes: at least one; all of one size and of one teacher with CFL.
-      path: the image; its ending chooses the format. Its folder is made.
-      title: above everything.
+        scenes: at least one; all of one size and of one teacher with CFL.
+        path: the image; its ending chooses the format. Its folder is made.
+        title: above everything.
     """
     kinds = [kind for kind in NAMES if getattr(scenes[0].levels[0], kind) is not None]
     levels = len(scenes[0].levels)

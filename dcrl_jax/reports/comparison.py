@@ -21,9 +21,9 @@ def write_comparison(evaluations: Mapping[str, Evaluation], bench: Bench, folder
     """Print the table, and write it with ``scores.json``, ``miss_rate.png`` and ``panel.png`` into a folder.
 
     Args:
-      evaluations: of ``evaluate.evaluate`` on the same split: "teacher" and "student".
-      bench: of the split.
-      folder: made if missing.
+        evaluations: of ``evaluate.evaluate`` on the same split: "teacher" and "student".
+        bench: of the split.
+        folder: made if missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
     table = comparison_table(evaluations)

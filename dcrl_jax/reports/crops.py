@@ -22,11 +22,11 @@ def crop_window(box: np.ndarray, height: int, width: int) -> tuple[int, int, int
     """The square around a box, moved into the image, and no larger than it.
 
     Args:
-      box: x, y, width, height in pixels of the image.
-      height, width: of the image.
+        box: x, y, width, height in pixels of the image.
+        height, width: of the image.
 
     Returns:
-      x1, y1, x2, y2 in whole pixels.
+        x1, y1, x2, y2 in whole pixels.
     """
     x, y, w, h = (float(value) for value in box)
     side = round(min(max(CONTEXT * max(w, h), LEAST_PART * height), height, width))
@@ -41,12 +41,12 @@ def draw_crop(
     """Cut one box out of registered images, side by side.
 
     Args:
-      images: uint8 [H, W, 3] RGB or [H, W, 1] grey, of one size.
-      subject: x, y, width, height of the box that the crop is about, drawn over all others.
-      boxes: others, float [N, 4] of the same kind, each group with its colour.
+        images: uint8 [H, W, 3] RGB or [H, W, 1] grey, of one size.
+        subject: x, y, width, height of the box that the crop is about, drawn over all others.
+        boxes: others, float [N, 4] of the same kind, each group with its colour.
 
     Returns:
-      uint8 [SIDE_PX, W', 3], RGB; W' is SIDE_PX for each image and GAP_PX between them.
+        uint8 [SIDE_PX, W', 3], RGB; W' is SIDE_PX for each image and GAP_PX between them.
     """
     x1, y1, x2, y2 = crop_window(subject, *images[0].shape[:2])
     scale = SIDE_PX / (y2 - y1)

@@ -26,9 +26,9 @@ def miss_rate_figure(curves: Mapping[str, Score], path: str | os.PathLike, title
     The band marks the range over which the miss rate in the legend is averaged.
 
     Args:
-      curves: scores by the name they get in the legend: several methods, several subsets, or both.
-      path: the image; its ending chooses the format (.png, .pdf, .svg). Its folder is made.
-      title: above the axes.
+        curves: scores by the name they get in the legend: several methods, several subsets, or both.
+        path: the image; its ending chooses the format (.png, .pdf, .svg). Its folder is made.
+        title: above the axes.
     """
     figure = Figure(figsize=(7.0, 5.6), dpi=150, layout="constrained")
     axes = figure.add_subplot()
@@ -46,9 +46,9 @@ def miss_rate_panels(panels: Mapping[str, Mapping[str, Score]], path: str | os.P
     A name has one colour in all panels, while each panel's legend is ordered by its own miss rates.
 
     Args:
-      panels: the curves of each panel, as for ``miss_rate_figure``, by its title; at least one panel.
-      path: as for ``miss_rate_figure``.
-      title: above all panels.
+        panels: the curves of each panel, as for ``miss_rate_figure``, by its title; at least one panel.
+        path: as for ``miss_rate_figure``.
+        title: above all panels.
     """
     names = list(dict.fromkeys(name for curves in panels.values() for name in by_miss_rate(curves)))
     figure = Figure(figsize=(5.2 * len(panels), 5.4 + 0.19 * len(names)), dpi=150, layout="constrained")

@@ -54,13 +54,13 @@ def worst_errors(
     """The tallest people of a subset whom nothing found, and the surest detections that found nobody.
 
     Args:
-      truths, detections: as for ``miss_rate.score``.
-      subset: which images and people count.
-      count: at most as many of each.
-      min_score: detections below it find nobody. False alarms may lie below it.
+        truths, detections: as for ``miss_rate.score``.
+        subset: which images and people count.
+        count: at most as many of each.
+        min_score: detections below it find nobody. False alarms may lie below it.
 
     Raises:
-      InputError: as ``miss_rate.score``.
+        InputError: as ``miss_rate.score``.
     """
     judged = _judge(truths, detections, subset)
     misses = sorted(_misses(truths, judged, subset, min_score), key=lambda miss: -miss.box[3])

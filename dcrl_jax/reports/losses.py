@@ -25,11 +25,11 @@ def read_curves(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     A run that was killed writes some steps again when it goes on: of two values of one step the later stands.
 
     Args:
-      path: the file; one that is missing holds nothing.
+        path: the file; one that is missing holds nothing.
 
     Returns:
-      By the curve's name the steps, int64 [N], rising, and the values, float64 [N]; values that are not finite, which
-      the file has as null, are left out.
+        By the curve's name the steps, int64 [N], rising, and the values, float64 [N]; values that are not finite, which
+        the file has as null, are left out.
     """
     curves: dict[str, dict[int, float]] = {}
     for line in read_json_lines(path):
@@ -48,9 +48,9 @@ def loss_figure(curves: Curves, path: str | os.PathLike, title: str) -> None:
     """Draw the curves of a run: the total loss and its terms, the learning rate and the validation miss rates.
 
     Args:
-      curves: of ``read_curves``.
-      path: the image; its ending chooses the format. Its folder is made.
-      title: above everything.
+        curves: of ``read_curves``.
+        path: the image; its ending chooses the format. Its folder is made.
+        title: above everything.
     """
     trained = {name.removeprefix(TRAIN): curve for name, curve in curves.items() if name.startswith(TRAIN)}
     terms = {name: curve for name, curve in trained.items() if name not in NOT_TERMS}

@@ -118,11 +118,11 @@ def figure(uri: str, alt: str, caption: str, kind: str) -> str:
     """A picture with its caption.
 
     Args:
-      uri: of the picture.
-      alt: says what it shows.
-      caption: below it.
-      kind: 'crop', as large as it is; 'plot', about as wide as text; 'wide', as wide as the page, or moved sideways
-        where the screen is narrow.
+        uri: of the picture.
+        alt: says what it shows.
+        caption: below it.
+        kind: 'crop', as large as it is; 'plot', about as wide as text; 'wide', as wide as the page, or moved sideways
+            where the screen is narrow.
     """
     image = f'<img src="{uri}" alt="{html.escape(alt)}">'
     return f'<figure class="{kind}"><div class="scroll">{image}</div>{element("figcaption", caption)}</figure>'

@@ -74,11 +74,11 @@ def write_page(evaluation: Evaluation, bench: Bench, path: Path, name: str, pict
     """Write the page: scores, curves, the worst errors as crops, and further pictures.
 
     Args:
-      evaluation: of ``evaluate.evaluate``.
-      bench: that it was made with.
-      path: of the page, which holds all of its pictures.
-      name: of the detector.
-      pictures: files of PICTURES, PNG, those that there are.
+        evaluation: of ``evaluate.evaluate``.
+        bench: that it was made with.
+        path: of the page, which holds all of its pictures.
+        name: of the detector.
+        pictures: files of PICTURES, PNG, those that there are.
     """
     data = bench.config.data
     shown = {PICTURES[picture.name].section: _picture(picture) for picture in pictures}

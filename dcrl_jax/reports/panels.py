@@ -54,13 +54,13 @@ def count_errors(
     """Misses and false alarms of every image of the subset, by the scorer's rules.
 
     Args:
-      truths: as for ``miss_rate.score``.
-      detections: as for ``miss_rate.score``.
-      subset: which images and people count.
-      min_score: only detections with at least this score count.
+        truths: as for ``miss_rate.score``.
+        detections: as for ``miss_rate.score``.
+        subset: which images and people count.
+        min_score: only detections with at least this score count.
 
     Raises:
-      InputError: as ``miss_rate.score``.
+        InputError: as ``miss_rate.score``.
     """
     matches = match(truths, detections, subset)
     # Detections are matched by falling score, so leaving out the low ones changes nothing for those above.
@@ -90,12 +90,12 @@ def pick_images(
     come from the rest. ``rng`` also decides between equals.
 
     Args:
-      truths, detections, subset, min_score: as for ``count_errors``.
-      rng: the only source of chance.
-      count: images of each kind; fewer where the subset has less than three times as many.
+        truths, detections, subset, min_score: as for ``count_errors``.
+        rng: the only source of chance.
+        count: images of each kind; fewer where the subset has less than three times as many.
 
     Returns:
-      {"best": [...], "worst": [...], "random": [...]}.
+        {"best": [...], "worst": [...], "random": [...]}.
     """
     errors = count_errors(truths, detections, subset, min_score)
     errors = [errors[place] for place in rng.permutation(len(errors))]
@@ -122,12 +122,12 @@ def detection_panel(
     one width.
 
     Args:
-      items: the scenes of each row, by the row's title, such as "best", "worst" and "random". Rows may differ in
-        length and be empty.
-      path: the image; its ending chooses the format. Its folder is made.
-      title: above everything.
-      columns: below it; says what the images of a scene are.
-      min_score: detections below it, and those with NaN, are not drawn.
+        items: the scenes of each row, by the row's title, such as "best", "worst" and "random". Rows may differ in
+            length and be empty.
+        path: the image; its ending chooses the format. Its folder is made.
+        title: above everything.
+        columns: below it; says what the images of a scene are.
+        min_score: detections below it, and those with NaN, are not drawn.
     """
     rows = [(name, list(row)) for name, row in items.items() if len(row)]
     across = max((len(row) for _, row in rows), default=1)

@@ -33,14 +33,14 @@ def write_report(
     """Write scores.json, the results files, the pictures and report.html, which holds them all, into a folder.
 
     Args:
-      evaluation: of ``evaluate.evaluate``.
-      bench: that it was made with.
-      folder: made if missing.
-      name: of the detector, for titles.
-      parameters: their ``checkpoints.fingerprint``, by which a published model finds its own scores.
-      cfl_magnitudes: of a teacher with CFL: ``cfl_features.cfl_magnitudes`` as a function of (visible, lwir), each
-        uint8 [B, H, W, C] of the network's size.
-      metrics: metrics.jsonl of the run that trained it, where there is one.
+        evaluation: of ``evaluate.evaluate``.
+        bench: that it was made with.
+        folder: made if missing.
+        name: of the detector, for titles.
+        parameters: their ``checkpoints.fingerprint``, by which a published model finds its own scores.
+        cfl_magnitudes: of a teacher with CFL: ``cfl_features.cfl_magnitudes`` as a function of (visible, lwir), each
+            uint8 [B, H, W, C] of the network's size.
+        metrics: metrics.jsonl of the run that trained it, where there is one.
     """
     truths = bench.truths
     folder.mkdir(parents=True, exist_ok=True)
@@ -82,11 +82,11 @@ def draw_panel(
     """Draw the best, the worst and random images, by the errors of the first view.
 
     Args:
-      bench: whose images are shown.
-      views: modality and detections, from left to right.
-      path: the picture.
-      title: above everything.
-      columns: says which view is which; by default which modality stands where.
+        bench: whose images are shown.
+        views: modality and detections, from left to right.
+        path: the picture.
+        title: above everything.
+        columns: says which view is which; by default which modality stands where.
     """
     truths = bench.truths.images
     everybody = subsets_of(bench.config)[0]

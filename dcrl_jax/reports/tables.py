@@ -22,17 +22,17 @@ def format_table(
     Columns whose values are all numbers (or missing) are aligned to the right, the others to the left.
 
     Args:
-      rows: one value a column: text, whole numbers (written as they are), other numbers (rounded), or None or NaN,
-        which become "-".
-      columns: the titles.
-      decimals: digits after the point, of all numbers that are not whole by type.
-      markdown: a Markdown table instead of plain text.
+        rows: one value a column: text, whole numbers (written as they are), other numbers (rounded), or None or NaN,
+            which become "-".
+        columns: the titles.
+        decimals: digits after the point, of all numbers that are not whole by type.
+        markdown: a Markdown table instead of plain text.
 
     Returns:
-      the lines, without an end of line after the last.
+        the lines, without an end of line after the last.
 
     Raises:
-      ValueError: a row of another length than ``columns``.
+        ValueError: a row of another length than ``columns``.
     """
     cells = [[format_value(value, decimals) for value in row] for row in rows]
     for row in cells:

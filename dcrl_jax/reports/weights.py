@@ -17,9 +17,9 @@ def modality_weights_figure(weights: Mapping[str, Sequence[float]], path: str | 
     """Draw how often the thermal image gets which weight, by day and by night.
 
     Args:
-      weights: the thermal image's weight mu, 0..1, of every image, by condition: "day", "night", or one of them.
-      path: the image; its ending chooses the format. Its folder is made.
-      title: above the axes.
+        weights: the thermal image's weight mu, 0..1, of every image, by condition: "day", "night", or one of them.
+        path: the image; its ending chooses the format. Its folder is made.
+        title: above the axes.
     """
     figure = Figure(figsize=(7.0, 3.6), dpi=150, layout="constrained")
     axes = figure.add_subplot()

@@ -35,9 +35,9 @@ def disagreements(config: ConfigDict, others: ConfigDict, wanted: Mapping[str, S
     """A line for each key that two configs have different values of; keys that only one of them has do not count.
 
     Args:
-      config, others: the two.
-      wanted: keys by what a person calls them.
-      whose: says whose the values of ``others`` are.
+        config, others: the two.
+        wanted: keys by what a person calls them.
+        whose: says whose the values of ``others`` are.
     """
     found = []
     for what, keys in wanted.items():

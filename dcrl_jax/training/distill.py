@@ -65,10 +65,10 @@ def load_guide(path: str) -> Guide:
     """A trained teacher with the config that it was trained with.
 
     Args:
-      path: what ``restore_params`` takes.
+        path: what ``restore_params`` takes.
 
     Raises:
-      InputError: nothing is there, or it is not a teacher.
+        InputError: nothing is there, or it is not a teacher.
     """
     params, config, step = checkpoints.restore_params(path)
     if config.role != "teacher":
@@ -81,7 +81,7 @@ def ready_teacher(config: ConfigDict, workdir: Path) -> Guide:
     """The teacher that a student's config names, or the workdir's own, trained first if it is not finished.
 
     Raises:
-      InputError: as ``load_guide`` and ``loop.train``; the workdir's own is one of another recipe.
+        InputError: as ``load_guide`` and ``loop.train``; the workdir's own is one of another recipe.
     """
     if config.teacher.checkpoint:
         return load_guide(config.teacher.checkpoint)
@@ -106,14 +106,15 @@ def train_student(config: ConfigDict, workdir: Path) -> evaluation.Evaluation:
     """Train the teacher, unless there is one, then the student; score the student and show both side by side.
 
     Args:
-      config: of ``configs/student.py``.
-      workdir: as for ``loop.train``, with the teacher's in ``teacher/`` and both detectors' scores in ``comparison/``.
+        config: of ``configs/student.py``.
+        workdir: as for ``loop.train``, with the teacher's in ``teacher/`` and both detectors' scores in
+            ``comparison/``.
 
     Returns:
-      The student's evaluation on the test split.
+        The student's evaluation on the test split.
 
     Raises:
-      InputError: as ``loop.train``, and for a teacher that does not fit.
+        InputError: as ``loop.train``, and for a teacher that does not fit.
     """
     # Everything that can be wrong with the student is found before hours go into its teacher.
     workdirs.check_config_of(workdir, config)

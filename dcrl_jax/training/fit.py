@@ -50,11 +50,12 @@ def fit_training_step(
     The number depends on the program, the devices and their memory, so that a run that goes on there has the same.
 
     Args:
-      model, optimizer, anchors: of ``make_step``.
-      config: of the run.
-      state: replicated on the devices of this process.
-      batch: one of the run's size on the devices; its values do not matter.
-      teacher, teacher_params: of a student that distils anything; the parameters are placed on the devices here, once.
+        model, optimizer, anchors: of ``make_step``.
+        config: of the run.
+        state: replicated on the devices of this process.
+        batch: one of the run's size on the devices; its values do not matter.
+        teacher, teacher_params: of a student that distils anything; the parameters are placed on the devices here,
+            once.
     """
     rules, mesh = training_rules(config), parallel.device_mesh()
     if rules.distillation.any != (teacher is not None):
@@ -99,10 +100,10 @@ def fit_parts(compile_step: Callable[[int], Any], share: int, room_bytes: float,
     All processes of a run come to the same number, since they compile the same steps and share what those need.
 
     Args:
-      compile_step: compiles the step for a number of parts; a ``jax.stages.Compiled``.
-      share: images of one device, which the parts share evenly.
-      room_bytes: what the step may take on each device.
-      guess: the number of parts to begin with, not necessarily one that shares evenly.
+        compile_step: compiles the step for a number of parts; a ``jax.stages.Compiled``.
+        share: images of one device, which the parts share evenly.
+        room_bytes: what the step may take on each device.
+        guess: the number of parts to begin with, not necessarily one that shares evenly.
     """
     divisors = [parts for parts in range(1, share + 1) if share % parts == 0]
 
@@ -144,9 +145,9 @@ def guess_parts(loss: Callable, state: TrainState, frozen: tuple, batch: Batch, 
     """Return about how many parts fit a device, counted from shapes in seconds; nothing is compiled.
 
     Args:
-      loss: of ``make_loss``.
-      state, frozen, batch: the step's arguments, or their shapes.
-      room_bytes: what the step may take on each device.
+        loss: of ``make_loss``.
+        state, frozen, batch: the step's arguments, or their shapes.
+        room_bytes: what the step may take on each device.
     """
     one_device = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), batch)
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), one_device.index.shape[0]))
@@ -183,9 +184,9 @@ def saved_bytes(loss: Callable, params: Any, *arguments: Any) -> int:
     """Return the bytes that differentiation keeps of a forward pass, counted from shapes; nothing is computed.
 
     Args:
-      loss: ``loss(params, *arguments)``, its value and something else.
-      params: what is differentiated; arrays or their shapes.
-      arguments: likewise.
+        loss: ``loss(params, *arguments)``, its value and something else.
+        params: what is differentiated; arrays or their shapes.
+        arguments: likewise.
     """
 
     def backward(params, *arguments):

@@ -101,11 +101,11 @@ def check_given_keys(config: ConfigDict, given: Collection[str]) -> None:
     """Refuse keys that were given and are never read with the values of the others.
 
     Args:
-      config: the recipe, with them.
-      given: dotted keys.
+        config: the recipe, with them.
+        given: dotted keys.
 
     Raises:
-      InputError: with every such key and why nothing reads it.
+        InputError: with every such key and why nothing reads it.
     """
     if "role" in given:
         raise InputError("config.role is the recipe's; take configs/teacher.py, student.py or baseline.py instead.")

@@ -28,9 +28,9 @@ class RunLog:
         """Open the log.
 
         Args:
-          workdir: of the run; None in a process that is to write and show nothing.
-          step: where the run stands.
-          last_step: where it ends.
+            workdir: of the run; None in a process that is to write and show nothing.
+            step: where the run stands.
+            last_step: where it ends.
         """
         self._workdir, self._last_step = workdir, last_step
         self._events, self._bar, self._validation = None, None, ""

@@ -18,7 +18,7 @@ from dcrl_jax.data.transforms import Augmentation, BoxFilter
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation import evaluate as evaluation
 from dcrl_jax.evaluation.miss_rate import percent_or_none
-from dcrl_jax.files import append_json_line, locked, read_json_lines
+from dcrl_jax.files import append_json_line, folder_lock, read_json_lines
 from dcrl_jax.models.build import build_anchors, build_model, init_params
 from dcrl_jax.models.teacher import Teacher
 from dcrl_jax.structures import CHANNELS, MODALITIES, Batch
@@ -119,13 +119,13 @@ def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetect
     """Train a detector, or go on where the workdir's newest checkpoint stands.
 
     Args:
-      config: see configs/common.py.
-      workdir: made if missing; holds checkpoints/, best/, the logs and config.json afterwards.
-      detector: of ``scoring.compiled_detector``, for the scores during training.
-      guide: the teacher of a student that distils anything.
+        config: see configs/common.py.
+        workdir: made if missing; holds checkpoints/, best/, the logs and config.json afterwards.
+        detector: of ``scoring.compiled_detector``, for the scores during training.
+        guide: the teacher of a student that distils anything.
 
     Raises:
-      InputError: bad config, data or checkpoint, or a loss that is not a number.
+        InputError: bad config, data or checkpoint, or a loss that is not a number.
     """
     model, anchors = build_model(config), build_anchors(config)
     mesh = parallel.device_mesh()
@@ -154,7 +154,7 @@ def train(config: ConfigDict, workdir: Path, detector: evaluation.CompiledDetect
         busy = f"another run is at work in {workdir}; wait for its end, or choose another --workdir."
         try:
             workdir.mkdir(parents=True, exist_ok=True)
-            parallel.first_process_first(lambda: stack.enter_context(locked(workdir, busy)) if first else None)
+            parallel.first_process_first(lambda: stack.enter_context(folder_lock(workdir, busy)) if first else None)
         except OSError as error:
             raise InputError(f"{workdir} cannot be written: {error.strerror}. Choose another --workdir.") from error
         manager = stack.enter_context(checkpoints.open_manager(workdir / checkpoints.RESUME_FOLDER, keep=2))
@@ -253,18 +253,18 @@ def run_steps(
     are only written of states whose losses have been seen to be finite.
 
     Args:
-      step_function: ``step(state, batch)``; None where no step is left.
-      state: where the run stands; on the devices.
-      iterator: gives the batches from there on.
-      last_step: of the whole run.
-      config: see configs/common.py.
-      evaluate_every: steps from one score to the next; the last state is scored too.
-      learning_rates: float [last_step], for the log.
-      log: of the run.
-      save: ``save(state)``.
-      score: ``score(state, step)``.
-      is_scored: whether a step's scores are on record; a run that was ended while they were taken takes them first.
-      name_image: the id of a training image by its index.
+        step_function: ``step(state, batch)``; None where no step is left.
+        state: where the run stands; on the devices.
+        iterator: gives the batches from there on.
+        last_step: of the whole run.
+        config: see configs/common.py.
+        evaluate_every: steps from one score to the next; the last state is scored too.
+        learning_rates: float [last_step], for the log.
+        log: of the run.
+        save: ``save(state)``.
+        score: ``score(state, step)``.
+        is_scored: whether a step's scores are on record; a run that was ended while they were taken takes them first.
+        name_image: the id of a training image by its index.
     """
     step = int(jax.device_get(state.step))
     images = config.train.batch_size

@@ -17,8 +17,8 @@ def build_schedule(config: ConfigDict, training_images: int) -> optax.Schedule:
     'cosine' to zero at the last step. A ``reference_batch_size`` scales it all by the batch's size over that one.
 
     Args:
-      config: its ``optimizer`` and ``train`` keys are read.
-      training_images: size of an epoch.
+        config: its ``optimizer`` and ``train`` keys are read.
+        training_images: size of an epoch.
     """
     keys = config.optimizer
     rate = keys.learning_rate

@@ -32,15 +32,15 @@ def score_checkpoint(
     """Score a checkpoint on the config's test split, print the tables and write them to ``workdir/evaluation``.
 
     Args:
-      config: of the model.
-      workdir: of the run.
-      detector: of ``compiled_detector``.
-      checkpoint: what is scored instead of the workdir's best parameters by validation, or of its last ones where the
-        test split is the validation split too: a split that chose the parameters is no test of them.
+        config: of the model.
+        workdir: of the run.
+        detector: of ``compiled_detector``.
+        checkpoint: what is scored instead of the workdir's best parameters by validation, or of its last ones where the
+            test split is the validation split too: a split that chose the parameters is no test of them.
 
     Raises:
-      InputError: the checkpoint is missing, of another model or trained with another config; or the workdir is that of
-        another run, whose own scores would be lost.
+        InputError: the checkpoint is missing, of another model or trained with another config; or the workdir is that
+            of another run, whose own scores would be lost.
     """
     if checkpoint and checkpoints.is_workdir(str(workdir)) and not _is_of(checkpoint, workdir):
         raise InputError(

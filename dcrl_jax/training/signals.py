@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import jax
 
 from dcrl_jax.errors import Preempted
-from dcrl_jax.signals import handled_signals, preempted_by_sigterm
+from dcrl_jax.signals import handle_signals, raise_on_sigterm
 
 _ERRORS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Preempted}
 
@@ -50,5 +50,5 @@ class Signals:
 def noted_signals() -> Iterator[Signals]:
     """Note the first Ctrl-C or SIGTERM instead of raising it: torn between two lines, state and data would not fit."""
     signals = Signals()
-    with preempted_by_sigterm(), handled_signals(signals.note):
+    with raise_on_sigterm(), handle_signals(signals.note):
         yield signals

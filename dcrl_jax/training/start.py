@@ -26,8 +26,8 @@ def read_start(model: Detector, config: ConfigDict) -> Arrays:
     same name and shape. What is restored, what is new and random, and what of the checkpoint is left out is printed.
 
     Raises:
-      InputError: nothing is there or it cannot be read; the recipe needs a checkpoint and none is named, or one of
-        another role; an array of the backbone is not in it, so that there is little to start from.
+        InputError: nothing is there or it cannot be read; the recipe needs a checkpoint and none is named, or one of
+            another role; an array of the backbone is not in it, so that there is little to start from.
     """
     if not config.init.checkpoint and config.init.roles:
         raise InputError(
@@ -43,7 +43,7 @@ def first_params(model: Detector, config: ConfigDict, start: Arrays) -> Any:
     Without a checkpoint the convolutions are those of the VGG-16 that ``init.vgg16`` names; they may be downloaded.
 
     Raises:
-      InputError: as ``pretrained.load_vgg16``.
+        InputError: as ``pretrained.load_vgg16``.
     """
     params = init_params(model, config, config.seed)
     leaves, structure = jax.tree.flatten(params)

@@ -65,19 +65,19 @@ def make_step(
     """Build the step for ``parallel.parallel_step``: gradients and metrics are means over the devices.
 
     Args:
-      model: what is trained.
-      optimizer: of its parameters.
-      anchors: float32 [N, 4].
-      rules: see TrainingRules.
-      seed: of the sampling.
-      teacher: the frozen teacher of a student. Its parameters are then an argument of the step, which reads them and
-        nothing else: they are not differentiated and do not come out.
-      accumulation_steps: parts in which a device works through its images, one after the other. Since every term is a
-        mean over images, the gradient is that of all at once, for the memory of one part.
+        model: what is trained.
+        optimizer: of its parameters.
+        anchors: float32 [N, 4].
+        rules: see TrainingRules.
+        seed: of the sampling.
+        teacher: the frozen teacher of a student. Its parameters are then an argument of the step, which reads them and
+            nothing else: they are not differentiated and do not come out.
+        accumulation_steps: parts in which a device works through its images, one after the other. Since every term is a
+            mean over images, the gradient is that of all at once, for the memory of one part.
 
     Returns:
-      ``step(state, batch)``, or ``step(state, teacher_params, batch)`` with a teacher. It gives the new state and the
-      metrics: the terms, their weighted sum ``loss`` and ``gradient_norm``, each float32 [].
+        ``step(state, batch)``, or ``step(state, teacher_params, batch)`` with a teacher. It gives the new state and the
+        metrics: the terms, their weighted sum ``loss`` and ``gradient_norm``, each float32 [].
     """
 
     loss = make_loss(model, anchors, rules, teacher)

@@ -44,13 +44,13 @@ def rpg_targets(keys: Array, anchors: Array, batch: Batch, rules: RpgRules) -> t
     """Sample anchors of each image and say what they should become.
 
     Args:
-      keys: one random key per image, [B].
-      anchors: float32 [N, 4].
-      batch: its boxes and flags are used.
-      rules: see RpgRules.
+        keys: one random key per image, [B].
+        anchors: float32 [N, 4].
+        batch: its boxes and flags are used.
+        rules: see RpgRules.
 
     Returns:
-      Places of the sampled anchors, int32 [B, R], and their targets.
+        Places of the sampled anchors, int32 [B, R], and their targets.
     """
     anchors = jnp.asarray(anchors)
 
@@ -83,7 +83,7 @@ def sample_rois(keys: Array, proposals: Proposals, batch: Batch, rules: RdrRules
     """Sample RoIs of each image from its proposals and its annotated pedestrians.
 
     Returns:
-      RoIs, float32 [B, R, 4], pixels, without gradient, finite also where padded; and their targets.
+        RoIs, float32 [B, R, 4], pixels, without gradient, finite also where padded; and their targets.
     """
 
     def one_image(key, proposals, boxes, is_person, is_ignore):

@@ -38,12 +38,12 @@ def forward(model: Detector, params: Any, anchors: Array, batch: Batch, keys: Ar
     """Run both stages, sampling anchors, then proposals.
 
     Args:
-      model: with parameters ``params``.
-      params: its parameter tree.
-      anchors: float32 [N, 4].
-      batch: of B images.
-      keys: one random key per image, [B].
-      rules: see TrainingRules.
+        model: with parameters ``params``.
+        params: its parameter tree.
+        anchors: float32 [N, 4].
+        batch: of B images.
+        keys: one random key per image, [B].
+        rules: see TrainingRules.
     """
     variables = {"params": params}
     people = (batch.boxes, batch.is_person, batch.is_ignore)
@@ -71,8 +71,8 @@ def detection_terms(run: Forward) -> dict[str, jax.Array]:
     """The terms of Eq. 1, of a teacher, a student or a baseline.
 
     Returns:
-      ``rpg_cls, rpg_reg, rpg_seg, rdr_cls, rdr_reg, rdr_seg`` (those of stages with segmentation), and of a teacher
-      ``rpg_branches, rdr_branches`` (see ``losses.detection.stage_terms``).
+        ``rpg_cls, rpg_reg, rpg_seg, rdr_cls, rdr_reg, rdr_seg`` (those of stages with segmentation), and of a teacher
+        ``rpg_branches, rdr_branches`` (see ``losses.detection.stage_terms``).
     """
     terms = {}
     for name in distillation.STAGES:
@@ -93,14 +93,14 @@ def distillation_terms(
     no proposals, and of what stands here the compiler leaves out whatever the terms that are on do not use.
 
     Args:
-      run: the student's forward pass.
-      model, params: the student.
-      teacher, teacher_params: frozen.
-      batch: with both modalities.
-      rules: which terms are on, and their constants.
+        run: the student's forward pass.
+        model, params: the student.
+        teacher, teacher_params: frozen.
+        batch: with both modalities.
+        rules: which terms are on, and their constants.
 
     Returns:
-      ``fea``, ``{stage}_cls_soft``, ``{stage}_reg_bound`` and ``{stage}_seg_soft``, those that are on.
+        ``fea``, ``{stage}_cls_soft``, ``{stage}_reg_bound`` and ``{stage}_seg_soft``, those that are on.
     """
     on = rules.distillation
     variables = {"params": teacher_params}

@@ -66,9 +66,9 @@ def check_teacher_of(workdir: Path, fingerprint: str, source: str) -> None:
     """Refuse to go on with another teacher than the one that a student's run began with; raises InputError.
 
     Args:
-      workdir: of the student.
-      fingerprint: of the teacher's parameters.
-      source: where they came from, for the message.
+        workdir: of the student.
+        fingerprint: of the teacher's parameters.
+        source: where they came from, for the message.
     """
     starts = read_json_lines(workdir / ENVIRONMENT_FILE)
     former = next((start["teacher"] for start in starts if start.get("teacher")), fingerprint)
@@ -96,11 +96,11 @@ def record(
     """Write the config, and add a line on this start of the run: versions, devices, commit, command, seed, step.
 
     Args:
-      workdir: of the run.
-      config: of the run.
-      step: where it stands.
-      teacher: fingerprint of the parameters that a student learns from.
-      accumulation_steps: parts in which a device works through its share of a batch; None if no step is left.
+        workdir: of the run.
+        config: of the run.
+        step: where it stands.
+        teacher: fingerprint of the parameters that a student learns from.
+        accumulation_steps: parts in which a device works through its share of a batch; None if no step is left.
     """
     write_atomically(workdir / CONFIG_FILE, json.dumps(checkpoints.config_to_json(config), indent=1) + "\n")
     devices = jax.local_devices()

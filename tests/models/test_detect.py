@@ -30,9 +30,9 @@ class FixedModel:
     """A model of one image whose proposals are the anchors, with chosen outputs for them in both stages.
 
     Args:
-      probabilities: of being a pedestrian, one a RoI, in the order of the proposals.
-      offsets: of the second stage, 0 if not given.
-      scores: of the first stage; falling if not given, so that the proposals come in the anchors' order.
+        probabilities: of being a pedestrian, one a RoI, in the order of the proposals.
+        offsets: of the second stage, 0 if not given.
+        scores: of the first stage; falling if not given, so that the proposals come in the anchors' order.
     """
 
     def __init__(self, probabilities, offsets=None, scores=None):

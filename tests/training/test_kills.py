@@ -165,7 +165,7 @@ def kill_at(start, wanted, number, rng):
     is missed, and the start killed all the same: the plan needs something of the run to be left.
 
     Returns:
-      A kind of kill; None if the start came to its end first.
+        A kind of kill; None if the start came to its end first.
     """
     lines, delay = int(rng.integers(12)), rng.uniform(0.0, 0.5)
     deadline = time.monotonic() + PATIENCE_S
@@ -191,14 +191,14 @@ def killed_run(workdir, data_dir, plan, rng, held=False):
     """Runs the command to its end with kills on the way.
 
     Args:
-      workdir: of the command.
-      data_dir: with the prepared data.
-      plan: pairs of what to hit, and how many scores are to be on record before.
-      rng: of NumPy.
-      held: whether a start is held where it is to be hit; else what is over in moments can be missed.
+        workdir: of the command.
+        data_dir: with the prepared data.
+        plan: pairs of what to hit, and how many scores are to be on record before.
+        rng: of NumPy.
+        held: whether a start is held where it is to be hit; else what is over in moments can be missed.
 
     Returns:
-      A pair for every kill: what it hit, and how many scores were on record.
+        A pair for every kill: what it hit, and how many scores were on record.
     """
     hits = []
     for wanted, number in plan:
