@@ -68,8 +68,3 @@ def folder_lock(folder: Path, busy: str) -> Iterator[None]:
                 f"warning: {folder} cannot be locked ({error.strerror}); let no second process work in it", flush=True
             )
         yield
-
-
-def and_more(texts: list[str], shown: int) -> list[str]:
-    """Return the first ``shown`` texts, followed by 'and N more' if there are more."""
-    return texts[:shown] + ([f"and {len(texts) - shown:,} more"] if len(texts) > shown else [])
