@@ -9,8 +9,9 @@ annotations).
 """
 
 from configs import common
+from dcrl_jax.config import default_config
 
 
 def get_config(data: str = "kaist"):
-    """The recipe on one of the data sets 'kaist', 'synthetic' and 'msrs'."""
-    return common.use_data(common.detector("baseline"), data)
+    """Return the recipe on one of the data sets 'kaist', 'synthetic' and 'msrs'."""
+    return common.use_data(default_config("baseline"), data)

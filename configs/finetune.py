@@ -20,6 +20,7 @@ It says nothing of how it fine-tuned.
 from ml_collections import ConfigDict
 
 from configs import common
+from dcrl_jax.config import default_config
 
 # What a row starts from, by the role that the checkpoint was trained in.
 ROWS = {"": ("student", "baseline"), "baseline": ("baseline",), "dcrd": ("student",)}
@@ -31,7 +32,7 @@ def get_config(argument: str = "") -> ConfigDict:
     if data not in _CHANGES or row not in ROWS:
         known = [f"{data}{row and '/'}{row}" for data in _CHANGES for row in ROWS]
         raise ValueError(f"fine-tuning knows {', '.join(known)}, not {argument!r}")
-    config = common.detector("baseline")
+    config = default_config("baseline")
     config.init.roles = ROWS[row]
     _CHANGES[data](config)
     return config

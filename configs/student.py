@@ -10,10 +10,13 @@ teacher, and 12.58 % on the improved annotations.
 """
 
 from configs import common, teacher
+from dcrl_jax.config import TEACHER_SECTIONS, default_config
 
 
 def get_config(data: str = "kaist"):
-    """The recipe on one of the data sets 'kaist', 'synthetic' and 'msrs'."""
-    config = common.use_data(common.detector("student"), data)
-    common.add_distillation(config, teacher.get_config(data))
+    """Return the recipe on one of the data sets 'kaist', 'synthetic' and 'msrs'."""
+    config = common.use_data(default_config("student"), data)
+    own_teacher = teacher.get_config(data)
+    for section in TEACHER_SECTIONS:
+        config.teacher[section] = own_teacher[section]
     return config

@@ -9,10 +9,13 @@ on the improved ones.
 """
 
 from configs import common
+from dcrl_jax.config import default_config
 
 
 def get_config(data: str = "kaist"):
-    """The recipe on one of the data sets 'kaist', 'synthetic' and 'msrs'."""
-    config = common.detector("teacher")
-    common.add_multimodal(config)
+    """Return the recipe on one of the data sets 'kaist', 'synthetic' and 'msrs'."""
+    config = default_config("teacher")
+    config.optimizer.name = "adam"  # paper V-B
+    config.optimizer.decay_epochs = (50.0, 75.0)  # paper V-B
+    config.train.epochs = 100.0  # paper V-B
     return common.use_data(config, data)

@@ -24,6 +24,7 @@ from ml_collections import ConfigDict
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from dcrl_jax import parallel, published
+from dcrl_jax.config import add_later_keys
 from dcrl_jax.errors import InputError
 from dcrl_jax.parallel import across_processes, within_process
 
@@ -264,7 +265,9 @@ def restore_params(path: str) -> tuple[Any, ConfigDict, int]:
     """
     if published.is_published(path):
         params, config, step = published.read(path)
-        return params, config_from_json(config), step
+        config = config_from_json(config)
+        add_later_keys(config)
+        return params, config, step
     try:
         folder, step = _checkpoint_folder(path)
         config = _restore_config(folder / str(step))
@@ -283,7 +286,9 @@ def _restore_config(checkpoint: epath.Path) -> ConfigDict:
         config = reader.restore(checkpoint / "config")
     if not isinstance(config, dict):
         raise _damaged(checkpoint, f"its config is a {type(config).__name__}, not key by key")
-    return config_from_json(config)
+    config = config_from_json(config)
+    add_later_keys(config)
+    return config
 
 
 def _restore_params(checkpoint: epath.Path) -> Any:

@@ -1,11 +1,10 @@
-"""What JAX's own failures mean to a user: no memory left."""
+"""The errors of JAX and its libraries that mean that memory ran out, and their remedies."""
 
 import errno
 
-import jax
 from ml_collections import ConfigDict
 
-# What makes a training step smaller, from what changes nothing to what changes the training.
+# Changes that make a training step smaller; the first ones do not change the training.
 REMEDIES = (
     "--config.train.accumulation_steps=N (the same batch in N parts), --config.backbone.remat=True (more time), "
     "--config.backbone.dtype=bfloat16, a smaller --config.train.batch_size. While a student's command trains its "
@@ -17,8 +16,8 @@ SHARED_GPU = (
     "if the GPU is JAX's alone, less if its libraries cannot start."
 )
 
-# As XLA, CUDA, cuDNN, cuBLAS and Python put it. The libraries need memory besides what JAX has reserved, and say no
-# more than that they could not start (https://docs.jax.dev/en/latest/gpu_memory_allocation.html).
+# Messages of XLA, CUDA, cuDNN, cuBLAS and Python. The libraries need memory besides JAX's own; without it they only
+# report that they could not start (https://docs.jax.dev/en/latest/gpu_memory_allocation.html).
 _OUT_OF_MEMORY = (
     "RESOURCE_EXHAUSTED",
     "out of memory",
@@ -42,12 +41,14 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def explain_out_of_memory(error: BaseException, config: ConfigDict | None) -> str:
-    """Return what a user can do about an error of ``is_out_of_memory``.
+    """Return a message for an error of ``is_out_of_memory``, with what a user can do.
 
     Args:
         error: of JAX or Python.
-        config: the recipe, where there is one.
+        config: of the run, if there is one.
     """
+    import jax
+
     lines = [f"memory ran out: {(str(error).strip() or 'Python could not allocate').splitlines()[0]}"]
     if config is not None:
         sizes = {"config.train.batch_size": config.train.batch_size, "config.eval.batch_size": config.eval.batch_size}

@@ -11,18 +11,17 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from ml_collections import ConfigDict
 
-from dcrl_jax.errors import InputError, Preempted
-from dcrl_jax.jax_errors import SHARED_GPU, explain_out_of_memory, is_out_of_memory
+from dcrl_jax.errors import InputError
+from dcrl_jax.jax_errors import SHARED_GPU, is_out_of_memory
 
 AXIS = "devices"
 
@@ -107,48 +106,6 @@ def _require_devices() -> None:
         ) from error
     finally:
         logger.setLevel(level)
-
-
-def stop_process(status: int, at_once: bool = False) -> NoReturn:
-    """End this process; at once among several, without waiting for the others, who may wait for this one.
-
-    Args:
-        status: what it ends with.
-        at_once: also alone. While devices compute, an interpreter that takes itself apart may crash on what they use.
-    """
-    # Asking for the number of processes would look for devices, which may be what failed.
-    if at_once or (jax.distributed.is_initialized() and status):
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-    sys.exit(status)
-
-
-@contextlib.contextmanager
-def said_with_status(workdir: str | None, config: ConfigDict | None = None) -> Iterator[None]:
-    """Ends the process, with one message and the status that says why, for what a user or a scheduler has to know.
-
-    Args:
-        workdir: named where an error of the operating system names no file.
-        config: the recipe, whose batch is named where memory runs out.
-    """
-    try:
-        yield
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        stop_process(1)
-    except (OSError, RuntimeError, MemoryError) as error:
-        if is_out_of_memory(error):
-            print(f"error: {explain_out_of_memory(error, config)}", file=sys.stderr)
-            stop_process(1, at_once=True)
-        if not isinstance(error, OSError):
-            raise
-        print(f"error: {error.filename or workdir}: {error.strerror or error}", file=sys.stderr)
-        stop_process(1)
-    except KeyboardInterrupt:
-        stop_process(130, at_once=True)
-    except Preempted:
-        stop_process(os.EX_TEMPFAIL, at_once=True)  # 75: try again, as schedulers that requeue understand it
 
 
 def is_first_process() -> bool:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 
 from dcrl_jax.errors import Preempted
 
+_ERRORS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Preempted}
+
 
 @contextlib.contextmanager
 def raise_on_sigterm() -> Iterator[None]:
@@ -74,6 +76,48 @@ def handle_signals(handler: Callable) -> Iterator[dict[int, Callable]]:
     finally:
         for number, current in former.items():
             signal.signal(number, current)
+
+
+class SignalLatch:
+    """The signals that arrived within ``latch_signals``.
+
+    Attributes:
+        numbers: of the signals, in the order of their arrival.
+    """
+
+    def __init__(self):
+        self.numbers: list[int] = []
+        self._is_immediate = False
+
+    def error(self) -> BaseException:
+        """Return the exception of the first signal; Preempted if there is none, since another process got one."""
+        return _ERRORS[self.numbers[0]]() if self.numbers else Preempted()
+
+    @contextlib.contextmanager
+    def immediate(self) -> Iterator[None]:
+        """Raise a signal within the block at once, and one from before at its beginning."""
+        if self.numbers:
+            raise self.error()
+        self._is_immediate = True
+        yield
+        self._is_immediate = False
+
+    def _handle(self, number, frame):
+        if self.numbers or self._is_immediate:
+            raise _ERRORS[number]()
+        self.numbers.append(number)
+        print("\nstopping after the steps under way, with a checkpoint; a second signal stops at once", flush=True)
+
+
+@contextlib.contextmanager
+def latch_signals() -> Iterator[SignalLatch]:
+    """Yield a latch that holds the first signal instead of raising it; a second signal is raised at once.
+
+    An exception between two lines of a training loop would leave state and data at different steps.
+    """
+    latch = SignalLatch()
+    with raise_on_sigterm(), handle_signals(latch._handle):
+        yield latch
 
 
 def _raise_first(received, handlers):

@@ -24,13 +24,12 @@ from dcrl_jax.evaluation.rules import (
     reasonable,
 )
 from dcrl_jax.evaluation.truths import Truths, read_truths
-from dcrl_jax.models.build import Detector
-from dcrl_jax.models.detect import detect, detection_rules
+from dcrl_jax.models.network import Network
 from dcrl_jax.ops.boxes import xyxy_to_xywh
 from dcrl_jax.parallel import AXIS, batch_sharding
 from dcrl_jax.progress import progress_bar
 from dcrl_jax.reports import tables
-from dcrl_jax.structures import MODALITIES, Array, Batch
+from dcrl_jax.structures import MODALITIES, Batch
 
 
 class SplitDetections(NamedTuple):
@@ -40,15 +39,20 @@ class SplitDetections(NamedTuple):
     image_weights: dict[str, np.ndarray]  # a teacher's mu by image id, float32 [M] each
 
 
-class CompiledDetector(NamedTuple):
-    """A detector on all devices of this process, and what it looks at.
+class ParallelNetwork(NamedTuple):
+    """A network on all devices of this process.
 
-    ``run(params, *images)`` takes the images of ``modalities``, each [devices, B, ...], and gives Detections and, of a
-    teacher, mu in the same layout.
+    ``run(params, *images)`` takes the images of the network's modalities, each [devices, B, ...], and returns
+    Detections and, of a teacher, mu in the same layout.
     """
 
+    network: Network
     run: Callable
-    modalities: tuple[str, ...]
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities of the images."""
+        return self.network.modalities
 
 
 class Bench(NamedTuple):
@@ -58,7 +62,7 @@ class Bench(NamedTuple):
     mesh: Mesh
     source: Sequence[Any]
     truths: Truths
-    detector: CompiledDetector
+    detector: ParallelNetwork
     warnings: tuple[str, ...] = ()  # to be said beside every score
 
 
@@ -87,17 +91,10 @@ def subsets_of(config: ConfigDict) -> tuple[Subset, ...]:
     return reasonable(config.eval.min_height_px, tuple(config.eval.border_px) or None)
 
 
-def make_detector(model: Detector, anchors: Array, config: ConfigDict, mesh: Mesh) -> CompiledDetector:
-    """Detection on all devices of this process, by the rules of the config that the model was trained with."""
-    rules = detection_rules(config)
-
-    def run(params, *images):
-        return detect(model, params, anchors, rules, *images)
-
-    in_axes = (None,) + (0,) * len(model.modalities)
-    return CompiledDetector(
-        jax.pmap(run, AXIS, in_axes=in_axes, devices=list(mesh.devices.flat)), tuple(model.modalities)
-    )
+def parallelize(network: Network, mesh: Mesh) -> ParallelNetwork:
+    """Put a network on all devices of the mesh; it is compiled at its first use."""
+    in_axes = (None,) + (0,) * len(network.modalities)
+    return ParallelNetwork(network, jax.pmap(network.detect, AXIS, in_axes=in_axes, devices=list(mesh.devices.flat)))
 
 
 def split_batches(source: Sequence[Any], config: ConfigDict, mesh: Mesh, modalities: Sequence[str]) -> Iterable[Batch]:
@@ -122,7 +119,7 @@ def split_batches(source: Sequence[Any], config: ConfigDict, mesh: Mesh, modalit
 
 
 def detect_split(
-    detector: CompiledDetector,
+    detector: ParallelNetwork,
     params: Any,
     batches: Iterable[Batch],
     truths: Truths,
@@ -164,9 +161,9 @@ def detect_split(
 
 
 def open_bench(
-    detector: CompiledDetector, builder: tfds.core.DatasetBuilder, split: str, config: ConfigDict, mesh: Mesh
+    detector: ParallelNetwork, builder: tfds.core.DatasetBuilder, split: str, config: ConfigDict, mesh: Mesh
 ) -> Bench:
-    """Open a split to score a detector of ``make_detector`` on it; raises InputError for a missing split."""
+    """Open a split to score a detector of ``parallelize`` on it; raises InputError for a missing split."""
     source = pipeline.open_split(builder, split)
     return Bench(config, mesh, source, read_truths(source), detector, sources.warnings_of(builder))
 

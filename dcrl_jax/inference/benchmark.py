@@ -16,8 +16,8 @@ from dcrl_jax.devices import usable_cores
 from dcrl_jax.errors import InputError
 from dcrl_jax.inference.detector import Detector
 from dcrl_jax.inference.trained import restore_trained
-from dcrl_jax.models.build import build_anchors, build_model, init_params
-from dcrl_jax.models.detect import decide, detect, detection_rules
+from dcrl_jax.models.detect import decide
+from dcrl_jax.models.network import Network, build_network
 from dcrl_jax.models.rpn import propose
 from dcrl_jax.progress import progress_bar
 from dcrl_jax.reports.tables import format_table
@@ -53,10 +53,11 @@ def benchmark(checkpoint: str | None, config: ConfigDict | None) -> None:
             f"are then random; {found} given."
         )
     if config is None:
-        params, config, step = restore_trained(checkpoint)
+        network, params, config, step = restore_trained(checkpoint)
         origin = f"the parameters of {checkpoint}, step {step}"
     else:
-        params, origin = init_params(build_model(config), config, config.seed), "random parameters"
+        network = build_network(config)
+        params, origin = network.init_params(config.seed), "random parameters"
     detector = Detector(params, config)
     print(f"{_describe(config)}; {origin}\n{_machine()}\n", flush=True)
 
@@ -68,7 +69,7 @@ def benchmark(checkpoint: str | None, config: ConfigDict | None) -> None:
     memory = _memory_table(program, jax.local_devices()[0])
 
     print("compiling its parts", flush=True)
-    parts = parts_beside_the_network(params, config, on_device)
+    parts = parts_beside_the_network(network, params, on_device)
     del params
     product, product_flops = matrix_product(jnp.dtype(config.backbone.dtype))
     frame = noise_images(detector, *FRAME)
@@ -81,7 +82,7 @@ def benchmark(checkpoint: str | None, config: ConfigDict | None) -> None:
     times = time_in_turns(calls, REPEATS)
 
     _print_seconds(times, list(parts))
-    _print_operations(times, config, product_flops)
+    _print_operations(times, network, config, product_flops)
     print(f"\nMemory of one image\n\n{memory}\n", flush=True)
     print_batches(detector, images)
 
@@ -99,20 +100,13 @@ def time_in_turns(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str
     return times
 
 
-def count_flops(config: ConfigDict) -> float:
-    """Floating point operations of one image, as XLA counts them in the program before it compiles it.
+def count_flops(network: Network) -> float:
+    """Return the floating point operations of one image, as XLA counts them before it compiles the program.
 
-    A multiply-add is two; convolutions are direct, and their padding is not counted. Of a loop one round is counted:
-    only NMS has one, whose share is small.
+    A multiply-add is two operations; convolutions are direct, without their padding. XLA counts one round of a loop:
+    only NMS has one, and its share is small.
     """
-    model, anchors, rules = build_model(config), build_anchors(config), detection_rules(config)
-    data = config.data
-    images = [
-        jax.ShapeDtypeStruct((1, data.height_px, data.width_px, CHANNELS[name]), np.uint8) for name in model.modalities
-    ]
-    params = jax.eval_shape(lambda: init_params(model, config, 0))
-    lowered = jax.jit(lambda params, *images: detect(model, params, anchors, rules, *images)).lower(params, *images)
-    return lowered.cost_analysis()["flops"]
+    return jax.jit(network.detect).lower(network.param_shapes(), *network.image_shapes(1)).cost_analysis()["flops"]
 
 
 def _print_seconds(times, parts):
@@ -131,9 +125,9 @@ def _print_seconds(times, parts):
     print(format_table(rows, ["", "median, ms", "% of the network's time"], decimals=2))
 
 
-def _print_operations(times, config, product_flops):
+def _print_operations(times, network, config, product_flops):
     print(f"\nOperations, and the peak of a large matrix product, {config.backbone.dtype}\n")
-    flops, peak = count_flops(config), product_flops / min(times["product"])
+    flops, peak = count_flops(network), product_flops / min(times["product"])
     rows = []
     for name, work in (("network", flops), ("product", product_flops)):
         for which, take in (("median", np.median), ("fastest", min)):
@@ -183,10 +177,10 @@ def noise_images(detector: Detector, height: int, width: int) -> list[np.ndarray
     return [rng.integers(0, 256, (height, width, CHANNELS[name]), np.uint8) for name in detector.modalities]
 
 
-def parts_beside_the_network(params: Any, config: ConfigDict, images: Sequence[Any]) -> dict[str, Callable[[], Any]]:
+def parts_beside_the_network(network: Network, params: Any, images: Sequence[Any]) -> dict[str, Callable[[], Any]]:
     """Proposals and final NMS as calls of compiled programs on what the model's stages give for the images."""
-    model, rules = build_model(config), detection_rules(config)
-    anchors = jax.device_put(build_anchors(config))
+    model, rules = network.model, network.rules
+    anchors = jax.device_put(network.anchors)
 
     @jax.jit
     def propose_alone(logits, offsets, anchors):

@@ -16,13 +16,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from dcrl_jax import published
+from dcrl_jax import checkpoints, published
 from dcrl_jax.data import transforms
 from dcrl_jax.errors import InputError
 from dcrl_jax.inference.images import Image, read_lwir, read_visible
-from dcrl_jax.inference.trained import check_trained, restore_trained
-from dcrl_jax.models.build import build_anchors
-from dcrl_jax.models.detect import detect, detection_rules
+from dcrl_jax.inference.trained import check_trained
 from dcrl_jax.models.fast_convolutions import transform_kernels, winograd_convolutions
 from dcrl_jax.structures import MODALITIES, Detections
 
@@ -44,7 +42,7 @@ class Detector:
         """Make a detector of parameters in memory.
 
         Args:
-            params: of ``build_model(config)``.
+            params: of ``build_network(config)``.
             config: that they were trained with.
             fit: how an image gets the network's size: 'letterbox' keeps its proportions and fills up with black,
                 'stretch' does not; training and scoring stretch. Both are the same for images of the network's
@@ -61,16 +59,15 @@ class Detector:
             raise InputError(f"batch_size is {batch_size}; it must be at least 1.")
         self.config = config
         self._fit, self.batch_size = fit, batch_size
-        model = check_trained(params, config)
-        anchors, rules = build_anchors(config), detection_rules(config)
-        self.modalities = model.modalities
+        network = check_trained(params, config)
+        self.modalities = network.modalities
         self._params = jax.device_put(params)
         # GPUs' libraries choose such algorithms themselves.
         self._kernels = transform_kernels(self._params) if jax.default_backend() == "cpu" else {}
 
         def run(params, kernels, *images):
             with winograd_convolutions(kernels):
-                return detect(model, params, anchors, rules, *images)
+                return network.detect(params, *images)
 
         self._run = jax.jit(run)
 
@@ -86,8 +83,11 @@ class Detector:
         Raises:
             InputError: nothing is there, it cannot be read, or it is of another model or version.
         """
-        trained = restore_trained(str(path))
-        return cls(trained.params, trained.config, fit, batch_size)
+        params, config, _ = checkpoints.restore_params(str(path))
+        try:
+            return cls(params, config, fit, batch_size)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
 
     @classmethod
     def from_pretrained(cls, source: str | Path, fit: str = "letterbox", batch_size: int = 8) -> "Detector":

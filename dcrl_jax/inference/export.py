@@ -19,8 +19,7 @@ from safetensors.numpy import save_file
 from dcrl_jax.errors import InputError
 from dcrl_jax.inference.output_folder import new_folder
 from dcrl_jax.inference.trained import restore_trained
-from dcrl_jax.models.build import build_anchors, build_model
-from dcrl_jax.models.detect import detect, detection_rules
+from dcrl_jax.models.network import Network, build_network
 from dcrl_jax.signals import raise_on_sigterm
 from dcrl_jax.structures import CHANNELS
 
@@ -72,7 +71,7 @@ def export(checkpoint: str, output: str | Path) -> None:
             importlib.import_module(package)
         except ImportError as error:
             raise InputError(f"export needs {package}: pip install flatbuffers onnx.") from error
-    params, config, step = restore_trained(checkpoint)
+    _, params, config, step = restore_trained(checkpoint)
     config = ConfigDict(config)
     # Of use in training only.
     config.backbone.remat = False
@@ -107,21 +106,22 @@ def _write(params, config, origin, folder):
 
     save_file(params, folder / PARAMS_FILE)
     height, width = config.data.height_px, config.data.width_px
-    model = build_model(config)
-    images = {name: (height, width, CHANNELS[name]) for name in model.modalities}
+    network = build_network(config)
+    images = {name: (height, width, CHANNELS[name]) for name in network.modalities}
     outputs = ["boxes", "scores", "mask"] + ["modality_weights"] * (len(images) > 1)
 
     (batch,) = jax.export.symbolic_shape("b")
     shapes = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), params)
     inputs = [jax.ShapeDtypeStruct((batch, *shape), np.uint8) for shape in images.values()]
-    exported = jax.export.export(jax.jit(program(config)), platforms=PLATFORMS)(shapes, *inputs)
+    exported = jax.export.export(jax.jit(program(network)), platforms=PLATFORMS)(shapes, *inputs)
     (folder / JAX_FILE).write_bytes(exported.serialize())
 
     # ONNX's runtimes on a CPU know no bfloat16.
     exact = ConfigDict(config)
     exact.backbone.dtype = "float32"
     weights = places(folder / PARAMS_FILE)
-    onnx = onnx_model(program(exact), weights, images, outputs, model.stride, model.roi_samples_per_bin)
+    model = network.model
+    onnx = onnx_model(program(build_network(exact)), weights, images, outputs, model.stride, model.roi_samples_per_bin)
     (folder / ONNX_FILE).write_bytes(onnx.SerializeToString())
     card = _card(config, origin, images, outputs)
     (folder / CARD_FILE).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
@@ -129,12 +129,11 @@ def _write(params, config, origin, folder):
     (folder / PARAMS_FILE).chmod((folder / CARD_FILE).stat().st_mode)
 
 
-def program(config: ConfigDict) -> Callable:
-    """``detect`` of parameters by flat names and of images, uint8 [B, H, W, C], to a dict of arrays."""
-    model, anchors, rules = build_model(config), build_anchors(config), detection_rules(config)
+def program(network: Network) -> Callable:
+    """Return ``Network.detect`` as a function of parameters by flat names and of images, which returns a dict."""
 
     def program(params, *images):
-        detections, weights = detect(model, unflatten_dict(params, sep="/"), anchors, rules, *images)
+        detections, weights = network.detect(unflatten_dict(params, sep="/"), *images)
         return detections._asdict() | ({} if weights is None else {"modality_weights": weights})
 
     return program

@@ -47,7 +47,7 @@ def publish(checkpoint: str, output: str | Path) -> None:
     output = new_folder(output)
     if published.is_published(checkpoint):
         raise InputError(f"{checkpoint} is published already; --checkpoint must name a run's workdir or a checkpoint.")
-    params, config, step = restore_trained(checkpoint)
+    _, params, config, step = restore_trained(checkpoint)
     run = _read_run(checkpoint, checkpoints.fingerprint(params), step)
     values = without_places(checkpoints.config_to_json(config))
     count = sum(leaf.size for leaf in jax.tree.leaves(params))

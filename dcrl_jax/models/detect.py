@@ -4,17 +4,28 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
-from dcrl_jax.models.build import Detector, ProposalRules, proposal_rules
 from dcrl_jax.models.rpn import propose
+from dcrl_jax.models.student import Student
+from dcrl_jax.models.teacher import Teacher
 from dcrl_jax.ops import boxes as box_ops
 from dcrl_jax.ops.nms import nms
 from dcrl_jax.structures import Array, Detections
 
 
+class ProposalRules(NamedTuple):
+    """The keyword arguments of ``rpn.propose``."""
+
+    image_size: tuple[int, int]
+    offset_std: tuple[float, ...]
+    min_size_px: float
+    before_nms: int
+    kept: int
+    iou: float
+
+
 class DetectionRules(NamedTuple):
-    """How the outputs of both stages become detections; the config's ``rpn`` and ``final`` keys."""
+    """The constants that turn the outputs of both stages into detections; the config's ``rpn`` and ``final`` keys."""
 
     proposals: ProposalRules
     min_score: float
@@ -22,25 +33,18 @@ class DetectionRules(NamedTuple):
     max_detections: int
 
 
-def detection_rules(config: ConfigDict) -> DetectionRules:
-    """The rules that a config asks for."""
-    keys = config.final
-    return DetectionRules(
-        proposal_rules(config, config.rpn.kept_testing), keys.min_score, keys.nms_iou, keys.max_detections
-    )
-
-
 def detect(
-    model: Detector, params: Any, anchors: Array, rules: DetectionRules, *images: Array
+    model: Teacher | Student, params: Any, anchors: Array, rules: DetectionRules, *images: Array
 ) -> tuple[Detections, jax.Array | None]:
     """Detect pedestrians.
 
     Args:
-        model: with parameters ``params``.
+        model: the detector's modules.
         params: its parameter tree.
         anchors: float32 [N, 4].
         rules: see DetectionRules.
-        images: those of ``model.modalities``: visible, uint8 [B, H, W, 3], and for a teacher lwir, uint8 [B, H, W, 1].
+        images: one array per modality of the model: visible, uint8 [B, H, W, 3], and for a teacher lwir,
+            uint8 [B, H, W, 1].
 
     Returns:
         Detections in pixels of the network input, and the modality weights mu, float32 [B, M], of a teacher.
@@ -54,7 +58,7 @@ def detect(
 
 
 def decide(logits: Array, offsets: Array, rois: Array, mask: Array, rules: DetectionRules) -> Detections:
-    """What the RDR stage says of its RoIs as detections: refined boxes, probabilities, NMS.
+    """Turn the RDR stage's outputs into detections: refine the boxes, compute probabilities, apply NMS.
 
     Args:
         logits: float32 [B, R, 2].

@@ -14,11 +14,10 @@ from ml_collections import ConfigDict
 from dcrl_jax import parallel
 from dcrl_jax.devices import machine_memory_bytes
 from dcrl_jax.jax_errors import REMEDIES, is_out_of_memory
-from dcrl_jax.models.build import Detector
-from dcrl_jax.models.teacher import Teacher
-from dcrl_jax.structures import Array, Batch
-from dcrl_jax.training.rules import training_rules
-from dcrl_jax.training.step import TrainState, make_loss, make_step
+from dcrl_jax.models.network import Network
+from dcrl_jax.structures import Batch
+from dcrl_jax.training.step import FrozenTeacher, TrainState, make_loss, make_step
+from dcrl_jax.training.terms import training_rules
 
 GIB = 2**30
 
@@ -36,37 +35,36 @@ class Fit(NamedTuple):
 
 
 def fit_training_step(
-    model: Detector,
+    network: Network,
     optimizer: optax.GradientTransformation,
-    anchors: Array,
     config: ConfigDict,
     state: TrainState,
     batch: Batch,
-    teacher: Teacher | None = None,
-    teacher_params: Any = None,
+    teacher: FrozenTeacher | None = None,
 ) -> Fit:
-    """Compile the step in ``train.accumulation_steps`` parts, or in as few as fit, and print what it takes.
+    """Compile the step in ``train.accumulation_steps`` parts, or in as few as fit, and print its memory.
 
-    The number depends on the program, the devices and their memory, so that a run that goes on there has the same.
+    The number of parts depends on the program, the devices and their memory only, so that a resumed run has the same.
 
     Args:
-        model, optimizer, anchors: of ``make_step``.
+        network: what is trained.
+        optimizer: of its parameters.
         config: of the run.
         state: replicated on the devices of this process.
-        batch: one of the run's size on the devices; its values do not matter.
-        teacher, teacher_params: of a student that distils anything; the parameters are placed on the devices here,
-            once.
+        batch: of the run's size, on the devices; its values do not matter.
+        teacher: of a student that distils; its parameters are placed on the devices here, once.
     """
     rules, mesh = training_rules(config), parallel.device_mesh()
     if rules.distillation.any != (teacher is not None):
-        raise ValueError("a student that distils needs its teacher, and nobody else has one")
-    frozen = () if teacher is None else (parallel.replicate(teacher_params, mesh),)
+        raise ValueError("a student that distils needs its teacher; no other detector takes one")
+    frozen = () if teacher is None else (parallel.replicate(teacher.params, mesh),)
+    teacher_network = teacher.network if teacher else None
     share = config.train.batch_size // jax.device_count()
     memory, steps, started = memory_bytes(), {}, time.monotonic()
     room = math.inf if memory is None else USABLE * memory
 
     def compile_step(parts):
-        step = make_step(model, optimizer, anchors, rules, config.seed, teacher, parts)
+        step = make_step(network, optimizer, rules, config.seed, teacher_network, parts)
         steps[parts] = parallel.parallel_step(step, mesh, len(frozen))
         # A call with arguments of the same shapes and places finds what is compiled here; under JAX 0.7 only in the
         # compilation cache.
@@ -78,7 +76,7 @@ def fit_training_step(
         guess = 1
         # A CPU's compiler takes steps of any size; a GPU's would spend minutes on making too large a one smaller.
         if jax.default_backend() != "cpu":
-            guess = guess_parts(make_loss(model, anchors, rules, teacher), state, frozen, batch, room)
+            guess = guess_parts(make_loss(network, rules, teacher_network), state, frozen, batch, room)
         parts, needed = fit_parts(compile_step, share, room, guess)
     devices = f" on {jax.device_count()} devices" if jax.device_count() > 1 else ""
     shared = f", {share // parts} at a time" + (" on each" if devices else "") if parts > 1 else ""

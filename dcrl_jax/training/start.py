@@ -1,4 +1,4 @@
-"""What training starts from: random parameters, and those of a checkpoint or of VGG-16 in their places."""
+"""The first parameters of a training: random, from a checkpoint, or from VGG-16."""
 
 import shlex
 from collections.abc import Iterable, Mapping
@@ -9,43 +9,41 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dcrl_jax import checkpoints
+from dcrl_jax.config import has_key, keys_affecting, value_of
 from dcrl_jax.errors import InputError
 from dcrl_jax.models import pretrained
-from dcrl_jax.models.build import Detector, anchor_range_px, init_params
-
-# The keys that decide the shapes of a student's or a baseline's parameters.
-_SHAPING = ("backbone.width", "backbone.norm", "anchors.per_cell", "roi.hidden", "roi.size", "segmentation.stages")
+from dcrl_jax.models.network import Network, anchor_range_px
 
 Arrays = Mapping[str, Any]
 
 
-def read_start(model: Detector, config: ConfigDict) -> Arrays:
-    """Return the arrays that training starts from, by name: those of ``init.checkpoint``; nothing is computed.
+def read_start(network: Network, config: ConfigDict) -> Arrays:
+    """Read the arrays of ``init.checkpoint`` that training starts from, by name; empty without a checkpoint.
 
-    A checkpoint may be of another data set, input size or role. Its arrays are taken where the model has one of the
-    same name and shape. What is restored, what is new and random, and what of the checkpoint is left out is printed.
+    The checkpoint may be of another data set, input size or role. An array is taken if the network has one of the same
+    name and shape. The restored, the new and the unused arrays are printed.
 
     Raises:
-        InputError: nothing is there or it cannot be read; the recipe needs a checkpoint and none is named, or one of
-            another role; an array of the backbone is not in it, so that there is little to start from.
+        InputError: the checkpoint is missing or cannot be read; the recipe needs one and none is named, or one of
+            another role; it lacks an array of the backbone.
     """
     if not config.init.checkpoint and config.init.roles:
         raise InputError(
             f"this recipe fine-tunes a trained {_either(config.init.roles)}: give --config.init.checkpoint=PATH, the "
             "workdir of its training, one checkpoint in it, or hf://OWNER/NAME."
         )
-    return _from_checkpoint(model, config) if config.init.checkpoint else {}
+    return _from_checkpoint(network, config) if config.init.checkpoint else {}
 
 
-def first_params(model: Detector, config: ConfigDict, start: Arrays) -> Any:
-    """Return random parameters with the arrays of ``read_start`` in their places.
+def first_params(network: Network, config: ConfigDict, start: Arrays) -> Any:
+    """Return random parameters, replaced by the arrays of ``read_start``.
 
-    Without a checkpoint the convolutions are those of the VGG-16 that ``init.vgg16`` names; they may be downloaded.
+    Without a checkpoint, the convolutions are those of ``init.vgg16``, which may be downloaded.
 
     Raises:
         InputError: as ``pretrained.load_vgg16``.
     """
-    params = init_params(model, config, config.seed)
+    params = network.init_params(config.seed)
     leaves, structure = jax.tree.flatten(params)
     params = structure.unflatten([start.get(path, leaf) for path, leaf in zip(_by_path(params), leaves, strict=True)])
     if config.init.checkpoint or not config.init.vgg16:
@@ -56,12 +54,11 @@ def first_params(model: Detector, config: ConfigDict, start: Arrays) -> Any:
 
 
 def roles_of(config: ConfigDict) -> tuple[str, ...]:
-    """What the detector of a config is by what it has learnt: its role, or that of what it was fine-tuned from."""
-    # Runs from before there was fine-tuning do not have the key.
-    return tuple(config.init.get("roles", ())) or (config.role,)
+    """Return the role of a config's detector, or, if it was fine-tuned, the roles that it may have started from."""
+    return tuple(config.init.roles) or (config.role,)
 
 
-def _from_checkpoint(model: Detector, config: ConfigDict) -> Arrays:
+def _from_checkpoint(network: Network, config: ConfigDict) -> Arrays:
     source = config.init.checkpoint
     saved, saved_config, step = checkpoints.restore_params(source)
     found = roles_of(saved_config)
@@ -70,7 +67,7 @@ def _from_checkpoint(model: Detector, config: ConfigDict) -> Arrays:
             f"{source} holds a {_either(found)}, and this recipe fine-tunes a {_either(config.init.roles)}. Give "
             "another --config.init.checkpoint, or the recipe of configs/finetune.py that starts from this one."
         )
-    wanted, there = _by_path(jax.eval_shape(lambda: init_params(model, config, 0))), _by_path(saved)
+    wanted, there = _by_path(network.param_shapes()), _by_path(saved)
     restored = {path for path in wanted if path in there and np.shape(there[path]) == np.shape(wanted[path])}
     lost = [path for path in wanted if path.startswith("backbone") and path not in restored]
     if lost:
@@ -92,12 +89,12 @@ def _from_checkpoint(model: Detector, config: ConfigDict) -> Arrays:
 
 
 def _by_path(tree: Any) -> dict[str, Any]:
-    """The arrays by their names, in the order of ``jax.tree.leaves``."""
+    """Return the arrays by path, in the order of ``jax.tree.leaves``."""
     return {"/".join(str(key.key) for key in path): array for path, array in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def _counted(arrays: Arrays, paths: Iterable[str]) -> str:
-    """Parameters and arrays by the part of the network that they are of."""
+    """Return the numbers of parameters and arrays of each part of the network, as text."""
     parts: dict[str, list[int]] = {}
     for path in sorted(paths):
         parts.setdefault(path.partition("/")[0], []).append(int(np.size(arrays[path])))
@@ -116,12 +113,13 @@ def _inputs(config: ConfigDict) -> str:
 
 
 def _remedy(config: ConfigDict, saved: ConfigDict) -> str:
-    """The flags that give a recipe the network of a checkpoint."""
+    """Return the flags that give a recipe the network of a checkpoint."""
     flags = []
-    for key in _SHAPING:
-        section, name = key.split(".")
-        if config[section][name] != saved[section][name]:
-            flags.append(shlex.quote(f"--config.{key}={saved[section][name]}"))
+    for key in keys_affecting("shapes"):
+        if has_key(config, key.name) and has_key(saved, key.name):
+            value = value_of(saved, key.name)
+            if value_of(config, key.name) != value:
+                flags.append(shlex.quote(f"--config.{key.name}={value}"))
     return f" Its own: {' '.join(flags)}" if flags else " Give another --config.init.checkpoint."
 
 

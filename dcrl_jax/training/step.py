@@ -1,4 +1,4 @@
-"""One training step, as pure functions: terms, gradients, update. The same for teacher, student and baseline."""
+"""One training step of a teacher, a student or a baseline, as pure functions: terms, gradients, update."""
 
 import functools
 from collections.abc import Callable
@@ -7,46 +7,56 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from ml_collections import ConfigDict
 
 from dcrl_jax.losses.detection import weighted_sum
-from dcrl_jax.models.build import Detector
-from dcrl_jax.models.teacher import Teacher
+from dcrl_jax.models.network import Network
 from dcrl_jax.parallel import AXIS, places_in_global_batch
 from dcrl_jax.structures import Array
-from dcrl_jax.training.rules import TrainingRules
-from dcrl_jax.training.terms import detection_terms, distillation_terms, forward
+from dcrl_jax.training.terms import TrainingRules, detection_terms, distillation_terms, forward
 
 
 class TrainState(NamedTuple):
-    """What changes from step to step."""
+    """The state that a step updates."""
 
     step: Array  # int32 []
     params: Any
     opt_state: optax.OptState
 
 
-def image_keys(seed: int, step: Array, images: int) -> jax.Array:
-    """One key per image of this device's batch, the same however many devices and hosts share the global batch.
+class FrozenTeacher(NamedTuple):
+    """A trained teacher, from which a student learns."""
 
-    Must run inside the pmapped step: the images' places in the global batch follow from the device's.
+    network: Network
+    params: Any
+    config: ConfigDict  # of the teacher's training
+    source: str  # the path that the parameters come from
+
+
+def image_keys(seed: int, step: Array, images: int) -> jax.Array:
+    """Return one key per image of this device's batch, the same for any number of devices and processes.
+
+    Call it inside the pmapped step: an image's position in the global batch follows from the device's.
     """
     key = jax.random.fold_in(jax.random.key(seed), step)
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, places_in_global_batch(images))
 
 
 def make_loss(
-    model: Detector, anchors: Array, rules: TrainingRules, teacher: Teacher | None = None
+    network: Network, rules: TrainingRules, teacher: Network | None = None
 ) -> Callable[..., tuple[jax.Array, dict[str, jax.Array]]]:
-    """Eq. 1, or Eq. 14 with a teacher: ``loss(params, frozen, batch, keys)``, its value and its named terms.
+    """Return the loss of Eq. 1, or of Eq. 14 with a teacher.
 
-    ``frozen`` holds the teacher's parameters, or nothing; ``keys`` has one for each image.
+    Returns:
+        ``loss(params, frozen, batch, keys)``, which returns the weighted sum and the terms by name. ``frozen`` is a
+        tuple of the teacher's parameters, or empty; ``keys`` has one key per image.
     """
 
     def loss(params, frozen, batch, keys):
-        run = forward(model, params, anchors, batch, keys, rules)
+        run = forward(network, params, batch, keys, rules)
         terms = detection_terms(run)
         if teacher is not None:
-            terms |= distillation_terms(run, model, params, teacher, *frozen, batch, rules)
+            terms |= distillation_terms(run, network, params, teacher, *frozen, batch, rules)
         total = weighted_sum(terms, rules.weights)
         return total, {"loss": total, **terms}
 
@@ -54,33 +64,30 @@ def make_loss(
 
 
 def make_step(
-    model: Detector,
+    network: Network,
     optimizer: optax.GradientTransformation,
-    anchors: Array,
     rules: TrainingRules,
     seed: int,
-    teacher: Teacher | None = None,
+    teacher: Network | None = None,
     accumulation_steps: int = 1,
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
-    """Build the step for ``parallel.parallel_step``: gradients and metrics are means over the devices.
+    """Return the step for ``parallel.parallel_step``: gradients and metrics are means over the devices.
 
     Args:
-        model: what is trained.
+        network: what is trained.
         optimizer: of its parameters.
-        anchors: float32 [N, 4].
         rules: see TrainingRules.
         seed: of the sampling.
-        teacher: the frozen teacher of a student. Its parameters are then an argument of the step, which reads them and
-            nothing else: they are not differentiated and do not come out.
-        accumulation_steps: parts in which a device works through its images, one after the other. Since every term is a
-            mean over images, the gradient is that of all at once, for the memory of one part.
+        teacher: the frozen teacher of a student. Its parameters are an argument of the step; they are not
+            differentiated and not returned.
+        accumulation_steps: parts in which a device works through its images, one after the other. Every term is a
+            mean over images, so the gradient equals that of all images at once, in the memory of one part.
 
     Returns:
-        ``step(state, batch)``, or ``step(state, teacher_params, batch)`` with a teacher. It gives the new state and the
-        metrics: the terms, their weighted sum ``loss`` and ``gradient_norm``, each float32 [].
+        ``step(state, batch)``, or ``step(state, teacher_params, batch)`` with a teacher, which returns the new state
+        and the metrics: the terms, their weighted sum ``loss`` and ``gradient_norm``, each float32 [].
     """
-
-    loss = make_loss(model, anchors, rules, teacher)
+    loss = make_loss(network, rules, teacher)
 
     def step(state, *arguments):
         *frozen, batch = arguments
@@ -96,7 +103,7 @@ def make_step(
 
 
 def _mean_over_parts(function: Callable, images: Any, parts: int) -> Any:
-    """Mean of ``function`` over equal parts of its arguments' leading axis, holding one part's outputs at a time."""
+    """Return the mean of ``function`` over equal parts of the leading axis, one part at a time."""
     if parts == 1:
         return function(*images)
     split = jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), images)

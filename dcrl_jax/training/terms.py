@@ -1,50 +1,89 @@
-"""The unweighted loss terms of a batch: those of Eq. 1, and what a frozen teacher adds for a student (Eq. 14-18)."""
+"""The unweighted loss terms of a batch: those of Eq. 1, and those that a frozen teacher adds (Eq. 14-18)."""
 
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from dcrl_jax.losses import detection, distillation
-from dcrl_jax.models.build import Detector
+from dcrl_jax.losses.distillation import NOTHING, STAGES, Distillation, loss_weights
+from dcrl_jax.models.detect import ProposalRules
+from dcrl_jax.models.network import Network, proposal_rules
 from dcrl_jax.models.rpn import propose
-from dcrl_jax.models.student import Student
-from dcrl_jax.models.teacher import Teacher
 from dcrl_jax.structures import Array, Batch, RegionOutputs, Targets
-from dcrl_jax.training.rules import TrainingRules
-from dcrl_jax.training.targets import rpg_targets, sample_rois, take_anchors
+from dcrl_jax.training.targets import RdrRules, RpgRules, rpg_targets, sample_rois, take_anchors
+
+
+class TrainingRules(NamedTuple):
+    """The constants of a loss: how targets are made, which terms a teacher adds, and the weight of every term."""
+
+    proposals: ProposalRules
+    rpg: RpgRules
+    rdr: RdrRules
+    stride: int
+    distillation: Distillation
+    weights: dict[str, float]
+
+
+def training_rules(config: ConfigDict) -> TrainingRules:
+    """Return the rules of training that a config asks for."""
+    rpn, roi, loss = config.rpn, config.roi, config.loss
+    offset_std = tuple(rpn.offset_std)
+    terms = NOTHING
+    if config.role == "student":
+        terms = Distillation(**config.distillation)
+        terms = terms._replace(seg=terms.seg and bool(config.segmentation.stages))
+    weights = loss_weights(terms, loss.box_weight, loss.segmentation_weight)
+    weights |= {f"{stage}_branches": loss.per_branch_weight for stage in STAGES}
+    return TrainingRules(
+        proposals=proposal_rules(config, rpn.kept_training),
+        rpg=RpgRules(
+            rpn.positive_iou,
+            rpn.negative_iou,
+            rpn.ignore_ioa,
+            rpn.match_best_anchor,
+            rpn.sampled,
+            rpn.max_positive,
+            offset_std,
+        ),
+        rdr=RdrRules(roi.positive_iou, roi.ignore_ioa, roi.sampled, roi.max_positive, offset_std),
+        stride=config.backbone.stride,
+        distillation=terms,
+        weights=weights,
+    )
 
 
 class Stage(NamedTuple):
-    """One stage's outputs for its sample, and what they should be."""
+    """The outputs of a stage for its sample, and their targets."""
 
-    outputs: RegionOutputs  # of the sampled anchors (RPG) or RoIs (RDR); segmentation of the whole map or of the RoIs
+    outputs: RegionOutputs  # of the sampled anchors (RPG) or RoIs (RDR); segmentation of the map or of the RoIs
     targets: Targets
     is_pedestrian: jax.Array | None  # q of Eq. 8 or 9, bool; None without segmentation
     counted: jax.Array | None  # bool, the pixels in the loss
 
 
 class Forward(NamedTuple):
-    """A detector's forward pass on a batch, with the anchors and RoIs that it was sampled at."""
+    """A forward pass on a batch, with its sampled anchors and RoIs."""
 
     features: Any  # of ``propose_regions``
-    anchors: jax.Array  # int32 [B, R], places of the sampled anchors
+    anchors: jax.Array  # int32 [B, R], indices of the sampled anchors
     rois: jax.Array  # float32 [B, R, 4]
     rpg: Stage
     rdr: Stage
 
 
-def forward(model: Detector, params: Any, anchors: Array, batch: Batch, keys: Array, rules: TrainingRules) -> Forward:
-    """Run both stages, sampling anchors, then proposals.
+def forward(network: Network, params: Any, batch: Batch, keys: Array, rules: TrainingRules) -> Forward:
+    """Run both stages, and sample anchors and proposals.
 
     Args:
-        model: with parameters ``params``.
+        network: what is trained.
         params: its parameter tree.
-        anchors: float32 [N, 4].
         batch: of B images.
         keys: one random key per image, [B].
         rules: see TrainingRules.
     """
+    model, anchors = network.model, network.anchors
     variables = {"params": params}
     people = (batch.boxes, batch.is_person, batch.is_ignore)
     rpg_keys, rdr_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
@@ -68,11 +107,11 @@ def forward(model: Detector, params: Any, anchors: Array, batch: Batch, keys: Ar
 
 
 def detection_terms(run: Forward) -> dict[str, jax.Array]:
-    """The terms of Eq. 1, of a teacher, a student or a baseline.
+    """Return the terms of Eq. 1, of a teacher, a student or a baseline.
 
     Returns:
-        ``rpg_cls, rpg_reg, rpg_seg, rdr_cls, rdr_reg, rdr_seg`` (those of stages with segmentation), and of a teacher
-        ``rpg_branches, rdr_branches`` (see ``losses.detection.stage_terms``).
+        ``rpg_cls, rpg_reg, rpg_seg, rdr_cls, rdr_reg, rdr_seg`` (``seg`` for stages with segmentation), and of a
+        teacher ``rpg_branches, rdr_branches`` (see ``losses.detection.stage_terms``).
     """
     terms = {}
     for name in distillation.STAGES:
@@ -85,44 +124,50 @@ def detection_terms(run: Forward) -> dict[str, jax.Array]:
 
 
 def distillation_terms(
-    run: Forward, model: Student, params: Any, teacher: Teacher, teacher_params: Any, batch: Batch, rules: TrainingRules
+    run: Forward,
+    network: Network,
+    params: Any,
+    teacher: Network,
+    teacher_params: Any,
+    batch: Batch,
+    rules: TrainingRules,
 ) -> dict[str, jax.Array]:
-    """What the teacher adds to a student's terms.
+    """Return the terms that a frozen teacher adds to a student's.
 
-    The teacher judges the student's own sample: the same anchors, and the student's RoIs on its own features. It makes
-    no proposals, and of what stands here the compiler leaves out whatever the terms that are on do not use.
+    The teacher is evaluated at the student's own sample: the same anchors, and the student's RoIs on the teacher's
+    features. It makes no proposals. The compiler removes what the terms that are on do not use.
 
     Args:
         run: the student's forward pass.
-        model, params: the student.
-        teacher, teacher_params: frozen.
+        network: the student.
+        params: the student's parameters.
+        teacher: the teacher.
+        teacher_params: the teacher's parameters, frozen.
         batch: with both modalities.
         rules: which terms are on, and their constants.
 
     Returns:
-        ``fea``, ``{stage}_cls_soft``, ``{stage}_reg_bound`` and ``{stage}_seg_soft``, those that are on.
+        ``fea``, ``{stage}_cls_soft``, ``{stage}_reg_bound`` and ``{stage}_seg_soft``, as far as they are on.
     """
     on = rules.distillation
     variables = {"params": teacher_params}
-    features, rpg = teacher.apply(variables, batch.visible, batch.lwir, method="propose_regions")
-    rdr = teacher.apply(variables, features, run.rois, method="refine")
+    features, rpg = teacher.model.apply(variables, batch.visible, batch.lwir, method="propose_regions")
+    rdr = teacher.model.apply(variables, features, run.rois, method="refine")
     terms = {}
     if on.fea:
-        adapted = model.apply({"params": params}, run.features, method="adapt")
+        adapted = network.model.apply({"params": params}, run.features, method="adapt")
         terms["fea"] = distillation.features(adapted, features.concatenated())
-    for name, guide in (("rpg", take_anchors(rpg, run.anchors)), ("rdr", rdr)):
+    for name, soft in (("rpg", take_anchors(rpg, run.anchors)), ("rdr", rdr)):
         stage = getattr(run, name)
         own = stage.outputs
         if on.cls:
             terms[f"{name}_cls_soft"] = distillation.classification(
-                own.logits, guide.logits, stage.targets, on.temperature
+                own.logits, soft.logits, stage.targets, on.temperature
             )
         if on.bbr:
-            terms[f"{name}_reg_bound"] = distillation.box_regression(
-                own.offsets, guide.offsets, stage.targets, on.delta
-            )
+            terms[f"{name}_reg_bound"] = distillation.box_regression(own.offsets, soft.offsets, stage.targets, on.delta)
         if on.seg and stage.counted is not None:
             terms[f"{name}_seg_soft"] = distillation.segmentation(
-                own.segmentation_logits, guide.segmentation_logits, stage.counted
+                own.segmentation_logits, soft.segmentation_logits, stage.counted
             )
     return terms

@@ -1,4 +1,4 @@
-"""What a run leaves about itself in its workdir: config, environment, compiled programs; and whose workdir it is."""
+"""The records of a run in its workdir: its config, its environment, its compiled programs."""
 
 import importlib.metadata
 import json
@@ -14,28 +14,23 @@ import jax
 from ml_collections import ConfigDict
 
 from dcrl_jax import checkpoints
-from dcrl_jax.errors import InputError
+from dcrl_jax.config import keys_affecting
+from dcrl_jax.errors import InputError, first_few
 from dcrl_jax.files import append_json_line, read_json_lines, write_atomically
 
 CONFIG_FILE = "config.json"
 ENVIRONMENT_FILE = "environment.jsonl"
 CACHE_FOLDER = "compilation_cache"
 
-# What may change when a run goes on: how long it is, how often it is watched, where data lies, how it is scored, how a
-# step saves memory. A student's teacher is finished when the student begins.
-_WATCHING = ("log_every_steps", "evaluate_every_epochs", "checkpoint_every_minutes", "accumulation_steps")
-_FREE = tuple(f"{prefix}train.{key}" for prefix in ("", "teacher.") for key in _WATCHING)
-_FREE += ("train.steps", "train.epochs", "data.data_dir", "data.manual_dir", "data.test_split", "eval.", "final.")
-_FREE += ("backbone.remat",)
-# A path that may be another one, since what it holds is compared (``check_teacher_of``), but not none: without it a
-# teacher would be trained.
-_MOVABLE = "teacher.checkpoint"
-
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 
 
 def check_config_of(workdir: Path, config: ConfigDict) -> None:
-    """Refuse to go on in a workdir whose run had another config; raises InputError with every difference."""
+    """Check that the run in a workdir, if there is one, has the same config.
+
+    Raises:
+        InputError: keys differ that may not change when a run resumes; lists them with both values.
+    """
     path = workdir / CONFIG_FILE
     if not path.is_file():
         return
@@ -48,27 +43,37 @@ def check_config_of(workdir: Path, config: ConfigDict) -> None:
     differences = [
         f"config.{key}: {json.dumps(former[key]) if key in former else absent} in the workdir, "
         f"{json.dumps(own[key]) if key in own else absent} now"
-        for key in sorted(former.keys() | own.keys(), key=lambda key: (key != "role", key))  # says most
-        if former.get(key, absent) != own.get(key, absent)
-        and not key.startswith(_FREE)
-        and not (key == _MOVABLE and own.get(key))
+        for key in sorted(former.keys() | own.keys(), key=lambda key: (key != "role", key))  # the role explains most
+        if former.get(key, absent) != own.get(key, absent) and not _may_change(key, own.get(key))
     ]
     if differences:
-        shown = "\n  ".join(differences[:20])
-        more = f"\n  and {len(differences) - 20} more" if len(differences) > 20 else ""
+        shown = "\n  ".join(first_few(differences, 20))
         raise InputError(
-            f"{workdir} holds a run of another config:\n  {shown}{more}\n"
+            f"{workdir} holds a run of another config:\n  {shown}\n"
             "Give the config of that run to go on with it, or another --workdir."
         )
 
 
+def _may_change(name: str, value: Any) -> bool:
+    if name == "teacher.checkpoint":
+        # The path may change, since check_teacher_of compares the parameters; without one a teacher would be trained.
+        return bool(value)
+    # A student's teacher is finished when the student begins: only how it was run may differ.
+    if name.startswith("teacher."):
+        return name.removeprefix("teacher.") in {key.name for key in keys_affecting("running")}
+    return name in {key.name for key in keys_affecting("running", "length", "scoring")}
+
+
 def check_teacher_of(workdir: Path, fingerprint: str, source: str) -> None:
-    """Refuse to go on with another teacher than the one that a student's run began with; raises InputError.
+    """Check that a student's run resumes with the teacher that it began with.
 
     Args:
         workdir: of the student.
         fingerprint: of the teacher's parameters.
-        source: where they came from, for the message.
+        source: the path that they come from, for the message.
+
+    Raises:
+        InputError: the run began with other parameters.
     """
     starts = read_json_lines(workdir / ENVIRONMENT_FILE)
     former = next((start["teacher"] for start in starts if start.get("teacher")), fingerprint)
@@ -93,12 +98,12 @@ def _flatten(values: Any, prefix: str = "") -> dict[str, Any]:
 def record(
     workdir: Path, config: ConfigDict, step: int, teacher: str | None = None, accumulation_steps: int | None = None
 ) -> None:
-    """Write the config, and add a line on this start of the run: versions, devices, commit, command, seed, step.
+    """Write the config, and append a line on this start of the run: versions, devices, commit, command, seed, step.
 
     Args:
         workdir: of the run.
         config: of the run.
-        step: where it stands.
+        step: number of steps done.
         teacher: fingerprint of the parameters that a student learns from.
         accumulation_steps: parts in which a device works through its share of a batch; None if no step is left.
     """
@@ -127,12 +132,12 @@ def record(
 
 
 def _commit() -> str | None:
-    """The commit of the program, with a plus sign if files differ from it; None where it is no git repository."""
+    """Return the commit of the program, with "+" if files differ from it; None outside a git repository."""
     folder = Path(__file__).parent
     git = ("git", "-C", str(folder))
     try:
         commit = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
-        # An installation within somebody else's repository is not of its commit.
+        # The package may be installed inside an unrelated repository.
         subprocess.run([*git, "ls-files", "--error-unmatch", __file__], capture_output=True, check=True)
         changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
@@ -140,7 +145,20 @@ def _commit() -> str | None:
     return commit.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
+def open_workdir(path: str) -> Path:
+    """Return the folder of a workdir, which need not exist, and use its compilation cache.
+
+    Raises:
+        InputError: the path is a file.
+    """
+    workdir = Path(path)
+    if workdir.exists() and not workdir.is_dir():
+        raise InputError(f"--workdir={path} is a file; a run needs a folder.")
+    use_compilation_cache(workdir)
+    return workdir
+
+
 def use_compilation_cache(workdir: Path) -> None:
-    """Keep compiled programs in the workdir, so that a restart need not compile again; a cache of the user's stays."""
+    """Keep compiled programs in the workdir for the next start, unless the user chose a cache."""
     if jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str((workdir / CACHE_FOLDER).absolute()))

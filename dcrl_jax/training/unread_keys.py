@@ -1,20 +1,21 @@
-"""Keys that a user gives and the recipe would never read: each is an error, not a setting without effect."""
+"""Keys that a user sets and the run would never read: each is an error, not a setting without effect."""
 
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
+from dcrl_jax.config import TEACHER_SECTIONS
 from dcrl_jax.errors import InputError
 from dcrl_jax.models.vgg16 import BLOCKS, block_channels
-from dcrl_jax.training.distill import TEACHER_SECTIONS, teacher_config, trains_teacher
-from dcrl_jax.training.rules import training_rules
+from dcrl_jax.training.distill import teacher_config, trains_teacher
+from dcrl_jax.training.terms import training_rules
 
 
 class _Rule(NamedTuple):
     """Keys that nothing reads in some configs."""
 
-    keys: tuple[str, ...]  # or the beginning of several, ending in a dot
+    keys: tuple[str, ...]  # dotted; one that ends in a dot stands for its section
     unread: Callable[[ConfigDict], bool]
     why: str
 
@@ -46,7 +47,7 @@ def _lists(config, split):
     return config.data.options.get(f"{split}_list") is not None
 
 
-# Of a detector that is trained by itself; keys of other roles are not in its config.
+# For a detector that is trained by itself; its config has no keys of other roles.
 _RULES = (
     _Rule(("data.manual_dir",), lambda c: c.data.name.startswith("synthetic"), "synthetic scenes are rendered"),
     _Rule(("optimizer.momentum",), lambda c: c.optimizer.name != "sgd", "only optimizer.name=sgd has one"),
@@ -97,21 +98,21 @@ _RULES = (
 )
 
 
-def check_given_keys(config: ConfigDict, given: Collection[str]) -> None:
-    """Refuse keys that were given and are never read with the values of the others.
+def check_unread_keys(config: ConfigDict, keys: Collection[str]) -> None:
+    """Check that the run reads every key that a user set.
 
     Args:
-        config: the recipe, with them.
-        given: dotted keys.
+        config: the recipe with the user's values.
+        keys: the dotted keys that the user set.
 
     Raises:
-        InputError: with every such key and why nothing reads it.
+        InputError: nothing reads a key; lists all such keys with the reasons.
     """
-    if "role" in given:
+    if "role" in keys:
         raise InputError("config.role is the recipe's; take configs/teacher.py, student.py or baseline.py instead.")
     unread = _unread_by_run(config)
     problems = []
-    for key in given:
+    for key in keys:
         if reason := next((why for unread_key, why in unread.items() if _covers(unread_key, key)), None):
             problems.append(f"config.{key} has no effect: {reason}.")
     if problems:
@@ -119,7 +120,7 @@ def check_given_keys(config: ConfigDict, given: Collection[str]) -> None:
 
 
 def _unread_by_run(config: ConfigDict) -> Mapping[str, str]:
-    """Unread keys with the reason, by the rules of a detector and, of a student, by those of its teacher too."""
+    """Return the unread keys and the reasons, by the rules of a detector and, for a student, of its teacher."""
     own = _unread(config)
     if config.role != "student":
         return own
@@ -131,12 +132,13 @@ def _unread_by_run(config: ConfigDict) -> Mapping[str, str]:
             f"teacher.{name}.": "teacher.checkpoint names a teacher that is already trained" for name in others
         }
     teacher = _unread(teacher_config(config))
-    # What both have a value of their own for, and what the teacher takes over from its student.
+    # Of these sections both have values; all other values the teacher takes from its student, so that a key is unread
+    # only if neither reads it.
     sections = tuple(f"{name}." for name in TEACHER_SECTIONS)
-    apart = {f"teacher.{key}": why for key, why in teacher.items() if key.startswith(sections)}
+    teacher_only = {f"teacher.{key}": why for key, why in teacher.items() if key.startswith(sections)}
     shared = {key: why for key, why in own.items() if key.startswith(sections) or key in teacher}
-    students_alone = {key: why for key, why in own.items() if key.startswith("distillation.")}
-    return shared | students_alone | apart
+    student_only = {key: why for key, why in own.items() if key.startswith("distillation.")}
+    return shared | student_only | teacher_only
 
 
 def _unread(config: ConfigDict) -> dict[str, str]:

@@ -1,0 +1,224 @@
+"""The command line of every command: flags, errors and exit codes.
+
+A command exits with 0; with 1 after a user's mistake, which is one message on standard error; with 130 after Ctrl-C;
+with 75 after SIGTERM, which schedulers understand as "try again".
+"""
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, NoReturn
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from dcrl_jax.errors import InputError, Preempted
+from dcrl_jax.signals import raise_on_sigterm
+
+
+class Mode(NamedTuple):
+    """The flags of a mode of main.py."""
+
+    needed: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+
+
+MODES = {
+    "train": Mode(("config",), ("workdir", "distributed")),
+    "eval": Mode(("config",), ("workdir", "distributed", "checkpoint")),
+    "detect": Mode(("checkpoint", "input", "output"), ("lwir", "min_score")),
+    "export": Mode(("checkpoint", "output")),
+    "publish": Mode(("checkpoint", "output")),
+    "benchmark": Mode((), ("checkpoint", "config")),
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, with the exit code of a user's mistake."""
+
+    def __init__(self, description: str):
+        """Take flags in full only, and show the description as it is written."""
+        layout = argparse.RawDescriptionHelpFormatter
+        super().__init__(description=description, formatter_class=layout, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message and exit."""
+        print(f"error: {message}", file=sys.stderr)
+        sys.exit(1)
+
+
+def parse_main(description: str, arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line of main.py.
+
+    Args:
+        description: of the command.
+        arguments: by default those of the process.
+
+    Returns:
+        The flags by name. ``config`` is the locked config of the recipe, or None; ``overrides`` has the keys that the
+        command line sets on it.
+    """
+    parser = Parser(description)
+    parser.add_argument("--mode", choices=MODES, default="train", help="default: train")
+    parser.add_argument("--config", help="the recipe, e.g. configs/teacher.py:synthetic; --config.KEY=VALUE sets a key")
+    for name, text in {
+        "workdir": "train, eval: folder for checkpoints, logs and results; default: runs/ and the recipe's name",
+        "checkpoint": "a run's workdir, a checkpoint or a published model",
+        "input": "detect: an image, a folder, a pattern or a video",
+        "lwir": "detect: the thermal images of --input, if they are not in it",
+        "output": "detect, export, publish: a new folder for the results",
+    }.items():
+        parser.add_argument(f"--{name}", type=path, help=text)
+    parser.add_argument("--min_score", type=share, help="detect: least score that is drawn; default: 0.5")
+    parser.add_argument("--distributed", help="of several processes: HOST:PORT,COUNT,INDEX (of the first), or auto")
+    options, rest = parser.parse_known_args(arguments)
+    _check_flags(parser, options)
+    try:
+        recipe = parse_recipe([*([f"--config={options.config}"] if options.config else []), *rest])
+    except InputError as error:
+        parser.error(str(error))
+    if options.min_score is None:
+        options.min_score = 0.5
+    options.config, options.overrides = (recipe.config, recipe.overrides) if recipe else (None, {})
+    if "workdir" in MODES[options.mode].optional and options.workdir is None:
+        options.workdir = default_workdir(recipe.path)
+    return options
+
+
+def _check_flags(parser, options):
+    mode = MODES[options.mode]
+    flags_given = {name for name, value in vars(options).items() if value is not None} - {"mode"}
+    if missing := [f"--{name}" for name in mode.needed if name not in flags_given]:
+        parser.error(f"--mode={options.mode} needs {' and '.join(missing)}")
+    if foreign := [f"--{name}" for name in sorted(flags_given.difference(mode.needed, mode.optional))]:
+        hint = "; to start from one: --config.init.checkpoint=PATH" if foreign == ["--checkpoint"] else ""
+        parser.error(f"--mode={options.mode} does not take {' and '.join(foreign)}{hint}")
+    if options.distributed and not options.workdir:
+        parser.error("--distributed needs --workdir, a folder that all processes see")
+
+
+def default_workdir(recipe: str) -> str:
+    """Return runs/RECIPE: the file of a ``--config`` and its argument, or the row of an ablation."""
+    path, _, argument = recipe.partition(":")
+    stem = os.path.splitext(os.path.basename(path))[0]
+    names = [stem, *argument.replace(":", "/").split("/")]
+    return os.path.join("runs", "-".join(name for name in names if name not in ("", "ablations")))
+
+
+class Recipe(NamedTuple):
+    """The config of a command."""
+
+    path: str  # with its argument, as in configs/student.py:synthetic
+    config: ConfigDict  # locked, with the values of the command line
+    overrides: dict[str, Any]  # the keys that the command line sets, and their values
+
+
+def parse_recipe(arguments: Sequence[str]) -> Recipe | None:
+    """Parse ``--config=FILE[:ARGUMENT]`` and its overrides, ``--config.KEY=VALUE``.
+
+    Args:
+        arguments: these flags and no others.
+
+    Returns:
+        The recipe, or None if no argument names one.
+
+    Raises:
+        InputError: an argument is unknown, the recipe cannot be read, or it has no such key or value.
+    """
+    values = flags.FlagValues()
+    # The name of the program stands first, as in sys.argv.
+    argv = ["main.py", *arguments]
+    config_flags.DEFINE_config_file("config", None, "", flag_values=values, sys_argv=argv)
+    try:
+        extra = values(argv)[1:]
+        config = values.config
+        if config is not None:
+            # Absl keeps the error of a recipe that cannot be read until its first use.
+            config.lock()
+    except (AttributeError, KeyError) as error:
+        while isinstance(error, BaseException):
+            error = error.args[0]
+        raise InputError(f"the config has no key {'. '.join(error.splitlines())}") from None
+    except (flags.Error, OSError, TypeError, ValueError) as error:
+        # The last line of absl's report has the error of the recipe.
+        raise InputError(str(error).strip().splitlines()[-1].strip()) from None
+    if extra:
+        raise InputError(f"unexpected arguments: {' '.join(extra)}")
+    if config is None:
+        return None
+    flag = values["config"]
+    return Recipe(config_flags.get_config_filename(flag), config, config_flags.get_override_values(flag))
+
+
+def path(text: str) -> str:
+    """Return the path of a flag, for ``type=``; a shell does not expand a tilde behind an equals sign."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty; it must name a file or a folder")
+    return os.path.expanduser(text)
+
+
+def share(text: str) -> float:
+    """Return the number of a flag from 0 to 1, for ``type=``."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not in 0..1")
+    return value
+
+
+@contextlib.contextmanager
+def exit_on_error(workdir: str | None = None, config: ConfigDict | None = None) -> Iterator[None]:
+    """Turn the errors that a user or a scheduler must see into one message and an exit code.
+
+    Args:
+        workdir: named if an error of the operating system names no file.
+        config: its batch sizes are named if memory runs out.
+    """
+    try:
+        with raise_on_sigterm():
+            yield
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        stop_process(1)
+    except (OSError, RuntimeError, MemoryError) as error:
+        from dcrl_jax.jax_errors import explain_out_of_memory, is_out_of_memory
+
+        if is_out_of_memory(error):
+            print(f"error: {explain_out_of_memory(error, config)}", file=sys.stderr)
+            stop_process(1, at_once=True)
+        if not isinstance(error, OSError):
+            raise
+        print(f"error: {error.filename or workdir}: {error.strerror or error}", file=sys.stderr)
+        stop_process(1)
+    except KeyboardInterrupt:
+        stop_process(130, at_once=True)
+    except Preempted:
+        stop_process(os.EX_TEMPFAIL, at_once=True)
+
+
+def stop_process(status: int, at_once: bool = False) -> NoReturn:
+    """Exit; among several processes at once, without waiting for the others, which may wait for this one.
+
+    Args:
+        status: the exit code.
+        at_once: exit at once in any case. An interpreter that shuts down while devices compute may crash.
+    """
+    jax = sys.modules.get("jax")
+    # jax.process_count() would look for devices, which may be what failed.
+    if jax is not None and (at_once or jax.distributed.is_initialized()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
+@contextlib.contextmanager
+def exit_on_interrupt() -> Iterator[None]:
+    """Exit at once on Ctrl-C within the block, which imports: an interrupted import fails with any error."""
+    former = signal.getsignal(signal.SIGINT)
+    if former is not signal.SIG_IGN:  # as in a background command of a shell script
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    yield
+    signal.signal(signal.SIGINT, former)

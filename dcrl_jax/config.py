@@ -1,0 +1,329 @@
+"""The table of config keys: default, check, effect, source and meaning of each, and what can be asked of the table.
+
+The defaults are the paper's setting on KAIST; a recipe in ``configs/`` holds its differences from them.
+
+Sources: "paper" is Liu et al., Deep Cross-modal Representation Learning and Distillation for Illumination-invariant
+Pedestrian Detection; "peers" are two-stage KAIST detectors (MSDS-RCNN, AR-CNN); "Faster R-CNN" is Ren et al.; "ours" is
+a choice made here. A key without a source changes how the program works and not what it computes.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from dcrl_jax.errors import InputError
+
+ROLES = ("teacher", "student", "baseline")
+
+# The sections that a student's ``config.teacher`` has of its own; the teacher takes all others from its student.
+TEACHER_SECTIONS = ("cfl", "fusion", "optimizer", "train")
+
+
+class Check(NamedTuple):
+    """A condition on a value, and how a message states it."""
+
+    holds: Callable[[Any], bool]
+    must: str
+
+
+class Key(NamedTuple):
+    """One row of the table.
+
+    ``default`` is a type where a key is empty by default. ``affects`` lists what depends on the key:
+
+    - shapes: the shapes of the parameters
+    - network: what the network computes with parameters of given shapes
+    - outputs: the meaning of anchors, offsets and features, on which a teacher and its student must agree
+    - input: the size of the network's input
+    - length: how long a run is
+    - running: how a run is watched, how it uses memory, where its data lies
+    - scoring: which detections are kept and how they are scored
+    - card: the model card of a published detector, which shows the key
+    """
+
+    name: str
+    default: Any
+    check: Check | None
+    affects: str
+    source: str
+    meaning: str
+    added: bool = False  # whether configs of earlier runs lack the key and mean the default
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles whose configs have the key."""
+        return _SECTION_ROLES.get(self.name.partition(".")[0], ROLES)
+
+
+def _one_of(*values):
+    return Check(lambda value: value in values, f"be one of: {', '.join(map(str, values))}")
+
+
+def _numbers(*lengths):
+    def holds(values):
+        return len(values) in lengths and all(isinstance(value, (int, float)) for value in values)
+
+    return Check(holds, f"hold {' or '.join(map(str, lengths))} numbers")
+
+
+ABOVE_0 = Check(lambda value: value > 0, "be above 0")
+EMPTY_OR_ABOVE_0 = Check(lambda value: value is None or value > 0, "be above 0")
+NOT_NEGATIVE = Check(lambda value: value >= 0, "not be negative")
+SHARE = Check(lambda value: 0 <= value <= 1, "lie in 0..1")
+STAGES = Check(lambda value: set(value) <= {"rpg", "rdr"}, "hold nothing but rpg and rdr")
+
+_SECTION_ROLES = {"cfl": ("teacher",), "fusion": ("teacher",), "distillation": ("student",), "teacher": ("student",)}
+
+# fmt: off
+KEYS = (
+    Key("seed", 0, NOT_NEGATIVE, "", "", "of parameters, data order, augmentation and sampling"),
+
+    Key("data.name", "kaist", None, "card", "", "the data set, a folder of datasets/"),
+    Key("data.options", {}, None, "card", "", "arguments of the data set's builder"),
+    Key("data.data_dir", str, None, "running", "", "folder of prepared data; empty: the default of TFDS"),
+    Key("data.manual_dir", str, None, "running", "", "folder of data that you fetched yourself"),
+    Key("data.train_split", "train", None, "card", "", ""),
+    Key("data.test_split", "test", None, "scoring", "", ""),
+    Key("data.validation_split", "test", None, "", "ours", "scored during training to choose the best checkpoint. "
+        "KAIST has none of its own. Where it is the test split, the last parameters are scored, not the best"),
+    Key("data.height_px", 512, ABOVE_0, "input", "KAIST", "of the network's input"),
+    Key("data.width_px", 640, ABOVE_0, "input", "KAIST", "of the network's input"),
+    Key("data.max_boxes", 64, ABOVE_0, "", "ours", "padded annotations of an image; above KAIST's largest count"),
+    Key("data.train_labels", ("person",), None, "card", "ours", "labels that train as pedestrians"),
+    Key("data.train_ignore_labels", ("people", "person?", "cyclist", "ignore", "unpaired"), None, "", "ours",
+        "labels that become ignore regions"),
+    Key("data.train_min_height_px", 0.0, NOT_NEGATIVE, "", "ours", "as annotated; shorter people become ignore "
+        "regions"),
+    Key("data.train_max_occlusion", 2, None, "", "ours", "0 none, 1 partial, 2 heavy; above: ignore region"),
+    Key("data.train_border_px", (), _numbers(0, 4), "", "ours", "x1, y1, x2, y2 as annotated; people who leave it "
+        "become ignore regions; (): no border"),
+    Key("data.train_drop_empty", False, None, "", "ours", "whether training leaves out images without a pedestrian"),
+    Key("data.flip_probability", 0.5, SHARE, "", "peers", "of a horizontal flip of the pair"),
+    Key("data.brightness_jitter", 0.0, SHARE, "", "ours", "relative change of the visible image's brightness"),
+    Key("data.blank_probability", 0.0, SHARE, "", "ours", "of one modality being blank, so that a teacher learns to "
+        "use the other"),
+
+    Key("backbone.width", 1.0, ABOVE_0, "shapes outputs card", "paper", "multiplier of VGG-16's channels"),
+    Key("backbone.norm", "none", _one_of("none", "group"), "shapes network card", "paper", ""),
+    Key("backbone.stride", 8, _one_of(8, 16), "outputs card", "peers", "pixels; 8 leaves out pool4"),
+    Key("backbone.dtype", "float32", _one_of("float32", "bfloat16"), "card", "", "of the activations; parameters and "
+        "losses are float32"),
+    Key("backbone.remat", False, _one_of(False, True), "running", "", "compute each block again in the backward pass: "
+        "more time, less memory"),
+
+    Key("segmentation.stages", ("rpg", "rdr"), STAGES, "shapes card", "paper Table VI", "stages with the auxiliary "
+        "task"),
+
+    Key("anchors.per_cell", 9, ABOVE_0, "shapes outputs", "peers", ""),
+    Key("anchors.aspect_ratio", 0.41, ABOVE_0, "outputs", "peers", "width / height of a pedestrian"),
+    Key("anchors.smallest_px", 30.0, ABOVE_0, "outputs", "peers", "height at an input of reference_height_px; scaled "
+        "with the input"),
+    Key("anchors.largest_px", 500.0, ABOVE_0, "outputs", "peers", "as smallest_px"),
+    Key("anchors.reference_height_px", 512.0, ABOVE_0, "outputs", "peers", "height of the input"),
+
+    Key("rpn.positive_iou", 0.5, SHARE, "", "paper V-B", ""),
+    Key("rpn.negative_iou", 0.3, SHARE, "", "peers", ""),
+    Key("rpn.ignore_ioa", 0.5, SHARE, "", "ours", "overlap with an ignore region by the anchor's area, above which "
+        "an anchor is not sampled"),
+    Key("rpn.match_best_anchor", True, None, "", "Faster R-CNN", "whether the best anchor of each pedestrian is "
+        "positive"),
+    Key("rpn.sampled", 256, ABOVE_0, "", "peers", "anchors of an image in the loss"),
+    Key("rpn.max_positive", 128, NOT_NEGATIVE, "", "peers", "of them"),
+    Key("rpn.offset_std", (0.1, 0.1, 0.2, 0.2), _numbers(4), "outputs", "Fast R-CNN", "divisors of the offsets of both "
+        "stages"),
+    Key("rpn.min_size_px", 4.0, NOT_NEGATIVE, "", "ours", "smaller proposals are dropped"),
+    Key("rpn.before_nms", 6000, ABOVE_0, "", "peers", "proposals"),
+    Key("rpn.nms_iou", 0.7, SHARE, "", "peers", ""),
+    Key("rpn.kept_training", 1000, ABOVE_0, "", "ours", "proposals after NMS"),
+    Key("rpn.kept_testing", 300, ABOVE_0, "", "peers", "proposals after NMS"),
+
+    Key("roi.positive_iou", 0.5, SHARE, "", "peers", ""),
+    Key("roi.ignore_ioa", 0.5, SHARE, "", "ours", "as rpn.ignore_ioa"),
+    Key("roi.sampled", 128, ABOVE_0, "", "peers", "RoIs of an image in the loss"),
+    Key("roi.max_positive", 32, NOT_NEGATIVE, "", "peers", "of them"),
+    Key("roi.size", 7, ABOVE_0, "shapes outputs", "peers", "bins on a side"),
+    Key("roi.samples_per_bin", 2, ABOVE_0, "network", "peers", "on a side"),
+    Key("roi.hidden", 4096, ABOVE_0, "shapes card", "peers", "units of fc6 and of fc7"),
+
+    Key("final.min_score", 0.001, SHARE, "scoring card", "ours", "of a detection"),
+    Key("final.nms_iou", 0.3, SHARE, "scoring card", "peers", ""),
+    Key("final.max_detections", 100, ABOVE_0, "scoring", "ours", "per image"),
+
+    Key("loss.box_weight", 1.0, NOT_NEGATIVE, "", "paper III-A", "lambda of Eq. 1"),
+    Key("loss.segmentation_weight", 1.0, NOT_NEGATIVE, "", "paper III-A", "eta of Eq. 1"),
+    Key("loss.per_branch_weight", 0.0, NOT_NEGATIVE, "", "paper", "of each branch's own losses (teacher); 0: only the "
+        "fused outputs"),
+
+    Key("optimizer.name", "sgd", _one_of("adam", "sgd", "adamw"), "card", "paper V-B", "sgd for the student, adam for "
+        "the teacher"),
+    Key("optimizer.learning_rate", 1e-3, NOT_NEGATIVE, "card", "paper V-B", "of student and teacher"),
+    Key("optimizer.reference_batch_size", 0, NOT_NEGATIVE, "", "paper", "if above 0, the rate is for batches of this "
+        "size and scales linearly with train.batch_size"),
+    Key("optimizer.fusion_rate_scale", 1.0, NOT_NEGATIVE, "", "paper", "times the learning rate, for the modality "
+        "fusion (teacher)"),
+    Key("optimizer.schedule", "steps", _one_of("steps", "cosine"), "card", "paper V-B", ""),
+    Key("optimizer.decay_epochs", (), None, "", "paper", "of schedule=steps; in the paper, of the teacher only"),
+    Key("optimizer.decay_factor", 0.1, NOT_NEGATIVE, "", "paper V-B", "of the rate at each of decay_epochs"),
+    Key("optimizer.warmup_steps", 0, NOT_NEGATIVE, "", "paper", ""),
+    Key("optimizer.momentum", 0.9, SHARE, "", "paper V-B", "of sgd"),
+    Key("optimizer.weight_decay", 0.0, NOT_NEGATIVE, "", "paper", "sgd and adam: L2, added to the gradient as in "
+        "PyTorch; adamw: decoupled. Peers take sgd with 5e-4"),
+    Key("optimizer.clip_norm", 0.0, NOT_NEGATIVE, "", "paper", "global norm of the gradients; 0: off"),
+
+    Key("train.batch_size", 64, ABOVE_0, "card", "paper V-B", "over all devices"),
+    Key("train.accumulation_steps", int, EMPTY_OR_ABOVE_0, "running", "", "parts in which a device works through its "
+        "share of the batch; empty: as few as fit its memory"),
+    Key("train.epochs", 150.0, ABOVE_0, "length card", "paper V-B", "150 for the student, 100 for the teacher"),
+    Key("train.steps", int, EMPTY_OR_ABOVE_0, "length card", "", "instead of epochs"),
+    Key("train.log_every_steps", 20, ABOVE_0, "running", "", ""),
+    Key("train.evaluate_every_epochs", 5.0, ABOVE_0, "running", "", "also saves a checkpoint; the best is kept apart"),
+    Key("train.checkpoint_every_minutes", 15.0, ABOVE_0, "running", "", ""),
+
+    Key("init.vgg16", str, None, "", "paper V-B", "VGG-16: safetensors file or hf://OWNER/NAME/FILE; empty: random"),
+    Key("init.checkpoint", str, None, "", "", "workdir, checkpoint or published model to start the parameters from"),
+    Key("init.roles", (), None, "", "", "roles that init.checkpoint must be of; (): none is required", added=True),
+
+    Key("eval.batch_size", 8, ABOVE_0, "scoring", "", ""),
+    Key("eval.rules", "kaist", _one_of("kaist", "caltech", "nightowls"), "scoring", "", "who counts: kaist: "
+        "reasonable, by the next two keys; the others have rules of their own (dcrl_jax/evaluation/rules.py)",
+        added=True),
+    Key("eval.min_height_px", 55.0, NOT_NEGATIVE, "scoring", "KAIST", "as annotated"),
+    Key("eval.border_px", (5.0, 5.0, 635.0, 507.0), _numbers(0, 4), "scoring", "KAIST", "people beyond it are ignored; "
+        "(): no border"),
+    Key("eval.scale_and_occlusion", True, None, "scoring", "KAIST", "whether the six further subsets are scored"),
+
+    Key("cfl.enabled", True, None, "shapes network card", "paper Fig. 6", ""),
+    Key("cfl.shared_fraction", 0.5, SHARE, "shapes network card", "paper V-B", "alpha"),
+    Key("cfl.groups", 2, ABOVE_0, "shapes network", "paper V-B", "G"),
+    Key("cfl.aggregation", "attention", _one_of("attention", "average"), "network card", "paper", "Eq. 4-6, or Table "
+        "II's row without AAS"),
+    Key("cfl.specific_gain", 1.0, ABOVE_0, "", "ours", "variance of the initial weights of P and V times their fan-in: "
+        "half of He's 2, which their sum then has; with 2 each the features grow by half from level to level"),
+
+    Key("fusion.strategy", "maf", _one_of("maf", "linear", "average"), "shapes network card", "paper", "Eq. 10-13; the "
+        "others are rows of Table III"),
+    Key("fusion.grid", (4, 5), _numbers(0, 2), "shapes", "ours", "cells that the map is averaged to before the MLP; "
+        "(): flatten the map as it is"),
+    Key("fusion.hidden", 256, ABOVE_0, "shapes", "ours", "units of the MLP"),
+
+    Key("distillation.fea", True, None, "card", "paper Table IV", "feature level, Eq. 15"),
+    Key("distillation.cls", True, None, "card", "paper Table IV", "classification, Eq. 16"),
+    Key("distillation.bbr", True, None, "card", "paper Table IV", "box regression, Eq. 17"),
+    Key("distillation.seg", True, None, "card", "paper Table IV", "segmentation, Eq. 18"),
+    Key("distillation.rho", 0.5, NOT_NEGATIVE, "card", "paper IV-A", "weight of L_F"),
+    Key("distillation.zeta", 0.5, SHARE, "card", "paper V-B", "share of the hard labels in Eq. 16"),
+    Key("distillation.temperature", 1.0, ABOVE_0, "card", "ours", "T of Eq. 16"),
+    Key("distillation.epsilon", 0.5, NOT_NEGATIVE, "card", "paper V-B", "weight of L_b in Eq. 17"),
+    Key("distillation.delta", 0.0, None, "card", "ours", "margin of Eq. 17, normalised offsets squared"),
+    Key("distillation.xi", 0.5, SHARE, "card", "paper V-B", "share of the annotated masks in Eq. 18"),
+
+    Key("teacher.checkpoint", str, None, "", "", "workdir or checkpoint of a trained teacher; empty: train one first"),
+    Key("teacher.init.checkpoint", str, None, "", "", "as init.checkpoint, of the teacher"),
+)
+# fmt: on
+
+
+def default_config(role: str) -> ConfigDict:
+    """Return the default config of a role."""
+    config = ConfigDict({"role": role})
+    for key in KEYS:
+        if role in key.roles:
+            *sections, name = key.name.split(".")
+            values = config
+            for section in sections:
+                if section not in values:
+                    values[section] = ConfigDict()
+                values = values[section]
+            values[name] = placeholder(key.default) if isinstance(key.default, type) else key.default
+    return config
+
+
+def keys_affecting(*effects: str) -> list[Key]:
+    """Return the keys that affect any of ``effects``."""
+    return [key for key in KEYS if not set(effects).isdisjoint(key.affects.split())]
+
+
+def has_key(config: ConfigDict, name: str) -> bool:
+    """Return whether a config has a dotted key."""
+    for part in name.split("."):
+        if not isinstance(config, ConfigDict) or part not in config:
+            return False
+        config = config[part]
+    return True
+
+
+def value_of(config: ConfigDict, name: str) -> Any:
+    """Return the value of a dotted key.
+
+    Raises:
+        InputError: the config lacks the key.
+    """
+    if not has_key(config, name):
+        raise InputError(f"config.{name} is missing: this config was saved by another version of dcrl_jax.")
+    for part in name.split("."):
+        config = config[part]
+    return config
+
+
+def add_later_keys(config: ConfigDict) -> None:
+    """Add the keys that configs of earlier runs lack, with their defaults."""
+    with config.unlocked():
+        for key in KEYS:
+            section, _, name = key.name.partition(".")
+            if key.added and section in config and name not in config[section]:
+                config[section][name] = key.default
+
+
+def check_config(config: ConfigDict) -> None:
+    """Check every value of a config.
+
+    Raises:
+        InputError: values that mean nothing; lists all of them with their keys and what they must be.
+    """
+    problems = list(_problems(config))
+    if problems:
+        raise InputError("\n  ".join(problems))
+
+
+def _problems(config: ConfigDict) -> Iterator[str]:
+    def problem(name, must):
+        return f"config.{name} is {value_of(config, name)!r}; it must {must}."
+
+    if config.role not in ROLES:
+        yield problem("role", f"be one of: {', '.join(ROLES)}")
+        return
+    for key in KEYS:
+        if config.role in key.roles and key.check:
+            present = has_key(config, key.name) or not key.added
+            if present and not key.check.holds(value_of(config, key.name)):
+                yield problem(key.name, key.check.must)
+    for stage in ("rpn", "roi"):
+        if value_of(config, f"{stage}.max_positive") > value_of(config, f"{stage}.sampled"):
+            yield problem(f"{stage}.max_positive", f"not exceed {stage}.sampled")
+    if config.rpn.negative_iou > config.rpn.positive_iou:
+        yield problem("rpn.negative_iou", "not exceed rpn.positive_iou")
+
+
+def config_mismatches(config: ConfigDict, other: ConfigDict, effects: tuple[str, ...], owner: str) -> list[str]:
+    """Return a line for each key that affects any of ``effects`` and has different values in two configs.
+
+    Args:
+        config: the one.
+        other: the other; keys that only one of the two has are passed over.
+        effects: see ``Key``.
+        owner: names the owner of the values of ``other``, e.g. "the teacher's".
+    """
+    lines = []
+    for key in keys_affecting(*effects):
+        if has_key(config, key.name) and has_key(other, key.name):
+            own, others = value_of(config, key.name), value_of(other, key.name)
+            if own != others:
+                lines.append(f"config.{key.name} is {format_value(own)}, {owner} {format_value(others)}")
+    return lines
+
+
+def format_value(value: Any) -> str:
+    """Return a config value as a message shows it."""
+    return ", ".join(map(str, value)) or "empty" if isinstance(value, tuple) else str(value)

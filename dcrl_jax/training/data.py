@@ -1,0 +1,87 @@
+"""The training data that a config describes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
+
+from dcrl_jax.data import pipeline
+from dcrl_jax.data.transforms import Augmentation, BoxFilter
+from dcrl_jax.structures import CHANNELS, MODALITIES, Batch
+from dcrl_jax.training.terms import training_rules
+
+
+def box_filter_of(data: ConfigDict) -> BoxFilter:
+    """Return who trains as a pedestrian and what is an ignore region, from a config's ``data`` keys."""
+    return BoxFilter(
+        labels=tuple(data.train_labels),
+        ignore_labels=tuple(data.train_ignore_labels),
+        min_height_px=data.train_min_height_px,
+        max_occlusion=data.train_max_occlusion,
+        border_px=tuple(data.train_border_px),
+    )
+
+
+def open_train_source(builder: tfds.core.DatasetBuilder, data: ConfigDict) -> Sequence[Any]:
+    """Open the records that a config's ``data`` keys train on.
+
+    Raises:
+        InputError: the split is missing or empty.
+    """
+    source = pipeline.open_split(builder, data.train_split)
+    if not data.train_drop_empty:
+        return source
+    kept = pipeline.drop_empty(source, box_filter_of(data))
+    print(f"training images with people: {len(kept):,} of {len(source):,}", flush=True)
+    return kept
+
+
+def train_batches(
+    source: Sequence[Any], config: ConfigDict, sharding: jax.sharding.Sharding | None, num_threads: int | None = None
+) -> Any:
+    """Return the endless iterator over this process's share of the augmented training batches.
+
+    The batches of a teacher have both modalities, and so have those of a student that distils, for its teacher. All
+    other batches have no thermal image, and none is read.
+    """
+    data = config.data
+    return pipeline.train_iterator(
+        source,
+        height=data.height_px,
+        width=data.width_px,
+        max_boxes=data.max_boxes,
+        batch_size=config.train.batch_size // jax.process_count(),
+        seed=config.seed,
+        box_filter=box_filter_of(data),
+        augmentation=Augmentation(data.flip_probability, data.brightness_jitter, data.blank_probability),
+        modalities=_modalities(config),
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        sharding=sharding,
+        num_threads=num_threads,
+    )
+
+
+def empty_batch(config: ConfigDict, devices: int) -> Batch:
+    """Return zeros with the shapes and dtypes of the batches of ``train_batches`` on ``devices`` local devices."""
+    leading = (devices, config.train.batch_size // jax.device_count())
+    size, boxes = (config.data.height_px, config.data.width_px), (config.data.max_boxes,)
+    images = {name: np.zeros((*leading, *size, CHANNELS[name]), np.uint8) for name in _modalities(config)}
+    return Batch(
+        visible=images["visible"],
+        lwir=images.get("lwir"),
+        boxes=np.zeros((*leading, *boxes, 4), np.float32),
+        is_person=np.zeros((*leading, *boxes), bool),
+        is_ignore=np.zeros((*leading, *boxes), bool),
+        is_night=np.zeros(leading, bool),
+        index=np.zeros(leading, np.int32),
+        valid=np.zeros(leading, bool),
+    )
+
+
+def _modalities(config: ConfigDict) -> tuple[str, ...]:
+    needs_pairs = config.role == "teacher" or training_rules(config).distillation.any
+    return MODALITIES if needs_pairs else MODALITIES[:1]

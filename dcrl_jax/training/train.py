@@ -1,0 +1,108 @@
+"""Training of a teacher, a student or a baseline, from its config to its score."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from dcrl_jax import checkpoints, parallel
+from dcrl_jax.data import pipeline, sources
+from dcrl_jax.evaluation import evaluate as evaluation
+from dcrl_jax.training import workdir as workdirs
+from dcrl_jax.training.data import empty_batch, open_train_source
+from dcrl_jax.training.fit import fit_training_step
+from dcrl_jax.training.optimizer import build_optimizer, build_schedule
+from dcrl_jax.training.run import Run, has_checkpoint
+from dcrl_jax.training.score import parallel_network, score_checkpoint
+from dcrl_jax.training.start import first_params, read_start
+from dcrl_jax.training.step import FrozenTeacher, TrainState
+
+
+def train_and_evaluate(
+    config: ConfigDict, workdir: Path, teacher: FrozenTeacher | None = None
+) -> evaluation.Evaluation:
+    """Train as ``train`` does, then score as ``score_checkpoint`` does."""
+    detector = parallel_network(config)
+    train(config, workdir, detector, teacher)
+    return score_checkpoint(config, workdir, detector)
+
+
+def train(
+    config: ConfigDict,
+    workdir: Path,
+    detector: evaluation.ParallelNetwork,
+    teacher: FrozenTeacher | None = None,
+) -> None:
+    """Train a detector, or resume from the workdir's newest checkpoint.
+
+    Args:
+        config: a recipe of configs/.
+        workdir: created if missing; holds checkpoints/, best/, the logs and config.json afterwards.
+        detector: of ``parallel_network(config)``, for the scores during training.
+        teacher: of a student that distils.
+
+    Raises:
+        InputError: the config, the data or a checkpoint cannot be used, or a loss is not a finite number.
+        KeyboardInterrupt, Preempted: a signal stopped the run; a checkpoint is saved.
+    """
+    network, mesh = detector.network, parallel.device_mesh()
+    parallel.check_batch(config.train.batch_size, jax.device_count(), config.train.accumulation_steps or 1)
+    resumes = has_checkpoint(workdir)
+
+    # Everything that can be refused is refused before data is prepared or a file is written.
+    start = {} if resumes else read_start(network, config)
+    builder = sources.prepare(config.data)
+    print(sources.describe(builder), flush=True)
+    source = open_train_source(builder, config.data)
+    pipeline.open_split(builder, config.data.test_split)
+    bench = evaluation.open_bench(detector, builder, config.data.validation_split, config, mesh)
+    workdirs.check_config_of(workdir, config)
+    fingerprint = checkpoints.fingerprint(teacher.params) if teacher else None
+    if resumes and teacher:
+        workdirs.check_teacher_of(workdir, fingerprint, teacher.source)
+
+    # VGG-16 may have to be downloaded, so only now that the data is known to be there.
+    params = network.init_params(0) if resumes else first_params(network, config, start)
+    schedule = build_schedule(config, len(source))
+    optimizer = build_optimizer(config, schedule)
+    with Run(workdir, config, source) as run:
+        state = TrainState(np.int32(0), params, jax.jit(optimizer.init)(params))
+        # A copy: the step reuses the buffers of its state, which must not be shared with others.
+        state = parallel.replicate(jax.tree.map(np.array, jax.device_get(state)), mesh)
+        del params
+        if resumes:
+            state = run.restore(state)
+        fit = None
+        if int(jax.device_get(state.step)) < run.last_step:
+            batch = jax.device_put(empty_batch(config, mesh.devices.size), parallel.batch_sharding(mesh))
+            fit = fit_training_step(network, optimizer, config, state, batch, teacher)
+        learning_rates = jax.device_get(jax.jit(jax.vmap(schedule))(np.arange(run.last_step)))
+        run.begin(state, fit and fit.parts, fingerprint, learning_rates)
+        run_steps(run, fit and fit.run, state, bench)
+
+
+def run_steps(run: Run, step: jax.stages.Wrapped | None, state: TrainState, bench: evaluation.Bench) -> TrainState:
+    """Run the remaining steps, dispatching up to two ahead. Only logged metrics are copied to the host.
+
+    Args:
+        run: after ``begin``.
+        step: ``step(state, batch)``, which returns the new state and the metrics; None if no step is left.
+        state: before the first step, on the devices.
+        bench: the validation split.
+    """
+    if run.lacks_scores():
+        run.score(bench, state)
+    while run.step < run.last_step and not run.should_stop():
+        batch = next(run.batches)
+        run.wait_for_devices()
+        state, metrics = step(state, batch)
+        run.record(metrics, batch.index)
+        if run.is_evaluation_step():
+            run.save(state)
+            run.score(bench, state)
+        elif run.is_checkpoint_time():
+            run.save(state)
+    if run.step < run.last_step:
+        run.stop(state)
+    return state
