@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from dcrl_jax.losses.detection import weighted_sum
 from dcrl_jax.models.network import Network
-from dcrl_jax.parallel import AXIS, places_in_global_batch
+from dcrl_jax.parallel import AXIS, indices_in_global_batch
 from dcrl_jax.structures import Array
 from dcrl_jax.training.terms import TrainingRules, detection_terms, distillation_terms, forward
 
@@ -39,7 +39,7 @@ def image_keys(seed: int, step: Array, images: int) -> jax.Array:
     Call it inside the pmapped step: an image's position in the global batch follows from the device's.
     """
     key = jax.random.fold_in(jax.random.key(seed), step)
-    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, places_in_global_batch(images))
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, indices_in_global_batch(images))
 
 
 def make_loss(
