@@ -74,8 +74,8 @@ def _use_reachable_address() -> None:
     with contextlib.suppress(ImportError, AttributeError, OSError):
         from jax._src import distributed, xla_bridge
 
-        owner = getattr(xla_bridge, "_jax", None) or xla_bridge.xla_client._xla
-        host, _, port = distributed.global_state.coordinator_address.rpartition(":")
+        owner: Any = getattr(xla_bridge, "_jax", None) or xla_bridge.xla_client._xla  # pyright: ignore
+        host, _, port = (distributed.global_state.coordinator_address or "").rpartition(":")
         family, kind, *_, address = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, kind) as probe:
             probe.connect(address)  # sends nothing

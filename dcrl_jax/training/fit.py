@@ -31,7 +31,7 @@ class Fit(NamedTuple):
 
     run: Callable  # ``run(state, batch)``; holds a teacher's parameters, on the devices
     parts: int  # in which each device works through its share of a batch, one after the other
-    needed_bytes: int  # on each device, by the compiler's account
+    needed_bytes: float  # on each device, by the compiler's account
 
 
 def fit_training_step(
@@ -92,7 +92,7 @@ def fit_training_step(
     return Fit(lambda state, batch: step(state, *frozen, batch), parts, needed)
 
 
-def fit_parts(compile_step: Callable[[int], Any], share: int, room_bytes: float, guess: float = 1) -> tuple[int, int]:
+def fit_parts(compile_step: Callable[[int], Any], share: int, room_bytes: float, guess: float = 1) -> tuple[int, float]:
     """Find the smallest number of parts with which a step fits the devices; one image at a time if none fits.
 
     All processes of a run find the same number, because they compile the same steps and exchange the bytes needed.
@@ -138,7 +138,7 @@ def _compiled_bytes(compile_step, parts, is_last):
     if jax.process_count() == 1:
         return fixed, needed
     # In GiB: JAX's integers have 32 bits.
-    everywhere = multihost_utils.process_allgather(np.float32([fixed / GIB, needed / GIB]))
+    everywhere = multihost_utils.process_allgather(np.array([fixed / GIB, needed / GIB], np.float32))
     return tuple(float(gib) * GIB for gib in np.max(everywhere, axis=0))
 
 

@@ -6,9 +6,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from tensorboardX import summary
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
 from tqdm import tqdm
 
 from dcrl_jax.files import append_json_line
@@ -20,8 +20,8 @@ TENSORBOARD_FOLDER = "logs"
 class RunLog:
     """The log of one start of a run: TensorBoard, metrics.jsonl, and a live bar in a terminal or lines elsewhere.
 
-    ``write`` writes TensorBoard's events itself. tensorboardX's SummaryWriter writes them from a thread, which dies on
-    a full disk; the run then waits for it forever. Here a full disk is an OSError.
+    Events are written by ``write`` itself, so that a full disk is an OSError there: an EventFileWriter writes them from
+    a thread, which dies on a full disk.
     """
 
     def __init__(self, workdir: Path | None, step: int, last_step: int):
@@ -37,7 +37,9 @@ class RunLog:
         if workdir is None:
             return
         (workdir / TENSORBOARD_FOLDER).mkdir(parents=True, exist_ok=True)
-        self._events = EventsWriter(str(workdir / TENSORBOARD_FOLDER / "events"))
+        name = f"events.out.tfevents.{time.time_ns()}"
+        self._events = RecordWriter((workdir / TENSORBOARD_FOLDER / name).open("xb"))
+        self._write_event(Event(wall_time=time.time(), file_version="brain.Event:2"))
         # In a file, every update of a bar would be a line.
         if sys.stdout.isatty() and sys.stderr.isatty():
             layout = "step {n_fmt}/{total_fmt} |{bar:16}| {desc}"
@@ -47,9 +49,8 @@ class RunLog:
         """Write the values of a step, by the names of their curves, to TensorBoard and to metrics.jsonl."""
         if self._events is None:
             return
-        for name, value in values.items():
-            self._events.write_event(Event(wall_time=time.time(), step=step, summary=summary.scalar(name, value)))
-        self._events.flush()
+        scalars = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        self._write_event(Event(wall_time=time.time(), step=step, summary=Summary(value=scalars)))
         # JSON has no NaN.
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
         append_json_line(self._workdir / METRICS_FILE, {"step": step} | finite)
@@ -80,6 +81,10 @@ class RunLog:
             tqdm.write(text)
         elif self._workdir is not None:
             print(text, flush=True)
+
+    def _write_event(self, event):
+        self._events.write(event.SerializeToString())
+        self._events.flush()
 
     def __enter__(self) -> "RunLog":
         return self

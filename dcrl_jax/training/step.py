@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from ml_collections import ConfigDict
 
@@ -19,7 +20,7 @@ from dcrl_jax.training.terms import TrainingRules, detection_terms, distillation
 class TrainState(NamedTuple):
     """The state that a step updates."""
 
-    step: Array  # int32 []
+    step: Array | np.int32  # int32 []
     params: Any
     opt_state: optax.OptState
 
