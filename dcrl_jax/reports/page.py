@@ -8,7 +8,7 @@ import numpy as np
 
 from dcrl_jax.data import transforms
 from dcrl_jax.evaluation.evaluate import Bench, Evaluation, score_tables
-from dcrl_jax.evaluation.rules import Subset, assign_roles, people_who_count
+from dcrl_jax.evaluation.rules import Subset, assign_roles, describe_subset
 from dcrl_jax.files import write_atomically
 from dcrl_jax.reports import crops, markup
 from dcrl_jax.reports.errors import worst_errors
@@ -109,7 +109,7 @@ def _picture(path: Path) -> list[str]:
 
 
 def _rules(subset: Subset) -> str:
-    sentences = [f"People who count: {people_who_count(subset)}."]
+    sentences = [f"People who count: {describe_subset(subset)}."]
     if subset.min_detection_height_px:
         sentences.append(f"Detections less than {subset.min_detection_height_px:g} pixels tall are left out.")
     if subset.aspect_ratio:

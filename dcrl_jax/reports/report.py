@@ -12,7 +12,7 @@ from dcrl_jax.evaluation import results
 from dcrl_jax.evaluation.caltech_results import write_caltech
 from dcrl_jax.evaluation.evaluate import Bench, Evaluation, subsets_of
 from dcrl_jax.evaluation.miss_rate import ImageDetections, Score, percent_or_none
-from dcrl_jax.evaluation.rules import assign_roles, people_who_count
+from dcrl_jax.evaluation.rules import assign_roles, describe_subset
 from dcrl_jax.files import write_atomically
 from dcrl_jax.reports import cfl_maps, curves, losses, panels, weights
 from dcrl_jax.reports.page import write_page
@@ -51,7 +51,7 @@ def write_report(
     scores = {
         "parameters": parameters,
         "data": {"name": data.name, "split": data.test_split, "options": data.options.to_dict()},
-        "people_who_count": people_who_count(subsets_of(bench.config)[0]),
+        "people_who_count": describe_subset(subsets_of(bench.config)[0]),
         "scores": {key: _plain(s, evaluation.average_precision[key]) for key, s in evaluation.scores.items()},
         "further": {key: percent_or_none(s.miss_rate) for key, s in evaluation.further_scores.items()},
         "blanked": {

@@ -5,7 +5,7 @@ import pytest
 
 from dcrl_jax.evaluation.miss_rate import ImageDetections, ImageTruth, match
 from dcrl_jax.evaluation.rules import Subset
-from dcrl_jax.reports.errors import worst_errors
+from dcrl_jax.evaluation.mistakes import worst_mistakes
 
 ANYONE = Subset("anyone")
 
@@ -45,15 +45,15 @@ DETECTIONS = {
 
 
 def worst_misses(*case, **keywords):
-    return worst_errors(*case, **keywords).misses
+    return worst_mistakes(*case, **keywords).misses
 
 
 def worst_false_alarms(*case):
-    return worst_errors(*case).false_alarms
+    return worst_mistakes(*case).false_alarms
 
 
 def listed(misses):
-    return [(one.place, one.box.tolist()) for one in misses]
+    return [(one.image_index, one.box.tolist()) for one in misses]
 
 
 def test_misses_are_the_tallest_people_whom_no_sure_detection_found():
@@ -73,7 +73,7 @@ def test_misses_are_the_tallest_people_whom_no_sure_detection_found():
 def test_false_alarms_are_the_surest_detections_that_found_nobody():
     alarms = worst_false_alarms(TRUTHS, DETECTIONS, ANYONE, 8)
     # The second detection of one person is one; that on the ignore region is not.
-    assert [(one.place, one.box.tolist(), one.score) for one in alarms] == [
+    assert [(one.image_index, one.box.tolist(), one.score) for one in alarms] == [
         (1, [400, 0, 20, 50], 0.85),
         (0, [0, 1, 20, 50], 0.8),
         (0, [500, 0, 20, 50], 0.7),
@@ -96,8 +96,8 @@ def test_of_two_people_close_together_one_detection_finds_one():
 def test_equals_stand_in_the_order_of_the_split():
     truths = [make_truth(name, [[0, 0, 20, 40]]) for name in "cab"]
     detections = {name: make_detections([100, 0, 20, 40, 0.9]) for name in "abc"}
-    assert [one.place for one in worst_misses(truths, detections, ANYONE, 8)] == [0, 1, 2]
-    assert [one.place for one in worst_false_alarms(truths, detections, ANYONE, 8)] == [0, 1, 2]
+    assert [one.image_index for one in worst_misses(truths, detections, ANYONE, 8)] == [0, 1, 2]
+    assert [one.image_index for one in worst_false_alarms(truths, detections, ANYONE, 8)] == [0, 1, 2]
 
 
 def test_nothing_found_and_nothing_to_find():
@@ -144,7 +144,7 @@ def test_crowds_are_judged_as_the_rules_say(seed):
     misses = listed(worst_misses(truths, found, ANYONE, 1000, min_score=0.3))
     assert sorted(misses) == sorted((place, box) for place, (boxes, _) in enumerate(expected) for box in boxes)
     assert [box[3] for _, box in misses] == sorted((box[3] for _, box in misses), reverse=True)
-    alarms = [(one.place, one.box.tolist(), one.score) for one in worst_false_alarms(truths, found, ANYONE, 1000)]
+    alarms = [(one.image_index, one.box.tolist(), one.score) for one in worst_false_alarms(truths, found, ANYONE, 1000)]
     wanted = [(place, *alarm) for place, (_, alarms) in enumerate(expected) for alarm in alarms]
     assert alarms == sorted(wanted, key=lambda alarm: -alarm[2])
     assert len(misses) > 10
