@@ -42,7 +42,8 @@ def find_roles(
         person_labels: the labels of people.
         ignore_labels: the labels of ignore regions; they override ``person_labels``.
         occlusions: the occlusion levels of people.
-        min_height_px, max_height_px: the heights of people in pixels, both included.
+        min_height_px: the height of the shortest people.
+        max_height_px: the height of the tallest people.
         border: x1, y1, x2, y2 in pixels; people lie inside it or touch it. None or empty: no limit.
     """
     x, y, width, height = boxes.T

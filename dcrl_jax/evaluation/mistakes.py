@@ -9,12 +9,12 @@ from dcrl_jax.evaluation.miss_rate import match
 from dcrl_jax.evaluation.overlaps import ImageDetections, ImageTruth
 from dcrl_jax.evaluation.rules import Subset, assign_roles
 
-# Detections below this score are not drawn and find nobody.
+# Detections below this score find nobody; figures do not show them.
 MIN_SCORE = 0.5
 
 
 class ImageMistakes(NamedTuple):
-    """The mistakes in one image, among the detections from a minimum score on."""
+    """The numbers of people and mistakes in one image."""
 
     image_id: str
     people: int  # people to find
@@ -45,24 +45,21 @@ class Mistakes(NamedTuple):
 
 
 def count_mistakes(
-    truths: Sequence[ImageTruth],
-    detections: Mapping[str, ImageDetections],
-    subset: Subset,
-    min_score: float = MIN_SCORE,
+    truths: Sequence[ImageTruth], detections: Mapping[str, ImageDetections], subset: Subset
 ) -> list[ImageMistakes]:
-    """Count the misses and false alarms in each image of the subset.
+    """Count the misses and false alarms in each image of the subset, without detections below MIN_SCORE.
 
     Args:
-        truths, detections: as for ``miss_rate.score``.
+        truths: as for ``miss_rate.score``.
+        detections: as for ``miss_rate.score``.
         subset: the images and people that count.
-        min_score: detections with a lower score are dropped.
 
     Raises:
         InputError: as ``miss_rate.score``.
     """
     matches = match(truths, detections, subset)
     # Matching goes by descending score, so dropping low scores afterwards changes no match above them.
-    is_kept = matches.scores >= min_score
+    is_kept = matches.scores >= MIN_SCORE
     images = len(matches.image_ids)
     hits = np.bincount(matches.image[is_kept & matches.is_true_positive], minlength=images)
     is_false = is_kept & matches.is_false_positive
@@ -72,19 +69,17 @@ def count_mistakes(
 
 
 def worst_mistakes(
-    truths: Sequence[ImageTruth],
-    detections: Mapping[str, ImageDetections],
-    subset: Subset,
-    count: int,
-    min_score: float = MIN_SCORE,
+    truths: Sequence[ImageTruth], detections: Mapping[str, ImageDetections], subset: Subset, count: int
 ) -> Mistakes:
     """Return the tallest missed people and the false alarms with the highest scores.
 
+    Detections below MIN_SCORE find nobody, but may be false alarms.
+
     Args:
-        truths, detections: as for ``miss_rate.score``.
+        truths: as for ``miss_rate.score``.
+        detections: as for ``miss_rate.score``.
         subset: the images and people that count.
         count: the maximum number of each kind.
-        min_score: detections with a lower score find nobody. False alarms may have a lower score.
 
     Raises:
         InputError: as ``miss_rate.score``.
@@ -92,7 +87,7 @@ def worst_mistakes(
     matches = match(truths, detections, subset)
     index_of = {truth.image_id: index for index, truth in enumerate(truths)}
     image_indices = [index_of[image_id] for image_id in matches.image_ids]
-    is_hit = matches.is_true_positive & (matches.scores >= min_score)
+    is_hit = matches.is_true_positive & (matches.scores >= MIN_SCORE)
     hits = set(zip(matches.image[is_hit].tolist(), matches.person[is_hit].tolist(), strict=True))
     misses = [
         Miss(index, np.asarray(truths[index].boxes, np.float64)[person])

@@ -177,7 +177,9 @@ def _parse_json(text: str, path: Path) -> Iterable[tuple[str, int, Sequence[floa
         if entry.image_id != int(entry.image_id):
             raise InputError(f"{place}: image_id {entry.image_id}; expected {expected}")
         if entry.category_id != PERSON_CATEGORY:
-            raise InputError(f"{place}: category_id {entry.category_id!r}; expected {PERSON_CATEGORY}, pedestrians only")
+            raise InputError(
+                f"{place}: category_id {entry.category_id!r}; expected {PERSON_CATEGORY}, pedestrians only"
+            )
         values = (*entry.bbox, entry.score)
         _check_values(place, values)
         yield place, int(entry.image_id), values

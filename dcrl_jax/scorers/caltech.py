@@ -19,6 +19,7 @@ import numpy as np
 from dcrl_jax.annotations.caltech import folders, frames, truths
 from dcrl_jax.annotations.problems import raise_if_any
 from dcrl_jax.annotations.types import checksum
+from dcrl_jax.command_line import exit_on_error
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation.caltech_results import read_caltech
 from dcrl_jax.evaluation.overlaps import ImageTruth
@@ -119,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--allow_incomplete", action="store_true", help="leave out images without readable annotations")
     options = parser.parse_args(arguments)
-    with common.exit_on_error():
+    with exit_on_error():
         common.check_names(options.results)
         all_annotations = [read_annotations(path, options.allow_incomplete) for path in options.annotations]
         all_scores = []

@@ -1,15 +1,14 @@
 """Scores of results files on test annotations: what the commands of all benchmarks share."""
 
-import argparse
-import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from dcrl_jax import files
+from dcrl_jax.command_line import Parser
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation.miss_rate import Score, percent_or_none, score_subsets
 from dcrl_jax.evaluation.overlaps import ImageDetections, ImageTruth
@@ -39,30 +38,19 @@ INCOMPLETE = (
 Scores = Mapping[str, Mapping[str, Score]]
 
 
-def make_parser(description: str, annotations: str, results: str) -> argparse.ArgumentParser:
+def make_parser(description: str, annotations: str, results: str) -> Parser:
     """Return a parser with the flags of all scorers.
 
     Args:
         description: the module's docstring.
-        annotations, results: help texts of these flags.
+        annotations: help text of ``--annotations``.
+        results: help text of ``--results``.
     """
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = Parser(description)
     parser.add_argument("--annotations", type=Path, action="append", required=True, help=annotations)
     parser.add_argument("--results", type=Path, action="append", required=True, help=results)
     parser.add_argument("--output", type=Path, help="folder for scores.json and miss_rate.png")
     return parser
-
-
-@contextlib.contextmanager
-def exit_on_error() -> Iterator[None]:
-    """Print an InputError as one line and exit with status 1."""
-    try:
-        yield
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
 
 
 def check_names(paths: Sequence[Path]) -> None:
@@ -144,9 +132,7 @@ def write_scores(folder: Path, annotations: AnnotationSet, scores: Scores, drawn
     """
     content = {name: {subset: _plain(score) for subset, score in row.items()} for name, row in scores.items()}
     panels = {subset.short_name: {name: row[subset.name] for name, row in scores.items()} for subset in drawn}
-    title = "\n".join(
-        [annotations.heading, *annotations.notes, *(f"warning: {text}" for text in annotations.warnings)]
-    )
+    title = "\n".join([annotations.heading, *annotations.notes, *(f"warning: {text}" for text in annotations.warnings)])
     try:
         files.write_atomically(folder / "scores.json", json.dumps(content, indent=1) + "\n")
         with files.atomic_path(folder / "miss_rate.png") as path:

@@ -18,6 +18,7 @@ from dcrl_jax.annotations import coco
 from dcrl_jax.annotations.kaist import folders, frames, truths
 from dcrl_jax.annotations.problems import raise_if_any
 from dcrl_jax.annotations.types import MISSING, UNREADABLE, Annotation
+from dcrl_jax.command_line import exit_on_error
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation.results import read_results
 from dcrl_jax.evaluation.rules import KAIST_REASONABLE, KAIST_SUBSETS
@@ -57,9 +58,7 @@ def is_annotation_folder(path: Path) -> bool:
     return path.is_dir() and not is_prepared(path)
 
 
-def _from_files(
-    name: str, heading: str, read: truths.Truths, image_ids: Sequence[str] | None = None
-) -> AnnotationSet:
+def _from_files(name: str, heading: str, read: truths.Truths, image_ids: Sequence[str] | None = None) -> AnnotationSet:
     image_ids = list(read.by_id) if image_ids is None else image_ids
     counts = Counter(finding.kind for finding in read.findings if finding.kind not in (MISSING, UNREADABLE))
     notes = _compare(read.by_id)
@@ -136,9 +135,7 @@ def _read_prepared(folder: Path) -> list[AnnotationSet]:
             by_id[image_id] = [Annotation(label, tuple(box), *rest) for label, box, *rest in rows]
         heading = f"{folder}: {PAIRED_NAMES[name]}" if len(features) > 1 else str(folder)
         image_ids = [image.image_id for image in images]
-        sets.append(
-            AnnotationSet(name, heading, image_ids, images, KAIST_SUBSETS, _compare(by_id), prepared.warnings)
-        )
+        sets.append(AnnotationSet(name, heading, image_ids, images, KAIST_SUBSETS, _compare(by_id), prepared.warnings))
     return sets
 
 
@@ -159,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--allow_incomplete", action="store_true", help="leave out images without a readable annotation file"
     )
     options = parser.parse_args(arguments)
-    with common.exit_on_error():
+    with exit_on_error():
         common.check_names(options.results)
         if options.images and not any(map(is_annotation_folder, options.annotations)):
             raise InputError(

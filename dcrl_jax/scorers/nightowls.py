@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dcrl_jax.annotations import nightowls
+from dcrl_jax.command_line import exit_on_error
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation.results import read_results
 from dcrl_jax.evaluation.rules import NIGHTOWLS_SUBSETS
@@ -78,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--ignore_areas", action="store_true", help="ignored areas absorb detections")
     options = parser.parse_args(arguments)
-    with common.exit_on_error():
+    with exit_on_error():
         common.check_names(options.results)
         all_annotations = [read_annotations(path, options.ignore_areas) for path in options.annotations]
         all_scores = []
