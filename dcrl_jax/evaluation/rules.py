@@ -37,7 +37,7 @@ class Subset(NamedTuple):
     min_height_px: float = 0.0  # pixels as annotated
     max_height_px: float = float("inf")
     occlusions: frozenset[int] = frozenset({NONE, PARTIAL})
-    border: tuple[float, float, float, float] | None = None  # x1, y1, x2, y2 in pixels; boxes that cross it are ignored
+    border: tuple[float, float, float, float] | None = None  # x1, y1, x2, y2; boxes that cross it are ignored
     person_labels: frozenset[str] = PERSON_LABELS
     ignore_labels: frozenset[str] = IGNORE_LABELS
     aspect_ratio: float | None = None  # width / height given to people and detections; None: unchanged

@@ -1,0 +1,29 @@
+"""Files and helpers that several tests of the scorers use."""
+
+import pytest
+from kaist_scorer_cases import IDS, PERSON, write_results
+
+
+@pytest.fixture
+def two_of_three(tmp_path):
+    """Results that find the first person and the third."""
+    return write_results(tmp_path / "two.txt", (1, PERSON, 0.9), (3, PERSON, 0.8))
+
+
+@pytest.fixture
+def listed(tmp_path):
+    (tmp_path / "list.txt").write_text("\n".join(IDS))
+    return tmp_path / "list.txt"
+
+
+@pytest.fixture
+def no_curves(monkeypatch):
+    """Draw no curves, which takes most of the time; return their arguments."""
+    calls = []
+
+    def draw(panels, path, title):
+        path.write_bytes(b"curves")
+        calls.append((panels, title))
+
+    monkeypatch.setattr("dcrl_jax.reports.curves.miss_rate_panels", draw)
+    return calls
