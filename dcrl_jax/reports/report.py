@@ -146,15 +146,10 @@ def _panel_item(
 
 
 def _draw_weights(evaluation: Evaluation, bench: Bench, path: Path, name: str) -> list[Path]:
-    thermal = {
-        condition: [
-            float(evaluation.image_weights[truth.image_id][1])
-            for truth in bench.truths.images
-            if truth.condition == condition
-        ]
-        for condition in DAY_AND_NIGHT
-        if evaluation.image_weights
-    }
+    thermal = {condition: [] for condition in DAY_AND_NIGHT}
+    for truth in bench.truths.images:
+        if truth.condition in thermal and evaluation.image_weights:
+            thermal[truth.condition].append(float(evaluation.image_weights[truth.image_id][1]))
     thermal = {condition: values for condition, values in thermal.items() if values}
     if not thermal:
         return []

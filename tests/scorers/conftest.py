@@ -1,7 +1,7 @@
 """Files and helpers that several tests of the scorers use."""
 
 import pytest
-from kaist_scorer_cases import IDS, PERSON, write_results
+from scorer_cases import IDS, PERSON, write_results
 
 
 @pytest.fixture

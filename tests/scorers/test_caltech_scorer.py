@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.io
 from caltech_files import NOWHERE, write_vbb
-from kaist_scorer_cases import ROOT, lines, prepare_split
+from scorer_cases import ROOT, lines, prepare_split
 from scoring_cases import make_detections
 
 from dcrl_jax.annotations.caltech import frames

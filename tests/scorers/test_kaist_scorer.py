@@ -5,7 +5,7 @@ import tarfile
 
 import numpy as np
 import pytest
-from kaist_scorer_cases import (
+from scorer_cases import (
     IDS,
     PERSON,
     REAL,

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from kaist_scorer_cases import lines, prepare_split
+from scorer_cases import lines, prepare_split
 from nightowls_files import annotation, image, write_annotations
 from scoring_cases import make_detections, outcomes
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from kaist_scorer_cases import IDS, PERSON, REASONABLE, ROOT, fails, lines, run_kaist, write_coco, write_results
+from scorer_cases import IDS, PERSON, REASONABLE, ROOT, fails, lines, run_kaist, write_coco, write_results
 
 from dcrl_jax.evaluation.results import read_results, write_coco_json
 from dcrl_jax.reports import curves
