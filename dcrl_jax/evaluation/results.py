@@ -160,12 +160,15 @@ def _parse_json(text: str, path: Path) -> Iterable[tuple[str, int, Sequence[floa
     try:
         entries = msgspec.json.decode(text, type=list[_Entry])
     except msgspec.ValidationError as error:
-        # The path counts from 0: $[7].bbox[3] is the height of entry 8.
-        if (index := re.search(r"\$\[(\d+)\]", str(error))) is None:
+        # An example: Expected `float`, got `null` - at `$[7].bbox[3]`, which is in the eighth entry.
+        parts = re.fullmatch(r"(.*) - at `\$\[(\d+)\](.*)`", str(error))
+        if parts is None:
             raise InputError(
                 f"{path}:1: a JSON object; expected COCO results, a list of entries with image_id, bbox, score"
             ) from error
-        raise InputError(f"{path}: entry {int(index[1]) + 1}: {error}; expected {expected}") from error
+        problem, index, field = parts.groups()
+        place = f"{path}: entry {int(index) + 1}{field.replace('.', ', ')}"
+        raise InputError(f"{place}: {problem}; expected {expected}") from error
     except msgspec.DecodeError as error:
         content = text.encode()
         position = re.search(r"byte (\d+)", str(error))

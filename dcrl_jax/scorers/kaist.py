@@ -19,7 +19,7 @@ from dcrl_jax.annotations.kaist import folders, frames, truths
 from dcrl_jax.annotations.problems import raise_if_any
 from dcrl_jax.annotations.types import MISSING, UNREADABLE, Annotation
 from dcrl_jax.command_line import exit_on_error
-from dcrl_jax.errors import InputError
+from dcrl_jax.errors import InputError, first_few
 from dcrl_jax.evaluation.results import read_results
 from dcrl_jax.evaluation.rules import KAIST_REASONABLE, KAIST_SUBSETS
 from dcrl_jax.evaluation.truths import is_prepared, read_prepared, truth_from_annotations
@@ -83,7 +83,7 @@ def _read_folder(root: Path, image_ids: Sequence[str], allow_incomplete: bool) -
     candidates = [folder for folder in folders.index_annotations(root) if wanted & folder.frames()]
     if not candidates:
         raise InputError(
-            f"{root}: holds annotations of none of the {len(image_ids):,} images, {frames.shorten(image_ids, 2)}. "
+            f"{root}: holds annotations of none of the {len(image_ids):,} images, {', '.join(first_few(image_ids, 2))}. "
             "Looked for .xml and .txt files of their names, as set06/V000/I00019.xml or set06_V000_I00019.txt, and for "
             "the dataset_info.json of a prepared data set; name the folder that has them with --annotations"
         )
@@ -96,8 +96,7 @@ def _read_folder(root: Path, image_ids: Sequence[str], allow_incomplete: bool) -
     path = root / folder.name
     if folder.is_paired:
         read = {
-            modality: truths.read_truths(folder.files[modality], image_ids, keep_rows=True)
-            for modality in folders.MODALITIES
+            modality: truths.read_truths(folder.files[modality], image_ids, keep_rows=True) for modality in PAIRED_NAMES
         }
     else:
         read = {"": truths.read_truths(folder.by_image(), image_ids)}

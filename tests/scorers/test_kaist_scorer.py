@@ -20,7 +20,7 @@ from scorer_cases import (
     write_tree,
 )
 
-from dcrl_jax.annotations.kaist import frames
+from dcrl_jax.annotations.kaist import formats, frames
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation.results import read_results, write_kaist_text
 from dcrl_jax.evaluation.truths import read_prepared
@@ -148,7 +148,7 @@ def images_of_a_coco_file(folder):
         (
             without_test_annotations,
             (
-                "holds annotations of none of the 2,252 images, set06/V000/I00019, set06/V000/I00039 and 2,250",
+                "holds annotations of none of the 2,252 images, set06/V000/I00019, set06/V000/I00039, and 2,250",
                 "set06_V000_I00019.txt",
                 "dataset_info.json",
             ),
@@ -176,7 +176,7 @@ def test_findings_are_one_line_of_counts(tmp_path, listed):
         "</object></annotation>"
     )
     (annotations,) = kaist.read_annotations(folder, frames.read_list(listed))
-    assert annotations.notes == ["unknown label: 1, box of no size: 1, object of one modality alone: 1"]
+    assert annotations.notes == [f"unknown label: 1, box of no size: 1, {formats.ONE_MODALITY}: 1"]
     assert [len(image.labels) for image in annotations.images] == [1, 0, 0]
 
 

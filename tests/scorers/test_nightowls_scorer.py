@@ -4,11 +4,10 @@ import json
 
 import numpy as np
 import pytest
-from scorer_cases import lines, prepare_split
 from nightowls_files import annotation, image, write_annotations
+from scorer_cases import lines, prepare_split
 from scoring_cases import make_detections, outcomes
 
-from datasets import records
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation.rules import NIGHTOWLS_SUBSETS, assign_roles
 from dcrl_jax.scorers import nightowls
@@ -102,8 +101,8 @@ def test_output_says_if_ignored_areas_absorb_detections(annotations, mine, capsy
 def prepare(folder, ids=("31", "7", "12")):
     columns = zip(ids, ("night", "dawn", "day"), (0, 0, 2), strict=True)
     examples = [(*row, {"objects": PERSON}) for row in columns]
-    conditions = records.CONDITIONS_AND_DAWN
-    return prepare_split(folder, "validation", examples, {"warnings": ["in haste"]}, lwir=False, conditions=conditions)
+    features = {"lwir": False, "conditions": ("day", "night", "dawn")}
+    return prepare_split(folder, "validation", examples, {"warnings": ["in haste"]}, **features)
 
 
 def test_prepared_data_score_like_their_annotation_file_with_warnings(annotations, mine, tmp_path, capsys):
