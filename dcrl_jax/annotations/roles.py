@@ -18,7 +18,7 @@ class Roles(NamedTuple):
 
 def find_roles(
     boxes: np.ndarray,
-    labels: Sequence[str],
+    labels: Sequence[str] | np.ndarray,
     occlusion: np.ndarray,
     ignore: np.ndarray,
     *,

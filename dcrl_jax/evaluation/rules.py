@@ -28,8 +28,8 @@ IMAGE_CONDITIONS = ("day", "night", "dawn")
 class Subset(NamedTuple):
     """One subset of a benchmark: the images, people and detections that count, and how boxes are changed.
 
-    Limits of annotations are inclusive: a person exactly ``min_height_px`` tall counts, and so does one that touches the
-    border.
+    Limits of annotations are inclusive: a person exactly ``min_height_px`` tall counts, and so does one that touches
+    the border.
     """
 
     name: str
@@ -50,9 +50,7 @@ class Subset(NamedTuple):
         return self.name.partition("-")[2]
 
 
-def reasonable(
-    min_height_px: float, border: tuple[float, float, float, float] | None = None
-) -> tuple[Subset, Subset, Subset]:
+def reasonable(min_height_px: float, border: tuple[float, float, float, float] | None = None) -> tuple[Subset, ...]:
     """Return the "reasonable" subsets all, day and night: people of a minimum height, at most partly occluded.
 
     Args:
@@ -119,7 +117,7 @@ NIGHTOWLS_SUBSETS = (
 
 
 def assign_roles(
-    subset: Subset, boxes: np.ndarray, labels: Sequence[str], occlusion: np.ndarray, ignore: np.ndarray
+    subset: Subset, boxes: np.ndarray, labels: Sequence[str] | np.ndarray, occlusion: np.ndarray, ignore: np.ndarray
 ) -> Roles:
     """Return the role of each annotation in ``subset``.
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -98,7 +98,7 @@ def cfl_figure(scenes: Sequence[CflScene], path: str | os.PathLike, title: str) 
     save(figure, path)
 
 
-def _show(axes: Axes, image: np.ndarray, scene: CflScene, **style: object) -> None:
+def _show(axes: Axes, image: np.ndarray, scene: CflScene, **style: Any) -> None:
     height, width = scene.images[0].shape[:2]
     # Stretch the map over the complete image, whatever its resolution.
     axes.imshow(image, extent=(0, width, height, 0), aspect="auto", interpolation="nearest", **style)

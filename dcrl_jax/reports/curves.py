@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -70,7 +71,7 @@ def by_miss_rate(curves: Mapping[str, Score]) -> dict[str, Score]:
     return dict(sorted(curves.items(), key=lambda item: (math.isnan(item[1].miss_rate), item[1].miss_rate)))
 
 
-def line_style(index: int) -> dict[str, str]:
+def line_style(index: int) -> dict[str, Any]:
     """Return the colour and the line style of the curve number ``index``."""
     return {
         "color": COLORS[index % len(COLORS)],

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -79,7 +80,7 @@ def _only(curves: Curves, name: str) -> Curves:
     return {name: curves[name]} if name in curves else {}
 
 
-def _draw(axes: Axes, title: str, curves: Curves, **style: str) -> None:
+def _draw(axes: Axes, title: str, curves: Curves, **style: Any) -> None:
     for index, (name, (steps, values)) in enumerate(curves.items()):
         axes.plot(steps, values, **line_style(index), linewidth=1.4, markersize=3, label=name, **style)
     axes.set_title(title, fontsize="medium")
