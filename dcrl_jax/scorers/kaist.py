@@ -85,8 +85,8 @@ def _read_folder(root: Path, image_ids: Sequence[str], allow_incomplete: bool) -
         raise InputError(
             f"{root}: holds annotations of none of the {len(image_ids):,} images, "
             f"{', '.join(first_few(image_ids, 2))}. Looked for .xml and .txt files of their names, as "
-            "set06/V000/I00019.xml or set06_V000_I00019.txt, and for the dataset_info.json of a prepared data set; name "
-            "the folder that has them with --annotations"
+            "set06/V000/I00019.xml or set06_V000_I00019.txt, and for the dataset_info.json of a prepared data set; "
+            "name the folder that has them with --annotations"
         )
     if len(candidates) > 1:
         listing = "\n".join(
