@@ -24,7 +24,7 @@ def average_precision(truths: Sequence[ImageTruth], detections: Mapping[str, Ima
     people = int(matches.people.sum())
     if not people:
         return float("nan")
-    is_true_positive, _, _ = rank_detections(matches)
+    is_true_positive, _ = rank_detections(matches)
     precision = np.cumsum(is_true_positive) / np.arange(1, is_true_positive.size + 1)
     interpolated = np.maximum.accumulate(precision[::-1])[::-1]
     # Each true positive raises recall by one person; other detections leave it unchanged.

@@ -28,7 +28,7 @@ def resampled_miss_rates(matches: Matches, counts: np.ndarray) -> np.ndarray:
         float64 [K]; NaN where a resample contains no people. A resample that contains each image once has exactly the
         miss rate of ``miss_rate.score``.
     """
-    is_true_positive, _, image = rank_detections(matches)
+    is_true_positive, image = rank_detections(matches)
     rates = np.full(len(counts), np.nan)
     for row, count in enumerate(counts):
         people, images = int(count @ matches.people), int(count.sum())

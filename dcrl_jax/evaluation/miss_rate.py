@@ -67,7 +67,6 @@ class Score(NamedTuple):
     images: int
     fppi: np.ndarray  # float64 [D], false positives per image down to each detection, by descending score
     miss: np.ndarray  # float64 [D], miss rate at the same points
-    thresholds: np.ndarray  # float64 [D], score of the detection at the same points
     miss_at_reference: np.ndarray  # float64 [9], miss rate at REFERENCE_FPPI
 
 
@@ -123,7 +122,7 @@ def percent_or_none(rate: float) -> float | None:
 
 def _score_matches(matches: Matches, subset: Subset) -> Score:
     people, images = int(matches.people.sum()), len(matches.image_ids)
-    is_true_positive, thresholds, _ = rank_detections(matches)
+    is_true_positive, _ = rank_detections(matches)
     true_positives = np.cumsum(is_true_positive)
     # A subset without images has no detections, so the divisor does not matter.
     fppi = np.cumsum(~is_true_positive) / max(images, 1)
@@ -139,21 +138,20 @@ def _score_matches(matches: Matches, subset: Subset) -> Score:
         images=images,
         fppi=fppi,
         miss=miss,
-        thresholds=thresholds,
         miss_at_reference=miss_at_reference,
     )
 
 
-def rank_detections(matches: Matches) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def rank_detections(matches: Matches) -> tuple[np.ndarray, np.ndarray]:
     """Return the detections of all images by descending score, without the ignored ones.
 
     Returns:
-        Whether each detection is a true positive, bool [D]; its score, float64 [D]; and the index of its image in
-        ``matches.image_ids``, int [D]. Equal scores stay in the order of ``matches``.
+        Whether each detection is a true positive, bool [D], and the index of its image in ``matches.image_ids``,
+        int [D]. Equal scores stay in the order of ``matches``.
     """
     counted = np.flatnonzero(~matches.is_ignored)
     order = counted[np.argsort(-matches.scores[counted], kind="stable")]
-    return matches.is_true_positive[order], matches.scores[order], matches.image[order]
+    return matches.is_true_positive[order], matches.image[order]
 
 
 def _match(flat: Flat, pairs: Pairs, subset: Subset) -> Matches:

@@ -136,9 +136,9 @@ def write_page(evaluation: Evaluation, bench: Bench, path: Path, name: str, file
 def _describe_rules(subset: Subset) -> str:
     sentences = [f"People who count: {describe_subset(subset)}."]
     if subset.min_detection_height_px:
-        sentences.append(f"Detections less than {subset.min_detection_height_px:g} pixels tall are dropped.")
+        sentences.append(f"Detections less than {subset.min_detection_height_px:g} pixels tall are left out.")
     if subset.aspect_ratio:
-        sentences.append(f"The width of people and detections is set to {subset.aspect_ratio:g} of their height.")
+        sentences.append(f"People and detections are given a width of {subset.aspect_ratio:g} of their height.")
     sentences.append(
         "The miss rate is the log-average over 0.01 to 1 false positives per image, lower is better; the average "
         "precision is at an overlap of 0.5, higher is better."

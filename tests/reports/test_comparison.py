@@ -27,7 +27,7 @@ def test_table_has_a_row_per_detector_and_a_column_per_condition():
     def scored(*rates):
         nothing = np.zeros(0)
         scores = {
-            subset.name: Score(subset, rate, 0.5, 3, 2, nothing, nothing, nothing, np.full(9, rate))
+            subset.name: Score(subset, rate, 0.5, 3, 2, nothing, nothing, np.full(9, rate))
             for subset, rate in zip(reasonable(55.0), rates, strict=True)
         }
         return Evaluation(scores, {}, {}, {}, {}, {}, {}, ())

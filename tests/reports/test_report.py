@@ -166,8 +166,8 @@ def test_rules_and_results_of_caltech(config, tmp_path, quick_pictures):
     evaluation = evaluation._replace(detections=dict(zip(ids, DETECTIONS.values(), strict=True)))
     found = written((evaluation, bench), tmp_path)
     text = found.sections["Scores"]
-    assert "Detections less than 40 pixels tall are dropped." in text
-    assert "The width of people and detections is set to 0.41 of their height." in text
+    assert "Detections less than 40 pixels tall are left out." in text
+    assert "People and detections are given a width of 0.41 of their height." in text
     assert in_order(found.sections["Worst misses"], "All", "60 px tall", "50 px tall")
     assert (tmp_path / "results" / "set06" / "V000.txt").is_file()
 
