@@ -1,10 +1,7 @@
-"""The scorer: each rule on a case worked by hand, all rules against a slow matcher, and published results."""
+"""The scorer: each rule on a case worked by hand, and all rules against a slow matcher."""
 
-import collections
-import json
 import math
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,10 +10,8 @@ from scoring_cases import ANYONE, make_detections, make_truth, outcomes
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation.miss_rate import REFERENCE_FPPI, match, rank_detections, score, score_subsets
 from dcrl_jax.evaluation.overlaps import ImageDetections
-from dcrl_jax.evaluation.results import read_results
-from dcrl_jax.evaluation.rules import CALTECH_REASONABLE, KAIST_SUBSETS, NIGHTOWLS_SUBSETS, Subset, reasonable
+from dcrl_jax.evaluation.rules import CALTECH_REASONABLE, NIGHTOWLS_SUBSETS, Subset, reasonable
 
-KAIST = Path(__file__).resolve().parents[3] / "shared" / "kaist"
 BOX = (0, 0, 10, 20)
 ELSEWHERE = (200, 0, 10, 20)
 
@@ -322,57 +317,3 @@ def test_complete_test_split_takes_seconds():
     score_subsets(truths, detections, reasonable(55.0))
     # It takes a third of a second; the bound leaves room for slow machines.
     assert time.process_time() - begin < 5.0
-
-
-PUBLISHED = {  # log-average miss rate in percent on the improved annotations: reasonable all, day, night
-    "MSDS-RCNN": (11.34, 10.53, 12.94),
-    "MBNet": (8.13, 8.28, 7.86),
-    "MLPD": (7.58, 7.95, 6.95),
-}
-COUNTED = {
-    "reasonable-all": (1455, 2252),
-    "reasonable-day": (989, 1455),
-    "reasonable-night": (466, 797),
-    "scale-near": (201, 2252),
-    "scale-medium": (1683, 2252),
-    "scale-far": (807, 2252),
-    "occlusion-none": (2612, 2252),
-    "occlusion-partial": (438, 2252),
-    "occlusion-heavy": (226, 2252),
-}
-
-
-@pytest.fixture(scope="module")
-def kaist_truths():
-    """The improved annotations of KAIST, read without the project's reader."""
-    path = KAIST / "KAIST_annotation.json"
-    if not path.is_file():
-        pytest.skip(f"needs {path}")
-    content = json.loads(path.read_text())
-    label_of = {category["id"]: category["name"] for category in content["categories"]}
-    by_image = collections.defaultdict(list)
-    for annotation in content["annotations"]:
-        by_image[annotation["image_id"]].append(annotation)
-    truths = []
-    for image in content["images"]:
-        annotations = by_image[image["id"]]
-        truths.append(
-            make_truth(
-                image["im_name"],
-                *(annotation["bbox"] for annotation in annotations),
-                condition="day" if image["im_name"] < "set09" else "night",
-                labels=tuple(label_of[annotation["category_id"]] for annotation in annotations),
-                occlusion=[annotation["occlusion"] for annotation in annotations],
-                ignore=[bool(annotation["ignore"]) for annotation in annotations],
-            )
-        )
-    return truths
-
-
-@pytest.mark.parametrize("method", PUBLISHED)
-def test_published_results_have_their_published_scores(kaist_truths, method):
-    detections = read_results(KAIST / "results" / f"{method}_result.txt", [truth.image_id for truth in kaist_truths])
-    scores = score_subsets(kaist_truths, detections, KAIST_SUBSETS)
-    percent = tuple(round(100 * scores[f"reasonable-{name}"].miss_rate, 2) for name in ("all", "day", "night"))
-    assert percent == PUBLISHED[method]
-    assert {name: (row.people, row.images) for name, row in scores.items()} == COUNTED

@@ -100,6 +100,17 @@ def test_missing_annotations_are_an_error_or_a_warning_beside_every_score(origin
     assert printed[-2] == "images              2"
 
 
+def test_ground_truth_of_the_toolbox_already_decides_who_counts(tmp_path, mine, capsys):
+    cells = np.empty((1, 3), object)
+    # x, y, width, height, ignore: a person, a person below the limits of height and border, and an ignore region.
+    cells[0, :] = [np.array([[*PERSON, 0.0]]), np.array([[0, 0, 16.4, 40, 0.0]]), np.array([[400, 100, 24.6, 60, 1.0]])]
+    scipy.io.savemat(tmp_path / "gt.mat", {"gt": cells})
+    printed = run(capsys, tmp_path / "gt.mat", mine)
+    assert printed[1].startswith("ground truth of the toolbox, which already decides who counts; checksum ")
+    assert printed[4] == "mine               50.00"
+    assert printed[-2:] == ["people              2", "images              3"]
+
+
 def test_folder_with_both_kinds_or_none_is_refused(original, tmp_path):
     (original / "set06_V000_I00029.txt").write_text("% bbGt version=3\n")
     with pytest.raises(InputError, match="holds annotations of both, original and new ones: name the folder of one"):
@@ -160,4 +171,3 @@ def test_published_results_have_their_published_scores_the_best_first(published,
     assert list(percent.items()) == list(PUBLISHED[name].items())
     (score, *_) = scores["MS-CNN"].values()
     assert (score.people, score.images) == ({"gt-Reasonable.mat": 1014, "gt-new-Reasonable.mat": 912}[name], 4024)
-    assert annotations.notes[0].startswith("ground truth of the toolbox, which already decides who counts; checksum ")
