@@ -28,6 +28,13 @@ from dcrl_jax.scorers import common, kaist
 MOVED = (200, *PERSON[1:])  # the person of the thermal image, where it differs
 
 
+@pytest.fixture(autouse=True)
+def small(request, monkeypatch):
+    """Let the test split be three images, except for the published files."""
+    if "published" not in request.fixturenames:
+        monkeypatch.setattr(frames, "split_frames", lambda split: list(IDS))
+
+
 def test_tables_of_a_case_worked_by_hand(tmp_path, two_of_three, capsys):
     path = write_coco(tmp_path / "truth.json")
     run_kaist(path, [write_results(tmp_path / "nothing.txt"), two_of_three])
@@ -50,11 +57,11 @@ def test_tables_of_a_case_worked_by_hand(tmp_path, two_of_three, capsys):
 # ---- Folders of annotation files
 
 
-def test_folder_scores_like_the_same_boxes_in_a_coco_file(tmp_path, two_of_three, listed, capsys):
+def test_folder_scores_like_the_same_boxes_in_a_coco_file(tmp_path, two_of_three, capsys):
     folder = write_tree(tmp_path / "kaist" / "annotations")
     # Of another split, so the folder has only one set of test annotations.
     write_tree(tmp_path / "kaist" / "training", ["set00/V000/I00001"])
-    run_kaist([tmp_path / "kaist", write_coco(tmp_path / "truth.json")], two_of_three, f"--images={listed}")
+    run_kaist([tmp_path / "kaist", write_coco(tmp_path / "truth.json")], two_of_three)
     printed = capsys.readouterr().out
     assert lines(printed)[0] == str(folder)
     miss_rates, recall, *from_coco = rates(printed)["two.txt"]
@@ -62,36 +69,37 @@ def test_folder_scores_like_the_same_boxes_in_a_coco_file(tmp_path, two_of_three
     assert miss_rates[:3] == ["33.33", "50.00", "0.00"]
 
 
-def test_images_are_the_test_split_unless_they_are_listed(tmp_path, listed):
-    folder = write_tree(tmp_path / "annotations", frames.split_frames("test"))
+def test_images_are_the_test_split_unless_they_are_listed(tmp_path, two_of_three, capsys):
+    folder = write_tree(tmp_path / "annotations")
     (annotations,) = kaist.read_annotations(folder)
-    assert annotations.image_ids == [image.image_id for image in annotations.images] == frames.split_frames("test")
-    assert (annotations.name, annotations.heading) == ("annotations", str(folder))
-    assert (annotations.notes, annotations.warnings) == ([], [])
-    (annotations,) = kaist.read_annotations(folder, frames.read_list(listed))
+    assert annotations.image_ids == list(IDS)
     images = [(image.image_id, image.condition) for image in annotations.images]
     assert images == list(zip(IDS, ("day", "day", "night"), strict=True))
+    assert (annotations.name, annotations.heading) == ("annotations", str(folder))
+    assert (annotations.notes, annotations.warnings) == ([], [])
+    (tmp_path / "list.txt").write_text("\n".join([*IDS[1:], "set06/V000/I00001"]))
+    options = (f"--images={tmp_path}/list.txt", "--allow_incomplete")
+    run_kaist(folder, two_of_three, *options)
+    # The results count the images of the list by their names.
+    assert rates(capsys.readouterr().out)["images"][0][:3] == ["2", "1", "1"]
 
 
-def test_missing_and_unreadable_files_are_counted_and_the_first_ones_named(tmp_path, two_of_three, capsys):
-    folder = write_tree(tmp_path / "annotations")
+def test_missing_and_unreadable_files_are_counted_and_named(tmp_path, two_of_three, capsys):
+    folder = write_tree(tmp_path / "annotations", IDS[:2])
     (folder / f"{IDS[1]}.txt").write_text("person 1 2 3\n")
-    message = fails(capsys, folder, two_of_three).splitlines()
-    # 2,252 images, of which two can be read.
-    assert message[0] == f"error: {folder}, annotations of 2,252 images: 2250 problems"
-    assert message[1].startswith(f"  annotation unreadable: {folder}/{IDS[1]}.txt: 4 fields in the first line")
-    assert message[2] == "  annotation missing: set06/V000/I00059"
-    assert "and 2230 more" in message[21].replace(",", "")
-    assert "--allow_incomplete" in message[22]
-    assert len(message) == 23
+    heading, unreadable, missing, remedy = fails(capsys, folder, two_of_three).splitlines()
+    assert heading == f"error: {folder}, annotations of 3 images: 2 problems"
+    assert unreadable.startswith(f"  annotation unreadable: {folder}/{IDS[1]}.txt: 4 fields in the first line")
+    assert missing == "  annotation missing: set09/V000/I00019"
+    assert "--allow_incomplete" in remedy
 
 
-def test_incomplete_annotations_leave_out_images_if_allowed(tmp_path, listed, capsys, no_curves):
+def test_incomplete_annotations_leave_out_images_if_allowed(tmp_path, capsys, no_curves):
     folder = write_tree(tmp_path / "annotations", [IDS[0], IDS[2]])
     # Detections in the second image count neither way, and the third image is still number 3.
     results = write_results(tmp_path / "found.txt", (2, (300, 200, 25, 60), 0.9), (3, PERSON, 0.8))
-    assert "annotation missing: set06/V000/I00039" in fails(capsys, folder, results, f"--images={listed}")
-    run_kaist(folder, results, f"--images={listed}", "--allow_incomplete", f"--output={tmp_path}/out")
+    assert "annotation missing: set06/V000/I00039" in fails(capsys, folder, results)
+    run_kaist(folder, results, "--allow_incomplete", f"--output={tmp_path}/out")
     printed = lines(capsys.readouterr().out)
     warning = "warning: 1 of 3 images are left out, with what was detected in them; not comparable with scores on all"
     ends = [index for index, line in enumerate(printed) if line.startswith(("found.txt", "images"))]
@@ -102,15 +110,15 @@ def test_incomplete_annotations_leave_out_images_if_allowed(tmp_path, listed, ca
     assert [scores[name]["images"] for name in REASONABLE] == [2, 1, 1]
 
 
-def test_several_sets_in_a_folder_are_named(tmp_path, two_of_three, listed, capsys):
+def test_several_sets_in_a_folder_are_named(tmp_path, two_of_three, capsys):
     for name in ("improved", "original"):
         write_tree(tmp_path / "kaist" / name)
-    message = fails(capsys, tmp_path / "kaist", two_of_three, f"--images={listed}")
+    message = fails(capsys, tmp_path / "kaist", two_of_three)
     assert message == (
         f"error: {tmp_path}/kaist: holds several sets of annotations. Name one of them with --annotations:\n"
         f"  {tmp_path}/kaist/improved: 3 images\n  {tmp_path}/kaist/original: 3 images\n"
     )
-    run_kaist(tmp_path / "kaist" / "improved", two_of_three, f"--images={listed}")
+    run_kaist(tmp_path / "kaist" / "improved", two_of_three)
     assert rates(capsys.readouterr().out)["two.txt"][0][0] == "33.33"
 
 
@@ -147,12 +155,12 @@ def images_of_a_coco_file(folder):
         (
             without_test_annotations,
             (
-                "holds annotations of none of the 2,252 images, set06/V000/I00019, set06/V000/I00039, and 2,250",
+                "holds annotations of none of the 3 images, set06/V000/I00019, set06/V000/I00039, and 1 more",
                 "set06_V000_I00019.txt",
                 "dataset_info.json",
             ),
         ),
-        (unreadable, ("2252 problems",)),
+        (unreadable, ("3 problems",)),
         (
             two_files_of_one_frame,
             ("/set06/V000/I00019.txt and ", "/visible/I00019.txt both annotate set06/V000/I00019"),
@@ -167,14 +175,14 @@ def test_unusable_annotations_are_refused(tmp_path, two_of_three, capsys, make, 
     assert all(part in message for part in parts), message
 
 
-def test_findings_are_one_line_of_counts(tmp_path, listed):
+def test_findings_are_one_line_of_counts(tmp_path):
     folder = write_tree(tmp_path / "annotations", label="tram")
     (folder / f"{IDS[1]}.txt").write_text("person 1 2 0 4 0 0 0 0 0 0 0\n")
     (folder / f"{IDS[2]}.txt").write_text(
         "<annotation><object><name>person</name><label>lwir</label><bndbox><x>1</x><y>2</y><w>3</w><h>4</h></bndbox>"
         "</object></annotation>"
     )
-    (annotations,) = kaist.read_annotations(folder, frames.read_list(listed))
+    (annotations,) = kaist.read_annotations(folder)
     assert annotations.notes == [f"unknown label: 1, box of no size: 1, {formats.ONE_MODALITY}: 1"]
     assert [len(image.labels) for image in annotations.images] == [1, 0, 0]
 
@@ -189,9 +197,9 @@ def paired(tmp_path):
     return tmp_path / "annotations"
 
 
-def test_paired_set_is_scored_on_the_boxes_of_each_image(tmp_path, paired, two_of_three, listed, capsys, no_curves):
+def test_paired_set_is_scored_on_the_boxes_of_each_image(tmp_path, paired, two_of_three, capsys, no_curves):
     warm = write_results(tmp_path / "warm.txt", *((number, MOVED, 0.7) for number in (1, 2, 3)))
-    run_kaist(paired, [two_of_three, warm], f"--images={listed}", f"--output={tmp_path}/out")
+    run_kaist(paired, [two_of_three, warm], f"--output={tmp_path}/out")
     printed = lines(capsys.readouterr().out)
     headings = [line for line in printed if line.startswith(str(tmp_path))]
     assert headings == [f"{paired}: visible boxes (MR^R)", f"{paired}: lwir boxes (MR^T)"]
@@ -210,37 +218,37 @@ def test_paired_set_is_scored_on_the_boxes_of_each_image(tmp_path, paired, two_o
     assert methods == ["two.txt", "warm.txt"] * 2 + ["warm.txt", "two.txt"] * 2
 
 
-def test_paired_sets_keep_rows_without_size(paired, listed):
+def test_paired_sets_keep_rows_without_size(paired):
     (paired / "lwir" / f"{IDS[0]}.txt").write_text("person 1 2 0 4 0 0 0 0 0 0 0\nperson 1 2 3 70 0 0 0 0 0 0 0\n")
-    visible, lwir = kaist.read_annotations(paired, frames.read_list(listed))
+    visible, lwir = kaist.read_annotations(paired)
     assert (visible.name, lwir.name) == ("visible", "lwir")
     assert lwir.images[0].boxes.tolist() == [[1, 2, 0, 4], [1, 2, 3, 70]]
     assert lwir.images[0].ignore.tolist() == [True, False]
     assert (visible.notes, lwir.notes) == ([], ["box of no size: 1"])
 
 
-def test_missing_file_of_a_pair_is_named_with_its_modality(paired, two_of_three, listed, capsys):
+def test_missing_file_of_a_pair_is_named_with_its_modality(paired, two_of_three, capsys):
     (paired / "lwir" / f"{IDS[1]}.txt").unlink()
-    assert f"  lwir annotation missing: {IDS[1]}\n" in fails(capsys, paired, two_of_three, f"--images={listed}")
-    visible, lwir = kaist.read_annotations(paired, frames.read_list(listed), allow_incomplete=True)
+    assert f"  lwir annotation missing: {IDS[1]}\n" in fails(capsys, paired, two_of_three)
+    visible, lwir = kaist.read_annotations(paired, allow_incomplete=True)
     assert (len(visible.images), len(lwir.images), len(lwir.image_ids)) == (3, 2, 3)
     assert (len(visible.warnings), len(lwir.warnings)) == (0, 1)
 
 
-def test_one_half_of_a_paired_set_is_named(paired, listed):
+def test_one_half_of_a_paired_set_is_named(paired):
     for image_id in IDS:
         (paired / "visible" / f"{image_id}.txt").unlink()
-    (annotations,) = kaist.read_annotations(paired, frames.read_list(listed))
+    (annotations,) = kaist.read_annotations(paired)
     assert (annotations.name, annotations.heading) == ("annotations", f"{paired}: lwir boxes")
 
 
 @pytest.mark.parametrize("equal", [16, 3, 0])
 @pytest.mark.parametrize("kind", ["coco", "folder"])
-def test_boxes_of_the_improved_annotations_are_recognised(tmp_path, monkeypatch, listed, kind, equal):
+def test_boxes_of_the_improved_annotations_are_recognised(tmp_path, monkeypatch, kind, equal):
     seen = []
     monkeypatch.setattr(kaist.truths, "improved_videos", lambda by_id: seen.append(by_id) or (equal, 16))
     path = (write_coco if kind == "coco" else write_tree)(tmp_path / "original")
-    (annotations,) = kaist.read_annotations(path, frames.read_list(listed))
+    (annotations,) = kaist.read_annotations(path)
     note = f"boxes: equal to the improved test annotations in {equal} of 16 videos"
     assert annotations.notes == ([note] if equal else [])
     assert annotations.heading == str(path)
