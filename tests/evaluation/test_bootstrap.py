@@ -59,7 +59,7 @@ def found(*hits):
     return match(truths, {str(i): make_detections([*PERSON, 0.9]) for i, hit in enumerate(hits) if hit}, ANYONE)
 
 
-def test_resample_with_each_image_once_has_exactly_the_miss_rate_of_the_scorer():
+def test_resample_with_each_image_once_has_exactly_the_miss_rate():
     cases = [three_images(), *(random_images(np.random.default_rng(seed)) for seed in range(5))]
     for truths, detections in cases:
         rates = resampled_miss_rates(match(truths, detections, ANYONE), np.ones((1, len(truths)), int))

@@ -34,7 +34,7 @@ def test_round_trip_is_exact_and_by_descending_score(tmp_path, write):
     assert [entry.name for entry in path.parent.iterdir()] == ["results"]
 
 
-def test_text_counts_images_from_one_and_json_from_zero_or_by_their_numbers(tmp_path):
+def test_text_counts_images_from_one_and_json_from_zero_or_by_number(tmp_path):
     path, detections = tmp_path / "results", {"y": make_detections([1, 2.5, 3, 4, 0.5])}
     write_kaist_text(path, detections, IMAGE_IDS)
     assert path.read_text() == "2,1.0,2.5,3.0,4.0,0.5\n"

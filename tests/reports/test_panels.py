@@ -111,7 +111,7 @@ def test_people_ignore_regions_and_detections_are_drawn_in_every_image(tmp_path,
 
 
 @pytest.mark.filterwarnings("error")
-def test_each_image_shows_its_own_detections_without_low_scores_and_padding(tmp_path):
+def test_each_image_shows_its_own_detections_without_low_scores(tmp_path):
     left, right = (make_detections([x, 40, 32, 60, 0.9]) for x in (16, 112))
     none = make_detections([16, 40, 32, 60, 0.49], [np.nan] * 5)
     picture = draw(tmp_path / "panel.png", worst=[item(views=3, detections=(left, none, right))])

@@ -126,7 +126,7 @@ def prepare(folder, ids):
     return prepare_split(folder, "test", examples, metadata, lwir=False)
 
 
-def test_prepared_data_set_is_scored_with_its_annotations_and_warnings_named(tmp_path, mine, capsys):
+def test_prepared_data_set_is_scored_with_its_notes_and_warnings(tmp_path, mine, capsys):
     folder = prepare(tmp_path / "data", IDS)
     capsys.readouterr()
     printed = run(capsys, folder, mine)

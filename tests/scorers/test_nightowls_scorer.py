@@ -20,7 +20,7 @@ def read(tmp_path, *annotations, ignore_areas=False):
     return nightowls.read_annotations(path, ignore_areas)
 
 
-def test_occluded_people_are_half_visible_ignored_ones_ignored_and_others_dropped(tmp_path):
+def test_occluded_people_are_half_visible_and_riders_are_dropped(tmp_path):
     objects = [annotation(5, PERSON, occluded=occluded) for occluded in (True, False, None, 1)]
     objects += [annotation(5, PERSON, category) for category in (2, 3, 4)] + [annotation(5, PERSON, ignore=1)]
     (truth,) = read(tmp_path, *objects).images
