@@ -16,6 +16,7 @@ from dcrl_jax.models.network import build_network
 from dcrl_jax.models.student import ADAPTION_LAYER
 from dcrl_jax.models.teacher import Teacher
 from dcrl_jax.reports.report import write_report
+from dcrl_jax.reports.summary import summary
 from dcrl_jax.training.logs import METRICS_FILE
 from dcrl_jax.training.start import roles_of
 
@@ -76,7 +77,7 @@ def score_checkpoint(
             metrics=metrics,
         )
     data = config.data
-    print(f"\n{name}, {data.name} {data.test_split}\n\n{evaluation.summary(result)}")
+    print(f"\n{name}, {data.name} {data.test_split}\n\n{summary(result)}")
     print(f"\nresults, curves and pictures: {folder}", flush=True)
     return result
 
