@@ -48,7 +48,7 @@ def test_eq_16_soft_labels_are_the_teachers_softmax(temperature, label, cross_en
     np.testing.assert_allclose(gradient, [label - 0.75, 0.75 - label], rtol=1e-5, atol=1e-7)
 
 
-def test_eq_16_is_the_mean_over_samples_whatever_their_labels():
+def test_eq_16_is_the_mean_over_positive_and_negative_samples():
     targets = make_targets([[1, 0, 0, 1], [0, 1, 0, 0]], [[1, 1, 1, 0], [1, 0, 0, 0]])
     logits = sure(2, 4, at=[((0, 1), 0.0), ((0, 3), [50.0, -50.0])])
     expected = ((2 * WITH_SOFTENED + LN2) / 3 + WITH_SOFTENED) / 2

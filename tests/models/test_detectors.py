@@ -154,7 +154,7 @@ def test_heads_of_a_branch_read_its_features_or_both_without_cfl(build, role, ch
 
 
 @both_roles
-def test_eq_8_and_9_segmentation_is_a_linear_1x1_convolution_of_all_features(build, role):
+def test_eq_8_and_9_segmentation_is_a_linear_1x1_convolution(build, role):
     built = build(role)
     for maps, stage, found in (
         (built.maps, "rpg", built.rpg),

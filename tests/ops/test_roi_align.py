@@ -115,7 +115,7 @@ def test_gradient_does_not_depend_on_the_chunk_size(fixtures, ours, chunk_size):
 
 
 @both_ways
-def test_image_of_a_batch_gives_the_same_as_the_image_alone(way):
+def test_image_gives_the_same_in_a_batch_and_by_itself(way):
     rng = np.random.default_rng(4)
     features = rng.standard_normal((2, 5, 7, 3), np.float32)
     corner, size = rng.uniform(-10, 40, (2, 4, 2)), rng.uniform(5, 40, (2, 4, 2))
@@ -128,8 +128,8 @@ def test_image_of_a_batch_gives_the_same_as_the_image_alone(way):
 
     batch, single = jax.jit(jax.vmap(run))(features, rois, output_gradient), jax.jit(run)
     for image in range(2):
-        alone = single(features[image], rois[image], output_gradient[image])
-        for together, expected in zip(batch, alone, strict=True):
+        expected_pair = single(features[image], rois[image], output_gradient[image])
+        for together, expected in zip(batch, expected_pair, strict=True):
             np.testing.assert_allclose(together[image], expected, rtol=1e-5, atol=1e-5)
 
 
