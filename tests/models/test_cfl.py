@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from flax.linen.initializers import zeros
 
-from dcrl_jax.models.build import build_model
 from dcrl_jax.models.cfl import CrossModalFeatureLearning, GroupedConv, channel_gate
 from dcrl_jax.models.cfl_features import cfl_features, cfl_magnitudes
+from dcrl_jax.models.network import build_network
 from dcrl_jax.models.vgg16 import normalise
 from dcrl_jax.structures import CHANNELS, MODALITIES
 
@@ -205,8 +205,8 @@ def build(tiny_config, random_params):
     def make(changes=()):
         config = tiny_config()
         config.update_from_flattened_dict(dict(changes))
-        model = build_model(config)
-        return model, random_params(model, config)
+        network = build_network(config)
+        return network.model, random_params(network)
 
     return make
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dcrl_jax.models.build import build_model, init_params
 from dcrl_jax.models.cfl import CrossModalFeatureLearning
+from dcrl_jax.models.network import build_network
 from dcrl_jax.models.roi_head import RoiHead
 from dcrl_jax.models.rpn import RegionProposalNetwork
 from dcrl_jax.models.student import Student
@@ -61,8 +61,8 @@ def build(tiny_config, random_params):
     def make(role, *changes):
         config = tiny_config(role)
         config.update_from_flattened_dict(dict(changes))
-        model = build_model(config)
-        params = random_params(model, config)
+        network = build_network(config)
+        model, params = network.model, random_params(network)
         run = jax.jit(functools.partial(run_both_stages, model))
         features, rpg, rdr = run(params, *images_of(model))
         maps = features.maps if role == "teacher" else (features,)
@@ -79,9 +79,9 @@ def shapes(tiny_config):
     def make(role, *changes):
         config = tiny_config(role)
         config.update_from_flattened_dict(dict(changes))
-        model = build_model(config)
-        tree = jax.eval_shape(lambda: init_params(model, config, 0))
-        outputs = jax.eval_shape(functools.partial(run_both_stages, model), tree, *images_of(model))
+        network = build_network(config)
+        tree = network.param_shapes()
+        outputs = jax.eval_shape(functools.partial(run_both_stages, network.model), tree, *images_of(network.model))
         leaves = jax.tree_util.tree_leaves_with_path(tree)
         return {"/".join(key.key for key in path): leaf.shape for path, leaf in leaves}, outputs
 
@@ -272,15 +272,15 @@ def test_stride_16_has_one_more_pool_and_the_same_parameters(shapes, role):
 def test_refining_at_stride_16_reads_the_map_at_that_stride(tiny_config, random_params, role):
     config = tiny_config(role)
     config.backbone.stride, config.segmentation.stages = 16, ()
-    model = build_model(config)
-    params = jax.tree.map(np.zeros_like, random_params(model, config))
+    network = build_network(config)
+    params = jax.tree.map(np.zeros_like, random_params(network))
     # fc6 reads the first bin's first channel, fc7 and the logits pass it on.
     for name in ("fc6", "fc7", "logits"):
         params[f"roi_head{BRANCHES[role][0]}"][name]["kernel"][0, 0] = 1.0
     features = np.zeros((1, 2, 3, 16), np.float32)
     features[0, :, :, 0] = [[0, 16, 32], [0, 16, 32]]  # x of each cell's centre, less 8
     inputs = TeacherFeatures((features, features), np.float32([[1, 0]])) if role == "teacher" else features
-    refine = jax.jit(functools.partial(model.apply, method="refine"))
+    refine = jax.jit(functools.partial(network.model.apply, method="refine"))
     rdr = refine({"params": params}, inputs, np.float32([[[8, 8, 38, 24]]]))
     # The first of three bins spans 10 px from x = 8 on; its centre is at 13.
     np.testing.assert_allclose(rdr.logits[0, 0], [13 - 8, 0], rtol=1e-5)
@@ -307,6 +307,6 @@ def test_baseline_starts_from_the_students_values_bit_for_bit(tiny_config):
     started = {}
     for role in ("student", "baseline"):
         config = tiny_config(role)
-        started[role] = dict(jax.device_get(init_params(build_model(config), config, 7)))
+        started[role] = dict(jax.device_get(build_network(config).init_params(7)))
     assert started["student"].pop("adaption_layer")["kernel"].std() > 0
     jax.tree.map(np.testing.assert_array_equal, started["student"], started["baseline"])

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dcrl_jax.models.build import build_model
 from dcrl_jax.models.fast_convolutions import transform_kernels, winograd_convolutions
+from dcrl_jax.models.network import build_network
 from dcrl_jax.structures import CHANNELS
 
 pytestmark = pytest.mark.usefixtures("quick_compile", "shallow_backbone")
@@ -27,8 +27,8 @@ WIDE = {
 def test_outputs_are_the_same_with_either_convolution(tiny_config, random_params, role):
     config = tiny_config(role)
     config.backbone.width = 0.5
-    model = build_model(config)
-    params = random_params(model, config)
+    network = build_network(config)
+    model, params = network.model, random_params(network)
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (1, 32, 48, CHANNELS[name]), np.uint8) for name in model.modalities]
     kernels = transform_kernels(params)

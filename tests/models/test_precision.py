@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dcrl_jax.models.build import build_model, init_params
+from dcrl_jax.models.network import build_network
 from dcrl_jax.structures import CHANNELS
 
 pytestmark = pytest.mark.usefixtures("quick_compile", "shallow_backbone")
@@ -35,9 +35,9 @@ def run(tiny_config, random_params):
     @functools.cache
     def make(role, *changes):
         config = tiny_config(role)
-        params = random_params(build_model(config), config)
+        params = random_params(build_network(config))
         config.update_from_flattened_dict(dict(changes))
-        model = build_model(config)
+        model = build_network(config).model
         rng = np.random.default_rng(3)
         images = [rng.integers(0, 256, (1, 32, 48, CHANNELS[name]), np.uint8) for name in model.modalities]
 
@@ -67,7 +67,7 @@ def test_parameters_are_the_same_and_float32(tiny_config, role, changes):
     def shapes(*changes):
         config = tiny_config(role)
         config.update_from_flattened_dict(dict(changes))
-        return jax.eval_shape(lambda: init_params(build_model(config), config, 0))
+        return build_network(config).param_shapes()
 
     assert shapes(*changes) == shapes()
     assert {leaf.dtype for leaf in jax.tree.leaves(shapes(*changes))} == {np.dtype(np.float32)}

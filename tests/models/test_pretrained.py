@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from dcrl_jax.errors import InputError
-from dcrl_jax.models.build import build_model
+from dcrl_jax.models.network import build_network
 from dcrl_jax.models.pretrained import load_vgg16, local_file
 
 # Layers of torchvision's and timm's ``features``, and our names.
@@ -32,7 +32,7 @@ LAYERS = {
 
 @pytest.fixture(scope="module")
 def params_of(tiny_config, random_params):
-    trees = {role: random_params(build_model(tiny_config(role)), tiny_config(role)) for role in ("teacher", "student")}
+    trees = {role: random_params(build_network(tiny_config(role))) for role in ("teacher", "student")}
     return lambda role: jax.tree.map(np.copy, trees[role])
 
 
