@@ -23,13 +23,13 @@ def nms(
 ) -> tuple[jax.Array, jax.Array]:
     """Keep the box with the highest score, drop the boxes that overlap it too much, and repeat with the rest.
 
-    Equals ``torchvision.ops.nms`` on the CPU, cut after ``max_kept`` boxes. Not differentiable.
+    Equals ``torchvision.ops.nms`` on the CPU, cut after ``max_kept`` boxes. The gradient through it is zero.
 
     Sorted boxes are decided a tile at a time. A box of the tile is suppressed if a box kept before overlaps it. Within
     the tile, the rule "kept if no kept box before it overlaps it" is applied until nothing changes; each pass settles
     at least one more box, and a few passes usually settle the tile. The loop ends after the last box or when
-    ``max_kept`` boxes are kept. Tiles keep the number of sequential steps low, which dominate the time on a GPU and in
-    a batch.
+    ``max_kept`` boxes are kept. Tiles keep the number of sequential steps low; these steps dominate the time on a GPU
+    and in a batch.
 
     Args:
         boxes: float32 [N, 4].
