@@ -205,7 +205,6 @@ def test_every_option_of_a_data_set_is_one_of_its_builder():
         ("segmentation.stages", ("rpg", "rds"), "must hold nothing but rpg and rdr"),
         ("roi.max_positive", 500, "must not exceed roi.sampled"),
         ("rpn.negative_iou", 0.6, "must not exceed rpn.positive_iou"),
-        ("cfl.groups", 3, "must divide the channels"),
     ],
 )
 def test_value_that_means_nothing_is_refused_by_its_key(key, value, message):
