@@ -17,14 +17,13 @@ from dcrl_jax.annotations import coco
 from dcrl_jax.annotations.kaist import folders, frames
 from dcrl_jax.annotations.kaist import truths as kaist_truths
 from dcrl_jax.annotations.problems import raise_if_any
-from dcrl_jax.annotations.types import MISSING, UNREADABLE, Annotation
-from dcrl_jax.errors import InputError
+from dcrl_jax.annotations.types import MISSING, MODALITIES, UNREADABLE, Annotation
+from dcrl_jax.errors import InputError, first_few
 from dcrl_jax.evaluation import scorer
 from dcrl_jax.evaluation.results import read_results
 from dcrl_jax.evaluation.rules import CONDITIONS, KAIST_REASONABLE, KAIST_SUBSETS
 from dcrl_jax.evaluation.scorer import Benchmark, Truth, is_prepared, read_prepared
 
-MODALITIES = folders.MODALITIES
 PAIRED_NAMES = {"visible": "visible boxes (MR^R)", "lwir": "lwir boxes (MR^T)"}
 KAIST = Benchmark(
     subsets=KAIST_SUBSETS,
@@ -87,7 +86,7 @@ def _read_folder(root: Path, image_ids: Sequence[str], allow_incomplete: bool) -
     found = [folder for folder in folders.index_annotations(root) if wanted & folder.frames()]
     if not found:
         raise InputError(
-            f"{root}: holds annotations of none of the {len(image_ids):,} images, {frames.shorten(image_ids, 2)}. "
+            f"{root}: holds annotations of none of the {len(image_ids):,} images, {', '.join(first_few(image_ids, 2))}. "
             "Looked for .xml and .txt files of their names, as set06/V000/I00019.xml or set06_V000_I00019.txt, and for "
             "the dataset_info.json of a prepared data set; name the folder that has them with --annotations"
         )

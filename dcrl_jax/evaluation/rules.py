@@ -10,17 +10,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-PERSON_LABELS = frozenset({"person"})
+from dcrl_jax.annotations.labels import CALTECH_IGNORE, KAIST_IGNORE, PERSON
+from dcrl_jax.annotations.types import HEAVY, NONE, PARTIAL
+from dcrl_jax.annotations.types import IMAGE_CONDITIONS as IMAGE_CONDITIONS
+
+PERSON_LABELS = frozenset({PERSON})
 # "people" are groups, "person?" is doubtful; "ignore" is what some annotation sets call any such region, "unpaired" a
 # person whom the other camera alone shows.
-IGNORE_LABELS = frozenset({"people", "person?", "cyclist", "ignore", "unpaired"})
+IGNORE_LABELS = frozenset(KAIST_IGNORE)
 
-# Occlusion levels as annotated.
-NONE, PARTIAL, HEAVY = 0, 1, 2
-
+# Dawn, which only NightOwls has, is in no subset but "all".
 CONDITIONS = ("all", "day", "night")
-# Of an image. Dawn is of NightOwls alone, and in no subset but those of all hours.
-IMAGE_CONDITIONS = ("day", "night", "dawn")
 
 
 class Subset(NamedTuple):
@@ -94,7 +94,7 @@ CALTECH_REASONABLE = Subset(
     "caltech-reasonable",
     min_height_px=50.0,
     border=(5.0, 5.0, 635.0, 475.0),
-    ignore_labels=frozenset({"people", "person?", "ignore"}),
+    ignore_labels=frozenset(CALTECH_IGNORE),
     aspect_ratio=0.41,
     min_detection_height_px=50.0 / DETECTION_MARGIN,
 )

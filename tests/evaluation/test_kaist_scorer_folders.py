@@ -44,7 +44,7 @@ def test_missing_and_unreadable_frames_are_counted_and_the_first_twenty_named(tm
     assert message[1].startswith(f"  annotation unreadable: {folder}/{IDS[1]}.txt: 4 fields in the first line")
     assert message[2] == "  annotation missing: set06/V000/I00059"
     assert message[20] == "  annotation missing: set06/V000/I00419"
-    assert message[21] == "  ... and 2230 more"
+    assert message[21] == "  and 2,230 more"
     assert "--allow_incomplete" in message[22]
     assert len(message) == 23
 
