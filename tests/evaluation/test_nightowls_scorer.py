@@ -12,6 +12,7 @@ import tensorflow_datasets as tfds
 from nightowls_files import annotation, image, png, write_annotations
 
 from datasets import records
+from dcrl_jax.annotations.types import IMAGE_CONDITIONS
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation import nightowls, scorer
 from dcrl_jax.evaluation.miss_rate import ImageDetections, match
@@ -243,7 +244,7 @@ class ScorerOwls(tfds.core.GeneratorBasedBuilder):
     def _info(self):
         return tfds.core.DatasetInfo(
             builder=self,
-            features=records.features(lwir=False, conditions=records.CONDITIONS_AND_DAWN),
+            features=records.features(lwir=False, conditions=IMAGE_CONDITIONS),
             disable_shuffling=True,
             metadata=tfds.core.MetadataDict(warnings=["in haste"]),
         )
