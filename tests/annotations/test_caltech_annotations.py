@@ -38,9 +38,7 @@ def test_videos_are_those_of_sets_0_to_5_and_6_to_10():
     assert "set01/V006" not in frames.VIDEOS["train"]
 
 
-@pytest.mark.parametrize(
-    ("length", "skip", "numbers"), [(89, 30, [29, 59]), (90, 30, [29, 59, 89]), (9, 3, [2, 5, 8])]
-)
+@pytest.mark.parametrize(("length", "skip", "numbers"), [(89, 30, [29, 59]), (90, 30, [29, 59, 89]), (9, 3, [2, 5, 8])])
 def test_images_of_a_video_are_the_last_of_each_run(length, skip, numbers):
     assert list(frames.numbers(length, skip)) == numbers
 
@@ -117,7 +115,7 @@ def test_other_files_are_no_vbb(tmp_path):
     content = write_vbb(path, [[("person", (10, 20, 30, 60), NOWHERE)]] * 5).read_bytes()
     for length in range(0, len(content) - 100, 97):
         path.write_bytes(content[:length])
-        with pytest.raises(InputError, match=r"V000\.vbb: no \.vbb file"):
+        with pytest.raises(InputError, match=r"V000\.vbb: "):
             vbb.read(path)
 
 

@@ -90,7 +90,20 @@ COPY = seq_bytes([jpeg(0), jpeg(1)])
         (COPY[:1028] + b"\x89PNG" + COPY[1032:], "holds no frames: frame 0 of 2, at byte 1,024, is no JPEG"),
         (None, r"cannot be read \(No such file or directory\)"),
     ],
-    ids=["empty", "header", "zeros", "magic", "name", "header size", "raw", "size", "no frame", "none", "PNG", "absent"],
+    ids=[
+        "empty",
+        "header",
+        "zeros",
+        "magic",
+        "name",
+        "header size",
+        "raw",
+        "size",
+        "no frame",
+        "none",
+        "PNG",
+        "absent",
+    ],
 )
 def test_other_files_are_refused(tmp_path, content, message):
     with pytest.raises(InputError, match=rf"{tmp_path}/V000\.seq: {message}"):
