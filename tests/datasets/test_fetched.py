@@ -37,8 +37,8 @@ def kaist_copy(root):
     kaist_copies.make_annotations(root)
 
 
-# Of each data set: a function that makes a small copy, its image ids, the files of its training images and of one scored
-# image, and the text of that image's finding.
+# By data set: a function that makes a small copy, its image ids, the files of its training images and of one scored
+# image, and the finding if the latter is missing.
 CASES = {
     "kaist": SimpleNamespace(
         make=kaist_copy,
