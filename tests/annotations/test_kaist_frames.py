@@ -1,16 +1,13 @@
 """KAIST's frames: splits by rule and by list, day and night."""
 
 import hashlib
-import tarfile
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
 from dcrl_jax.annotations.kaist import frames
+from dcrl_jax.annotations.text import read_bytes
 from dcrl_jax.errors import InputError
-
-XML = Path(__file__).resolve().parents[3] / "shared" / "kaist" / "annotations-xml-new.tar.xz"
 
 
 def read_list(tmp_path, text):
@@ -35,15 +32,6 @@ def test_benchmark_frames_are_those_of_the_published_lists(split, count, day, ni
     assert {frames.split_of(one) for one in ids} == {split}
     assert all(map(frames.is_known, ids))
     assert ids == sorted(ids)
-
-
-@pytest.mark.skipif(not XML.is_file(), reason=f"needs {XML}")
-def test_videos_have_the_frames_of_the_published_annotations():
-    with tarfile.open(XML) as archive:
-        names = [name.removeprefix("annotations-xml-new/") for name in archive.getnames() if name.endswith(".xml")]
-    expected = {f"{video}/I{i:05}.xml" for video, length in frames.VIDEO_LENGTHS.items() for i in range(length)}
-    assert len(names) == len(expected) == 95_324
-    assert set(names) == expected
 
 
 def test_every_set_and_video_has_a_split_and_a_condition():
@@ -148,3 +136,5 @@ def test_list_that_cannot_be_read_is_refused(tmp_path):
     (tmp_path / "image.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     with pytest.raises(InputError, match=r"image\.png: is not a text file"):
         frames.read_list(tmp_path / "image.png")
+    with pytest.raises(InputError, match=r"image\.png: larger than 0 MiB; this is no annotation file"):
+        read_bytes(tmp_path / "image.png", limit_bytes=3)

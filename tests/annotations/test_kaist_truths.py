@@ -111,11 +111,17 @@ def files(tmp_path_factory):
         pytest.skip(f"needs {path}")
     root = tmp_path_factory.mktemp("kaist")
     wanted = {f"annotations-xml-new/{image_id}.xml" for image_id in frames.split_frames("test")}
+    names = []
     with tarfile.open(path) as archive:
         for member in archive:
+            names += [member.name] if member.name.endswith(".xml") else []
             if member.name in wanted:
                 (root / member.name).parent.mkdir(parents=True, exist_ok=True)
                 (root / member.name).write_bytes(archive.extractfile(member).read())
+    # The lengths of the videos are those of the published annotations.
+    lengths = frames.VIDEO_LENGTHS.items()
+    assert len(names) == 95_324
+    assert set(names) == {f"annotations-xml-new/{video}/I{i:05}.xml" for video, n in lengths for i in range(n)}
     (found,) = folders.index_annotations(root)
     assert found.name == "annotations-xml-new"
     return found.files[None]

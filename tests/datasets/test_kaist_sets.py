@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from kaist_copies import BBGT, TRAIN, make_annotations, make_images, prepare_copy, write
+from kaist_copies import TRAIN, make_annotations, make_images, prepare_copy, write
 from prepared_data import files_below, read, rows
 
 from dcrl_jax.annotations.kaist import bbgt, frames, truths
@@ -84,14 +84,6 @@ def test_four_configs_choose_their_sets_from_one_copy(tmp_path, raw):
     assert lefts(builder, key="objects_lwir") == [60, 60]
 
 
-def test_sanitized_labels_are_people_and_ignore_regions(tmp_path, raw):
-    make_set(raw, "labels", person(40))
-    make_annotations(raw, "person 80 20 90 60\nignore 5 6 7 9\n", "clean/{flat}.txt", TRAIN)
-    builder = prepare_sets(tmp_path, annotations="sanitized")
-    expected = [("person", [80, 20, 10, 40], 0, False), ("ignore", [5, 6, 2, 3], 0, True)]
-    assert [rows(record) for record in read(builder, "train")] == [expected] * 3
-
-
 def test_original_is_refused_if_there_are_only_improved_annotations(tmp_path, raw, capsys):
     make_set(raw, "annotations-new", person(40))
     message = error_of(tmp_path)
@@ -144,39 +136,6 @@ def test_two_different_sets_need_a_choice(tmp_path, raw):
         assert builder.info.metadata["warnings"] == []
 
 
-def test_two_sets_of_the_same_boxes_but_other_people_need_a_choice(tmp_path, raw):
-    make_set(raw, "labels-a", person(70))
-    make_set(raw, "labels-b", person(70, "people"))
-    assert "several sets could be the original ones" in error_of(tmp_path)
-
-
-def test_two_sets_of_training_annotations_need_a_choice(tmp_path, raw):
-    make_set(raw, "labels", person(70))
-    make_set(raw, "more", person(11), TRAIN)
-    assert "train annotations: several sets could be the original ones. Name one with --train_annotations" in error_of(
-        tmp_path
-    )
-    assert set(lefts(prepare_sets(tmp_path, train_annotations="more"), "train")) == {11}
-
-
-def test_missing_named_folder_lists_the_sets(tmp_path, raw):
-    make_set(raw, "labels", person(70))
-    message = error_of(tmp_path, test_annotations="absent")
-    assert message.startswith("test annotations: 'absent' is not one of the sets found:\n  labels: original, bbGt")
-
-
-def test_copy_without_test_annotations_is_refused(tmp_path, raw):
-    message = error_of(tmp_path)
-    assert "config 'original' needs original ones. Found:\n  none that has these frames\n" in message
-
-
-def test_unreadable_set_is_listed_with_its_first_problem(tmp_path, raw):
-    make_annotations(raw, "0 0.5 0.5 0.1 0.2\n", "yolo/{flat}.txt", TEST)
-    message = error_of(tmp_path)
-    assert "yolo: original, no objects, 0 of 2 frames; annotation unreadable: " in message
-    assert "set11_V001_I00019.txt: line 1: label '0'; files of five fields a line have person and ignore" in message
-
-
 def test_named_set_of_another_kind_is_refused_or_a_warning(tmp_path, raw):
     make_paired(raw, person(50), person(60))
     make_set(raw, "labels", person(70))
@@ -200,6 +159,55 @@ def test_set_partly_equal_to_the_improved_one_is_a_warning(tmp_path, raw, option
         "test annotations: the boxes of labels equal the improved test annotations in 1 of 2 videos; scores on them "
         "are not on the original annotations only"
     ]
+
+
+YOLO = "0 0.5 0.5 0.1 0.2\n"
+
+
+@pytest.mark.parametrize(
+    ("sets", "options", "message"),
+    [
+        ({}, {}, "test annotations: config 'original' needs original ones. Found:\n  none that has these frames\n"),
+        (
+            {"labels": person(70)},
+            {"test_annotations": "absent"},
+            "test annotations: 'absent' is not one of the sets found:\n  labels: original, bbGt",
+        ),
+        (
+            {"labels-a": person(70), "labels-b": person(70, "people")},
+            {},
+            "test annotations: several sets could be the original ones. Name one with --test_annotations=FOLDER:\n",
+        ),
+        (
+            {"yolo": YOLO},
+            {},
+            "test annotations: config 'original' needs original ones. Found:\n  yolo: original, no objects, 0 of 2 "
+            "frames; annotation unreadable: ",
+        ),
+        (
+            {"labels": person(70), "labels/visible": person(70)},
+            {},
+            "{raw}/labels/set11/V001/I00019.txt and {raw}/labels/visible/set11/V001/I00019.txt both annotate set11/V",
+        ),
+    ],
+    ids=["no set", "absent name", "other people", "no format", "two files of a frame"],
+)
+def test_unclear_test_annotations_are_refused(tmp_path, raw, sets, options, message):
+    for name, text in sets.items():
+        make_set(raw, name, text, TEST)
+    assert error_of(tmp_path, **options).startswith(message.format(raw=raw))
+
+
+def test_two_sets_of_training_annotations_need_a_choice(tmp_path, raw):
+    make_set(raw, "labels", person(70))
+    make_annotations(raw, "person 80 20 90 60\nignore 5 6 7 9\n", "more/{flat}.txt", TRAIN[:1])
+    make_set(raw, "more", person(11), TRAIN[1:])
+    make_set(raw, "other", person(12), TRAIN)
+    message = error_of(tmp_path)
+    assert "train annotations: several sets could be the original ones. Name one with --train_annotations" in message
+    builder = prepare_sets(tmp_path, train_annotations="more")
+    assert [rows(record)[0][1][0] for record in read(builder, "train")] == [80, 11, 11]
+    assert rows(read(builder, "train")[0])[1] == ("ignore", [5, 6, 2, 3], 0, True)
 
 
 def test_set_without_a_complete_video_is_a_warning(tmp_path, raw):
@@ -322,14 +330,6 @@ def test_paired_frame_of_only_one_modality_is_missing(tmp_path, raw):
     (raw / "paired" / "lwir" / "set11_V001_I00039.txt").unlink()
     with pytest.raises(InputError, match="incomplete: 1 annotation missing; "):
         prepare_sets(tmp_path, annotations="paired")
-
-
-def test_two_annotation_files_of_one_frame_are_an_error(tmp_path, raw):
-    make_set(raw, "labels", BBGT, TEST)
-    first = raw / "labels" / "set11_V001_I00039_visible.txt"
-    write(first, BBGT)
-    second = raw / "labels" / "set11" / "V001" / "I00039.txt"
-    assert error_of(tmp_path) == f"{first} and {second} both annotate set11/V001/I00039; keep one of them"
 
 
 def test_frames_in_both_splits_are_a_warning(tmp_path, raw):
