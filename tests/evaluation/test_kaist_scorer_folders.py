@@ -95,7 +95,7 @@ def test_two_files_of_one_frame_are_refused(tmp_path, two_of_three, listed, caps
 def test_folder_without_test_annotations_says_what_was_looked_for(tmp_path, two_of_three, capsys):
     write_tree(tmp_path / "kaist", ["set00/V000/I00001"])
     message = fails(capsys, tmp_path / "kaist", two_of_three)
-    assert "holds annotations of none of the 2,252 images, set06/V000/I00019, set06/V000/I00039 and 2,250" in message
+    assert "holds annotations of none of the 2,252 images, set06/V000/I00019, set06/V000/I00039, and 2,250" in message
     assert "set06_V000_I00019.txt" in message
     assert "dataset_info.json" in message
 
@@ -121,7 +121,7 @@ def test_findings_are_one_line_of_counts(tmp_path, listed):
         "</object></annotation>"
     )
     (truth,) = kaist.read_annotations(folder, frames.read_list(listed))
-    assert truth.notes == ["unknown label: 1, box of no size: 1, object of one modality alone: 1"]
+    assert truth.notes == ["unknown label: 1, box of no size: 1, object of one modality only: 1"]
     assert [len(image.labels) for image in truth.images] == [1, 0, 0]
 
 
