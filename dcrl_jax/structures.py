@@ -10,10 +10,11 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from dcrl_jax.annotations.types import MODALITIES
+
 Array = jax.Array | np.ndarray
 
-MODALITIES = ("visible", "lwir")  # m = 1, 2 of the paper
-CHANNELS = {"visible": 3, "lwir": 1}  # of the images of each modality
+CHANNELS = dict(zip(MODALITIES, (3, 1), strict=True))  # of the images of each modality
 
 
 class Batch(NamedTuple):

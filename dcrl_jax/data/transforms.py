@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from dcrl_jax.annotations.labels import KAIST_IGNORE, PERSON
 from dcrl_jax.annotations.roles import find_roles
 from dcrl_jax.data.records import text
 from dcrl_jax.errors import InputError
@@ -33,8 +34,8 @@ class BoxFilter(NamedTuple):
     ``labels`` are *people*; the rest (a car) is background.
     """
 
-    labels: tuple[str, ...] = ("person",)
-    ignore_labels: tuple[str, ...] = ("people", "person?", "cyclist", "ignore", "unpaired")
+    labels: tuple[str, ...] = (PERSON,)
+    ignore_labels: tuple[str, ...] = KAIST_IGNORE
     min_height_px: float = 0.0  # of a box, in pixels as annotated
     max_occlusion: int = 2  # 0 none, 1 partial, 2 heavy
     border_px: tuple[float, ...] = ()  # x1, y1, x2, y2 in pixels as annotated, which must contain a box; () for none
