@@ -1,25 +1,22 @@
 """The command that prepares a data set from the user's copy."""
 
-import argparse
-import sys
 from collections.abc import Callable, Sequence
 
 import tensorflow_datasets as tfds
 from absl import logging
 
-from dcrl_jax.errors import InputError, Preempted
-from dcrl_jax.signals import raise_on_sigterm
+from dcrl_jax.command_line import Parser, exit_on_error
 
 
-def prepare_parser(description: str, copy: str, incomplete: str) -> argparse.ArgumentParser:
+def prepare_parser(description: str | None, copy: str, incomplete: str) -> Parser:
     """Return the parser of the flags that all data sets have; all but ``manual_dir`` are arguments of ``open_builder``.
 
     Args:
-        description: of the command; only its first line is shown.
+        description: of the command.
         copy: help of ``--manual_dir``.
         incomplete: what ``--allow_incomplete`` allows to be missing.
     """
-    parser = argparse.ArgumentParser(description=description.partition("\n")[0])
+    parser = Parser(description)
     parser.add_argument("--manual_dir", required=True, help=copy)
     parser.add_argument("--data_dir", help="folder of the prepared data; default: ~/tensorflow_datasets")
     parser.add_argument("--allow_incomplete", action="store_true", help=f"go on without {incomplete}")
@@ -27,7 +24,7 @@ def prepare_parser(description: str, copy: str, incomplete: str) -> argparse.Arg
 
 
 def prepare_command(
-    parser: argparse.ArgumentParser,
+    parser: Parser,
     open_builder: Callable[..., tfds.core.DatasetBuilder],
     arguments: Sequence[str] | None,
 ) -> None:
@@ -41,13 +38,8 @@ def prepare_command(
     logging.set_verbosity(logging.ERROR)
     options = vars(parser.parse_args(arguments))
     manual_dir = options.pop("manual_dir")
-    try:
-        with raise_on_sigterm():
-            _prepare(open_builder(**options), manual_dir)
-    except (InputError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except (KeyboardInterrupt, Preempted):
-        sys.exit("interrupted; nothing incomplete is left, and the same command starts again")
+    with exit_on_error(interrupted="interrupted; nothing incomplete is left, and the same command starts again"):
+        _prepare(open_builder(**options), manual_dir)
 
 
 def _prepare(builder: tfds.core.DatasetBuilder, manual_dir: str) -> None:

@@ -3,8 +3,7 @@
 python -m datasets.synthetic_rgbt.contact_sheet --output=sheet.png
 """
 
-import argparse
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -14,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from datasets.synthetic_rgbt.scenes import Scene, render
+from dcrl_jax.command_line import Parser, exit_on_error
 from dcrl_jax.errors import InputError
 
 COLOURS = {"not occluded": "#3ddc4a", "partially": "#ffe14d", "heavily": "#ff8c1a", "ignored": "#e256ff"}
@@ -62,13 +62,13 @@ def _draw_boxes(axes, scene: Scene) -> None:
         axes.add_patch(Rectangle((x - 0.5, y - 0.5), w, h, fill=False, edgecolor=colour, linewidth=1))
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: Sequence[str] | None) -> None:
     """Write the sheet to a file.
 
     Raises:
         InputError: a size or seed is out of range, or the file cannot be written.
     """
-    parser = argparse.ArgumentParser(prog="python -m datasets.synthetic_rgbt.contact_sheet", description=__doc__)
+    parser = Parser(__doc__)
     parser.add_argument("--output", type=Path, required=True, help="picture to write: .png, .jpg or .pdf")
     parser.add_argument("--seed", type=int, default=0, help="seed of the scenes (default: 0)")
     parser.add_argument("--columns", type=int, default=5, help="number of days and of nights (default: 5)")
@@ -88,7 +88,5 @@ def main(arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     matplotlib.use("Agg")
-    try:
-        main(sys.argv[1:])
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    with exit_on_error():
+        main(None)
