@@ -2,10 +2,10 @@
 
     python main.py --config=configs/finetune.py:caltech/dcrd --config.init.checkpoint=runs/student
     python main.py --config=configs/finetune.py:caltech/baseline --config.init.checkpoint=runs/baseline
-    python main.py --config=configs/finetune.py:nightowls ...          from a student or a baseline, whichever it is
+    python main.py --config=configs/finetune.py:nightowls ...          from a student or a baseline
     python main.py --config=configs/finetune.py:synthetic_visible ...  generated scenes, minutes on two CPU cores
 
-The rows of Table V, ``/baseline`` and ``/dcrd``, differ in their start only: a checkpoint of a baseline or of a student.
+The rows of Table V, ``/baseline`` and ``/dcrd``, differ in their start only: a checkpoint of a baseline or a student.
 Without a row either will do. Both train the student's network on its own losses, as the baseline does, without a
 teacher and without thermal images.
 
