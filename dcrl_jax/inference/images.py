@@ -97,7 +97,7 @@ def _read(path):
         size = path.stat().st_size
         with path.open("rb") as file:
             return _decode(file)
-    # SyntaxError and ValueError: of broken headers. UnidentifiedImageError and truncation are OSErrors without a number.
+    # Pillow raises an OSError without a number for truncated data, and the others for broken headers.
     except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
         if getattr(error, "errno", None):
             raise InputError(f"{path}: {error.strerror}.") from error

@@ -42,10 +42,8 @@ def video_info(path: Path) -> VideoInfo:
     with _open(path) as container:
         stream = container.streams.video[0]
         rate, time_base = _rate(stream), stream.time_base
-        if stream.duration:
-            seconds = stream.duration * time_base
-        else:
-            seconds = Fraction(container.duration or 0, 1_000_000)
+        # The container counts microseconds.
+        seconds = stream.duration * time_base if stream.duration else Fraction(container.duration or 0, 1_000_000)
         return VideoInfo(stream.frames or max(1, round(seconds * rate)), rate, time_base)
 
 
