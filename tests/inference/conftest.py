@@ -1,0 +1,65 @@
+"""Tiny trained detectors, built once for all tests of inference."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from dcrl_jax import checkpoints
+from dcrl_jax.inference.detector import Detector
+from dcrl_jax.models import vgg16
+from dcrl_jax.models.network import build_network
+
+HEIGHT, WIDTH = 32, 48
+
+
+@pytest.fixture(scope="package", autouse=True)
+def quick_networks():
+    """One convolution per block of VGG, and programs without LLVM's optimizations: both compile in less time."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vgg16, "BLOCKS", tuple((channels, 1) for channels, _ in vgg16.BLOCKS))
+        yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def random_network_params(network, seed=0):
+    """Random parameters from NumPy, since the initialisers take seconds to compile."""
+    rng = np.random.default_rng(seed)
+
+    def draw(leaf):
+        scale = 0.1 if leaf.ndim == 1 else np.sqrt(2.0 / np.prod(leaf.shape[:-1]))
+        return rng.normal(0.0, scale, leaf.shape).astype(np.float32)
+
+    return jax.tree.map(draw, network.param_shapes())
+
+
+class Trained:
+    """A role's config, network and parameters, a workdir with them at step 7, and a detector."""
+
+    def __init__(self, config, folder):
+        self.config, self.workdir = config, folder
+        self.network = build_network(config)
+        self.params = random_network_params(self.network)
+        with checkpoints.open_manager(folder / "best") as manager:
+            checkpoints.save_best(manager, 7, self.params, config, 0.5)
+
+    @functools.cached_property
+    def detector(self):
+        return Detector(self.params, self.config, batch_size=2)
+
+    def images(self, count, seed=0):
+        """A batch of random images of each modality."""
+        rng = np.random.default_rng(seed)
+        return [rng.integers(0, 256, image.shape, np.uint8) for image in self.network.image_shapes(count)]
+
+    def detect(self, *images):
+        """The network's own detections in a batch of its size, and its modality weights."""
+        return jax.device_get(self.detector.run_network(*images))
+
+
+@pytest.fixture(scope="package")
+def trained(quick_networks, tiny_config, tmp_path_factory):
+    """Returns a role's Trained; built once."""
+    return functools.cache(lambda role: Trained(tiny_config(role), tmp_path_factory.mktemp(role)))
