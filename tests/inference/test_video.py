@@ -130,11 +130,11 @@ def test_damaged_video_gives_the_frames_that_opencv_gives(tmp_path, suffix, is_c
 
 @pytest.mark.parametrize("content", [None, b"", b"hello", "header"], ids=["missing", "empty", "text", "header"])
 def test_file_without_frames_is_refused(tmp_path, content):
-    path, message = tmp_path / "a.mkv", "no such file"
+    path, message = tmp_path / "a.avi", "no such file"
     if content == "header":
-        write_video(path, noise(1))
-        content, cluster, _ = path.read_bytes().partition(b"\x1f\x43\xb6\x75")
-        assert cluster
+        write_video(path, noise(1), codec="mpeg4")
+        content = path.read_bytes()
+        content = content[: content.index(b"movi") + 4]  # the list of frames follows
     if content is not None:
         path.write_bytes(content)
         message = f"no frame can be read from its {len(content)} bytes"
