@@ -203,7 +203,7 @@ class _Run:
             kept = ""
             if self._detections:
                 is_saved = (self._output / "images.txt").is_file()
-                kept = f" The results of {len(self._detections)} images are {'kept in it' if is_saved else 'lost'}."
+                kept = f" The results of {len(self._detections)} images are {'kept' if is_saved else 'lost'}."
             raise not_writable(self._output, error, kept) from error
 
     def _detect_chunk(self, chunk, count, bar, write):
