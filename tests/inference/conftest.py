@@ -11,8 +11,6 @@ from dcrl_jax.inference.detector import Detector
 from dcrl_jax.models import vgg16
 from dcrl_jax.models.network import build_network
 
-HEIGHT, WIDTH = 32, 48
-
 
 @pytest.fixture(scope="package", autouse=True)
 def quick_networks():
@@ -24,9 +22,9 @@ def quick_networks():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
-def random_network_params(network, seed=0):
+def draw_params(network):
     """Random parameters from NumPy, since the initialisers take seconds to compile."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
 
     def draw(leaf):
         scale = 0.1 if leaf.ndim == 1 else np.sqrt(2.0 / np.prod(leaf.shape[:-1]))
@@ -41,7 +39,7 @@ class Trained:
     def __init__(self, config, folder):
         self.config, self.workdir = config, folder
         self.network = build_network(config)
-        self.params = random_network_params(self.network)
+        self.params = draw_params(self.network)
         with checkpoints.open_manager(folder / "best") as manager:
             checkpoints.save_best(manager, 7, self.params, config, 0.5)
 
@@ -59,7 +57,19 @@ class Trained:
         return jax.device_get(self.detector.run_network(*images))
 
 
+@pytest.fixture(scope="session")
+def network_params():
+    """Returns random parameters of a network."""
+    return draw_params
+
+
 @pytest.fixture(scope="package")
 def trained(quick_networks, tiny_config, tmp_path_factory):
     """Returns a role's Trained; built once."""
-    return functools.cache(lambda role: Trained(tiny_config(role), tmp_path_factory.mktemp(role)))
+
+    def train(role):
+        config = tiny_config(role)
+        config.backbone.norm = "group"
+        return Trained(config, tmp_path_factory.mktemp(role))
+
+    return functools.cache(train)
