@@ -4,23 +4,23 @@
     python main.py --config=configs/ablations.py:table4/cls+bbr+fea          one of them on KAIST
     python main.py --config=configs/ablations.py:table4/cls+bbr+fea:msrs     on another data set
 
-Table IV's rows are students (and the baseline); give those the same teacher with ``--config.teacher.checkpoint``. The
-others are teachers, but for the student of Fig. 6.
+Table IV's rows are students and the baseline; give the students one teacher with ``--config.teacher.checkpoint``. The
+other rows are teachers, except the student of Fig. 6.
 """
 
-import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
 from configs import baseline, student, teacher
+from dcrl_jax.command_line import Parser
 
 
 class Row(NamedTuple):
     """One row of a table."""
 
-    recipe: object  # the module whose get_config is changed
+    recipe: Callable[[str], ConfigDict]  # whose config is changed
     changes: dict[str, object]  # keys and their values
     paper_percent: float  # miss rate, reasonable, all; original annotations of KAIST
 
@@ -33,49 +33,51 @@ def _distilling(*on: str) -> dict[str, object]:
 
 
 ROWS = {
-    "table2/cfl": Row(teacher, {}, 23.37),
-    "table2/without-sfl": Row(teacher, {"cfl.shared_fraction": 0.0}, 24.06),
-    "table2/without-aas": Row(teacher, {"cfl.aggregation": "average"}, 24.85),
-    "table2/without-mfl": Row(teacher, {"cfl.shared_fraction": 1.0}, 25.42),
-    "table3/average": Row(teacher, {"fusion.strategy": "average"}, 24.63),
-    "table3/linear": Row(teacher, {"fusion.strategy": "linear"}, 25.35),
-    "table3/maf": Row(teacher, {}, 23.37),
-    "table4/baseline": Row(baseline, {}, 46.23),
-    "table4/fea": Row(student, _distilling("fea"), 38.35),
-    "table4/cls": Row(student, _distilling("cls"), 40.46),
-    "table4/bbr": Row(student, _distilling("bbr"), 37.97),
-    "table4/seg": Row(student, _distilling("seg"), 41.52),
-    "table4/cls+bbr": Row(student, _distilling("cls", "bbr"), 34.18),
-    "table4/cls+bbr+fea": Row(student, _distilling("cls", "bbr", "fea"), 29.86),
-    "table4/cls+bbr+fea+seg": Row(student, _distilling(*_TERMS), 25.89),
-    "table6/none": Row(teacher, {"segmentation.stages": ()}, 25.23),
-    "table6/rpg": Row(teacher, {"segmentation.stages": ("rpg",)}, 23.92),
-    "table6/rdr": Row(teacher, {"segmentation.stages": ("rdr",)}, 24.68),
-    "table6/rpg+rdr": Row(teacher, {}, 23.37),
-    "fig6/teacher-without-cfl": Row(teacher, {"cfl.enabled": False}, 27.24),
-    "fig6/student-without-cfl": Row(student, {"teacher.cfl.enabled": False}, 30.07),
+    "table2/cfl": Row(teacher.get_config, {}, 23.37),
+    "table2/without-sfl": Row(teacher.get_config, {"cfl.shared_fraction": 0.0}, 24.06),
+    "table2/without-aas": Row(teacher.get_config, {"cfl.aggregation": "average"}, 24.85),
+    "table2/without-mfl": Row(teacher.get_config, {"cfl.shared_fraction": 1.0}, 25.42),
+    "table3/average": Row(teacher.get_config, {"fusion.strategy": "average"}, 24.63),
+    "table3/linear": Row(teacher.get_config, {"fusion.strategy": "linear"}, 25.35),
+    "table3/maf": Row(teacher.get_config, {}, 23.37),
+    "table4/baseline": Row(baseline.get_config, {}, 46.23),
+    "table4/fea": Row(student.get_config, _distilling("fea"), 38.35),
+    "table4/cls": Row(student.get_config, _distilling("cls"), 40.46),
+    "table4/bbr": Row(student.get_config, _distilling("bbr"), 37.97),
+    "table4/seg": Row(student.get_config, _distilling("seg"), 41.52),
+    "table4/cls+bbr": Row(student.get_config, _distilling("cls", "bbr"), 34.18),
+    "table4/cls+bbr+fea": Row(student.get_config, _distilling("cls", "bbr", "fea"), 29.86),
+    "table4/cls+bbr+fea+seg": Row(student.get_config, _distilling(*_TERMS), 25.89),
+    "table6/none": Row(teacher.get_config, {"segmentation.stages": ()}, 25.23),
+    "table6/rpg": Row(teacher.get_config, {"segmentation.stages": ("rpg",)}, 23.92),
+    "table6/rdr": Row(teacher.get_config, {"segmentation.stages": ("rdr",)}, 24.68),
+    "table6/rpg+rdr": Row(teacher.get_config, {}, 23.37),
+    "fig6/teacher-without-cfl": Row(teacher.get_config, {"cfl.enabled": False}, 27.24),
+    "fig6/student-without-cfl": Row(student.get_config, {"teacher.cfl.enabled": False}, 30.07),
 }
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """The recipe of one row.
+    """Return the recipe of one row.
 
     Args:
-        argument: NAME or NAME:DATA, with a name of ``ROWS`` and 'kaist' (the default), 'synthetic' or 'msrs'. Where a
-            command line gives none, it is refused as an unknown name is, with where to find the known ones.
+        argument: NAME or NAME:DATA, with a name of ``ROWS`` and 'kaist' (the default), 'synthetic' or 'msrs'.
+
+    Raises:
+        ValueError: no row has the name.
     """
     name, _, data = argument.partition(":")
     if name not in ROWS:
         raise ValueError(f"no ablation is called {name!r}; python -m configs.ablations lists them")
     row = ROWS[name]
-    config = row.recipe.get_config(data or "kaist")
+    config = row.recipe(data or "kaist")
     config.update_from_flattened_dict(row.changes)
     return config
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the names with the paper's figures; there are no options."""
-    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args(arguments)
+    """Print the names with the paper's figures."""
+    Parser(__doc__).parse_args(arguments)
     print(f"{'--config=configs/ablations.py:NAME':36}miss rate in the paper, %")
     for name, row in ROWS.items():
         print(f"{name:36}{row.paper_percent:.2f}")

@@ -1,1 +1,24 @@
-"""Deep cross-modal representation learning and distillation for pedestrian detection, in JAX and Flax."""
+"""Illumination-invariant pedestrian detection in JAX and Flax: DCRL-PDN, the teacher, and DCRD-PDN, the student.
+
+detector = dcrl_jax.Detector.from_pretrained("hf://OWNER/NAME")
+people = detector("street.jpg")
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from dcrl_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from dcrl_jax.inference.detector import Detector
+
+__all__ = ["Detector", "InputError", "__version__"]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    # Imported at its first use: JAX takes seconds, and the scorers do without.
+    if name == "Detector":
+        from dcrl_jax.inference.detector import Detector
+
+        return Detector
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,7 @@
-"""Orbax checkpoints: save, resume, and parameters alone for evaluation and inference.
+"""Orbax checkpoints: save and resume a training, and restore parameters for evaluation and inference.
 
 A workdir holds ``checkpoints/STEP``, the newest ones to resume from, and ``best/STEP``, the parameters with the lowest
-miss rate so far. Every checkpoint has its parameters as an item of their own, and the config as JSON beside them.
+miss rate so far. Every checkpoint has its parameters as a separate item, and the config as JSON.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from dcrl_jax import parallel, published
 from dcrl_jax.config import add_later_keys
-from dcrl_jax.errors import InputError
+from dcrl_jax.errors import InputError, first_few
 from dcrl_jax.parallel import across_processes, within_process
 
 RESUME_FOLDER = "checkpoints"
@@ -33,13 +33,13 @@ FOLDERS = (BEST_FOLDER, RESUME_FOLDER)
 
 
 def open_manager(folder: Path, keep: int = 1) -> ocp.CheckpointManager:
-    """Open a run's folder of checkpoints, made if missing, that keeps the ``keep`` newest.
+    """Open a run's folder of checkpoints, and keep the ``keep`` newest.
 
-    What a killed run left half-written is removed.
+    Create the folder if needed. Delete checkpoints that a killed run left incomplete.
     """
     from grain.checkpoint import CheckpointHandler, CheckpointRestore, CheckpointSave  # not needed to read parameters
 
-    _remove_half_written(folder)
+    _remove_incomplete(folder)
     registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
     for item, save, restore, handler in (
         ("params", ocp.args.StandardSave, ocp.args.StandardRestore, ocp.StandardCheckpointHandler),
@@ -51,20 +51,20 @@ def open_manager(folder: Path, keep: int = 1) -> ocp.CheckpointManager:
         registry.add(item, save, handler())
         registry.add(item, restore, handler())
     options = ocp.CheckpointManagerOptions(preservation_policy=preservation_policy.LatestN(keep))
-    manager = ocp.CheckpointManager(_place(folder), options=options, handler_registry=registry)
-    # Whole ones too many, if the run was killed between writing the newest and deleting the oldest.
+    manager = ocp.CheckpointManager(_absolute(folder), options=options, handler_registry=registry)
+    # A run that was killed between writing the newest and deleting the oldest left one too many.
     for step in sorted(manager.all_steps())[:-keep]:
         manager.delete(step)
     return manager
 
 
 def config_to_json(config: ConfigDict) -> dict:
-    """A config as plain JSON values."""
+    """Return a config as plain JSON values."""
     return json.loads(json.dumps(config.to_dict()))
 
 
 def config_from_json(values: dict) -> ConfigDict:
-    """The inverse of ``config_to_json``: lists become tuples again."""
+    """Return the config of ``config_to_json``'s values; lists become tuples."""
 
     def convert(value):
         if isinstance(value, dict):
@@ -77,7 +77,7 @@ def config_from_json(values: dict) -> ConfigDict:
 
 
 def save_training(manager: ocp.CheckpointManager, state: Any, data_iterator: Any, config: ConfigDict) -> None:
-    """Save everything that a run needs to go on; returns when the write is under way.
+    """Start to save everything that a run needs to resume; do not wait for the end of the write.
 
     Args:
         manager: of the workdir's RESUME_FOLDER.
@@ -96,41 +96,45 @@ def save_training(manager: ocp.CheckpointManager, state: Any, data_iterator: Any
         "data": CheckpointSave(data_iterator),
         "config": ocp.args.JsonSave(config_to_json(config)),
     }
-    with _said_if_not_written(manager):
+    with _explain_failed_write(manager):
         manager.save(step, args=ocp.args.Composite(**items))
 
 
 def wait_until_written(manager: ocp.CheckpointManager) -> None:
-    """Wait for the writes under way; raises InputError if they failed. The checkpoints from before stay."""
-    with _said_if_not_written(manager):
+    """Wait for the writes under way.
+
+    Raises:
+        InputError: a write failed; earlier checkpoints are kept.
+    """
+    with _explain_failed_write(manager):
         manager.wait_until_finished()
 
 
-def _remove_half_written(folder):
+def _remove_incomplete(folder):
     if not parallel.is_first_process():
         return
     for _ in range(20):
-        found = list(folder.glob("*.orbax-checkpoint-tmp"))
-        if not found:
+        incomplete = list(folder.glob("*.orbax-checkpoint-tmp"))
+        if not incomplete:
             return
-        for half_written in found:
-            shutil.rmtree(half_written, ignore_errors=True)
-        # After a failure, writers of other arrays that have not failed yet may make it anew.
+        for checkpoint in incomplete:
+            shutil.rmtree(checkpoint, ignore_errors=True)
+        # After a failed write, the writers of other arrays may create the folder again.
         time.sleep(0.1)
 
 
 @contextlib.contextmanager
-def _said_if_not_written(manager):
+def _explain_failed_write(manager):
     try:
         yield
-    # A failed write of an array is a ValueError; the reason that a person looks for stands far inside.
+    # A failed write of an array is a ValueError, with the system's error in its long text.
     except (OSError, ValueError) as error:
         known = re.search(
             r"No space left on device|Disk quota exceeded|Read-only file system|File too large", str(error)
         )
         if known is None and not isinstance(error, OSError):
             raise
-        _remove_half_written(Path(manager.directory))
+        _remove_incomplete(Path(manager.directory))
         newest = newest_step(Path(manager.directory))
         kept = f"The checkpoint of step {newest} is kept" if newest is not None else "There is no checkpoint yet"
         raise InputError(
@@ -142,10 +146,10 @@ def _said_if_not_written(manager):
 def restore_training(manager: ocp.CheckpointManager, state: Any, data_iterator: Any) -> Any:
     """Restore the newest checkpoint into the shapes and placement of ``state``, and the iterator's position.
 
-    One that cannot be read is put aside, which is said, and the next older one is taken.
+    If a checkpoint is unreadable, rename it to ``damaged-STEP``, print a warning, and fall back to the previous one.
 
     Raises:
-        InputError: the checkpoint is of another model or optimizer, or none can be read.
+        InputError: the checkpoint is of another network or optimizer, or none can be read.
     """
     steps = sorted(manager.all_steps(), reverse=True)
     for step, older in zip(steps, [*steps[1:], None], strict=True):
@@ -163,13 +167,13 @@ def restore_training(manager: ocp.CheckpointManager, state: Any, data_iterator: 
 
 
 def _put_aside(folder, aside):
-    # Another process of this run may have done it.
+    # Another process of this run may have renamed it.
     if folder.is_dir():
         folder.rename(aside)
 
 
 def _check_processes(folder):
-    """The place in the data is kept by each process for its own share of it."""
+    """Check the number of processes: each saves its position in its own share of the data."""
     count = len(list((folder / "data").glob("process_*.json")))
     if count not in (0, jax.process_count()):
         raise InputError(
@@ -185,7 +189,7 @@ def _restore_step(manager, step, state, data_iterator):
     _check_processes(folder)
     wanted = {"params": state.params, "optimizer": {"step": state.step, "opt_state": state.opt_state}}
     wanted = across_processes(wanted)
-    with _damage_said(folder):
+    with _explain_damage(folder):
         saved = manager.item_metadata(step)
         for item, tree in wanted.items():
             if saved.get(item) is None:
@@ -199,13 +203,13 @@ def _restore_step(manager, step, state, data_iterator):
 
 
 def save_best(manager: ocp.CheckpointManager, step: int, params: Any, config: ConfigDict, miss_rate: float) -> bool:
-    """Save parameters if their miss rate is below that of the best so far; says whether it did."""
+    """Save parameters if their miss rate is below the best so far, and return whether it is."""
     best = manager.latest_step()
     if best == step:
-        return False  # the run was ended between this and the record of its scores, and takes them once more
+        return False  # the run was killed before its scores were on record, and scores this step again
     if best is not None:
         scores = manager.restore(best, args=ocp.args.Composite(scores=ocp.args.JsonRestore()))["scores"]
-        # A rate that is not a number (nobody to find) is above all others; of two such, the later is taken.
+        # NaN, a split without people, counts as the highest rate; of two such, the later is saved.
         former = scores["miss_rate"]
         if miss_rate >= former or (math.isnan(miss_rate) and not math.isnan(former)):
             return False
@@ -214,13 +218,13 @@ def save_best(manager: ocp.CheckpointManager, step: int, params: Any, config: Co
         "config": ocp.args.JsonSave(config_to_json(config)),
         "scores": ocp.args.JsonSave({"miss_rate": miss_rate, "step": step}),
     }
-    with _said_if_not_written(manager):
+    with _explain_failed_write(manager):
         manager.save(step, args=ocp.args.Composite(**items), force=True)
     return True
 
 
 def newest_step(folder: epath.PathLike) -> int | None:
-    """The newest finished checkpoint of a folder; None where there is none."""
+    """Return the step of the newest complete checkpoint in a folder; None if there is none."""
     steps = [
         int(entry.name)
         for entry in epath.Path(folder).glob("*")
@@ -229,38 +233,38 @@ def newest_step(folder: epath.PathLike) -> int | None:
     return max(steps, default=None)
 
 
-def _place(path: str | epath.PathLike) -> epath.Path:
-    """A local path made absolute, as Orbax wants it, or one in a bucket."""
+def _absolute(path: str | epath.PathLike) -> epath.Path:
+    """Return a local path as an absolute one, as Orbax needs it, or the path of a bucket."""
     return epath.Path(path) if "://" in str(path) else epath.Path(path).absolute()
 
 
 def _checkpoint_folder(path: str) -> tuple[epath.Path, int]:
-    """The folder of checkpoints and the step that a path means: a workdir (its best), such a folder, or one."""
-    given = _place(path)
-    if given.name.isdigit() and (given / "params").is_dir():
-        return given.parent, int(given.name)
-    for folder in (given / BEST_FOLDER, given / RESUME_FOLDER, given):
-        step = newest_step(folder)
+    """Return the folder and the step of a path: of a workdir (its best), of a folder of checkpoints, or of one."""
+    folder = _absolute(path)
+    if folder.name.isdigit() and (folder / "params").is_dir():
+        return folder.parent, int(folder.name)
+    for candidate in (folder / BEST_FOLDER, folder / RESUME_FOLDER, folder):
+        step = newest_step(candidate)
         if step is not None:
-            return folder, step
+            return candidate, step
     raise InputError(
-        f"{given} holds no checkpoint: expected a run's workdir, its {BEST_FOLDER}/ or {RESUME_FOLDER}/, or one "
+        f"{folder} holds no checkpoint: expected a run's workdir, its {BEST_FOLDER}/ or {RESUME_FOLDER}/, or one "
         "numbered folder in them."
     )
 
 
 def is_workdir(path: str) -> bool:
-    """Whether a path is a run's folder, and not one of checkpoints in it."""
-    return any((_place(path) / folder).is_dir() for folder in FOLDERS)
+    """Return whether a path is the workdir of a run, rather than a folder of checkpoints."""
+    return any((_absolute(path) / folder).is_dir() for folder in FOLDERS)
 
 
 def restore_params(path: str) -> tuple[Any, ConfigDict, int]:
-    """Restore parameters alone, whatever devices they were saved from.
+    """Restore parameters, saved from any devices.
 
     Args:
-        path: a workdir, whose parameters are those that its own run scores: the best, or the newest where there are no
-            best or the test split chose them; a folder of checkpoints; or one checkpoint; local or in a bucket
-            (gs://BUCKET/RUN, s3://...) that Orbax can read; or a published model, ``hf://OWNER/NAME`` or its folder.
+        path: a workdir, a folder of checkpoints or one checkpoint, local or in a bucket that Orbax can read
+            (gs://BUCKET/RUN, s3://...); or a published model, ``hf://OWNER/NAME`` or its folder. Of a workdir, the
+            parameters are those that its run scores: the best, or the newest if the test split chose the best.
 
     Returns:
         The parameter tree on the first local device, the config it was trained with, and its step.
@@ -276,10 +280,10 @@ def restore_params(path: str) -> tuple[Any, ConfigDict, int]:
     try:
         folder, step = _checkpoint_folder(path)
         config = _restore_config(folder / str(step))
-        last = newest_step(_place(path) / RESUME_FOLDER)
+        last = newest_step(_absolute(path) / RESUME_FOLDER)
         # A split that chose parameters is no test of them.
-        if folder == _place(path) / BEST_FOLDER and config.data.validation_split == config.data.test_split and last:
-            folder, step = _place(path) / RESUME_FOLDER, last
+        if folder == _absolute(path) / BEST_FOLDER and config.data.validation_split == config.data.test_split and last:
+            folder, step = _absolute(path) / RESUME_FOLDER, last
             config = _restore_config(folder / str(step))
         return _restore_params(folder / str(step)), config, step
     except ImportError as error:  # of the package for this kind of bucket
@@ -287,7 +291,7 @@ def restore_params(path: str) -> tuple[Any, ConfigDict, int]:
 
 
 def _restore_config(checkpoint: epath.Path) -> ConfigDict:
-    with _damage_said(checkpoint), ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+    with _explain_damage(checkpoint), ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
         config = reader.restore(checkpoint / "config")
     if not isinstance(config, dict):
         raise _damaged(checkpoint, f"its config is a {type(config).__name__}, not key by key")
@@ -298,7 +302,7 @@ def _restore_config(checkpoint: epath.Path) -> ConfigDict:
 
 def _restore_params(checkpoint: epath.Path) -> Any:
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    with _damage_said(checkpoint), ocp.StandardCheckpointer() as reader:
+    with _explain_damage(checkpoint), ocp.StandardCheckpointer() as reader:
         # The handler's own: asked through the reader, it warns of metadata that only a checkpoint of one item has.
         saved = ocp.StandardCheckpointHandler().metadata(checkpoint / "params").tree
         abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), saved)
@@ -306,7 +310,7 @@ def _restore_params(checkpoint: epath.Path) -> Any:
 
 
 def fingerprint(params: Any) -> str:
-    """SHA-256 of a parameter tree: the same for the same values under the same names, wherever they are kept."""
+    """Return the SHA-256 of a parameter tree: of its names, shapes, dtypes and values."""
     digest = hashlib.sha256()
     leaves = jax.tree_util.tree_leaves_with_path(params)
     for path, leaf in sorted(leaves, key=lambda entry: jax.tree_util.keystr(entry[0])):
@@ -317,16 +321,16 @@ def fingerprint(params: Any) -> str:
 
 
 class _DamagedError(InputError):
-    """A checkpoint that cannot be read."""
+    """An unreadable checkpoint."""
 
 
 def _damaged(folder, reason):
-    # The first words say what is wrong; storage libraries add pages.
+    # Storage libraries add pages to the first words.
     return _DamagedError(f"{folder} cannot be read as a checkpoint: {str(reason)[:200]}.")
 
 
 @contextlib.contextmanager
-def _damage_said(folder):
+def _explain_damage(folder):
     try:
         yield
     except InputError:
@@ -336,12 +340,12 @@ def _damage_said(folder):
 
 
 def check_params(params: Any, expected: Any, source: str) -> None:
-    """Refuse parameters that do not fit a model.
+    """Check that parameters fit a network.
 
     Args:
-        params: the tree found.
-        expected: a tree of the same structure with the shapes that the model has.
-        source: where ``params`` came from, for the message.
+        params: the parameters.
+        expected: ``Network.param_shapes``.
+        source: the path of ``params``, for the message.
 
     Raises:
         InputError: keys or shapes differ; names the first of them.
@@ -350,7 +354,7 @@ def check_params(params: Any, expected: Any, source: str) -> None:
 
 
 def _shapes_by_path(tree):
-    """Shapes by key path; keys of tuples and of dicts read the same, since a checkpoint does not tell them apart."""
+    """Return shapes by path; keys of tuples and of dicts read the same, as a checkpoint stores them."""
 
     def name(key):
         for attribute in ("key", "name", "idx"):
@@ -362,18 +366,17 @@ def _shapes_by_path(tree):
     return {"/".join(name(key) for key in path): tuple(np.shape(leaf)) for path, leaf in leaves}
 
 
-def _check_fits(found, expected, source):
-    differences = [f"{key}: missing" for key in expected if key not in found]
-    differences += [f"{key}: not expected" for key in found if key not in expected]
+def _check_fits(shapes, expected, source):
+    differences = [f"{path}: missing" for path in expected if path not in shapes]
+    differences += [f"{path}: not expected" for path in shapes if path not in expected]
     differences += [
-        f"{key}: {found[key]} instead of {expected[key]}"
-        for key in expected
-        if key in found and found[key] != expected[key]
+        f"{path}: {shapes[path]} instead of {expected[path]}"
+        for path in expected
+        if path in shapes and shapes[path] != expected[path]
     ]
     if differences:
-        shown = "\n  ".join(differences[:5])
-        more = f"\n  and {len(differences) - 5} more" if len(differences) > 5 else ""
+        shown = "\n  ".join(first_few(differences, 5))
         raise InputError(
-            f"{source} does not fit the configured model:\n  {shown}{more}\n"
+            f"{source} does not fit the configured model:\n  {shown}\n"
             "Use the config that it was trained with, or another workdir."
         )

@@ -39,7 +39,7 @@ MODES = {
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, with the exit code of a user's mistake."""
 
-    def __init__(self, description: str):
+    def __init__(self, description: str | None):
         """Take flags in full only, and show the description as it is written."""
         layout = argparse.RawDescriptionHelpFormatter
         super().__init__(description=description, formatter_class=layout, allow_abbrev=False)
@@ -50,7 +50,7 @@ class Parser(argparse.ArgumentParser):
         sys.exit(1)
 
 
-def parse_main(description: str, arguments: Sequence[str] | None = None) -> argparse.Namespace:
+def parse_main(description: str | None, arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line of main.py.
 
     Args:
@@ -83,7 +83,7 @@ def parse_main(description: str, arguments: Sequence[str] | None = None) -> argp
     if options.min_score is None:
         options.min_score = 0.5
     options.config, options.overrides = (recipe.config, recipe.overrides) if recipe else (None, {})
-    if "workdir" in MODES[options.mode].optional and options.workdir is None:
+    if recipe and "workdir" in MODES[options.mode].optional and options.workdir is None:
         options.workdir = default_workdir(recipe.path)
     return options
 

@@ -1,8 +1,7 @@
 """Data parallel training: processes and devices, placement of state and batches, and the pmapped form of a step.
 
-Every process (a host, usually) has its own devices, which form its mesh; its batches and the copy of the state that
-lies on them are its own. What belongs to all processes is here: the step's mean over all devices, and the few places
-where processes wait for each other or agree.
+A process, usually one per host, has its own mesh of devices, its own batches, and its own copy of the state. Processes
+meet in the functions of this module only: in the step's mean over all devices, and where they wait for each other.
 """
 
 import contextlib
@@ -27,17 +26,18 @@ AXIS = "devices"
 
 
 def start_processes(where: str | None) -> None:
-    """Join the processes that train together, if several do, and find the devices.
+    """Join the other processes of a run, if there are any, and find the devices.
 
-    Call it before anything else asks JAX for devices. The first process alone prints to standard output; every one of
-    them reports errors.
+    Call it before anything else asks JAX for devices. Only the first process prints to standard output; every process
+    reports errors.
 
     Args:
-        where: None for a process alone; 'auto' to take everything from the cluster (Slurm, Open MPI, Kubernetes...); or
-            'HOST:PORT,COUNT,INDEX' with the address of the first process, how many there are, and which this one is.
+        where: None for a single process; 'auto' on a cluster that JAX knows (Slurm, Open MPI, Kubernetes...); or
+            'HOST:PORT,COUNT,INDEX' with the address of the first process, the number of processes, and the index of
+            this one.
 
     Raises:
-        InputError: ``where`` is none of these, the others were not found, or JAX has no device to compute on.
+        InputError: ``where`` is none of these, the other processes were not found, or JAX has no device.
     """
     if where is None:
         _require_devices()
@@ -58,24 +58,24 @@ def start_processes(where: str | None) -> None:
     _use_reachable_address()
     _require_devices()
     if not is_first_process():
-        # Open until the process ends; its bars and lines would be the first process's over again.
+        # Every process would print the lines and bars of the first one. The file stays open until the process ends.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         os.environ["TQDM_DISABLE"] = "1"
 
 
 def _use_reachable_address() -> None:
-    """Let CPU devices of several processes talk over the address by which this machine reaches the first process.
+    """Connect the CPU devices of several processes over the address by which this machine reaches the first process.
 
-    JAX takes the machine's own name instead, which need not resolve, as in many containers, and may resolve to an
-    address that only the machine itself knows, as 127.0.1.1 on Debian. GPUs talk over NCCL, but JAX makes the CPU's
-    client there too. JAX has no setting for it (0.7.2 to 0.12): this replaces the function that makes the connection.
+    JAX takes the machine's host name instead. In many containers it does not resolve, and on Debian it resolves to
+    127.0.1.1, which other machines cannot reach. GPUs communicate over NCCL, but JAX creates the CPU client there too.
+    JAX has no setting for the address (0.7.2 to 0.12), so this replaces the function that creates the connection.
     """
-    # Where a later JAX has moved these, its own choice stands.
+    # If a later JAX has moved these names, its own choice remains.
     with contextlib.suppress(ImportError, AttributeError, OSError):
         from jax._src import distributed, xla_bridge
 
-        owner = getattr(xla_bridge, "_jax", None) or xla_bridge.xla_client._xla
-        host, _, port = distributed.global_state.coordinator_address.rpartition(":")
+        owner: Any = getattr(xla_bridge, "_jax", None) or xla_bridge.xla_client._xla  # pyright: ignore
+        host, _, port = (distributed.global_state.coordinator_address or "").rpartition(":")
         family, kind, *_, address = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, kind) as probe:
             probe.connect(address)  # sends nothing
@@ -84,8 +84,8 @@ def _use_reachable_address() -> None:
 
 
 def _require_devices() -> None:
-    """Find the devices now, and say what to do where the platform that the user asked for has none."""
-    # JAX logs a plugin's failure with its stack trace, before it raises an error that says the same.
+    """Find the devices; if the platform that the user chose has none, raise an InputError with the remedy."""
+    # JAX logs the stack trace of a plugin's failure before it raises the same as an error.
     logger = logging.getLogger("jax._src.xla_bridge")
     level = logger.level
     wanted = os.environ.get("JAX_PLATFORMS")
@@ -109,25 +109,25 @@ def _require_devices() -> None:
 
 
 def is_first_process() -> bool:
-    """Whether this is the process that prints, logs and writes results."""
+    """Return whether this process prints, logs and writes results."""
     return jax.process_index() == 0
 
 
 def any_process(flag: bool) -> bool:
-    """Whether the flag is set in any process; all of them have to ask."""
+    """Return whether the flag is set in any process; every process must call this."""
     if jax.process_count() == 1:
         return flag
     return bool(multihost_utils.process_allgather(np.array(flag)).any())
 
 
 def first_process_first(action: Callable[[], Any]) -> Any:
-    """Run an action in the first process when all have come here, and when it is done there in the others.
+    """Run an action in the first process once all processes are here, then in the others.
 
     Returns:
         The action's result.
 
     Raises:
-        InputError: the action failed in the first process. There its own error is raised.
+        InputError: in the other processes, if the action failed in the first one, where its own error is raised.
     """
     if jax.process_count() == 1:
         return action()
@@ -136,7 +136,7 @@ def first_process_first(action: Callable[[], Any]) -> Any:
     if is_first_process():
         try:
             result = action()
-        except Exception as problem:  # whatever it is: the others wait for an answer
+        except Exception as problem:  # any error: the other processes wait for an answer
             error = problem
     if any_process(error is not None):
         raise error or InputError("the first process has stopped; its message says why.")
@@ -144,24 +144,27 @@ def first_process_first(action: Callable[[], Any]) -> Any:
 
 
 def gather(tree: Any) -> Any:
-    """NumPy arrays of all processes, one after the other along their first axis; the same shapes in each of them."""
+    """Concatenate the NumPy arrays of all processes along their first axis; shapes must be equal in all processes."""
     if jax.process_count() == 1:
         return tree
     return jax.tree.map(np.concatenate, multihost_utils.process_allgather(tree))
 
 
 def device_mesh() -> Mesh:
-    """All of this process's devices in one row."""
+    """Return the mesh of this process's devices, along one axis."""
     return Mesh(jax.local_devices(), (AXIS,))
 
 
 def check_batch(batch_size: int, devices: int, accumulation_steps: int = 1) -> None:
-    """Refuse a global batch that cannot be shared evenly; raises InputError naming sizes that would do.
+    """Check that devices can share a global batch evenly.
 
     Args:
         batch_size: ``train.batch_size``.
         devices: of all processes together.
         accumulation_steps: parts of each device's share.
+
+    Raises:
+        InputError: they cannot; names sizes that they can share.
     """
     parts = devices * accumulation_steps
     if batch_size % parts:
@@ -176,33 +179,33 @@ def check_batch(batch_size: int, devices: int, accumulation_steps: int = 1) -> N
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
-    """Place a tree whole on every device of the mesh, once."""
+    """Place a copy of a tree on every device of the mesh."""
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Sharding of a batch [devices, per device, ...] along its first axis."""
+    """Return the sharding of a batch [devices, per device, ...] along its first axis."""
     return NamedSharding(mesh, PartitionSpec(AXIS))
 
 
 def across_processes(tree: Any) -> Any:
-    """A replicated tree as arrays over the devices of all processes, as checkpoints hold it; of one process, itself."""
+    """Return a replicated tree as arrays over the devices of all processes, as checkpoints hold it."""
     if jax.process_count() == 1:
         return tree
     return multihost_utils.host_local_array_to_global_array(tree, _global_mesh(), PartitionSpec())
 
 
 def within_process(tree: Any) -> Any:
-    """The inverse of ``across_processes``: the copy that lies on this process's devices."""
+    """Return the copy on this process's devices, the inverse of ``across_processes``."""
     if jax.process_count() == 1:
         return tree
     return multihost_utils.global_array_to_host_local_array(tree, _global_mesh(), PartitionSpec())
 
 
-def places_in_global_batch(images: int) -> jax.Array:
-    """Places in the global batch of the ``images`` that this device has, int32; for use inside a step.
+def indices_in_global_batch(images: int) -> jax.Array:
+    """Return the indices in the global batch of this device's images, int32 [images]; call it inside a step.
 
-    Processes take turns: of P, the i-th image of process p is the global batch's i P + p (see ``data.pipeline``).
+    Processes take turns: of P processes, the i-th image of process p has the index i P + p (see ``data.pipeline``).
     """
     processes = jax.process_count()
     process, device = jnp.divmod(jax.lax.axis_index(AXIS), jax.lax.psum(1, AXIS) // processes)
@@ -210,15 +213,15 @@ def places_in_global_batch(images: int) -> jax.Array:
 
 
 def parallel_step(step: Callable, mesh: Mesh, frozen_arguments: int = 0) -> Callable:
-    """Pmap ``step(state, *frozen, batch) -> (state, metrics)`` over the mesh, and over those of all other processes.
+    """Pmap ``step(state, *frozen, batch) -> (state, metrics)`` over the meshes of all processes.
 
-    State and frozen arguments go in replicated and are not copied; the state's buffers are reused for the new state;
-    everything that comes out must be equal on all devices.
+    State and frozen arguments are replicated and not copied; the new state reuses the buffers of the old one; all
+    results must be equal on all devices.
 
     Args:
         step: a pure function that averages gradients and metrics over the axis ``AXIS``.
         mesh: of ``device_mesh``.
-        frozen_arguments: how many replicated arguments stand between state and batch.
+        frozen_arguments: number of replicated arguments between state and batch.
     """
     in_axes = (None,) * (1 + frozen_arguments) + (0,)
     devices = list((mesh if jax.process_count() == 1 else _global_mesh()).devices.flat)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from dcrl_jax.errors import Preempted
 
-_ERRORS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Preempted}
+_ERRORS: dict[int, type[BaseException]] = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Preempted}
 
 
 @contextlib.contextmanager
@@ -102,7 +102,7 @@ class SignalLatch:
         yield
         self._is_immediate = False
 
-    def _handle(self, number, frame):
+    def _handle(self, number: int, frame: object) -> None:
         if self.numbers or self._is_immediate:
             raise _ERRORS[number]()
         self.numbers.append(number)

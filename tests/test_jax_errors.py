@@ -50,7 +50,7 @@ def test_student_s_message_names_its_teacher_s_batch_too():
 
 
 def test_on_a_gpu_it_says_what_to_do_if_others_hold_the_memory(monkeypatch):
-    monkeypatch.setattr(jax_errors.jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr("jax.default_backend", lambda: "gpu")
     text = jax_errors.explain_out_of_memory(MemoryError(), None)
     assert text.startswith("memory ran out: Python could not allocate\n")
     for word in ("nvidia-smi", "CUDA_VISIBLE_DEVICES", "XLA_PYTHON_CLIENT_MEM_FRACTION"):

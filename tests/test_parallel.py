@@ -1,7 +1,5 @@
 """Sharing a batch over devices, and the pmapped form of a step."""
 
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +7,7 @@ import pytest
 from jax.sharding import Mesh
 
 from dcrl_jax import parallel
-from dcrl_jax.errors import InputError, Preempted
+from dcrl_jax.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -188,29 +186,3 @@ def test_devices_that_jax_cannot_use_are_one_message(monkeypatch, wanted):
     )
     with pytest.raises(InputError, match=expected):
         parallel.start_processes(None)
-
-
-@pytest.mark.parametrize(
-    ("error", "status", "message"),
-    [
-        (InputError("no images."), 1, "error: no images.\n"),
-        (PermissionError(13, "Permission denied", "/out"), 1, "error: /out: Permission denied\n"),
-        (OSError(28, "No space left on device"), 1, "error: runs/a: No space left on device\n"),
-        (MemoryError(), 1, "error: memory ran out: Python could not allocate\n"),
-        (RuntimeError("RESOURCE_EXHAUSTED: 5 bytes"), 1, "error: memory ran out: RESOURCE_EXHAUSTED: 5 bytes\n"),
-        (KeyboardInterrupt(), 130, ""),
-        (Preempted(), 75, ""),
-    ],
-    ids=["mistake", "file", "system", "python's memory", "jax's memory", "interrupt", "pre-emption"],
-)
-def test_process_ends_with_a_status_and_one_message(capsys, monkeypatch, error, status, message):
-    monkeypatch.setattr(parallel.os, "_exit", sys.exit)
-    with pytest.raises(SystemExit) as end, parallel.said_with_status("runs/a"):
-        raise error
-    assert end.value.code == status
-    assert capsys.readouterr().err == message
-
-
-def test_fault_of_the_program_is_not_hidden():
-    with pytest.raises(ZeroDivisionError), parallel.said_with_status(None):
-        raise ZeroDivisionError

@@ -6,8 +6,7 @@ import threading
 import pytest
 
 from dcrl_jax.errors import Preempted
-from dcrl_jax.signals import defer_signals, raise_on_sigterm, recall_signals
-from dcrl_jax.training.signals import noted_signals
+from dcrl_jax.signals import defer_signals, latch_signals, raise_on_sigterm, recall_signals
 
 ERRORS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Preempted}
 
@@ -67,7 +66,7 @@ def test_ignored_signal_stays_ignored():
 def test_run_that_a_script_started_in_the_background_goes_on_ignoring_ctrl_c():
     former = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with noted_signals() as noted:
+        with latch_signals() as noted:
             signal.raise_signal(signal.SIGINT)
             assert noted.numbers == []
             signal.raise_signal(signal.SIGTERM)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from dcrl_jax.annotations.roles import find_roles
 from dcrl_jax.data.records import text
 from dcrl_jax.errors import InputError
 from dcrl_jax.ops.boxes import xywh_to_xyxy
@@ -155,15 +156,19 @@ def filter_boxes(
     Returns:
         Two masks, bool [n]; what is in neither is background.
     """
-    has_person_label = np.array([label in box_filter.labels for label in labels], bool)
-    has_ignore_label = np.array([label in box_filter.ignore_labels for label in labels], bool)
-    is_hard = (annotated[:, 3] < box_filter.min_height_px) | (occlusion > box_filter.max_occlusion)
-    if box_filter.border_px:
-        x1, y1, x2, y2 = box_filter.border_px
-        x, y, w, h = annotated.T
-        is_hard |= (x < x1) | (y < y1) | (x + w > x2) | (y + h > y2)
-    is_ignore = ignore | has_ignore_label | (has_person_label & is_hard)
-    return has_person_label & ~is_ignore, is_ignore
+    roles = find_roles(
+        annotated,
+        labels,
+        occlusion,
+        ignore,
+        person_labels=box_filter.labels,
+        ignore_labels=box_filter.ignore_labels,
+        occlusions=range(box_filter.max_occlusion + 1),
+        min_height_px=box_filter.min_height_px,
+        border=box_filter.border_px,
+    )
+    # Scoring drops an object of another label that is marked as ignored; training ignores it.
+    return roles.is_person, roles.is_ignore | ignore
 
 
 def to_padded(pair: Pair, max_boxes: int, box_filter: BoxFilter | None) -> dict[str, np.ndarray]:

@@ -1,0 +1,1 @@
+"""Scores of detections: miss rate, average precision, benchmark rules and results files."""

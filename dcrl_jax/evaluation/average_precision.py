@@ -1,4 +1,4 @@
-"""Average precision at an overlap of 0.5, beside the miss rate and from the same matches."""
+"""Average precision at an overlap of 0.5, computed from the matches of the miss rate."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,13 +9,13 @@ from dcrl_jax.evaluation.rules import Subset
 
 
 def average_precision(truths: Sequence[ImageTruth], detections: Mapping[str, ImageDetections], subset: Subset) -> float:
-    """The area under the precision-recall curve, in 0..1.
+    """Return the area under the precision-recall curve, in 0..1.
 
-    All-point interpolation (PASCAL VOC since 2010): at every recall, the highest precision of this or any greater
-    recall. People, ignore regions and matches are those of the miss rate, so both judge the same detections.
+    All-point interpolation (PASCAL VOC since 2010): at each recall, take the highest precision at this or a higher
+    recall. People, ignore regions and matches are those of the miss rate.
 
     Returns:
-        the average precision; 0 without detections, NaN where the subset has no people.
+        The average precision; 0 without detections, NaN if the subset has no people.
 
     Raises:
         InputError: as ``miss_rate.score``.
@@ -24,8 +24,8 @@ def average_precision(truths: Sequence[ImageTruth], detections: Mapping[str, Ima
     people = int(matches.people.sum())
     if not people:
         return float("nan")
-    is_true_positive, _, _ = rank_detections(matches)
+    is_true_positive, _ = rank_detections(matches)
     precision = np.cumsum(is_true_positive) / np.arange(1, is_true_positive.size + 1)
     interpolated = np.maximum.accumulate(precision[::-1])[::-1]
-    # Recall grows by one person at each true positive and stands still at the others.
+    # Each true positive raises recall by one person; other detections leave it unchanged.
     return float(interpolated[is_true_positive].sum() / people)

@@ -1,4 +1,4 @@
-"""From a model to its score: detections of a split, miss rates, average precision, and the tables of them."""
+"""From a model to its score: detections of a split, miss rates and average precision."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -28,8 +28,7 @@ from dcrl_jax.models.network import Network
 from dcrl_jax.ops.boxes import xyxy_to_xywh
 from dcrl_jax.parallel import AXIS, batch_sharding
 from dcrl_jax.progress import progress_bar
-from dcrl_jax.reports import tables
-from dcrl_jax.structures import MODALITIES, Batch
+from dcrl_jax.structures import Batch
 
 
 class SplitDetections(NamedTuple):
@@ -198,40 +197,6 @@ def evaluate(bench: Bench, params: Any, blanked: bool = False) -> Evaluation:
         ),
         warnings=bench.warnings,
     )
-
-
-def score_tables(evaluation: Evaluation) -> list[tables.Table]:
-    """What a person reads: miss rates and average precision, further subsets, and what each modality is worth."""
-
-    def percent(value):
-        return 100 * value
-
-    rows = [["miss rate, %", *(percent(s.miss_rate) for s in evaluation.scores.values())]]
-    rows += [
-        [f"  {modality} blanked", *(percent(s.miss_rate) for s in scores.values())]
-        for modality, scores in evaluation.blanked_scores.items()
-    ]
-    rows += [["average precision, %", *(percent(v) for v in evaluation.average_precision.values())]]
-    rows += [["people", *(s.people for s in evaluation.scores.values())]]
-    rows += [["images", *(s.images for s in evaluation.scores.values())]]
-    found = [tables.Table(rows, ["", *(s.subset.short_name for s in evaluation.scores.values())])]
-    if evaluation.further_scores:
-        further = evaluation.further_scores.values()
-        rows = [["miss rate, %", *(percent(s.miss_rate) for s in further)], ["people", *(s.people for s in further)]]
-        found.append(tables.Table(rows, ["", *(s.subset.short_name for s in further)]))
-    if evaluation.modality_weights:
-        rows = [
-            [f"mean weight of {name}", *(evaluation.modality_weights.get(c, [np.nan] * 2)[m] for c in CONDITIONS)]
-            for m, name in enumerate(MODALITIES)
-        ]
-        found.append(tables.Table(rows, ["", *CONDITIONS], decimals=3))
-    return found
-
-
-def summary(evaluation: Evaluation) -> str:
-    """The tables as text, with the warnings of the data below them."""
-    parts = [tables.format_table(*table) for table in score_tables(evaluation)]
-    return "\n\n".join(parts + [f"warning: {warning}" for warning in evaluation.warnings])
 
 
 def _mean_weights(weights: Mapping[str, np.ndarray], truths: Sequence[ImageTruth]) -> dict[str, list[float]]:

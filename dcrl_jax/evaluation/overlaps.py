@@ -1,9 +1,10 @@
-"""The annotations and detections of many images in one row, and which of them lie on each other.
+"""Annotations and detections of many images, concatenated into flat arrays, and the pairs that overlap.
 
-Notation: I images, G annotations and D detections of all of them together, C pairs of a detection and an annotation
-that overlap enough to match.
+Notation, over all images together: I images, G annotations, D detections, C pairs of a detection and an annotation that
+overlap enough to match.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -23,18 +24,18 @@ class ImageTruth(NamedTuple):
     boxes: np.ndarray  # float64 [G, 4], x, y, width, height in pixels as annotated
     labels: Sequence[str]  # G names
     occlusion: np.ndarray  # int [G], 0 none, 1 partial, 2 heavy
-    ignore: np.ndarray  # bool [G], not to be scored whatever the label
+    ignore: np.ndarray  # bool [G], marked as not to be scored
 
 
 class ImageDetections(NamedTuple):
     """The detections of one image, in any order."""
 
     boxes: np.ndarray  # float [D, 4], x, y, width, height in pixels of the annotated image
-    scores: np.ndarray  # float [D], any scale; higher is surer
+    scores: np.ndarray  # float [D], on any scale; higher is more confident
 
 
 class Flat(NamedTuple):
-    """The annotations and detections of all images; detections image after image and by falling score within each."""
+    """The annotations and detections of all images; detections sorted by image, then by descending score."""
 
     image_ids: tuple[str, ...]
     condition: np.ndarray  # str [I]
@@ -44,13 +45,13 @@ class Flat(NamedTuple):
     occlusion: np.ndarray  # int [G]
     ignore: np.ndarray  # bool [G]
     image: np.ndarray  # int [D]
-    rank: np.ndarray  # int [D], place of the detection within its image by falling score
+    rank: np.ndarray  # int [D], rank of the detection within its image by descending score
     boxes: np.ndarray  # float64 [D, 4], x, y, width, height
     scores: np.ndarray  # float64 [D]
 
 
 class Pairs(NamedTuple):
-    """Detections and annotations of one image, at least MIN_OVERLAP of the detection on the annotation."""
+    """Pairs within an image where at least MIN_OVERLAP of the detection's area lies on the annotation."""
 
     detection: np.ndarray  # int [C]
     truth: np.ndarray  # int [C]
@@ -58,15 +59,15 @@ class Pairs(NamedTuple):
 
 
 def flatten(truths: Sequence[ImageTruth], detections: Mapping[str, ImageDetections]) -> Flat:
-    """Puts all images into one row.
+    """Concatenate the annotations and detections of all images.
 
     Args:
         truths: all images of the data set, each once.
-        detections: by image id; images without detections may be left out.
+        detections: detections by image id; images without detections may be left out.
 
     Raises:
         InputError: detections of an image that is not in ``truths``, an image listed twice, a score or box that is not
-            a finite number, arrays of lengths that disagree, an unknown condition.
+            finite, arrays of different lengths, an unknown condition.
     """
     image_ids = tuple(truth.image_id for truth in truths)
     _check_ids(image_ids, detections)
@@ -91,15 +92,14 @@ def flatten(truths: Sequence[ImageTruth], detections: Mapping[str, ImageDetectio
 
 
 def find_pairs(flat: Flat, boxes: np.ndarray, truth_boxes: np.ndarray) -> Pairs:
-    """Finds the pairs that can match, each detection against each annotation of its image.
+    """Compare each detection with each annotation of its image and return the pairs that can match.
 
     Args:
-        flat: says which image each box is of.
+        flat: gives the image of each box.
         boxes: float64 [D, 4], x, y, width, height of the detections.
-        truth_boxes: float64 [G, 4], of the annotations.
+        truth_boxes: float64 [G, 4], x, y, width, height of the annotations.
     """
-    # Without a loop: the detection's number is repeated once for each annotation of its image, and the annotation's
-    # number runs through them.
+    # Each detection's index is repeated once per annotation of its image; `truth` counts through these annotations.
     truth_counts = np.bincount(flat.truth_image, minlength=len(flat.image_ids))
     pairs = truth_counts[flat.image]
     detection = np.repeat(np.arange(len(boxes)), pairs)
@@ -111,9 +111,9 @@ def find_pairs(flat: Flat, boxes: np.ndarray, truth_boxes: np.ndarray) -> Pairs:
     sides = np.maximum(sides - np.maximum(detected[:, :2], annotated[:, :2]), 0.0)
     intersection = sides.prod(axis=1)
     detected_area, annotated_area = detected[:, 2:].prod(axis=1), annotated[:, 2:].prod(axis=1)
-    # Union is never smaller than the detection, so no pair dropped here could match by intersection over union either.
-    # Division comes after the selection, so that boxes without area need no care; both are divided as the reference
-    # divides them, since a product could round to the other side of one half.
+    # The union is at least as large as the detection, so a pair dropped here cannot match by intersection over union.
+    # Dividing after the selection avoids zero areas. Both ratios are divisions as in the reference: comparing products
+    # could round to the other side of one half.
     near = np.flatnonzero(intersection > 0.0)
     near = near[intersection[near] / detected_area[near] >= MIN_OVERLAP]
     union = detected_area[near] + annotated_area[near] - intersection[near]
@@ -121,7 +121,7 @@ def find_pairs(flat: Flat, boxes: np.ndarray, truth_boxes: np.ndarray) -> Pairs:
 
 
 def with_aspect_ratio(boxes: np.ndarray, aspect_ratio: float) -> np.ndarray:
-    """Boxes of the same centre and height whose width is ``aspect_ratio`` times the height.
+    """Return boxes with the same centres and heights whose width is ``aspect_ratio`` times the height.
 
     Args:
         boxes: float [N, 4], x, y, width, height.
@@ -135,11 +135,7 @@ def with_aspect_ratio(boxes: np.ndarray, aspect_ratio: float) -> np.ndarray:
 def _check_ids(image_ids: Sequence[str], detections: Mapping[str, ImageDetections]) -> None:
     known = set(image_ids)
     if len(known) < len(image_ids):
-        seen, repeated = set(), []
-        for name in image_ids:
-            if name in seen:
-                repeated.append(name)
-            seen.add(name)
+        repeated = list((Counter(image_ids) - Counter(known)).elements())
         raise InputError(
             f"annotations list {len(repeated)} images more than once, first {repeated[0]!r}; keep one of each"
         )
@@ -154,7 +150,7 @@ def _check_ids(image_ids: Sequence[str], detections: Mapping[str, ImageDetection
 def _flatten_truths(
     truths: Sequence[ImageTruth],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Annotations per image int [I], then boxes [G, 4], labels, occlusion and ignore of all images in one row."""
+    """Return annotations per image, int [I], and concatenated boxes [G, 4], labels, occlusion and ignore [G]."""
     all_boxes, all_labels, all_occlusion, all_ignore = [np.zeros((0, 4))], [], [np.zeros(0, int)], [np.zeros(0, bool)]
     for truth in truths:
         boxes = np.asarray(truth.boxes, np.float64).reshape(-1, 4)
@@ -186,7 +182,7 @@ def _flatten_truths(
 def _flatten_detections(
     image_ids: Sequence[str], detections: Mapping[str, ImageDetections]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Detections per image int [I], then boxes [D, 4] and scores [D] of all images in one row."""
+    """Return detections per image, int [I], and concatenated boxes [D, 4] and scores [D]."""
     counts, all_boxes, all_scores = [], [np.zeros((0, 4))], [np.zeros(0)]
     for image_id in image_ids:
         if image_id not in detections:

@@ -1,8 +1,8 @@
-"""Which annotations count: the rules of a benchmark's subsets, as data.
+"""Which images, annotations and detections count: the rules of the benchmarks' subsets, as data.
 
-An annotation has one of three roles in a subset. A *person* must be found. An *ignore region* is neither asked for nor
-held against a detection that lies on it. Everything else (a car, a bicycle) is dropped: a detection on it is a false
-positive. A person that the subset does not ask for (too small, too hidden, cut by the border) becomes an ignore region.
+An annotation has one of three roles in a subset. A *person* must be found. An *ignore region* need not be found, and a
+detection on it counts neither way. Any other object (a car, a bicycle) is dropped: a detection on it is a false
+positive. A person outside the subset's limits (too small, too occluded, cut by the border) becomes an ignore region.
 """
 
 from collections.abc import Sequence
@@ -10,24 +10,26 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dcrl_jax.annotations.roles import Roles, find_roles
+
 PERSON_LABELS = frozenset({"person"})
-# "people" are groups, "person?" is doubtful; "ignore" is what some annotation sets call any such region, "unpaired" a
-# person whom the other camera alone shows.
+# "people" is a group, "person?" a doubtful person, "ignore" any ignore region, "unpaired" a person that only the other
+# camera shows.
 IGNORE_LABELS = frozenset({"people", "person?", "cyclist", "ignore", "unpaired"})
 
 # Occlusion levels as annotated.
 NONE, PARTIAL, HEAVY = 0, 1, 2
 
 CONDITIONS = ("all", "day", "night")
-# Of an image. Dawn is of NightOwls alone, and in no subset but those of all hours.
+# The conditions of an image. Only NightOwls has dawn; dawn images count only in subsets of all conditions.
 IMAGE_CONDITIONS = ("day", "night", "dawn")
 
 
 class Subset(NamedTuple):
-    """One subset of a benchmark: which images, which of their annotations have to be found, and what becomes of boxes.
+    """One subset of a benchmark: the images, people and detections that count, and how boxes are changed.
 
-    Limits of annotations include their edges: a person exactly ``min_height_px`` tall counts, and so does one that
-    touches the border.
+    Limits of annotations are inclusive: a person exactly ``min_height_px`` tall counts, and so does one that touches
+    the border.
     """
 
     name: str
@@ -35,34 +37,25 @@ class Subset(NamedTuple):
     min_height_px: float = 0.0  # pixels as annotated
     max_height_px: float = float("inf")
     occlusions: frozenset[int] = frozenset({NONE, PARTIAL})
-    border: tuple[float, float, float, float] | None = None  # x1, y1, x2, y2: a box that leaves it is ignored
+    border: tuple[float, float, float, float] | None = None  # x1, y1, x2, y2; boxes that cross it are ignored
     person_labels: frozenset[str] = PERSON_LABELS
     ignore_labels: frozenset[str] = IGNORE_LABELS
-    aspect_ratio: float | None = None  # width / height that people and detections get; None: as they are
+    aspect_ratio: float | None = None  # width / height given to people and detections; None: unchanged
     min_detection_height_px: float = 0.0  # shorter detections are dropped
-    max_detection_height_px: float = float("inf")  # so are those as tall as this or taller
+    max_detection_height_px: float = float("inf")  # detections of this height or taller are dropped
 
     @property
     def short_name(self) -> str:
-        """The name among a benchmark's own: "all" for "reasonable-all", "near" for "scale-near"."""
+        """The name without its group: "all" for "reasonable-all", "near" for "scale-near"."""
         return self.name.partition("-")[2]
 
 
-class Roles(NamedTuple):
-    """What each annotation is in a subset. Both False: it is dropped."""
-
-    is_person: np.ndarray  # bool [G]
-    is_ignore: np.ndarray  # bool [G]
-
-
-def reasonable(
-    min_height_px: float, border: tuple[float, float, float, float] | None = None
-) -> tuple[Subset, Subset, Subset]:
-    """The three "reasonable" subsets, all / day / night: people tall enough, at most partly occluded.
+def reasonable(min_height_px: float, border: tuple[float, float, float, float] | None = None) -> tuple[Subset, ...]:
+    """Return the "reasonable" subsets all, day and night: people of a minimum height, at most partly occluded.
 
     Args:
-        min_height_px: the shortest person that counts, in pixels as annotated.
-        border: x1, y1, x2, y2 in pixels; people who leave it are ignored. None: the whole image counts.
+        min_height_px: height of the shortest person that counts, in pixels as annotated.
+        border: x1, y1, x2, y2 in pixels; people who leave it are ignored. None: no limit.
     """
     return tuple(
         Subset(f"reasonable-{condition}", condition, min_height_px=min_height_px, border=border)
@@ -70,7 +63,8 @@ def reasonable(
     )
 
 
-# The MATLAB evaluation of the KAIST benchmark: images of 640x512, annotations cut by a margin of 5 pixels are ignored.
+# The MATLAB evaluation of the KAIST benchmark: images of 640x512; annotations that leave a margin of 5 pixels are
+# ignored.
 KAIST_BORDER = (5.0, 5.0, 635.0, 507.0)
 KAIST_REASONABLE = reasonable(55.0, KAIST_BORDER)
 KAIST_SCALE = (
@@ -84,12 +78,12 @@ KAIST_OCCLUSION = tuple(
 )
 KAIST_SUBSETS = KAIST_REASONABLE + KAIST_SCALE + KAIST_OCCLUSION
 
-# Detections count down to the least height of a person over this, and up to the greatest times this, so that one at the
-# edge is not lost for being drawn a little smaller or larger.
+# Detections count from the minimum height of people divided by this factor to the maximum height multiplied by it, so
+# that a box drawn slightly too small or too large can still find a person at the limit.
 DETECTION_MARGIN = 1.25
 
 # The MATLAB evaluation of the Caltech benchmark, version 3.2.1: at least 65 % of the person is visible, which is no or
-# partial occlusion. Labels that are not named here vanish. Images of 640x480.
+# partial occlusion. Annotations with other labels are dropped. Images of 640x480.
 CALTECH_REASONABLE = Subset(
     "caltech-reasonable",
     min_height_px=50.0,
@@ -112,8 +106,8 @@ def _nightowls(name: str, min_height_px: float, max_height_px: float, occlusions
     )
 
 
-# The four settings of NightOwls' evaluation. Nothing but pedestrians absorbs detections. Whoever is marked as occluded
-# counts as half visible, which is heavy occlusion; all others are fully visible.
+# The four settings of the NightOwls evaluation. Only ignored pedestrians absorb detections. People marked as occluded
+# count as half visible, which is heavy occlusion; all others count as fully visible.
 NIGHTOWLS_SUBSETS = (
     _nightowls("reasonable", 50.0, float("inf"), frozenset({NONE, PARTIAL})),
     _nightowls("small", 50.0, 75.0, frozenset({NONE, PARTIAL})),
@@ -123,37 +117,34 @@ NIGHTOWLS_SUBSETS = (
 
 
 def assign_roles(
-    subset: Subset, boxes: np.ndarray, labels: Sequence[str], occlusion: np.ndarray, ignore: np.ndarray
+    subset: Subset, boxes: np.ndarray, labels: Sequence[str] | np.ndarray, occlusion: np.ndarray, ignore: np.ndarray
 ) -> Roles:
-    """Decides what each annotation is in ``subset``.
+    """Return the role of each annotation in ``subset``.
 
     Args:
         subset: the rules.
         boxes: float [G, 4], x, y, width, height in pixels as annotated.
-        labels: G strings.
+        labels: G names.
         occlusion: int [G], 0 none, 1 partial, 2 heavy.
-        ignore: bool [G], annotations that are marked as not to be scored.
+        ignore: bool [G], True for annotations that are marked as not to be scored.
     """
-    # An empty list would otherwise become an array of floats.
-    names, codes = np.unique(np.asarray(labels, dtype=np.str_), return_inverse=True)
-    has_person_label = np.isin(names, list(subset.person_labels))[codes]
-    has_ignore_label = np.isin(names, list(subset.ignore_labels))[codes]
-    x, y, width, height = np.asarray(boxes, np.float64).reshape(-1, 4).T
-    asked_for = (
-        ~np.asarray(ignore, bool)
-        & (height >= subset.min_height_px)
-        & (height <= subset.max_height_px)
-        & np.isin(occlusion, list(subset.occlusions))
+    return find_roles(
+        np.asarray(boxes, np.float64).reshape(-1, 4),
+        labels,
+        occlusion,
+        np.asarray(ignore, bool),
+        person_labels=subset.person_labels,
+        ignore_labels=subset.ignore_labels,
+        occlusions=subset.occlusions,
+        min_height_px=subset.min_height_px,
+        max_height_px=subset.max_height_px,
+        border=subset.border,
     )
-    if subset.border is not None:
-        x1, y1, x2, y2 = subset.border
-        asked_for &= (x >= x1) & (y >= y1) & (x + width <= x2) & (y + height <= y2)
-    return Roles(is_person=has_person_label & asked_for, is_ignore=has_ignore_label | (has_person_label & ~asked_for))
 
 
-def people_who_count(subset: Subset) -> str:
-    """Whom the subset asks for, for people to read."""
-    shown = {
+def describe_subset(subset: Subset) -> str:
+    """Return a readable description of the people who count in ``subset``."""
+    occlusions = {
         frozenset({NONE, PARTIAL}): "at most partly occluded",
         frozenset({NONE}): "not occluded",
         frozenset({PARTIAL}): "partly occluded",
@@ -162,9 +153,9 @@ def people_who_count(subset: Subset) -> str:
     rules = [f"at least {subset.min_height_px:g} pixels tall"]
     if np.isfinite(subset.max_height_px):
         rules.append(f"at most {subset.max_height_px:g}")
-    if subset.occlusions in shown:
-        rules.append(shown[subset.occlusions])
+    if subset.occlusions in occlusions:
+        rules.append(occlusions[subset.occlusions])
     if subset.border:
         x1, y1, x2, y2 = subset.border
-        rules.append(f"all of them in x {x1:g} to {x2:g}, y {y1:g} to {y2:g}")
+        rules.append(f"inside x {x1:g} to {x2:g}, y {y1:g} to {y2:g}")
     return ", ".join(rules)

@@ -68,17 +68,17 @@ def open_writer(path: Path, rate: Fraction, time_base: Fraction) -> Iterator[Cal
 
     The codec is H.264 with 4:2:0 chroma, which every browser plays. It needs even sizes: an odd one grows by a copy of
     the last row or column. The first frame creates the file and its folder. If the block raises, the frames so far
-    are kept.
+    are kept. A time that does not increase becomes the next multiple of ``time_base``.
 
     Raises:
         OSError: the file cannot be written completely; it is deleted.
     """
     av = import_extra("av", "video")
     with contextlib.ExitStack() as on_exit:
-        container = stream = None
+        container = stream = last = None
 
         def write(pixels, time):
-            nonlocal container, stream
+            nonlocal container, stream, last
             height, width = pixels.shape[:2]
             if container is None:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +92,9 @@ def open_writer(path: Path, rate: Fraction, time_base: Fraction) -> Iterator[Cal
                 on_exit.callback(lambda: container.mux(stream.encode(None)))
             even = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
             frame = av.VideoFrame.from_ndarray(even, format="rgb24")
-            frame.time_base, frame.pts = time_base, round(time / time_base)
+            ticks = round(time / time_base)
+            last = ticks if last is None else max(ticks, last + 1)
+            frame.time_base, frame.pts = time_base, last
             container.mux(stream.encode(frame))
 
         yield write

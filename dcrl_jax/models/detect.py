@@ -1,6 +1,6 @@
 """From images to detections: both stages, final scores, final NMS."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from dcrl_jax.models.student import Student
 from dcrl_jax.models.teacher import Teacher
 from dcrl_jax.ops import boxes as box_ops
 from dcrl_jax.ops.nms import nms
-from dcrl_jax.structures import Array, Detections
+from dcrl_jax.structures import Array, Detections, RegionOutputs
 
 
 class ProposalRules(NamedTuple):
@@ -49,12 +49,21 @@ def detect(
     Returns:
         Detections in pixels of the network input, and the modality weights mu, float32 [B, M], of a teacher.
     """
-    variables = {"params": params}
-    features, rpg = model.apply(variables, *images, method="propose_regions")
+    features, rpg = propose_regions(model, params, *images)
     proposals = propose(rpg.logits, rpg.offsets, anchors, **rules.proposals._asdict())
     rois = jnp.where(proposals.mask[..., None], proposals.boxes, 0.0)
-    rdr = model.apply(variables, features, rois, method="refine")
+    rdr = refine(model, params, features, rois)
     return decide(rdr.logits, rdr.offsets, rois, proposals.mask, rules), rpg.modality_weights
+
+
+def propose_regions(model: Teacher | Student, params: Any, *images: Array) -> tuple[Any, RegionOutputs]:
+    """Run the backbones and the RPG stage; return the features for ``refine``, and the outputs of all anchors."""
+    return cast(Any, model.apply({"params": params}, *images, method="propose_regions"))
+
+
+def refine(model: Teacher | Student, params: Any, features: Any, rois: Array) -> RegionOutputs:
+    """Run the RDR stage on RoIs, float32 [B, R, 4]."""
+    return cast(Any, model.apply({"params": params}, features, rois, method="refine"))
 
 
 def decide(logits: Array, offsets: Array, rois: Array, mask: Array, rules: DetectionRules) -> Detections:

@@ -1,8 +1,8 @@
-"""Fig. 7: what the CFL modules share between the modalities and what they keep apart, as heat maps."""
+"""Fig. 7 of the paper: heat maps of the CFL modules' shared and modality-specific features."""
 
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,43 +10,43 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from dcrl_jax.models.cfl_features import LevelFeatures
-from dcrl_jax.reports.figures import plain, save
+from dcrl_jax.reports.figures import escape_dollars, save
 
 COLOR_MAP, PERSON_COLOR = "inferno", "#ffe11a"
 NAMES = {"shared": "shared, S", "specific": "specific, R"}
 MODALITY_NAMES = ("visible", "thermal (lwir)")
-# Lengths in pixels of the picture.
+# In pixels of the figure.
 CELL_WIDTH, GAP, LABEL, MARGIN = 190, 4, 24, 20
 HEADER, SCENE_TITLE, COLUMN_TITLE, SCENE_GAP = 44, 26, 20, 18
-# Of a level's values in a scene; between them lies the range of colours.
+# The range of colours, in percentiles of a level's values in a scene.
 PERCENTILES = (1.0, 99.5)
 
 
 class CflScene(NamedTuple):
-    """One registered pair with its maps."""
+    """One registered pair with its feature maps."""
 
     images: tuple[np.ndarray, np.ndarray]  # uint8 [H, W, 3] RGB and [H, W, 1] grey
     person_boxes: np.ndarray  # float [G, 4], x, y, width, height in their pixels
-    levels: Sequence[LevelFeatures]  # of magnitudes: float [h, w] of each modality
+    levels: Sequence[LevelFeatures]  # magnitudes, float [h, w] per modality
     caption: str
 
 
 def cfl_figure(scenes: Sequence[CflScene], path: str | os.PathLike, title: str) -> None:
-    """Draw the maps of some scenes: a row for each modality and kind of feature, a column for each level.
+    """Draw the feature maps: one row per modality and kind of feature, one column per level.
 
-    All maps of one level in one scene share one range of colours, so that shared and specific features and both
-    modalities can be compared; levels and scenes cannot. Without SFL or without MFL (Table II) the other rows are left.
+    All maps of a level in a scene have the same range of colours, so kinds and modalities can be compared with each
+    other, levels and scenes cannot. A teacher without SFL or MFL (Table II) has only the rows of the other kind.
 
     Args:
-        scenes: at least one; all of one size and of one teacher with CFL.
-        path: the image; its ending chooses the format. Its folder is made.
-        title: above everything.
+        scenes: at least one; all of the same size and from the same teacher with CFL.
+        path: the figure file; its suffix decides the format, its folder is created if needed.
+        title: the figure's title.
     """
     kinds = [kind for kind in NAMES if getattr(scenes[0].levels[0], kind) is not None]
     levels = len(scenes[0].levels)
     image_height, image_width = scenes[0].images[0].shape[:2]
     cell_height = round(CELL_WIDTH * image_height / image_width)
-    # The input image stands beside its maps, as high as all of them.
+    # The input image is drawn left of its maps, as high as all of them together.
     shown_height = len(kinds) * cell_height + (len(kinds) - 1) * GAP
     shown_width = round(shown_height * image_width / image_height)
     left = MARGIN + shown_width + LABEL
@@ -59,11 +59,11 @@ def cfl_figure(scenes: Sequence[CflScene], path: str | os.PathLike, title: str) 
         return figure.add_axes((x / width, 1 - (y + h) / height, w / width, h / height))
 
     def write(x, y, text, **style):
-        figure.text(x / width, 1 - y / height, plain(text), **style)
+        figure.text(x / width, 1 - y / height, escape_dollars(text), **style)
 
     write(MARGIN, 12, title, fontsize=16, weight="bold", va="top")
-    for number, scene in enumerate(scenes):
-        top = HEADER + number * scene_height
+    for index, scene in enumerate(scenes):
+        top = HEADER + index * scene_height
         write(MARGIN, top + 4, scene.caption, fontsize=12, va="top")
         top += SCENE_TITLE
         for level in range(levels):
@@ -71,7 +71,8 @@ def cfl_figure(scenes: Sequence[CflScene], path: str | os.PathLike, title: str) 
             write(middle, top + COLUMN_TITLE - 5, f"conv{level + 1}", fontsize=11, ha="center")
         top += COLUMN_TITLE
         limits = [
-            np.percentile(np.concatenate([m.ravel() for m in _maps(level)]), PERCENTILES) for level in scene.levels
+            np.percentile([np.ravel(values) for pair in level if pair is not None for values in pair], PERCENTILES)
+            for level in scene.levels
         ]
         for modality, name in enumerate(MODALITY_NAMES):
             row = top + modality * (shown_height + GAP)
@@ -87,30 +88,19 @@ def cfl_figure(scenes: Sequence[CflScene], path: str | os.PathLike, title: str) 
                 va="top",
                 bbox={"facecolor": "black", "alpha": 0.6, "edgecolor": "none", "pad": 2},
             )
-            for place, kind in enumerate(kinds):
-                y = row + place * (cell_height + GAP)
-                write(
-                    left - LABEL / 2,
-                    y + cell_height / 2,
-                    NAMES[kind],
-                    fontsize=10,
-                    rotation=90,
-                    ha="center",
-                    va="center",
-                )
+            for kind_index, kind in enumerate(kinds):
+                y = row + kind_index * (cell_height + GAP)
+                style = {"fontsize": 10, "rotation": 90, "ha": "center", "va": "center"}
+                write(left - LABEL / 2, y + cell_height / 2, NAMES[kind], **style)
                 for column, (level, (low, high)) in enumerate(zip(scene.levels, limits, strict=True)):
                     axes = add_axes(left + column * (CELL_WIDTH + GAP), y, CELL_WIDTH, cell_height)
                     _show(axes, getattr(level, kind)[modality], scene, cmap=COLOR_MAP, vmin=low, vmax=high)
     save(figure, path)
 
 
-def _maps(level: LevelFeatures) -> list[np.ndarray]:
-    return [np.asarray(one) for pair in level if pair is not None for one in pair]
-
-
-def _show(axes: Axes, image: np.ndarray, scene: CflScene, **style: object) -> None:
+def _show(axes: Axes, image: np.ndarray, scene: CflScene, **style: Any) -> None:
     height, width = scene.images[0].shape[:2]
-    # A map covers the whole image, however coarse it is.
+    # Stretch the map over the complete image, whatever its resolution.
     axes.imshow(image, extent=(0, width, height, 0), aspect="auto", interpolation="nearest", **style)
     for x, y, w, h in scene.person_boxes:
         axes.add_patch(Rectangle((x, y), w, h, fill=False, linewidth=1.0, edgecolor=PERSON_COLOR))

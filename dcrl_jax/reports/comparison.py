@@ -1,4 +1,4 @@
-"""Several detectors on one test split: a table, their curves, and a picture of what they find."""
+"""Comparison of teacher and student on one test split: a table, curves and a picture of detections."""
 
 import json
 from collections.abc import Mapping
@@ -11,33 +11,38 @@ from dcrl_jax.reports.report import draw_panel
 
 
 def comparison_table(evaluations: Mapping[str, Evaluation]) -> str:
-    """Log-average miss rates in percent as text: a row for each detector, a column for each subset."""
-    rows = [[name, *(100 * s.miss_rate for s in one.scores.values())] for name, one in evaluations.items()]
-    columns = [s.subset.short_name for s in next(iter(evaluations.values())).scores.values()]
+    """Return log-average miss rates in percent as text: one row per detector, one column per subset."""
+    rows = [
+        [name, *(100 * score.miss_rate for score in evaluation.scores.values())]
+        for name, evaluation in evaluations.items()
+    ]
+    columns = [score.subset.short_name for score in next(iter(evaluations.values())).scores.values()]
     return tables.format_table(rows, ["miss rate, %", *columns])
 
 
 def write_comparison(evaluations: Mapping[str, Evaluation], bench: Bench, folder: Path) -> None:
-    """Print the table, and write it with ``scores.json``, ``miss_rate.png`` and ``panel.png`` into a folder.
+    """Print the table and write it, ``scores.json``, ``miss_rate.png`` and ``panel.png`` into a folder.
 
     Args:
-        evaluations: of ``evaluate.evaluate`` on the same split: "teacher" and "student".
-        bench: of the split.
-        folder: made if missing.
+        evaluations: the results of ``evaluate.evaluate`` on the same split for "teacher" and "student".
+        bench: the bench of the split.
+        folder: created if needed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     table = comparison_table(evaluations)
     warnings = "".join(f"warning: {warning}\n" for warning in bench.warnings)
     (folder / "table.txt").write_text(f"{table}\n{warnings}")
     rates = {
-        name: {subset: percent_or_none(score.miss_rate) for subset, score in one.scores.items()}
-        for name, one in evaluations.items()
+        name: {subset: percent_or_none(score.miss_rate) for subset, score in evaluation.scores.items()}
+        for name, evaluation in evaluations.items()
     }
     (folder / "scores.json").write_text(json.dumps(rates, indent=1) + "\n")
     data = bench.config.data
     title = f"{data.name}, {data.test_split}"
     curves.miss_rate_figure(
-        {name: next(iter(one.scores.values())) for name, one in evaluations.items()}, folder / "miss_rate.png", title
+        {name: next(iter(evaluation.scores.values())) for name, evaluation in evaluations.items()},
+        folder / "miss_rate.png",
+        title,
     )
     views = [
         ("visible", evaluations["student"].detections),

@@ -1,4 +1,4 @@
-"""What all pictures have in common: they are written into a folder of their own making, and text stays text."""
+"""Functions that all figures share."""
 
 import os
 from pathlib import Path
@@ -6,12 +6,12 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 
-def plain(text: str) -> str:
-    """A text as it stands: Matplotlib reads what is between dollar signs as a formula."""
+def escape_dollars(text: str) -> str:
+    """Escape dollar signs, between which Matplotlib would read a formula."""
     return text.replace("$", r"\$")
 
 
 def save(figure: Figure, path: str | os.PathLike) -> None:
-    """Write a picture; its ending chooses the format, and its folder is made."""
+    """Write a figure; the suffix decides the format, the folder is created if needed."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)

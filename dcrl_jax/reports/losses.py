@@ -1,35 +1,37 @@
-"""The course of a training run, from its metrics.jsonl: losses, learning rate, validation."""
+"""Curves of a training run from its metrics.jsonl: losses, learning rate and validation."""
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dcrl_jax.files import read_json_lines
-from dcrl_jax.reports.curves import COLORS, LINE_STYLES
-from dcrl_jax.reports.figures import plain, save
+from dcrl_jax.reports.curves import line_style
+from dcrl_jax.reports.figures import escape_dollars, save
 
+# Steps, int64 [N], and values, float64 [N], by the curve's name.
 Curves = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 TRAIN = "train/"
-# What a run logs of its training besides the terms of its loss.
+# Logged training metrics that are no terms of the loss.
 NOT_TERMS = ("loss", "learning_rate", "images_per_second", "gradient_norm")
 
 
 def read_curves(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Read the curves of a run from its metrics.jsonl.
 
-    A run that was killed writes some steps again when it goes on: of two values of one step the later stands.
+    A resumed run may log a step again; the last value of a step counts.
 
     Args:
-        path: the file; one that is missing holds nothing.
+        path: the file; if it is missing, there are no curves.
 
     Returns:
-        By the curve's name the steps, int64 [N], rising, and the values, float64 [N]; values that are not finite, which
-        the file has as null, are left out.
+        Steps, int64 [N], ascending, and values, float64 [N], by the curve's name. Values that are not finite are null
+        in the file and left out here.
     """
     curves: dict[str, dict[int, float]] = {}
     for line in read_json_lines(path):
@@ -45,12 +47,12 @@ def read_curves(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def loss_figure(curves: Curves, path: str | os.PathLike, title: str) -> None:
-    """Draw the curves of a run: the total loss and its terms, the learning rate and the validation miss rates.
+    """Draw the total loss, its terms, the learning rate and the validation miss rates of a run.
 
     Args:
-        curves: of ``read_curves``.
-        path: the image; its ending chooses the format. Its folder is made.
-        title: above everything.
+        curves: the result of ``read_curves``.
+        path: the figure file; its suffix decides the format, its folder is created if needed.
+        title: the figure's title.
     """
     trained = {name.removeprefix(TRAIN): curve for name, curve in curves.items() if name.startswith(TRAIN)}
     terms = {name: curve for name, curve in trained.items() if name not in NOT_TERMS}
@@ -63,14 +65,14 @@ def loss_figure(curves: Curves, path: str | os.PathLike, title: str) -> None:
     panels = figure.subplots(2, 2, sharex=True).ravel()
     _draw(panels[0], "loss (weighted sum of its terms)", _only(trained, "loss"))
     _draw(panels[1], "terms of the loss, unweighted", terms)
-    # From 1e-3 to 1e-5 in one run: on an even axis the later stages would all be zero.
+    # Terms span several orders of magnitude.
     panels[1].set_yscale("log")
     _draw(panels[2], "learning rate", _only(trained, "learning_rate"))
     _draw(panels[3], "miss rate during training, %", rates, marker="o")
     for axes in panels[2:]:
         axes.set_xlabel("step")
         axes.set_ylim(bottom=0.0)
-    figure.suptitle(plain(title))
+    figure.suptitle(escape_dollars(title))
     save(figure, path)
 
 
@@ -78,18 +80,9 @@ def _only(curves: Curves, name: str) -> Curves:
     return {name: curves[name]} if name in curves else {}
 
 
-def _draw(axes: Axes, title: str, curves: Curves, **style: str) -> None:
-    for place, (name, (steps, values)) in enumerate(curves.items()):
-        axes.plot(
-            steps,
-            values,
-            color=COLORS[place % len(COLORS)],
-            linestyle=LINE_STYLES[place // len(COLORS) % len(LINE_STYLES)],
-            linewidth=1.4,
-            markersize=3,
-            label=name,
-            **style,
-        )
+def _draw(axes: Axes, title: str, curves: Curves, **style: Any) -> None:
+    for index, (name, (steps, values)) in enumerate(curves.items()):
+        axes.plot(steps, values, **line_style(index), linewidth=1.4, markersize=3, label=name, **style)
     axes.set_title(title, fontsize="medium")
     axes.grid(color="#d0d0d0", linewidth=0.6)
     if len(curves) > 1:

@@ -1,4 +1,4 @@
-"""The folder of one evaluation: scores, results files, pictures, and the page that shows them."""
+"""The folder of one evaluation: scores, results files, pictures, and the page with all of them."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -11,13 +11,15 @@ from dcrl_jax.data import transforms
 from dcrl_jax.evaluation import results
 from dcrl_jax.evaluation.caltech_results import write_caltech
 from dcrl_jax.evaluation.evaluate import Bench, Evaluation, subsets_of
-from dcrl_jax.evaluation.miss_rate import ImageDetections, Score, percent_or_none
-from dcrl_jax.evaluation.rules import assign_roles, people_who_count
+from dcrl_jax.evaluation.miss_rate import Score, percent_or_none
+from dcrl_jax.evaluation.mistakes import ImageMistakes
+from dcrl_jax.evaluation.overlaps import ImageDetections
+from dcrl_jax.evaluation.rules import Subset, assign_roles, describe_subset
 from dcrl_jax.files import write_atomically
 from dcrl_jax.reports import cfl_maps, curves, losses, panels, weights
 from dcrl_jax.reports.page import write_page
 
-# Conditions that pictures tell apart.
+# The conditions that figures distinguish.
 DAY_AND_NIGHT = ("day", "night")
 
 
@@ -30,17 +32,17 @@ def write_report(
     cfl_magnitudes: Callable | None = None,
     metrics: Path | None = None,
 ) -> None:
-    """Write scores.json, the results files, the pictures and report.html, which holds them all, into a folder.
+    """Write scores.json, the results files, the pictures and report.html with all of them into a folder.
 
     Args:
-        evaluation: of ``evaluate.evaluate``.
-        bench: that it was made with.
-        folder: made if missing.
-        name: of the detector, for titles.
-        parameters: their ``checkpoints.fingerprint``, by which a published model finds its own scores.
-        cfl_magnitudes: of a teacher with CFL: ``cfl_features.cfl_magnitudes`` as a function of (visible, lwir), each
-            uint8 [B, H, W, C] of the network's size.
-        metrics: metrics.jsonl of the run that trained it, where there is one.
+        evaluation: the result of ``evaluate.evaluate``.
+        bench: the bench of this evaluation.
+        folder: created if needed.
+        name: the name of the detector, for titles.
+        parameters: the ``checkpoints.fingerprint`` of the parameters; publishing checks that the scores belong to them.
+        cfl_magnitudes: for a teacher with CFL, ``cfl_features.cfl_magnitudes`` as a function of (visible, lwir), each
+            uint8 [B, H, W, C] at the network's input size.
+        metrics: metrics.jsonl of the training run, if there is one.
     """
     truths = bench.truths
     folder.mkdir(parents=True, exist_ok=True)
@@ -51,7 +53,7 @@ def write_report(
     scores = {
         "parameters": parameters,
         "data": {"name": data.name, "split": data.test_split, "options": data.options.to_dict()},
-        "people_who_count": people_who_count(subsets_of(bench.config)[0]),
+        "people_who_count": describe_subset(subsets_of(bench.config)[0]),
         "scores": {key: _plain(s, evaluation.average_precision[key]) for key, s in evaluation.scores.items()},
         "further": {key: percent_or_none(s.miss_rate) for key, s in evaluation.further_scores.items()},
         "blanked": {
@@ -72,38 +74,40 @@ def write_report(
     pictures += _draw_cfl(bench, cfl_magnitudes, folder / "cfl_maps.png", name) if cfl_magnitudes else []
     pictures += _draw_losses(metrics, folder / "loss_curves.png", name) if metrics else []
     write_page(evaluation, bench, folder / "report.html", name, pictures)
-    # Last, so that a folder with it is complete.
+    # Written last: a folder with scores.json is complete.
     write_atomically(folder / "scores.json", json.dumps(scores, indent=1) + "\n")
 
 
 def draw_panel(
     bench: Bench, views: Sequence[tuple[str, Mapping[str, ImageDetections]]], path: Path, title: str, columns: str = ""
 ) -> None:
-    """Draw the best, the worst and random images, by the errors of the first view.
+    """Draw the best, the worst and random images, judged by the mistakes of the first view.
 
     Args:
-        bench: whose images are shown.
+        bench: the bench with the images.
         views: modality and detections, from left to right.
-        path: the picture.
-        title: above everything.
-        columns: says which view is which; by default which modality stands where.
+        path: the figure file.
+        title: the figure's title.
+        columns: a line that describes the views; by default the modalities in their order.
     """
     truths = bench.truths.images
-    everybody = subsets_of(bench.config)[0]
-    picked = panels.pick_images(truths, views[0][1], everybody, np.random.default_rng(bench.config.seed))
-    places = {truth.image_id: index for index, truth in enumerate(truths)}
+    subset = subsets_of(bench.config)[0]
+    chosen = panels.pick_images(truths, views[0][1], subset, np.random.default_rng(bench.config.seed))
+    index_of = {truth.image_id: index for index, truth in enumerate(truths)}
     items = {
-        row: [_panel_item(entry, places[entry.image_id], bench, views, everybody) for entry in entries]
-        for row, entries in picked.items()
+        row: [_panel_item(image, index_of[image.image_id], bench, views, subset) for image in images]
+        for row, images in chosen.items()
     }
     names = {"visible": "visible", "lwir": "thermal (lwir)"}
     columns = columns or ", then ".join(names[modality] for modality, _ in views)
     panels.detection_panel(items, path, title, columns)
 
 
-def _write_results(detections: Mapping[str, ImageDetections], image_ids: Sequence[str], rules: str, folder: Path):
+def _write_results(
+    detections: Mapping[str, ImageDetections], image_ids: Sequence[str], rules: str, folder: Path
+) -> None:
     results.write_kaist_text(folder / "results.txt", detections, image_ids)
-    # NightOwls' results name an image by its own number, which is its id.
+    # NightOwls' results name an image by the data set's own number, which is the image id.
     numbers = [int(image_id) for image_id in image_ids] if rules == "nightowls" else None
     results.write_coco_json(folder / "results.json", detections, image_ids, numbers)
     if rules == "caltech":
@@ -120,31 +124,32 @@ def _plain(score: Score, precision: float) -> Mapping[str, float | None]:
     }
 
 
-def _panel_item(entry, index, bench, views, subset):
+def _panel_item(
+    mistakes: ImageMistakes,
+    index: int,
+    bench: Bench,
+    views: Sequence[tuple[str, Mapping[str, ImageDetections]]],
+    subset: Subset,
+) -> panels.PanelItem:
     pair = transforms.decode(bench.source[index], [modality for modality, _ in views])
     truth = bench.truths.images[index]
     roles = assign_roles(subset, *truth[2:])
     shown = roles.is_person | roles.is_ignore
     return panels.PanelItem(
         images=tuple(pair[modality] for modality, _ in views),
-        detections=tuple(detections[entry.image_id] for _, detections in views),
+        detections=tuple(detections[truth.image_id] for _, detections in views),
         truth_boxes=truth.boxes[shown],
         truth_is_ignored=roles.is_ignore[shown],
-        caption=f"{entry.image_id}, {truth.condition}: {entry.people} people, {entry.misses} missed, "
-        f"{entry.false_alarms} false alarms",
+        caption=f"{truth.image_id}, {truth.condition}: {mistakes.people} people, {mistakes.misses} missed, "
+        f"{mistakes.false_alarms} false alarms",
     )
 
 
 def _draw_weights(evaluation: Evaluation, bench: Bench, path: Path, name: str) -> list[Path]:
-    thermal = {
-        condition: [
-            float(evaluation.image_weights[truth.image_id][1])
-            for truth in bench.truths.images
-            if truth.condition == condition
-        ]
-        for condition in DAY_AND_NIGHT
-        if evaluation.image_weights
-    }
+    thermal = {condition: [] for condition in DAY_AND_NIGHT}
+    for truth in bench.truths.images:
+        if truth.condition in thermal and evaluation.image_weights:
+            thermal[truth.condition].append(float(evaluation.image_weights[truth.image_id][1]))
     thermal = {condition: values for condition, values in thermal.items() if values}
     if not thermal:
         return []
@@ -153,21 +158,21 @@ def _draw_weights(evaluation: Evaluation, bench: Bench, path: Path, name: str) -
 
 
 def _draw_cfl(bench: Bench, cfl_magnitudes: Callable, path: Path, name: str) -> list[Path]:
-    """The maps of the day and the night image with the most people to be found."""
-    everybody, data = subsets_of(bench.config)[0], bench.config.data
-    people = [truth.boxes[assign_roles(everybody, *truth[2:]).is_person] for truth in bench.truths.images]
+    """Draw the maps of the day image and of the night image with the most people to find."""
+    subset, data = subsets_of(bench.config)[0], bench.config.data
+    people = [truth.boxes[assign_roles(subset, *truth[2:]).is_person] for truth in bench.truths.images]
     scenes = []
     for condition in DAY_AND_NIGHT:
-        places = [place for place, truth in enumerate(bench.truths.images) if truth.condition == condition]
-        if not places:
+        indices = [index for index, truth in enumerate(bench.truths.images) if truth.condition == condition]
+        if not indices:
             continue
-        place = max(places, key=lambda place: len(people[place]))
-        pair = transforms.decode(bench.source[place])
+        index = max(indices, key=lambda index: len(people[index]))
+        pair = transforms.decode(bench.source[index])
         images = (pair["visible"], pair["lwir"])
         inputs = [transforms.resize(image, data.height_px, data.width_px)[None] for image in images]
         levels = jax.tree.map(lambda x: np.asarray(x[0]), cfl_magnitudes(*inputs))
-        caption = f"{condition}: {bench.truths.images[place].image_id}"
-        scenes.append(cfl_maps.CflScene(images, people[place], levels, caption))
+        caption = f"{condition}: {bench.truths.images[index].image_id}"
+        scenes.append(cfl_maps.CflScene(images, people[index], levels, caption))
     if not scenes:
         return []
     cfl_maps.cfl_figure(scenes, path, f"Shared and modality-specific features: {name}")

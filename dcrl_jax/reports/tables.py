@@ -1,4 +1,4 @@
-"""Tables of scores as text."""
+"""Tables as text or Markdown."""
 
 import math
 import numbers
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Table(NamedTuple):
-    """What ``format_table`` lays out as text."""
+    """The arguments of ``format_table``."""
 
     rows: Sequence[Sequence[object]]
     columns: Sequence[str]
@@ -17,22 +17,21 @@ class Table(NamedTuple):
 def format_table(
     rows: Sequence[Sequence[object]], columns: Sequence[str], decimals: int = 2, markdown: bool = False
 ) -> str:
-    """Lays out a table as aligned text or as Markdown, which reads well as plain text too.
+    """Return a table as aligned plain text or as Markdown.
 
     Columns whose values are all numbers (or missing) are aligned to the right, the others to the left.
 
     Args:
-        rows: one value a column: text, whole numbers (written as they are), other numbers (rounded), or None or NaN,
-            which become "-".
+        rows: one value per column: text, integers, other numbers (rounded), or None or NaN, which become "-".
         columns: the titles.
-        decimals: digits after the point, of all numbers that are not whole by type.
-        markdown: a Markdown table instead of plain text.
+        decimals: digits after the decimal point of numbers that are no integers.
+        markdown: whether to return a Markdown table.
 
     Returns:
-        the lines, without an end of line after the last.
+        The lines, without a line feed after the last.
 
     Raises:
-        ValueError: a row of another length than ``columns``.
+        ValueError: a row does not have one value per column.
     """
     cells = [[format_value(value, decimals) for value in row] for row in rows]
     for row in cells:
@@ -42,10 +41,10 @@ def format_table(
     if markdown:
         titles, *cells = [[cell.replace("|", r"\|") for cell in line] for line in (titles, *cells)]
     is_numeric = [
-        bool(rows) and all(row[place] is None or isinstance(row[place], numbers.Real) for row in rows)
-        for place in range(len(columns))
+        bool(rows) and all(row[index] is None or isinstance(row[index], numbers.Real) for row in rows)
+        for index in range(len(columns))
     ]
-    # Three characters are the shortest rule that every Markdown reader takes.
+    # Some Markdown parsers need at least three characters in the line below the titles.
     narrowest = 3 if markdown else 0
     widths = [max(narrowest, *map(len, column)) for column in zip(titles, *cells, strict=True)]
 
@@ -64,7 +63,7 @@ def format_table(
 
 
 def format_value(value: object, decimals: int) -> str:
-    """One cell as text, by the rules of ``format_table``."""
+    """Return one cell as text, by the rules of ``format_table``."""
     if value is None:
         return "-"
     if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral):

@@ -1,4 +1,4 @@
-"""The training step, compiled in as many parts as it takes to fit the memory of the devices at hand."""
+"""The training step, compiled in as many parts as it needs to fit the memory of the devices."""
 
 import math
 import time
@@ -21,17 +21,17 @@ from dcrl_jax.training.terms import training_rules
 
 GIB = 2**30
 
-# Of a device's memory: the rest is for what the account of a step leaves out, such as fragmentation and batches that
-# wait for their turn.
+# The share of a device's memory that a step may use. The rest is for what the compiler's account leaves out, such as
+# fragmentation and the next batches.
 USABLE = 0.9
 
 
 class Fit(NamedTuple):
-    """A training step that is compiled and ready."""
+    """A compiled training step."""
 
-    run: Callable  # ``run(state, batch)``; a teacher's parameters are in it, on the devices
+    run: Callable  # ``run(state, batch)``; holds a teacher's parameters, on the devices
     parts: int  # in which each device works through its share of a batch, one after the other
-    needed_bytes: int  # on each device, by the compiler's account
+    needed_bytes: float  # on each device, by the compiler's account
 
 
 def fit_training_step(
@@ -66,15 +66,15 @@ def fit_training_step(
     def compile_step(parts):
         step = make_step(network, optimizer, rules, config.seed, teacher_network, parts)
         steps[parts] = parallel.parallel_step(step, mesh, len(frozen))
-        # A call with arguments of the same shapes and places finds what is compiled here; under JAX 0.7 only in the
-        # compilation cache.
+        # A later call with arguments of the same shapes and placement reuses this program; JAX 0.7 reuses it from the
+        # compilation cache only.
         return steps[parts].lower(state, *frozen, batch).compile()
 
     if parts := config.train.accumulation_steps:
         needed = step_bytes(compile_step(parts))
     else:
         guess = 1
-        # A CPU's compiler takes steps of any size; a GPU's would spend minutes on making too large a one smaller.
+        # A CPU's compiler accepts steps of any size; a GPU's would spend minutes on shrinking one that is too large.
         if jax.default_backend() != "cpu":
             guess = guess_parts(make_loss(network, rules, teacher_network), state, frozen, batch, room)
         parts, needed = fit_parts(compile_step, share, room, guess)
@@ -92,16 +92,19 @@ def fit_training_step(
     return Fit(lambda state, batch: step(state, *frozen, batch), parts, needed)
 
 
-def fit_parts(compile_step: Callable[[int], Any], share: int, room_bytes: float, guess: float = 1) -> tuple[int, int]:
-    """Return in how few parts a step fits the devices, and the bytes that it needs on each; else one image at a time.
+def fit_parts(compile_step: Callable[[int], Any], share: int, room_bytes: float, guess: float = 1) -> tuple[int, float]:
+    """Find the smallest number of parts with which a step fits the devices; one image at a time if none fits.
 
-    All processes of a run come to the same number, since they compile the same steps and share what those need.
+    All processes of a run find the same number, because they compile the same steps and exchange the bytes needed.
 
     Args:
-        compile_step: compiles the step for a number of parts; a ``jax.stages.Compiled``.
-        share: images of one device, which the parts share evenly.
-        room_bytes: what the step may take on each device.
-        guess: the number of parts to begin with, not necessarily one that shares evenly.
+        compile_step: compiles the step for a number of parts to a ``jax.stages.Compiled``.
+        share: images of one device, which the parts divide evenly.
+        room_bytes: memory that the step may take on each device.
+        guess: the number of parts to try first, rounded up to one that divides ``share``.
+
+    Returns:
+        The number of parts, and the bytes that the step needs on each device.
     """
     divisors = [parts for parts in range(1, share + 1) if share % parts == 0]
 
@@ -113,7 +116,7 @@ def fit_parts(compile_step: Callable[[int], Any], share: int, room_bytes: float,
         fixed, needed = _compiled_bytes(compile_step, parts, is_last=parts == share)
         if needed <= room_bytes or parts == share:
             fewer = max((divisor for divisor in divisors if too_large < divisor < parts), default=None)
-            # What is no argument grows with the images of a part.
+            # Everything except the arguments grows with the images of a part.
             if needed > room_bytes or fewer is None or fixed + (needed - fixed) * parts / fewer > room_bytes:
                 return parts, needed
             parts = fewer
@@ -124,7 +127,7 @@ def fit_parts(compile_step: Callable[[int], Any], share: int, room_bytes: float,
 
 
 def _compiled_bytes(compile_step, parts, is_last):
-    """Bytes of the arguments and of everything, the most of any process; infinite where one cannot compile the step."""
+    """Return the bytes of the arguments and of the step, the most of any process; infinite if one cannot compile it."""
     try:
         step = compile_step(parts)
         fixed, needed = step.memory_analysis().argument_size_in_bytes, step_bytes(step)
@@ -134,31 +137,32 @@ def _compiled_bytes(compile_step, parts, is_last):
         fixed, needed = 0, math.inf
     if jax.process_count() == 1:
         return fixed, needed
-    # In GiB, since JAX's integers have 32 bits.
-    everywhere = multihost_utils.process_allgather(np.float32([fixed / GIB, needed / GIB]))
+    # In GiB: JAX's integers have 32 bits.
+    everywhere = multihost_utils.process_allgather(np.array([fixed / GIB, needed / GIB], np.float32))
     return tuple(float(gib) * GIB for gib in np.max(everywhere, axis=0))
 
 
 def guess_parts(loss: Callable, state: TrainState, frozen: tuple, batch: Batch, room_bytes: float) -> float:
-    """Return about how many parts fit a device, counted from shapes in seconds; nothing is compiled.
+    """Estimate from shapes, in seconds, how many parts fit a device; nothing is compiled.
 
     Args:
         loss: of ``make_loss``.
-        state, frozen, batch: the step's arguments, or their shapes.
-        room_bytes: what the step may take on each device.
+        state: the first argument of the step, or its shapes.
+        frozen: the frozen arguments, or their shapes.
+        batch: the last argument, or its shapes.
+        room_bytes: memory that the step may take on each device.
     """
     one_device = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), batch)
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), one_device.index.shape[0]))
-    # The parameters are among what is saved; the gradient is as large as they are.
+    # saved_bytes counts the parameters too, which makes room for the gradient, of the same size.
     room = room_bytes - tree_bytes((state, frozen))
     return saved_bytes(loss, state.params, frozen, one_device, keys) / room if room > 0 else math.inf
 
 
 def memory_bytes() -> int | None:
-    """Return the memory of the smallest device of all processes, in bytes; None where a device does not tell.
+    """Return the memory of the smallest device of all processes, in bytes; None if a device does not report it.
 
-    It is what the device reports: of a GPU, the share of its memory that JAX may use. CPUs report nothing; they share
-    the memory of their machine.
+    A GPU reports the share of its memory that JAX may use. CPU devices report nothing and share the machine's memory.
     """
     devices = jax.local_devices()
     reported = [(device.memory_stats() or {}).get("bytes_limit", 0) for device in devices]
@@ -166,7 +170,7 @@ def memory_bytes() -> int | None:
         reported = [machine_memory_bytes() // len(devices)]
     smallest = min(reported)
     if jax.process_count() > 1:
-        # In MiB, since JAX's integers have 32 bits.
+        # In MiB: JAX's integers have 32 bits.
         smallest = int(multihost_utils.process_allgather(np.int32(smallest >> 20)).min()) << 20
     return smallest or None
 
@@ -179,12 +183,12 @@ def step_bytes(step: Any) -> int:
 
 
 def saved_bytes(loss: Callable, params: Any, *arguments: Any) -> int:
-    """Return the bytes that differentiation keeps of a forward pass, counted from shapes; nothing is computed.
+    """Return the bytes that differentiation keeps of a forward pass, from shapes; nothing is computed.
 
     Args:
-        loss: ``loss(params, *arguments)``, its value and something else.
+        loss: ``loss(params, *arguments)``, which returns the value first.
         params: what is differentiated; arrays or their shapes.
-        arguments: likewise.
+        arguments: arrays or their shapes.
     """
 
     def backward(params, *arguments):

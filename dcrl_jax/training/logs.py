@@ -1,4 +1,4 @@
-"""What a run tells while it trains: every number to its files, and what a person wants to know to the screen."""
+"""The log of a run: every number in its files, and the progress on the screen."""
 
 import math
 import sys
@@ -6,9 +6,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from tensorboardX import summary
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
 from tqdm import tqdm
 
 from dcrl_jax.files import append_json_line
@@ -20,58 +20,59 @@ TENSORBOARD_FOLDER = "logs"
 class RunLog:
     """The log of one start of a run: TensorBoard, metrics.jsonl, and a live bar in a terminal or lines elsewhere.
 
-    TensorBoard's events are written where ``write`` is called. tensorboardX's own SummaryWriter writes from a thread;
-    where the disk is full that thread dies, and the run waits for it for ever. Here it is an OSError.
+    Events are written by ``write`` itself, so that a full disk is an OSError there: an EventFileWriter writes them from
+    a thread, which dies on a full disk.
     """
 
     def __init__(self, workdir: Path | None, step: int, last_step: int):
         """Open the log.
 
         Args:
-            workdir: of the run; None in a process that is to write and show nothing.
-            step: where the run stands.
-            last_step: where it ends.
+            workdir: of the run; None in a process that writes and shows nothing.
+            step: number of steps done.
+            last_step: number of steps of the complete run.
         """
         self._workdir, self._last_step = workdir, last_step
         self._events, self._bar, self._validation = None, None, ""
         if workdir is None:
             return
         (workdir / TENSORBOARD_FOLDER).mkdir(parents=True, exist_ok=True)
-        self._events = EventsWriter(str(workdir / TENSORBOARD_FOLDER / "events"))
-        # Where either goes to a file, a bar that is drawn over and over would fill it.
+        name = f"events.out.tfevents.{time.time_ns()}"
+        self._events = RecordWriter((workdir / TENSORBOARD_FOLDER / name).open("xb"))
+        self._write_event(Event(wall_time=time.time(), file_version="brain.Event:2"))
+        # In a file, every update of a bar would be a line.
         if sys.stdout.isatty() and sys.stderr.isatty():
             layout = "step {n_fmt}/{total_fmt} |{bar:16}| {desc}"
             self._bar = tqdm(total=last_step, initial=step, bar_format=layout, dynamic_ncols=True, mininterval=0.5)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Write the values of a step, by the names of their curves, to TensorBoard and to metrics.jsonl, at once."""
+        """Write the values of a step, by the names of their curves, to TensorBoard and to metrics.jsonl."""
         if self._events is None:
             return
-        for name, value in values.items():
-            self._events.write_event(Event(wall_time=time.time(), step=step, summary=summary.scalar(name, value)))
-        self._events.flush()
+        scalars = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        self._write_event(Event(wall_time=time.time(), step=step, summary=Summary(value=scalars)))
         # JSON has no NaN.
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
         append_json_line(self._workdir / METRICS_FILE, {"step": step} | finite)
 
     def advance(self, step: int) -> None:
-        """Move the bar to a step that has been sent to the devices."""
+        """Move the bar to a step."""
         if self._bar is not None:
             self._bar.update(step - self._bar.n)
 
     def show_training(self, step: int, loss: float, images_per_second: float, seconds_left: float) -> None:
-        """Show how the training goes: in the bar, or on a line of its own."""
-        told = f"loss {loss:.3f}, {images_per_second:.1f} images/s, {_duration(seconds_left)} left{self._validation}"
+        """Show the progress of training, in the bar or as a line."""
+        text = f"loss {loss:.3f}, {images_per_second:.1f} images/s, {_duration(seconds_left)} left{self._validation}"
         if self._bar is not None:
-            self._bar.set_description_str(told)
+            self._bar.set_description_str(text)
         elif self._workdir is not None:
-            print(f"step {step}/{self._last_step}: {told}", flush=True)
+            print(f"step {step}/{self._last_step}: {text}", flush=True)
 
     def show_validation(self, step: int, split: str, percentages: Mapping[str, float]) -> None:
-        """Show miss rates in percent, by subset; NaN for a subset without people. The bar keeps the first."""
-        told = {name: f"{p:.2f} %" if math.isfinite(p) else "no people" for name, p in percentages.items()}
-        self._validation = f", {split} {next(iter(told.values()))}"
-        shown = ", ".join(f"{name} {percent}" for name, percent in told.items())
+        """Show miss rates in percent, by subset; NaN means a subset without people. The bar keeps the first one."""
+        texts = {name: f"{p:.2f} %" if math.isfinite(p) else "no people" for name, p in percentages.items()}
+        self._validation = f", {split} {next(iter(texts.values()))}"
+        shown = ", ".join(f"{name} {text}" for name, text in texts.items())
         self.say(f"step {step}: miss rate on {split} {shown}")
 
     def say(self, text: str) -> None:
@@ -80,6 +81,10 @@ class RunLog:
             tqdm.write(text)
         elif self._workdir is not None:
             print(text, flush=True)
+
+    def _write_event(self, event):
+        self._events.write(event.SerializeToString())
+        self._events.flush()
 
     def __enter__(self) -> "RunLog":
         return self
@@ -91,7 +96,7 @@ class RunLog:
             if self._events is not None:
                 self._events.close()
         except OSError:
-            # What ended the run says more than that its log cannot be closed either.
+            # The error that ended the run says more than this one.
             if error_type is None:
                 raise
 

@@ -6,15 +6,17 @@ from ml_collections import ConfigDict
 
 
 def total_steps(config: ConfigDict, training_images: int) -> int:
-    """Steps of the whole run: ``train.steps``, or ``train.epochs`` over the training images."""
+    """Return the steps of the complete run: ``train.steps``, or ``train.epochs`` over the training images."""
     if config.train.steps is not None:
         return config.train.steps
     return max(1, round(config.train.epochs * training_images / config.train.batch_size))
 
 
 def build_schedule(config: ConfigDict, training_images: int) -> optax.Schedule:
-    """Learning rate by step: linear warm-up, then 'steps' (times ``decay_factor`` at each of ``decay_epochs``) or
-    'cosine' to zero at the last step. A ``reference_batch_size`` scales it all by the batch's size over that one.
+    """Return the learning rate by step.
+
+    After a linear warm-up the schedule is 'steps', times ``decay_factor`` at each of ``decay_epochs``, or 'cosine', to
+    zero at the last step. With ``reference_batch_size`` the rate is scaled by the batch size over that one.
 
     Args:
         config: its ``optimizer`` and ``train`` keys are read.
@@ -38,10 +40,10 @@ def build_schedule(config: ConfigDict, training_images: int) -> optax.Schedule:
 
 
 def build_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """Return Adam, SGD with momentum or AdamW, after clipping by global norm if asked for.
+    """Return Adam, SGD with momentum or AdamW, after clipping by global norm if ``clip_norm`` is above 0.
 
-    Weight decay is decoupled in AdamW (Loshchilov and Hutter). SGD and Adam add it to the clipped gradient, times the
-    weights (L2), as PyTorch's optimizers of these names do. All parameters decay, biases too.
+    Weight decay is decoupled in AdamW (Loshchilov and Hutter). SGD and Adam add it times the weights to the clipped
+    gradient (L2), as PyTorch's optimizers do. All parameters decay, including biases.
     """
     keys = config.optimizer
     parts = [optax.clip_by_global_norm(keys.clip_norm)] if keys.clip_norm > 0 else []

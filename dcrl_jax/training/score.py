@@ -14,7 +14,9 @@ from dcrl_jax.evaluation import evaluate as evaluation
 from dcrl_jax.models.cfl_features import cfl_magnitudes
 from dcrl_jax.models.network import build_network
 from dcrl_jax.models.student import ADAPTION_LAYER
+from dcrl_jax.models.teacher import Teacher
 from dcrl_jax.reports.report import write_report
+from dcrl_jax.reports.summary import summary
 from dcrl_jax.training.logs import METRICS_FILE
 from dcrl_jax.training.start import roles_of
 
@@ -63,7 +65,7 @@ def score_checkpoint(
     folder = workdir / "evaluation"
     if parallel.is_first_process():
         magnitudes = None
-        if config.role == "teacher" and config.cfl.enabled:
+        if isinstance(network.model, Teacher) and config.cfl.enabled:
             magnitudes = functools.partial(jax.jit(functools.partial(cfl_magnitudes, network.model)), params)
         write_report(
             result,
@@ -75,7 +77,7 @@ def score_checkpoint(
             metrics=metrics,
         )
     data = config.data
-    print(f"\n{name}, {data.name} {data.test_split}\n\n{evaluation.summary(result)}")
+    print(f"\n{name}, {data.name} {data.test_split}\n\n{summary(result)}")
     print(f"\nresults, curves and pictures: {folder}", flush=True)
     return result
 

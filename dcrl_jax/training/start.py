@@ -61,31 +61,31 @@ def roles_of(config: ConfigDict) -> tuple[str, ...]:
 def _from_checkpoint(network: Network, config: ConfigDict) -> Arrays:
     source = config.init.checkpoint
     saved, saved_config, step = checkpoints.restore_params(source)
-    found = roles_of(saved_config)
-    if config.init.roles and not set(found) <= set(config.init.roles):
+    roles = roles_of(saved_config)
+    if config.init.roles and not set(roles) <= set(config.init.roles):
         raise InputError(
-            f"{source} holds a {_either(found)}, and this recipe fine-tunes a {_either(config.init.roles)}. Give "
+            f"{source} holds a {_either(roles)}, and this recipe fine-tunes a {_either(config.init.roles)}. Give "
             "another --config.init.checkpoint, or the recipe of configs/finetune.py that starts from this one."
         )
-    wanted, there = _by_path(network.param_shapes()), _by_path(saved)
-    restored = {path for path in wanted if path in there and np.shape(there[path]) == np.shape(wanted[path])}
-    lost = [path for path in wanted if path.startswith("backbone") and path not in restored]
-    if lost:
+    shapes, arrays = _by_path(network.param_shapes()), _by_path(saved)
+    restored = {path for path in shapes if path in arrays and np.shape(arrays[path]) == np.shape(shapes[path])}
+    missing = [path for path in shapes if path.startswith("backbone") and path not in restored]
+    if missing:
         raise InputError(
-            f"{source} is of another network: {_difference(lost[0], there, wanted)}, and {len(lost) - 1} more "
+            f"{source} is of another network: {_difference(missing[0], arrays, shapes)}, and {len(missing) - 1} more "
             f"arrays of the backbone.{_remedy(config, saved_config)}"
         )
     print(
-        f"init: from {source}, step {step}, a {_either(found)}; {_inputs(saved_config)} there, {_inputs(config)} here\n"
-        f"  restored: {_counted(wanted, restored)}\n"
-        f"  new: {_counted(wanted, wanted.keys() - restored)}\n"
-        f"  left out: {_counted(there, there.keys() - wanted.keys())}",
+        f"init: from {source}, step {step}, a {_either(roles)}; {_inputs(saved_config)} there, {_inputs(config)} here\n"
+        f"  restored: {_counted(shapes, restored)}\n"
+        f"  new: {_counted(shapes, shapes.keys() - restored)}\n"
+        f"  left out: {_counted(arrays, arrays.keys() - shapes.keys())}",
         flush=True,
     )
-    for path in wanted:
-        if path in there and path not in restored:
-            print(f"  of another shape: {_difference(path, there, wanted)}", flush=True)
-    return {path: there[path] for path in restored}
+    for path in shapes:
+        if path in arrays and path not in restored:
+            print(f"  of another shape: {_difference(path, arrays, shapes)}", flush=True)
+    return {path: arrays[path] for path in restored}
 
 
 def _by_path(tree: Any) -> dict[str, Any]:
@@ -101,9 +101,9 @@ def _counted(arrays: Arrays, paths: Iterable[str]) -> str:
     return ", ".join(f"{part} ({sum(sizes):,} in {len(sizes)} arrays)" for part, sizes in parts.items()) or "nothing"
 
 
-def _difference(path: str, there: Arrays, wanted: Arrays) -> str:
-    found = f"{np.shape(there[path])} there" if path in there else "not there"
-    return f"{path}: {found}, {np.shape(wanted[path])} here"
+def _difference(path: str, saved: Arrays, shapes: Arrays) -> str:
+    there = f"{np.shape(saved[path])} there" if path in saved else "not there"
+    return f"{path}: {there}, {np.shape(shapes[path])} here"
 
 
 def _inputs(config: ConfigDict) -> str:

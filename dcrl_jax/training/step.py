@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from ml_collections import ConfigDict
 
 from dcrl_jax.losses.detection import weighted_sum
 from dcrl_jax.models.network import Network
-from dcrl_jax.parallel import AXIS, places_in_global_batch
+from dcrl_jax.parallel import AXIS, indices_in_global_batch
 from dcrl_jax.structures import Array
 from dcrl_jax.training.terms import TrainingRules, detection_terms, distillation_terms, forward
 
@@ -19,7 +20,7 @@ from dcrl_jax.training.terms import TrainingRules, detection_terms, distillation
 class TrainState(NamedTuple):
     """The state that a step updates."""
 
-    step: Array  # int32 []
+    step: Array | np.int32  # int32 []
     params: Any
     opt_state: optax.OptState
 
@@ -39,7 +40,7 @@ def image_keys(seed: int, step: Array, images: int) -> jax.Array:
     Call it inside the pmapped step: an image's position in the global batch follows from the device's.
     """
     key = jax.random.fold_in(jax.random.key(seed), step)
-    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, places_in_global_batch(images))
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, indices_in_global_batch(images))
 
 
 def make_loss(

@@ -1,4 +1,4 @@
-"""What the sampled anchors (RPG) and RoIs (RDR) of a batch should become; Faster R-CNN's rules with ignore regions."""
+"""The targets of the sampled anchors (RPG) and RoIs (RDR): Faster R-CNN's rules with ignore regions."""
 
 import functools
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from dcrl_jax.structures import Array, Batch, Proposals, RegionOutputs, Targets
 
 
 class RpgRules(NamedTuple):
-    """How anchors are labelled and sampled; the config's ``rpn`` keys."""
+    """The rules that label and sample anchors; the config's ``rpn`` keys."""
 
     positive_iou: float
     negative_iou: float
@@ -25,7 +25,7 @@ class RpgRules(NamedTuple):
 
 
 class RdrRules(NamedTuple):
-    """How RoIs are labelled and sampled; the config's ``roi`` keys."""
+    """The rules that label and sample RoIs; the config's ``roi`` keys."""
 
     positive_iou: float
     ignore_ioa: float
@@ -41,7 +41,7 @@ def _targets(chosen_boxes, chosen_index, is_positive, is_sampled, boxes, offset_
 
 
 def rpg_targets(keys: Array, anchors: Array, batch: Batch, rules: RpgRules) -> tuple[jax.Array, Targets]:
-    """Sample anchors of each image and say what they should become.
+    """Sample anchors of each image and compute their targets.
 
     Args:
         keys: one random key per image, [B].
@@ -50,7 +50,7 @@ def rpg_targets(keys: Array, anchors: Array, batch: Batch, rules: RpgRules) -> t
         rules: see RpgRules.
 
     Returns:
-        Places of the sampled anchors, int32 [B, R], and their targets.
+        Indices of the sampled anchors, int32 [B, R], and their targets.
     """
     anchors = jnp.asarray(anchors)
 
@@ -82,8 +82,14 @@ def rpg_targets(keys: Array, anchors: Array, batch: Batch, rules: RpgRules) -> t
 def sample_rois(keys: Array, proposals: Proposals, batch: Batch, rules: RdrRules) -> tuple[jax.Array, Targets]:
     """Sample RoIs of each image from its proposals and its annotated pedestrians.
 
+    Args:
+        keys: one random key per image, [B].
+        proposals: of the RPG stage.
+        batch: its boxes and flags are used.
+        rules: see RdrRules.
+
     Returns:
-        RoIs, float32 [B, R, 4], pixels, without gradient, finite also where padded; and their targets.
+        RoIs, float32 [B, R, 4], pixels, without gradient, finite where padded; and their targets.
     """
 
     def one_image(key, proposals, boxes, is_person, is_ignore):
@@ -116,7 +122,7 @@ def _take(values, index):
 
 
 def take_anchors(outputs: RegionOutputs, index: Array) -> RegionOutputs:
-    """Keep the outputs of the sampled anchors: index int32 [B, R] into N."""
+    """Return the outputs of the sampled anchors; ``index`` is int32 [B, R] into N."""
     taken = outputs._replace(logits=_take(outputs.logits, index), offsets=_take(outputs.offsets, index))
     if outputs.branch_logits is None:
         return taken

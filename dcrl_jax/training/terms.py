@@ -1,6 +1,6 @@
 """The unweighted loss terms of a batch: those of Eq. 1, and those that a frozen teacher adds (Eq. 14-18)."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from dcrl_jax.losses import detection, distillation
 from dcrl_jax.losses.distillation import NOTHING, STAGES, Distillation, loss_weights
-from dcrl_jax.models.detect import ProposalRules
+from dcrl_jax.models.detect import ProposalRules, propose_regions, refine
 from dcrl_jax.models.network import Network, proposal_rules
 from dcrl_jax.models.rpn import propose
 from dcrl_jax.structures import Array, Batch, RegionOutputs, Targets
@@ -84,12 +84,11 @@ def forward(network: Network, params: Any, batch: Batch, keys: Array, rules: Tra
         rules: see TrainingRules.
     """
     model, anchors = network.model, network.anchors
-    variables = {"params": params}
     people = (batch.boxes, batch.is_person, batch.is_ignore)
     rpg_keys, rdr_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
 
     images = [getattr(batch, name) for name in model.modalities]
-    features, outputs = model.apply(variables, *images, method="propose_regions")
+    features, outputs = propose_regions(model, params, *images)
     index, targets = rpg_targets(rpg_keys, anchors, batch, rules.rpg)
     masks = (None, None)
     if outputs.segmentation_logits is not None:
@@ -98,7 +97,7 @@ def forward(network: Network, params: Any, batch: Batch, keys: Array, rules: Tra
 
     proposals = propose(outputs.logits, outputs.offsets, anchors, **rules.proposals._asdict())
     rois, targets = sample_rois(rdr_keys, proposals, batch, rules.rdr)
-    outputs = model.apply(variables, features, rois, method="refine")
+    outputs = refine(model, params, features, rois)
     masks = (None, None)
     if outputs.segmentation_logits is not None:
         size = outputs.segmentation_logits.shape[2]
@@ -150,13 +149,13 @@ def distillation_terms(
         ``fea``, ``{stage}_cls_soft``, ``{stage}_reg_bound`` and ``{stage}_seg_soft``, as far as they are on.
     """
     on = rules.distillation
-    variables = {"params": teacher_params}
-    features, rpg = teacher.model.apply(variables, batch.visible, batch.lwir, method="propose_regions")
-    rdr = teacher.model.apply(variables, features, run.rois, method="refine")
+    assert batch.lwir is not None
+    features, rpg = propose_regions(teacher.model, teacher_params, batch.visible, batch.lwir)
+    rdr = refine(teacher.model, teacher_params, features, run.rois)
     terms = {}
     if on.fea:
         adapted = network.model.apply({"params": params}, run.features, method="adapt")
-        terms["fea"] = distillation.features(adapted, features.concatenated())
+        terms["fea"] = distillation.features(cast(Any, adapted), features.concatenated())
     for name, soft in (("rpg", take_anchors(rpg, run.anchors)), ("rdr", rdr)):
         stage = getattr(run, name)
         own = stage.outputs

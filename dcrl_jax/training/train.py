@@ -1,5 +1,6 @@
 """Training of a teacher, a student or a baseline, from its config to its score."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -59,7 +60,7 @@ def train(
     bench = evaluation.open_bench(detector, builder, config.data.validation_split, config, mesh)
     workdirs.check_config_of(workdir, config)
     fingerprint = checkpoints.fingerprint(teacher.params) if teacher else None
-    if resumes and teacher:
+    if resumes and teacher and fingerprint:
         workdirs.check_teacher_of(workdir, fingerprint, teacher.source)
 
     # VGG-16 may have to be downloaded, so only now that the data is known to be there.
@@ -78,11 +79,11 @@ def train(
             batch = jax.device_put(empty_batch(config, mesh.devices.size), parallel.batch_sharding(mesh))
             fit = fit_training_step(network, optimizer, config, state, batch, teacher)
         learning_rates = jax.device_get(jax.jit(jax.vmap(schedule))(np.arange(run.last_step)))
-        run.begin(state, fit and fit.parts, fingerprint, learning_rates)
-        run_steps(run, fit and fit.run, state, bench)
+        run.begin(state, fit.parts if fit else None, fingerprint, learning_rates)
+        run_steps(run, fit.run if fit else None, state, bench)
 
 
-def run_steps(run: Run, step: jax.stages.Wrapped | None, state: TrainState, bench: evaluation.Bench) -> TrainState:
+def run_steps(run: Run, step: Callable | None, state: TrainState, bench: evaluation.Bench) -> TrainState:
     """Run the remaining steps, dispatching up to two ahead. Only logged metrics are copied to the host.
 
     Args:
@@ -94,6 +95,7 @@ def run_steps(run: Run, step: jax.stages.Wrapped | None, state: TrainState, benc
     if run.lacks_scores():
         run.score(bench, state)
     while run.step < run.last_step and not run.should_stop():
+        assert step is not None
         batch = next(run.batches)
         run.wait_for_devices()
         state, metrics = step(state, batch)

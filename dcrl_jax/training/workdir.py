@@ -160,5 +160,5 @@ def open_workdir(path: str) -> Path:
 
 def use_compilation_cache(workdir: Path) -> None:
     """Keep compiled programs in the workdir for the next start, unless the user chose a cache."""
-    if jax.config.jax_compilation_cache_dir is None:
+    if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
         jax.config.update("jax_compilation_cache_dir", str((workdir / CACHE_FOLDER).absolute()))

@@ -11,12 +11,12 @@ from configs import ablations, baseline, student, teacher
 from dcrl_jax import parallel
 from dcrl_jax.models import student as student_module
 from dcrl_jax.models import teacher as teacher_module
-from dcrl_jax.models.build import build_anchors, build_model
+from dcrl_jax.models.network import build_network
 from dcrl_jax.structures import Batch
 from dcrl_jax.training.distill import teacher_config
 from dcrl_jax.training.optimizer import build_optimizer, build_schedule
-from dcrl_jax.training.rules import training_rules
 from dcrl_jax.training.step import TrainState, make_step
+from dcrl_jax.training.terms import training_rules
 
 pytestmark = pytest.mark.usefixtures("quick_compile", "shallow_backbone", "three_blocks")
 
@@ -90,15 +90,15 @@ def one_image():
 
 def compile_step(config, guide, random_params):
     """One compiled step on one device, placed as the training loop places it, with its arguments."""
-    model = build_model(config)
-    params = random_params(model, config)
+    network = build_network(config)
+    params = random_params(network)
     mesh = Mesh(jax.local_devices()[:1], (parallel.AXIS,))
     optimizer = build_optimizer(config, build_schedule(config, training_images=100))
-    frozen, guide_model = (), None
+    frozen, teacher = (), None
     if guide is not None:
-        guide_model = build_model(guide)
-        frozen = (parallel.replicate(random_params(guide_model, guide, seed=1), mesh),)
-    step = make_step(model, optimizer, build_anchors(config), training_rules(config), config.seed, guide_model)
+        teacher = build_network(guide)
+        frozen = (parallel.replicate(random_params(teacher, seed=1), mesh),)
+    step = make_step(network, optimizer, training_rules(config), config.seed, teacher)
     step = parallel.parallel_step(step, mesh, frozen_arguments=len(frozen))
     opt_state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(optimizer.init, params))
     state = TrainState(np.int32(0), params, opt_state)

@@ -11,12 +11,12 @@ from configs import baseline, finetune
 from datasets import nightowls
 from datasets.caltech_pedestrian import CaltechConfig
 from datasets.synthetic_visible import SyntheticVisibleConfig
-from dcrl_jax.config_checks import check_config
+from dcrl_jax.config import check_config
 from dcrl_jax.data.transforms import filter_boxes
 from dcrl_jax.evaluation.evaluate import subsets_of
 from dcrl_jax.evaluation.rules import CALTECH_REASONABLE, NIGHTOWLS_SUBSETS, assign_roles
-from dcrl_jax.models.build import anchor_range_px, build_anchors
-from dcrl_jax.training.loop import box_filter_of
+from dcrl_jax.models.network import anchor_range_px, build_anchors
+from dcrl_jax.training.data import box_filter_of
 
 DATA = ("caltech", "nightowls", "synthetic_visible")
 every_data_set = pytest.mark.parametrize("data", DATA)

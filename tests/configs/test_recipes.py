@@ -13,12 +13,12 @@ from configs import baseline, common, student, teacher
 from datasets import msrs
 from datasets.kaist import KaistConfig
 from datasets.synthetic_rgbt import SyntheticConfig
-from dcrl_jax.config_checks import check_config
+from dcrl_jax.config import check_config
 from dcrl_jax.data.transforms import filter_boxes
 from dcrl_jax.errors import InputError
 from dcrl_jax.losses.distillation import Distillation
+from dcrl_jax.training.data import box_filter_of
 from dcrl_jax.training.distill import teacher_config
-from dcrl_jax.training.loop import box_filter_of
 
 ROOT = pathlib.Path(__file__).parents[2]
 DATA = ("kaist", "synthetic", "msrs")

@@ -4,24 +4,14 @@ import math
 
 import numpy as np
 import pytest
+from scoring_cases import ANYONE, make_truth
 
 from dcrl_jax.evaluation.average_precision import average_precision
-from dcrl_jax.evaluation.miss_rate import ImageDetections, ImageTruth
+from dcrl_jax.evaluation.overlaps import ImageDetections
 from dcrl_jax.evaluation.rules import Subset
 
-ANYONE = Subset("anyone")
-PEOPLE = np.array([[0.0, 0, 10, 20], [30, 0, 10, 20], [60, 0, 10, 20], [90, 0, 50, 50]])
-LABELS = ("person", "person", "person", "people")
-TRUTHS = [ImageTruth("a", "day", PEOPLE, LABELS, np.zeros(4, int), np.zeros(4, bool))]
-
-
-def precision_of(outcomes):
-    """The average precision of detections that are, by falling score, true (t), false (f) or ignored (i)."""
-    people = iter(PEOPLE)
-    boxes = {"f": [300.0, 0, 10, 20], "i": [100.0, 10, 10, 20]}
-    found = [next(people) if letter == "t" else boxes[letter] for letter in outcomes]
-    scores = np.linspace(0.9, 0.1, len(outcomes))
-    return average_precision(TRUTHS, {"a": ImageDetections(np.array(found).reshape(-1, 4), scores)}, ANYONE)
+PEOPLE = ((0, 0, 10, 20), (30, 0, 10, 20), (60, 0, 10, 20))
+TRUTHS = [make_truth("a", *PEOPLE, (90, 0, 50, 50), labels=("person", "person", "person", "people"))]
 
 
 @pytest.mark.parametrize(
@@ -39,7 +29,12 @@ def precision_of(outcomes):
     ],
 )
 def test_area_under_the_interpolated_curve(outcomes, expected):
-    assert precision_of(outcomes) == pytest.approx(expected)
+    """Outcomes by descending score: true (t), false (f) or ignored (i)."""
+    people = iter(PEOPLE)
+    boxes = {"f": (300, 0, 10, 20), "i": (100, 10, 10, 20)}
+    found = [next(people) if letter == "t" else boxes[letter] for letter in outcomes]
+    detections = ImageDetections(np.array(found).reshape(-1, 4), np.linspace(0.9, 0.1, len(found)))
+    assert average_precision(TRUTHS, {"a": detections}, ANYONE) == pytest.approx(expected)
 
 
 def test_subset_without_people_has_none():

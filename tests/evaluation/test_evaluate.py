@@ -2,6 +2,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -12,9 +13,10 @@ from dcrl_jax import parallel
 from dcrl_jax.data import pipeline, sources, transforms
 from dcrl_jax.data.transforms import BLANK_GREY
 from dcrl_jax.evaluation import evaluate as evaluation
-from dcrl_jax.evaluation.evaluate import CompiledDetector
+from dcrl_jax.evaluation.evaluate import ParallelNetwork
 from dcrl_jax.evaluation.truths import read_truths
 from dcrl_jax.reports import report
+from dcrl_jax.reports.summary import summary
 from dcrl_jax.structures import MODALITIES, Detections
 
 # Scenes twice as large as the network input, and a last batch that is not full.
@@ -35,7 +37,8 @@ def config(tmp_path_factory):
 
 def open_bench(config, run, modalities=MODALITIES):
     builder = sources.prepare(config.data)
-    return evaluation.open_bench(CompiledDetector(run, modalities), builder, "test", config, parallel.device_mesh())
+    network = ParallelNetwork(SimpleNamespace(modalities=modalities), run)
+    return evaluation.open_bench(network, builder, "test", config, parallel.device_mesh())
 
 
 class Oracle:
@@ -146,7 +149,7 @@ def test_blanking_switches_off_one_camera_and_nothing_else(config):
 def test_summary_and_files_hold_the_scores(config, tmp_path):
     bench = open_bench(config, Oracle(config))
     result = evaluation.evaluate(bench, None, blanked=True)
-    text = evaluation.summary(result)
+    text = summary(result)
     for words in ("miss rate, %", "visible blanked", "lwir blanked", "average precision, %", "mean weight of lwir"):
         assert words in text
     report.write_report(result, bench, tmp_path, "oracle")
@@ -166,7 +169,7 @@ def test_kaist_s_further_subsets_are_scored_where_the_config_asks_for_them(confi
     result = evaluation.evaluate(bench, None)
     names = ["scale-near", "scale-medium", "scale-far", "occlusion-none", "occlusion-partial", "occlusion-heavy"]
     assert list(result.further_scores) == names
-    lines = evaluation.summary(result).splitlines()
+    lines = summary(result).splitlines()
     header = next(line for line in lines if "near" in line)
     assert header.split() == ["near", "medium", "far", "none", "partial", "heavy"]
     people = lines[lines.index(header) + 3].split()
@@ -184,7 +187,7 @@ def test_warnings_of_the_data_stand_beside_the_scores(config, tmp_path):
     assert bench.warnings == ()
     bench = bench._replace(warnings=("incomplete test split: 2 of 9 images are left out",))
     result = evaluation.evaluate(bench, None)
-    assert evaluation.summary(result).endswith("\nwarning: incomplete test split: 2 of 9 images are left out")
+    assert summary(result).endswith("\nwarning: incomplete test split: 2 of 9 images are left out")
     report.write_report(result, bench, tmp_path, "oracle")
     assert json.loads((tmp_path / "scores.json").read_text())["warnings"] == list(bench.warnings)
 
@@ -218,7 +221,7 @@ def test_detector_of_rgb_alone_has_no_weights_and_is_never_blanked(config):
 def test_summary_and_files_of_rgb_alone_say_nothing_of_a_thermal_image(config, tmp_path):
     bench = open_rgb_bench(config, Oracle(config))
     result = evaluation.evaluate(bench, None, blanked=True)
-    text = evaluation.summary(result)
+    text = summary(result)
     assert "miss rate, %" in text
     assert "average precision, %" in text
     for word in ("blanked", "weight", "lwir", "visible"):

@@ -5,70 +5,72 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scoring_cases import make_detections
 
 from dcrl_jax.errors import InputError
-from dcrl_jax.evaluation.miss_rate import ImageDetections
+from dcrl_jax.evaluation.caltech_results import read_caltech, write_caltech
+from dcrl_jax.evaluation.overlaps import ImageDetections
 from dcrl_jax.evaluation.results import read_results, write_coco_json, write_kaist_text
 
 IMAGE_IDS = ["x", "y", "z"]
 KAIST_RESULTS = Path(__file__).resolve().parents[3] / "shared" / "kaist" / "results"
+both_formats = pytest.mark.parametrize("write", [write_kaist_text, write_coco_json])
 
 
-def example():
-    return {
-        "z": ImageDetections(np.float32([[1.1, 2.2, 3.3, 4.4]]), np.float32([0.1])),
-        "x": ImageDetections(np.array([[5.0, 6, 7, 8], [1 / 3, 0, 2e-7, 4]]), np.array([0.25, 0.75])),
-        "y": ImageDetections(np.zeros((0, 4)), np.zeros(0)),
-    }
-
-
-@pytest.mark.parametrize("write", [write_kaist_text, write_coco_json])
-def test_round_trip_is_exact_and_by_falling_score(tmp_path, write):
+@both_formats
+def test_round_trip_is_exact_and_by_descending_score(tmp_path, write):
     path = tmp_path / "deep" / "results"
-    write(path, example(), IMAGE_IDS)
+    detections = {
+        "z": ImageDetections(np.float32([[1.1, 2.2, 3.3, 4.4]]), np.float32([0.1])),
+        "x": make_detections([5, 6, 7, 8, 0.25], [1 / 3, 0, 2e-7, 4, 0.75]),
+        "y": make_detections(),
+    }
+    write(path, detections, IMAGE_IDS)
     read = read_results(path, IMAGE_IDS)
     assert list(read) == ["x", "z"]
     np.testing.assert_array_equal(read["x"].boxes, [[1 / 3, 0, 2e-7, 4], [5, 6, 7, 8]])
     np.testing.assert_array_equal(read["x"].scores, [0.75, 0.25])
-    np.testing.assert_array_equal(read["z"].boxes, example()["z"].boxes.astype(np.float64))
+    np.testing.assert_array_equal(read["z"].boxes, detections["z"].boxes.astype(np.float64))
     assert [entry.name for entry in path.parent.iterdir()] == ["results"]
 
 
-def test_text_counts_images_from_one(tmp_path):
-    path = tmp_path / "results.txt"
-    write_kaist_text(path, {"y": ImageDetections(np.array([[1, 2.5, 3, 4]]), np.array([0.5]))}, IMAGE_IDS)
+def test_text_counts_images_from_one_and_json_from_zero_or_by_number(tmp_path):
+    path, detections = tmp_path / "results", {"y": make_detections([1, 2.5, 3, 4, 0.5])}
+    write_kaist_text(path, detections, IMAGE_IDS)
     assert path.read_text() == "2,1.0,2.5,3.0,4.0,0.5\n"
+    for numbers, number in ((None, 1), ([31, 7, 12], 7)):
+        write_coco_json(path, detections, IMAGE_IDS, numbers)
+        entry = {"image_id": number, "category_id": 1, "bbox": [1.0, 2.5, 3.0, 4.0], "score": 0.5}
+        assert json.loads(path.read_text()) == [entry]
+        assert list(read_results(path, IMAGE_IDS, numbers)) == ["y"]
+    with pytest.raises(InputError, match=r"entry 1: image 7; expected 0\.\.2, since the split has 3 images"):
+        read_results(path, IMAGE_IDS)
+    with pytest.raises(InputError, match="entry 1: image 7; expected the id of one of the 3 annotated images"):
+        read_results(path, IMAGE_IDS, [1, 2, 3])
 
 
-def test_json_counts_images_from_zero(tmp_path):
-    path = tmp_path / "results.json"
-    write_coco_json(path, {"y": ImageDetections(np.array([[1, 2.5, 3, 4]]), np.array([0.5]))}, IMAGE_IDS)
-    assert json.loads(path.read_text()) == [
-        {"image_id": 1, "category_id": 1, "bbox": [1.0, 2.5, 3.0, 4.0], "score": 0.5}
-    ]
-
-
-@pytest.mark.parametrize("write", [write_kaist_text, write_coco_json])
-def test_no_detections_give_a_file_without_any(tmp_path, write):
+@both_formats
+def test_file_without_detections(tmp_path, write):
     write(tmp_path / "results", {}, IMAGE_IDS)
+    assert read_results(tmp_path / "results", IMAGE_IDS) == {}
+    (tmp_path / "results").write_text("")
     assert read_results(tmp_path / "results", IMAGE_IDS) == {}
 
 
-def test_empty_file_has_no_detections(tmp_path):
-    path = tmp_path / "results.txt"
-    path.write_text("")
-    assert read_results(path, IMAGE_IDS) == {}
-
-
-def test_blank_lines_spaces_and_windows_line_ends_are_read(tmp_path):
-    path = tmp_path / "results.txt"
-    path.write_bytes(b"\xef\xbb\xbf3, 1, 2, 3, 4, 5e-1\r\n\r\n1.0,1,2,3,4,0.25\r\n")
-    read = read_results(path, IMAGE_IDS)
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbf3, 1, 2, 3, 4, 5e-1\r\n\r\n1.0,1,2,3,4,0.25\r\n",
+        b'\xef\xbb\xbf [{"image_id": 2, "bbox": [1, 2, 3, 4], "score": 5e-1},'
+        b' {"image_id": 0.0, "bbox": [1, 2, 3, 4], "score": 0.25, "category_id": 1.0, "area": 12}]',
+    ],
+    ids=["text", "JSON"],
+)
+def test_variants_of_both_formats_are_read(tmp_path, content):
+    (tmp_path / "results").write_bytes(content)
+    read = read_results(tmp_path / "results", IMAGE_IDS)
     assert (read["z"].boxes.tolist(), read["z"].scores.tolist()) == ([[1, 2, 3, 4]], [0.5])
     assert read["x"].scores.tolist() == [0.25]
-
-
-GOOD_LINE = "1,1,2,3,4,0.5\n"
 
 
 @pytest.mark.parametrize(
@@ -80,6 +82,8 @@ GOOD_LINE = "1,1,2,3,4,0.5\n"
         ("1,1,2,3,four,0.5", "not a line of numbers"),
         ("1,1,2,3,,0.5", "not a line of numbers"),
         ("1_0,1,2,3,4,0.5", "not a line of numbers"),
+        ("\u0661,1,2,3,4,0.5", "not a line of numbers"),
+        ("set06/V000/I00019,1,2,3,4,0.5", "not a line of numbers"),
         ("0,1,2,3,4,0.5", r"image 0; expected 1\.\.3"),
         ("4,1,2,3,4,0.5", r"image 4; expected 1\.\.3"),
         ("1.5,1,2,3,4,0.5", "whole number"),
@@ -87,76 +91,79 @@ GOOD_LINE = "1,1,2,3,4,0.5\n"
         ("1,1,2,3,4,nan", "finite"),
         ("1,1,2,inf,4,0.5", "finite"),
         ("1,1,2,3,-4,0.5", "negative size"),
-        ("set06/V000/I00019,1,2,3,4,0.5", "not a line of numbers"),
     ],
 )
 def test_malformed_line_is_named_with_file_and_number(tmp_path, line, message):
     path = tmp_path / "results.txt"
-    path.write_text(GOOD_LINE + "\n" + line + "\n" + GOOD_LINE)
+    path.write_text(f"1,1,2,3,4,0.5\n\n{line}\n1,1,2,3,4,0.5\n")
     with pytest.raises(InputError, match=message) as caught:
         read_results(path, IMAGE_IDS)
     assert str(caught.value).startswith(f"{path}:3: ")
 
 
-GOOD_ENTRY = {"image_id": 0, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}
+ENTRY = {"image_id": 0, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("entry", "message"),
     [
-        ({"image_id": 3}, r"image 3; expected 0\.\.2"),
-        ({"image_id": "0"}, "image_id"),
-        ({"image_id": 0.5}, "image_id"),
-        ({"image_id": True}, "image_id"),
-        ({"bbox": [1, 2, 3]}, "bbox"),
-        ({"bbox": [1, 2, 3, None]}, "bbox"),
-        ({"bbox": [1, 2, -3, 4]}, "negative size"),
-        ({"score": float("nan")}, "finite"),
-        ({"score": 10**400}, "finite"),
-        ({"category_id": 3}, "category_id 3"),
+        ({**ENTRY, "image_id": 3}, r": entry 2: image 3; expected 0\.\.2"),
+        ({**ENTRY, "image_id": "0"}, ": entry 2, image_id: .*got `str`; expected finite numbers in"),
+        ({**ENTRY, "image_id": 0.5}, r": entry 2: image_id 0.5; expected .*\(whole"),
+        ({**ENTRY, "image_id": True}, ": entry 2, image_id: .*got `bool`"),
+        ({**ENTRY, "bbox": [1, 2, 3]}, ": entry 2, bbox: .*length 4"),
+        ({**ENTRY, "bbox": [1, 2, 3, None]}, r": entry 2, bbox\[3\]: .*got `null`"),
+        ({**ENTRY, "bbox": [1, 2, -3, 4]}, ": entry 2: .*negative size"),
+        ({**ENTRY, "score": float("nan")}, ":1: not valid JSON in entry 2: .*; expected finite numbers"),
+        ({**ENTRY, "score": 10**400}, ": entry 2, score: .*out of range"),
+        ({**ENTRY, "score": 1e301}, ": entry 2, score: "),
+        ({**ENTRY, "category_id": 3}, ": entry 2: category_id 3; expected 1"),
+        ({**ENTRY, "category_id": None}, ": entry 2: category_id None; expected 1"),
+        ({"image_id": 0}, ": entry 2: .*missing required field `bbox`"),
+        (7, ": entry 2: .*got `int`"),
     ],
 )
-def test_malformed_entry_is_named_with_file_and_number(tmp_path, change, message):
+def test_malformed_entry_is_named_with_file_and_number(tmp_path, entry, message):
     path = tmp_path / "results.json"
-    path.write_text(json.dumps([GOOD_ENTRY, {**GOOD_ENTRY, **change}]))
-    with pytest.raises(InputError, match=message) as caught:
+    path.write_text(json.dumps([ENTRY, entry]))
+    with pytest.raises(InputError, match=f"^{path}{message}"):
         read_results(path, IMAGE_IDS)
-    assert str(caught.value).startswith(f"{path}: entry 2")
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"[\n{,\n]", ":2: not valid JSON"),
-        (b'{"annotations": []}', ":1: a JSON object"),
-        (b"[7]", "entry 1 is 7"),
-        (b"[" * 100_000, "JSON"),
-        (b"\xff\xfe\x00", "not a text file"),
+        (b"[\n{,\n]", ":2: not valid JSON in entry 1"),
+        (
+            b'[{"image_id": 1, "bbox": [1, 2, 3, 4], "score": 1},\n{"image_id": 1,\n',
+            ":3: not valid JSON in entry 2: .*truncated",
+        ),
+        (b'{"annotations": []}', ":1: a JSON object; expected COCO results"),
+        (b"[" * 100_000, ": entry 1: .*got `array`"),
+        (b"\xff\xfe\x00", r": not a text file \(byte 0\)"),
+        (None, r": cannot be read: No such file"),
     ],
+    ids=["syntax", "cut off", "object", "nested", "binary", "missing"],
 )
-def test_file_that_is_neither_format_is_refused(tmp_path, content, message):
+def test_file_in_neither_format_is_refused(tmp_path, content, message):
     path = tmp_path / "results"
-    path.write_bytes(content)
-    with pytest.raises(InputError, match=message):
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=f"^{path}{message}"):
         read_results(path, IMAGE_IDS)
 
 
-def test_missing_file_is_named(tmp_path):
-    with pytest.raises(InputError, match="nothing_here"):
-        read_results(tmp_path / "nothing_here", IMAGE_IDS)
-
-
-@pytest.mark.parametrize("write", [write_kaist_text, write_coco_json])
+@both_formats
 @pytest.mark.parametrize(
     ("detections", "message"),
     [
-        ({"other": ImageDetections(np.zeros((1, 4)), np.zeros(1))}, "'other'"),
-        ({"x": ImageDetections(np.full((1, 4), np.nan), np.zeros(1))}, "not finite"),
-        ({"x": ImageDetections(np.full((1, 4), -1.0), np.zeros(1))}, "negative size"),
+        ({"other": make_detections([0] * 5)}, "'other'"),
+        ({"x": make_detections([np.nan] * 5)}, "not finite"),
+        ({"x": make_detections([-1] * 5)}, "negative size"),
         ({"x": ImageDetections(np.zeros((3, 4)), np.zeros(2))}, "3 detected boxes but 2 scores"),
     ],
 )
-def test_failed_writing_leaves_the_file_before_it(tmp_path, write, detections, message):
+def test_failed_write_keeps_the_former_file(tmp_path, write, detections, message):
     path = tmp_path / "results"
     path.write_text("as it was")
     with pytest.raises(InputError, match=message):
@@ -165,8 +172,8 @@ def test_failed_writing_leaves_the_file_before_it(tmp_path, write, detections, m
     assert [entry.name for entry in tmp_path.iterdir()] == ["results"]
 
 
+@both_formats
 @pytest.mark.parametrize("method", ["MSDS-RCNN", "MBNet", "MLPD"])
-@pytest.mark.parametrize("write", [write_kaist_text, write_coco_json])
 def test_published_results_survive_a_round_trip(tmp_path, method, write):
     source = KAIST_RESULTS / f"{method}_result.txt"
     if not source.is_file():
@@ -180,3 +187,62 @@ def test_published_results_survive_a_round_trip(tmp_path, method, write):
         order = np.argsort(-scores, kind="stable")
         np.testing.assert_array_equal(second[image_id].boxes, boxes[order])
         np.testing.assert_array_equal(second[image_id].scores, scores[order])
+
+
+# ---- Caltech's folders
+
+CALTECH_IDS = ["set06/V000/I00029", "set06/V000/I00059", "set07/V001/I00029"]
+
+
+def write_videos(folder, *texts):
+    """Write the files of both videos; None: no file."""
+    for video, text in zip(("set06/V000", "set07/V001"), texts, strict=True):
+        path = folder / f"{video}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if text is not None:
+            path.write_text(text)
+    return folder
+
+
+def test_caltech_round_trip_by_video_with_frames_from_1(tmp_path):
+    found = {
+        CALTECH_IDS[1]: make_detections([10.1, 20, 30, 60.3, 0.25], [1 / 3, 2, 3, 4, 0.5]),
+        CALTECH_IDS[0]: make_detections([1, 2, 3, 4, -67.25]),
+    }
+    write_caltech(tmp_path / "mine", found, CALTECH_IDS)
+    assert (tmp_path / "mine" / "set06" / "V000.txt").read_text() == (
+        "30,1.0,2.0,3.0,4.0,-67.25\n60,0.3333333333333333,2.0,3.0,4.0,0.5\n60,10.1,20.0,30.0,60.3,0.25\n"
+    )
+    assert (tmp_path / "mine" / "set07" / "V001.txt").read_text() == ""
+    assert sorted(path.name for path in (tmp_path / "mine").rglob("*.txt")) == ["V000.txt", "V001.txt"]
+    read = read_caltech(tmp_path / "mine", CALTECH_IDS)
+    assert list(read) == CALTECH_IDS[:2]
+    np.testing.assert_array_equal(read[CALTECH_IDS[1]].boxes, found[CALTECH_IDS[1]].boxes[::-1])
+    np.testing.assert_array_equal(read[CALTECH_IDS[1]].scores, [0.5, 0.25])
+
+
+def test_caltech_rows_may_have_spaces_and_rows_of_other_frames_are_skipped(tmp_path):
+    folder = write_videos(tmp_path / "mine", "29,1,2,3,4,0.5\n  30 1 2 3 4\t0.25\n31,1,2,3,4,1\n\n", "")
+    read = read_caltech(folder, CALTECH_IDS)
+    assert list(read) == CALTECH_IDS[:1]
+    assert read[CALTECH_IDS[0]].boxes.tolist() == [[1, 2, 3, 4]]
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (("", None), r"mine, results of 2 videos: 1 problem\n  set07/V001.txt: no such file\n.*an empty one"),
+        (
+            ("29,1,2,3,4,0.5\n59,1,2,3,4,0.5\n", ""),
+            r"V000\.txt: 2 rows, none of a test image; frames are counted from 1, .* I00029, is frame 30",
+        ),
+        (("30,1,2,3,4\n", ""), r"V000\.txt:1: 5 values in .*; expected 6: frame,x,y"),
+        (("30.5,1,2,3,4,1\n", ""), r"V000\.txt:1: frame '30.5'; expected a whole number"),
+        (("30,1,2,nan,4,1\n", ""), r"V000\.txt:1: x, y, .*; expected finite numbers"),
+        (("30,1,2,-3,4,1\n", ""), r"V000\.txt:1: box .* has a negative size"),
+    ],
+    ids=["missing", "from 0", "five", "half", "NaN", "negative"],
+)
+def test_malformed_caltech_results_are_refused(tmp_path, texts, message):
+    with pytest.raises(InputError, match=message):
+        read_caltech(write_videos(tmp_path / "mine", *texts), CALTECH_IDS)

@@ -22,21 +22,10 @@ def quick_networks():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
-def draw_params(network):
-    """Random parameters from NumPy, since the initialisers take seconds to compile."""
-    rng = np.random.default_rng(0)
-
-    def draw(leaf):
-        scale = 0.1 if leaf.ndim == 1 else np.sqrt(2.0 / np.prod(leaf.shape[:-1]))
-        return rng.normal(0.0, scale, leaf.shape).astype(np.float32)
-
-    return jax.tree.map(draw, network.param_shapes())
-
-
 class Trained:
     """A role's config, network and parameters, a workdir with them at step 7, and a detector."""
 
-    def __init__(self, config, folder):
+    def __init__(self, config, draw_params, folder):
         self.config, self.workdir = config, folder
         self.network = build_network(config)
         self.params = draw_params(self.network)
@@ -57,19 +46,13 @@ class Trained:
         return jax.device_get(self.detector.run_network(*images))
 
 
-@pytest.fixture(scope="session")
-def network_params():
-    """Returns random parameters of a network."""
-    return draw_params
-
-
 @pytest.fixture(scope="package")
-def trained(quick_networks, tiny_config, tmp_path_factory):
+def trained(quick_networks, tiny_config, random_params, tmp_path_factory):
     """Returns a role's Trained; built once."""
 
     def train(role):
         config = tiny_config(role)
         config.backbone.norm = "group"
-        return Trained(config, tmp_path_factory.mktemp(role))
+        return Trained(config, random_params, tmp_path_factory.mktemp(role))
 
     return functools.cache(train)

@@ -155,8 +155,8 @@ class Blocked:
 sys.meta_path.insert(0, Blocked())
 from dcrl_jax.models import vgg16
 vgg16.BLOCKS = tuple((channels, 1) for channels, _ in vgg16.BLOCKS)
-from dcrl_jax.inference.detector import Detector
-for score in Detector.from_pretrained(sys.argv[1])(sys.argv[2]).scores:
+import dcrl_jax
+for score in dcrl_jax.Detector.from_pretrained(sys.argv[1])(sys.argv[2]).scores:
     print(score)
 """
 

@@ -96,11 +96,11 @@ def averaged(config):
 
 
 @pytest.mark.parametrize("change", [without_cfl, without_mfl, averaged])
-def test_every_kind_of_teacher_gives_what_its_network_gives(tiny_config, network_params, tmp_path, change):
+def test_every_kind_of_teacher_gives_what_its_network_gives(tiny_config, random_params, tmp_path, change):
     config = tiny_config("teacher")
     change(config)
     network = build_network(config)
-    params = flatten_dict(network_params(network), sep="/")
+    params = flatten_dict(random_params(network), sep="/")
     save_file(params, tmp_path / "params.safetensors")
     outputs = ["boxes", "scores", "mask", "modality_weights"]
     shapes = {"visible": (32, 48, 3), "lwir": (32, 48, 1)}

@@ -57,6 +57,14 @@ def test_uneven_times_and_a_late_start_are_kept(tmp_path):
     assert [frame.time for frame in read_frames(tmp_path / "a.mp4")] == times
 
 
+def test_times_that_do_not_increase_are_moved(tmp_path):
+    times = [Fraction(index, 10) for index in (0, 2, 2, 1, 5)]
+    with open_writer(tmp_path / "a.mp4", Fraction(10), Fraction(1, 10)) as write:
+        for frame, time in zip(noise(5), times, strict=True):
+            write(frame, time)
+    assert [frame.time for frame in read_frames(tmp_path / "a.mp4")] == [Fraction(n, 10) for n in (0, 2, 3, 4, 5)]
+
+
 def test_frames_without_times_follow_the_rate(tmp_path):
     write_video(tmp_path / "a.h264", noise(5), 25)
     assert [frame.time for frame in read_frames(tmp_path / "a.h264")] == [Fraction(index, 25) for index in range(5)]

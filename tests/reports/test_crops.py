@@ -1,4 +1,4 @@
-"""What a crop shows, and where its boxes are."""
+"""Crops: their window and their boxes."""
 
 import numpy as np
 import pytest
@@ -9,8 +9,8 @@ from dcrl_jax.reports.crops import GAP_PX, PERSON_COLOR, SIDE_PX, SUBJECT_COLOR,
 @pytest.mark.parametrize(
     ("box", "window"),
     [
-        ((300, 200, 40, 100), (210, 140, 430, 360)),  # 2.2 times the height, about its centre
-        ((10, 10, 40, 100), (0, 0, 220, 220)),  # moved in from the corner
+        ((300, 200, 40, 100), (210, 140, 430, 360)),  # 2.2 times the height, around the centre
+        ((10, 10, 40, 100), (0, 0, 220, 220)),  # shifted from the corner into the image
         ((600, 400, 40, 100), (436, 292, 656, 512)),
         ((300, 200, 4, 10), (251, 154, 353, 256)),  # a fifth of the image's height at least
         ((300, 0, 200, 500), (144, 0, 656, 512)),  # no larger than the image
@@ -22,19 +22,19 @@ def test_window_is_a_square_around_the_box_inside_the_image(box, window):
 
 
 def find(image, color):
-    """First and last column and row with a colour."""
+    """Return the first and last column and row with a colour."""
     rows, columns = np.nonzero((image == color).all(axis=2))
     return columns.min(), columns.max(), rows.min(), rows.max()
 
 
-def test_boxes_stand_in_every_image_where_they_are():
+def test_boxes_are_drawn_in_every_image():
     visible = np.full((100, 100, 3), (10, 20, 30), np.uint8)
     lwir = np.full((100, 100, 1), 77, np.uint8)
     subject, others = np.array([30.0, 25, 20, 50]), np.array([[70.0, 40, 10, 20], [-60, -60, 5, 5]])
     shown = draw_crop([visible, lwir], subject, [(others, PERSON_COLOR)])
     assert shown.shape == (SIDE_PX, 2 * SIDE_PX + GAP_PX, 3)
     assert shown.dtype == np.uint8
-    # The window is the whole image: twice 50 pixels and more.
+    # The window is the complete image.
     scale = SIDE_PX / 100
     for start in (0, SIDE_PX + GAP_PX):
         part = shown[:, start : start + SIDE_PX]
@@ -45,11 +45,11 @@ def test_boxes_stand_in_every_image_where_they_are():
     assert shown[5, 5].tolist() == [10, 20, 30]
     assert shown[5, -5].tolist() == [77, 77, 77]
     assert (shown[:, SIDE_PX : SIDE_PX + GAP_PX] == 255).all()
-    # What was given is left alone.
+    # The input is unchanged.
     assert visible.max() == 30
 
 
-def test_crop_shows_the_place_of_the_box():
+def test_crop_shows_the_surroundings_of_the_box():
     image = np.zeros((512, 640, 3), np.uint8)
     image[200:300, 300:340] = 200
     shown = draw_crop([image], np.array([300.0, 200, 40, 100]), [])

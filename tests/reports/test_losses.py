@@ -1,8 +1,7 @@
-"""The curves of a run: what is read from its logs, and where it is drawn."""
+"""The curves of a run: what is read from its log and where it is drawn."""
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 from dcrl_jax.files import append_json_line
 from dcrl_jax.reports.losses import loss_figure, read_curves
@@ -13,7 +12,7 @@ def points(curves, name):
     return list(zip(steps.tolist(), values.tolist(), strict=True))
 
 
-def test_of_a_step_that_was_taken_twice_the_later_line_stands(tmp_path):
+def test_last_value_of_a_repeated_step_counts(tmp_path):
     path = tmp_path / "metrics.jsonl"
     for step, loss in [(20, 4.0), (40, 3.0), (60, 2.5), (40, 3.5), (80, 2.0)]:
         append_json_line(path, {"step": step, "train/loss": loss})
@@ -24,7 +23,7 @@ def test_of_a_step_that_was_taken_twice_the_later_line_stands(tmp_path):
     assert set(curves) == {"train/loss", "validation/reasonable-all"}
 
 
-def test_what_is_null_torn_or_no_number_is_left_out(tmp_path):
+def test_null_torn_lines_and_text_are_left_out(tmp_path):
     path = tmp_path / "metrics.jsonl"
     lines = ['{"step": 1, "a": null}', '{"step": 2, "a": 0.5, "b": "x"}', "[3]", '{"a": 1.0}', '{"step": 4, "a": 0.']
     path.write_text("\n".join(lines))
@@ -33,23 +32,11 @@ def test_what_is_null_torn_or_no_number_is_left_out(tmp_path):
     assert points(read_curves(path), "a") == [(2, 0.5), (5, 0.25)]
 
 
-def test_missing_file_holds_nothing(tmp_path):
+def test_missing_file_has_no_curves(tmp_path):
     assert read_curves(tmp_path / "nothing") == {}
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    figures, save = [], Figure.savefig
-
-    def keep(figure, *args, **kwargs):
-        figures.append(figure)
-        save(figure, *args, **kwargs)
-
-    monkeypatch.setattr(Figure, "savefig", keep)
-    return figures
-
-
-def test_every_curve_is_drawn_in_its_panel(tmp_path, drawn):
+def test_each_curve_is_drawn_in_its_panel(tmp_path, drawn):
     def curve(*values):
         return np.array([20, 40]), np.array(values)
 
@@ -80,6 +67,6 @@ def test_every_curve_is_drawn_in_its_panel(tmp_path, drawn):
 
 
 @pytest.mark.filterwarnings("error")
-def test_run_that_has_only_begun_is_drawn_quietly(tmp_path):
+def test_single_point_gives_no_warnings(tmp_path):
     loss_figure({"train/loss": (np.array([20]), np.array([4.0]))}, tmp_path / "l.png", "")
     assert (tmp_path / "l.png").is_file()

@@ -1,4 +1,4 @@
-"""The folder of an evaluation and its page, of a hand-made split with errors that are known."""
+"""The folder of an evaluation and its page, for a small split with known mistakes."""
 
 import base64
 import json
@@ -7,88 +7,16 @@ from html.parser import HTMLParser
 import cv2
 import numpy as np
 import pytest
+from report_cases import DETECTIONS, EVIL, HEIGHT, WIDTH, evaluate
+from scoring_cases import make_detections
 
-from dcrl_jax.evaluation.average_precision import average_precision
-from dcrl_jax.evaluation.evaluate import Bench, CompiledDetector, Evaluation, subsets_of
-from dcrl_jax.evaluation.miss_rate import ImageDetections, score_subsets
-from dcrl_jax.evaluation.rules import KAIST_SCALE
-from dcrl_jax.evaluation.truths import read_truths
 from dcrl_jax.models.cfl_features import LevelFeatures
 from dcrl_jax.reports import page, report
 from dcrl_jax.structures import MODALITIES
 
-HEIGHT, WIDTH = 100, 120
-# Nothing of it may reach the page as it stands.
-EVIL = "night/<b>&\"'$\\frac{$.png"
-
-
-def encode(image):
-    return cv2.imencode(".png", image)[1].tobytes()
-
-
-def make_record(image_id, is_night, people, grey):
-    """A record whose visible image is of one grey and whose thermal one is 100 levels brighter."""
-    boxes = np.array(people, np.float32).reshape(-1, 4)
-    return {
-        "image_id": image_id,
-        "condition": int(is_night),
-        "visible": encode(np.full((HEIGHT, WIDTH, 3), grey, np.uint8)),
-        "lwir": encode(np.full((HEIGHT, WIDTH), grey + 100, np.uint8)),
-        "objects": {
-            "box": boxes,
-            "label": ["person"] * len(boxes),
-            "occlusion": np.zeros(len(boxes), int),
-            "ignore": np.zeros(len(boxes), bool),
-        },
-    }
-
-
-RECORDS = [
-    # A found person and a missed one; nobody; a missed one, taller.
-    make_record("day/found", False, [[10, 30, 16, 40], [60, 30, 16, 30]], 10),
-    make_record("day/empty", False, [], 20),
-    make_record("day/missed", False, [[40, 20, 16, 50], [2, 2, 16, 26], [100, 2, 16, 24]], 30),
-    make_record(EVIL, True, [[40, 20, 16, 60]], 40),
-]
-DETECTIONS = {
-    "day/found": ImageDetections(np.array([[10.0, 30, 16, 40]]), np.array([0.9])),
-    "day/empty": ImageDetections(np.array([[50.0, 40, 16, 40], [80, 40, 16, 40]]), np.array([0.25, 0.75])),
-    "day/missed": ImageDetections(np.zeros((0, 4)), np.zeros(0)),
-    EVIL: ImageDetections(np.array([[90.0, 20, 16, 50]]), np.array([0.8125])),
-}
-# Of the thermal image.
-MU = (0.25, 0.5, 0.375, 0.75)
-WEIGHTS = {one["image_id"]: np.array([1 - mu, mu], np.float32) for one, mu in zip(RECORDS, MU, strict=True)}
-
-
-@pytest.fixture
-def make_case(tiny_config):
-    """Makes the bench and the evaluation of a teacher, or of a detector of the visible images alone."""
-
-    def make(modalities=MODALITIES, warnings=()):
-        config = tiny_config()
-        config.eval.min_height_px = 20.0
-        bench = Bench(config, None, RECORDS, read_truths(RECORDS), CompiledDetector(None, modalities), warnings)
-        subsets, truths = subsets_of(config), bench.truths.images
-        scores = score_subsets(truths, DETECTIONS, subsets)
-        sees_both = len(modalities) > 1
-        evaluation = Evaluation(
-            scores=scores,
-            average_precision={s.name: average_precision(truths, DETECTIONS, s) for s in subsets},
-            blanked_scores=dict.fromkeys(modalities, scores) if sees_both else {},
-            detections=DETECTIONS,
-            image_weights=WEIGHTS if sees_both else {},
-            modality_weights={"all": [0.53125, 0.46875], "day": [0.625, 0.375]} if sees_both else {},
-            further_scores=score_subsets(truths, DETECTIONS, KAIST_SCALE) if sees_both else {},
-            warnings=warnings,
-        )
-        return evaluation, bench
-
-    return make
-
 
 class Page(HTMLParser):
-    """What a reader finds: the elements with their attributes, text by the section it is in, and tables."""
+    """The elements of a page with their attributes, its text by section, and its tables."""
 
     def __init__(self, text):
         super().__init__()
@@ -121,27 +49,19 @@ class Page(HTMLParser):
     def all(self, tag):
         return [attributes for name, attributes in self.elements if name == tag]
 
+    def images(self):
+        """Return the pictures of the page by their alternative text, with their media type."""
+        pictures = {}
+        for attributes in self.all("img"):
+            media_type, _, data = attributes["src"].partition(";base64,")
+            image = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR)
+            pictures[attributes["alt"]] = media_type, image
+        return pictures
+
 
 def fake_magnitudes(visible, lwir):
     levels = [np.stack([visible[..., 0], lwir[..., 0]]) * scale for scale in (0.5, 0.25)]
-    return [LevelFeatures((one[0], one[1]), (one[1], one[0])) for one in levels]
-
-
-@pytest.fixture
-def quick_pictures(monkeypatch):
-    """Pictures are drawn small and plain; what they were drawn of, by the file's name."""
-    drawn = {}
-
-    def draw(path, *what):
-        drawn[path.name] = what
-        cv2.imwrite(str(path), np.full((8, 8, 3), 99, np.uint8))
-
-    monkeypatch.setattr(report.curves, "miss_rate_figure", lambda scores, path, title: draw(path, scores))
-    monkeypatch.setattr(report.panels, "detection_panel", lambda items, path, *_: draw(path, items))
-    monkeypatch.setattr(report.weights, "modality_weights_figure", lambda found, path, _: draw(path, found))
-    monkeypatch.setattr(report.cfl_maps, "cfl_figure", lambda scenes, path, _: draw(path, scenes))
-    monkeypatch.setattr(report.losses, "loss_figure", lambda found, path, _: draw(path, found))
-    return drawn
+    return [LevelFeatures((level[0], level[1]), (level[1], level[0])) for level in levels]
 
 
 @pytest.fixture
@@ -152,48 +72,65 @@ def metrics(tmp_path):
 
 
 def written(case, folder, *arguments):
-    report.write_report(*case, folder, "a <teacher>, step 7", "0123", *arguments)
-    return Page((folder / "report.html").read_text())
+    report.write_report(*case, folder, "a <teacher> é, step 7", "0123", *arguments)
+    return Page((folder / "report.html").read_text(encoding="ascii"))
 
 
-def test_page_of_a_teacher_has_every_section_and_its_pictures_inside(make_case, tmp_path, quick_pictures, metrics):
-    found = written(make_case(), tmp_path / "evaluation", fake_magnitudes, metrics)
+def in_order(text, *parts):
+    indices = [text.index(part) for part in parts]
+    return indices == sorted(indices)
+
+
+def test_page_of_a_teacher_has_all_sections_with_pictures_inside(config, tmp_path, quick_pictures, metrics):
+    folder = tmp_path / "evaluation"
+    found = written(evaluate(config), folder, fake_magnitudes, metrics)
     assert list(found.sections) == [
-        "",
-        "Scores",
-        "Curves",
-        "Worst misses",
-        "Worst false alarms",
-        "Images",
-        "Modality weights",
-        "Shared and specific features",
-        "Training",
+        *("", "Scores", "Curves", "Worst misses", "Worst false alarms", "Images", "Modality weights"),
+        *("Shared and specific features", "Training"),
     ]
     # The links lead to the sections.
-    anchors = [one["href"] for one in found.all("a")]
-    assert anchors == ["#" + one["id"] for one in found.all("h2")]
+    anchors = [link["href"] for link in found.all("a")]
+    assert anchors == ["#" + heading["id"] for heading in found.all("h2")]
     assert len(set(anchors)) == 8
-    # Five pictures and a crop of each error: five misses, two false alarms of the day and one of the night.
-    sources = [one["src"] for one in found.all("img")]
-    assert len(sources) == 5 + 5 + 3
-    assert all(source.startswith("data:image/") for source in sources)
-    assert all(one["alt"] for one in found.all("img"))
-    assert not {"script", "link", "iframe", "object"} & {name for name, _ in found.elements}
-    text = (tmp_path / "evaluation" / "report.html").read_text()
-    assert "http://" not in text
-    assert "https://" not in text
-    assert {path.name for path in (tmp_path / "evaluation").iterdir()} == {
+    # Five pictures and a crop of each mistake: five misses, two false alarms by day and one by night.
+    assert len(found.images()) == 5 + 5 + 3
+    types = [media_type for media_type, _ in found.images().values()]
+    assert types.count("data:image/png") == 3  # curves, weights and losses
+    assert types.count("data:image/jpeg") == 10
+    assert set(quick_pictures) == set(page.PICTURES)
+    assert {path.name for path in folder.iterdir()} == {
         *("results.txt", "results.json", "images.txt", "scores.json", "report.html"),
         *quick_pictures,
     }
-    assert set(quick_pictures) == set(page.PICTURES)
 
 
-def test_scores_of_the_page_are_those_of_the_evaluation(make_case, tmp_path, quick_pictures):
-    case = make_case()
-    found = written(case, tmp_path)
-    everybody, by_day, by_night = (score.miss_rate for score in case[0].scores.values())
-    rates = [f"{100 * rate:.2f}" for rate in (everybody, by_day, by_night)]
+def test_page_needs_nothing_else(config, tmp_path, quick_pictures):
+    found = written(evaluate(config), tmp_path)
+    assert not {"script", "link", "iframe", "object"} & {name for name, _ in found.elements}
+    policy = next(meta["content"] for meta in found.all("meta") if "http-equiv" in meta)
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    text = (tmp_path / "report.html").read_text()
+    assert "http://" not in text
+    assert "https://" not in text
+
+
+def test_names_and_image_ids_are_escaped(config, tmp_path, quick_pictures):
+    warning = "<script>alert(1)</script> images are left out"
+    found = written(evaluate(config, warnings=(warning,)), tmp_path)
+    assert [line for line in found.sections[""].split("\n") if line][:3] == [
+        "a <teacher> é, step 7",
+        "scored on synthetic_rgbt, test",
+        f"warning: {warning}",
+    ]
+    assert f"{EVIL}: 60 px tall" in found.sections["Worst misses"]
+    assert f"missed person in {EVIL}, 60 px tall" in found.images()
+    assert not {"b", "script", "teacher"} & {name for name, _ in found.elements}
+
+
+def test_scores_of_the_page_are_those_of_the_evaluation(config, tmp_path, quick_pictures):
+    evaluation, bench = evaluate(config)
+    found = written((evaluation, bench), tmp_path)
+    rates = [f"{100 * score.miss_rate:.2f}" for score in evaluation.scores.values()]
     assert rates[2] == "100.00"
     assert len(set(rates)) == 3
     assert found.rows[:7] == [
@@ -205,8 +142,10 @@ def test_scores_of_the_page_are_those_of_the_evaluation(make_case, tmp_path, qui
         ["people", "6", "5", "1"],
         ["images", "4", "3", "1"],
     ]
+    # A part of the row above.
+    assert [cell.get("class") for cell in found.all("th") if cell["scope"] == "row"][:3] == [None, "part", "part"]
     assert found.rows[7] == ["", "near", "medium", "far"]
-    # Those of 60 and 50 pixels; of the lower ones two are cut by KAIST's border.
+    # People of 60 and 50 pixels; two of the shorter ones are cut by KAIST's border.
     assert found.rows[9] == ["people", "0", "2", "2"]
     assert found.rows[10:] == [
         ["", "all", "day", "night"],
@@ -214,32 +153,29 @@ def test_scores_of_the_page_are_those_of_the_evaluation(make_case, tmp_path, qui
         ["mean weight of lwir", "0.469", "0.375", "-"],
     ]
     scores = json.loads((tmp_path / "scores.json").read_text())["scores"]
-    assert [f"{one['miss_rate_percent']:.2f}" for one in scores.values()] == rates
+    assert [f"{score['miss_rate_percent']:.2f}" for score in scores.values()] == rates
     assert "at least 20 pixels tall" in found.sections["Scores"]
 
 
-def test_names_and_image_ids_are_text_and_nothing_else(make_case, tmp_path, quick_pictures):
-    found = written(make_case(warnings=("<i>some</i> are left out",)), tmp_path)
-    assert [line for line in found.sections[""].split("\n") if line][:3] == [
-        "a <teacher>, step 7",
-        "scored on synthetic_rgbt, test",
-        "warning: <i>some</i> are left out",
-    ]
-    assert f"{EVIL}: 60 px tall" in found.sections["Worst misses"]
-    assert f"missed person in {EVIL}, 60 px tall" in [one["alt"] for one in found.all("img")]
-    names = {name for name, _ in found.elements}
-    assert not {"b", "i", "teacher"} & names
+def test_rules_and_results_of_caltech(config, tmp_path, quick_pictures):
+    config.eval.rules = "caltech"
+    evaluation, bench = evaluate(config, MODALITIES[:1])
+    ids = [f"set06/V000/I{number:05}" for number in (29, 59, 89, 119)]
+    truths = [truth._replace(image_id=image_id) for truth, image_id in zip(bench.truths.images, ids, strict=True)]
+    bench = bench._replace(truths=bench.truths._replace(images=truths))
+    evaluation = evaluation._replace(detections=dict(zip(ids, DETECTIONS.values(), strict=True)))
+    found = written((evaluation, bench), tmp_path)
+    text = found.sections["Scores"]
+    assert "Detections less than 40 pixels tall are left out." in text
+    assert "People and detections are given a width of 0.41 of their height." in text
+    assert in_order(found.sections["Worst misses"], "All", "60 px tall", "50 px tall")
+    assert (tmp_path / "results" / "set06" / "V000.txt").is_file()
 
 
-def test_worst_errors_stand_by_day_and_by_night_the_worst_first(make_case, tmp_path, quick_pictures):
-    found = written(make_case(), tmp_path)
+def test_worst_mistakes_by_day_and_by_night(config, tmp_path, quick_pictures):
+    found = written(evaluate(config), tmp_path)
     misses, alarms = (found.sections[name] for name in ("Worst misses", "Worst false alarms"))
-
-    def order(text, *parts):
-        places = [text.index(part) for part in parts]
-        assert places == sorted(places)
-
-    order(
+    assert in_order(
         misses,
         "no detection with a score of at least 0.5",
         "By day",
@@ -251,34 +187,27 @@ def test_worst_errors_stand_by_day_and_by_night_the_worst_first(make_case, tmp_p
         f"{EVIL}: 60 px tall",
     )
     assert misses.count("px tall") == 5
-    order(alarms, "By day", "day/empty: score 0.750", "day/empty: score 0.250", "By night", f"{EVIL}: score 0.812")
+    assert in_order(
+        alarms, "By day", "day/empty: score 0.750", "day/empty: score 0.250", "By night", f"{EVIL}: score 0.812"
+    )
     assert alarms.count(": score ") == 3
+    legend = [span["style"] for span in found.all("span") if "style" in span]
+    assert legend[0] == legend[4] == "border-color:rgb(255,225,26)"
+    assert len(legend) == 8
 
 
-def test_few_errors_of_each_kind_are_shown_and_no_error_is_said(make_case, tmp_path, quick_pictures, monkeypatch):
+def test_number_of_crops_is_limited(config, tmp_path, quick_pictures, monkeypatch):
     monkeypatch.setattr(page, "CROPS", 1)
-    evaluation, bench = make_case()
-    one = evaluation._replace(detections={**DETECTIONS, EVIL: ImageDetections(np.zeros((0, 4)), np.zeros(0))})
-    found = written((one, bench), tmp_path)
+    found = written(evaluate(config, detections={**DETECTIONS, EVIL: make_detections()}), tmp_path)
     assert found.sections["Worst misses"].count("px tall") == 2
     assert found.sections["Worst false alarms"].count(": score ") == 1
-    assert found.sections["Worst false alarms"].rstrip().endswith("By night\nNone.")
+    assert "\n".join(found.sections["Worst false alarms"].split()).endswith("By\nnight\nNone.")
 
 
-def crops_of(found):
-    """The crops of a page as images, by their alternative text."""
-    shown = {}
-    for one in found.all("img"):
-        if " in " in one["alt"] and "," in one["alt"]:
-            data = base64.b64decode(one["src"].partition(",")[2])
-            shown[one["alt"]] = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    return shown
-
-
-def test_crops_show_both_images_of_a_teacher_with_the_box(make_case, tmp_path, quick_pictures):
-    crop = crops_of(written(make_case(), tmp_path))["missed person in day/missed, 50 px tall"]
-    assert crop.shape == (184, 371, 3)
-    # Far from all boxes the two images have their own grey, as it is in the record.
+def test_crops_show_both_images_of_a_teacher_with_the_box(config, tmp_path, quick_pictures):
+    media_type, crop = written(evaluate(config), tmp_path).images()["missed person in day/missed, 50 px tall"]
+    assert (media_type, crop.shape) == ("data:image/jpeg", (184, 371, 3))
+    # Far from all boxes each image has its own grey.
     assert np.abs(crop[170, 10].astype(int) - 30).max() <= 4
     assert np.abs(crop[170, 360].astype(int) - 130).max() <= 4
     # The window is the image's first 100 columns at 1.84 times their size: the box is at 40..56 across, 20..70 down.
@@ -289,42 +218,36 @@ def test_crops_show_both_images_of_a_teacher_with_the_box(make_case, tmp_path, q
         np.testing.assert_allclose([columns.min(), columns.max()], [73.6, 103.0], atol=3)
 
 
-def test_page_of_rgb_alone_shows_nothing_thermal(make_case, tmp_path, quick_pictures):
-    evaluation, bench = make_case(MODALITIES[:1])
-    bench = bench._replace(source=[{k: v for k, v in one.items() if k != "lwir"} for one in RECORDS])
-    found = written((evaluation, bench), tmp_path)
+def test_page_of_an_rgb_detector_shows_nothing_thermal(config, tmp_path, quick_pictures):
+    found = written(evaluate(config, MODALITIES[:1]), tmp_path)
     assert list(found.sections) == ["", "Scores", "Curves", "Worst misses", "Worst false alarms", "Images"]
     assert not any(word in text for text in found.sections.values() for word in ("thermal", "lwir", "weight"))
-    assert {crop.shape for crop in crops_of(found).values()} == {(184, 184, 3)}
+    crops = [image.shape for alt, (_, image) in found.images().items() if " in " in alt and "," in alt]
+    assert crops == [(184, 184, 3)] * 8
     assert set(quick_pictures) == {"miss_rate.png", "panel.png"}
 
 
-def test_pictures_are_drawn_of_this_split_and_this_run(make_case, tmp_path, quick_pictures, metrics):
-    seen = []
+def test_pictures_show_this_split_and_this_run(config, tmp_path, quick_pictures, metrics):
+    inputs = []
 
     def magnitudes(visible, lwir):
-        seen.append((visible, lwir))
+        inputs.append((visible, lwir))
         return fake_magnitudes(visible, lwir)
 
-    evaluation, bench = make_case()
+    evaluation, bench = evaluate(config)
     report.write_report(evaluation, bench, tmp_path / "evaluation", "a teacher", "0123", magnitudes, metrics)
     scores = json.loads((tmp_path / "evaluation" / "scores.json").read_text())
     assert scores["parameters"] == "0123"
-    assert scores["data"] == {
-        "name": bench.config.data.name,
-        "split": "test",
-        "options": bench.config.data.options.to_dict(),
-    }
+    assert scores["data"] == {"name": config.data.name, "split": "test", "options": config.data.options.to_dict()}
     assert scores["people_who_count"].startswith("at least ")
-    ((weights,), (scenes,), (curves,)) = (
-        quick_pictures[name] for name in ("modality_weights.png", "cfl_maps.png", "loss_curves.png")
-    )
-    assert weights == {"day": [0.25, 0.5, 0.375], "night": [0.75]}
-    assert {name: values.tolist() for name, (_, values) in curves.items()} == {"train/loss": [0.5]}
+    assert quick_pictures["modality_weights.png"] == {"day": [0.25, 0.5, 0.375], "night": [0.75]}
+    losses = quick_pictures["loss_curves.png"]
+    assert {name: values.tolist() for name, (_, values) in losses.items()} == {"train/loss": [0.5]}
     # The day and the night image with the most people, at the network's size.
+    scenes = quick_pictures["cfl_maps.png"]
     assert [scene.caption for scene in scenes] == ["day: day/missed", f"night: {EVIL}"]
     assert [len(scene.person_boxes) for scene in scenes] == [3, 1]
-    for scene, (visible, lwir), grey in zip(scenes, seen, (30, 40), strict=True):
+    for scene, (visible, lwir), grey in zip(scenes, inputs, (30, 40), strict=True):
         assert (visible.shape, lwir.shape) == ((1, 32, 48, 3), (1, 32, 48, 1))
         assert visible.dtype == lwir.dtype == np.uint8
         assert (visible == grey).all()
@@ -334,20 +257,22 @@ def test_pictures_are_drawn_of_this_split_and_this_run(make_case, tmp_path, quic
         np.testing.assert_array_equal(scene.levels[1].specific[0], np.full((32, 48), (grey + 100) / 4))
 
 
-def test_run_without_logs_has_no_curves(make_case, tmp_path, quick_pictures):
-    found = written(make_case(), tmp_path / "evaluation", None, tmp_path / "nothing")
-    assert "Training" not in found.sections
-    assert "Shared and specific features" not in found.sections
-    assert "loss_curves.png" not in quick_pictures
+def test_optional_pictures_are_left_out(config, tmp_path, quick_pictures):
+    evaluation, bench = evaluate(config)
+    dawn = [truth._replace(condition="dawn") for truth in bench.truths.images]
+    case = evaluation, bench._replace(truths=bench.truths._replace(images=dawn))
+    found = written(case, tmp_path / "evaluation", fake_magnitudes, tmp_path / "nothing")
+    assert not {"Training", "Shared and specific features", "Modality weights"} & set(found.sections)
+    assert set(quick_pictures) == {"miss_rate.png", "panel.png"}
 
 
-def test_scores_are_written_after_the_page(make_case, tmp_path, quick_pictures, monkeypatch):
+def test_scores_are_written_after_the_page(config, tmp_path, quick_pictures, monkeypatch):
     def killed(*_):
         assert (tmp_path / "panel.png").is_file()
         raise KeyboardInterrupt
 
     monkeypatch.setattr(report, "write_page", killed)
     with pytest.raises(KeyboardInterrupt):
-        written(make_case(), tmp_path)
+        written(evaluate(config), tmp_path)
     assert not (tmp_path / "scores.json").exists()
     assert not (tmp_path / "report.html").exists()

@@ -1,4 +1,4 @@
-"""Tables, compared character by character."""
+"""Tables as text and Markdown, character by character."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def test_plain_text_aligns_numbers_to_the_right():
     ]
 
 
-def test_markdown_names_the_alignment():
+def test_markdown_has_the_alignment():
     assert format_table(ROWS, COLUMNS, decimals=1, markdown=True).split("\n") == [
         "| method        | miss rate % | people |",
         "| ------------- | ----------: | -----: |",
@@ -43,7 +43,7 @@ def test_markdown_escapes_bars_and_keeps_rules_of_three():
     assert format_table([(1,)], ("x",), markdown=True).split("\n") == ["|   x |", "| --: |", "|   1 |"]
 
 
-def test_table_without_rows_has_its_head():
+def test_table_without_rows_has_its_titles():
     assert format_table([], ("x", "yy")) == "x  yy\n-  --"
 
 

@@ -2,24 +2,16 @@
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 from dcrl_jax.reports.weights import modality_weights_figure
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    figures = []
-    monkeypatch.setattr(Figure, "savefig", lambda figure, path: figures.append(figure))
-    return figures
-
-
 def bars(container):
-    """Share of the images in percent by the left edge of the bar, without the empty ones."""
+    """Return the heights of the bars by their left edges, without empty ones."""
     return {round(bar.get_x(), 3): pytest.approx(bar.get_height()) for bar in container if bar.get_height()}
 
 
-def test_bars_are_shares_of_each_condition_s_own_images(tmp_path, drawn):
+def test_bars_are_shares_of_the_images_of_each_condition(tmp_path, drawn):
     modality_weights_figure({"day": [0.01, 0.26, 0.27, 1.0], "night": [0.9]}, tmp_path / "w.png", "a $ teacher")
     axes = drawn[0].axes[0]
     day, night = axes.containers
@@ -33,6 +25,6 @@ def test_bars_are_shares_of_each_condition_s_own_images(tmp_path, drawn):
     assert axes.get_xlim() == (0.0, 1.0)
 
 
-def test_one_condition_alone_is_drawn_into_a_new_folder(tmp_path):
+def test_single_condition_is_drawn_into_a_new_folder(tmp_path):
     modality_weights_figure({"night": [0.5] * 3}, tmp_path / "deep" / "w.png", "average pooling")
     assert (tmp_path / "deep" / "w.png").stat().st_size > 5000

@@ -14,12 +14,11 @@ from training_cases import assert_same_bits, newest_params
 from dcrl_jax import checkpoints, parallel
 from dcrl_jax.data import pipeline
 from dcrl_jax.errors import InputError
-from dcrl_jax.models.build import build_anchors, build_model, init_params
-from dcrl_jax.training import distill, loop, scoring
-from dcrl_jax.training.loop import Guide
+from dcrl_jax.models.network import build_network
+from dcrl_jax.training import data, distill, score, train
 from dcrl_jax.training.optimizer import build_optimizer, build_schedule
-from dcrl_jax.training.rules import training_rules
-from dcrl_jax.training.step import TrainState, make_step
+from dcrl_jax.training.step import FrozenTeacher, TrainState, make_step
+from dcrl_jax.training.terms import training_rules
 
 pytestmark = pytest.mark.usefixtures("quick_compile", "shallow_backbone")
 
@@ -79,13 +78,13 @@ def test_teacher_s_recipe_is_the_student_s_with_the_teacher_s_own_sections(tiny_
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"backbone.stride": 16}, "stride: config.backbone.stride is 8, the teacher's 16"),
-        ({"anchors.per_cell": 5}, "anchors: config.anchors.per_cell is 3, the teacher's 5"),
-        ({"anchors.smallest_px": 20.0}, "anchors: config.anchors.smallest_px is 30.0, the teacher's 20.0"),
-        ({"backbone.width": 1 / 16}, "channels: config.backbone.width is 0.03125, the teacher's 0.0625"),
-        ({"data.width_px": 80}, "input size: config.data.width_px is 48, the teacher's 80"),
+        ({"backbone.stride": 16}, "config.backbone.stride is 8, the teacher's 16"),
+        ({"anchors.per_cell": 5}, "config.anchors.per_cell is 3, the teacher's 5"),
+        ({"anchors.smallest_px": 20.0}, "config.anchors.smallest_px is 30.0, the teacher's 20.0"),
+        ({"backbone.width": 1 / 16}, "config.backbone.width is 0.03125, the teacher's 0.0625"),
+        ({"data.width_px": 80}, "config.data.width_px is 48, the teacher's 80"),
         ({"rpn.offset_std": (1.0, 1.0, 1.0, 1.0)}, "is 0.1, 0.1, 0.2, 0.2, the teacher's 1.0, 1.0, 1.0, 1.0"),
-        ({"roi.size": 7}, "bins of a RoI: config.roi.size is 3, the teacher's 7"),
+        ({"roi.size": 7}, "config.roi.size is 3, the teacher's 7"),
         ({"segmentation.stages": ("rdr",)}, "config.segmentation.stages is rpg, rdr, the teacher's rdr"),
     ],
 )
@@ -93,7 +92,7 @@ def test_teacher_that_does_not_fit_is_refused_with_both_values(tiny_config, chan
     config = tiny_config("student")
     other = changed(tiny_config("teacher"), changes)
     with pytest.raises(InputError) as refusal:
-        distill.check_fits(config, Guide(None, None, other, "runs/other"))
+        distill.check_fits(config, FrozenTeacher(None, None, other, "runs/other"))
     assert str(refusal.value).startswith("the teacher of runs/other does not fit its student:\n")
     assert message in str(refusal.value)
     assert str(refusal.value).count("the teacher's") == 2
@@ -101,7 +100,7 @@ def test_teacher_that_does_not_fit_is_refused_with_both_values(tiny_config, chan
 
 def test_teacher_of_the_same_sections_fits(tiny_config):
     config = tiny_config("student")
-    guide = Guide(None, None, changed(distill.teacher_config(config), {"roi.hidden": 99, "cfl.groups": 1}), "")
+    guide = FrozenTeacher(None, None, changed(distill.teacher_config(config), {"roi.hidden": 99, "cfl.groups": 1}), "")
     distill.check_fits(config, guide)
 
 
@@ -122,7 +121,7 @@ def test_one_command_leaves_teacher_student_scores_and_comparison(finished):
 
 def test_student_s_checkpoint_and_optimizer_hold_nothing_of_the_teacher(finished, config):
     _, params = newest_params(finished[0])
-    expected = jax.eval_shape(lambda: init_params(build_model(config), config, 0))
+    expected = build_network(config).param_shapes()
     assert jax.tree.map(np.shape, params) == jax.tree.map(lambda leaf: leaf.shape, expected)
     folder = finished[0] / checkpoints.RESUME_FOLDER / str(STEPS) / "optimizer"
     saved = ocp.StandardCheckpointHandler().metadata(folder).tree
@@ -232,7 +231,7 @@ def test_student_that_distils_nothing_needs_no_teacher(config, tmp_path):
 
 @pytest.mark.parametrize(("run", "step"), [("teacher", 2), ("student", 2)])
 def test_killed_run_goes_on_bit_for_bit_where_it_was(finished, config, tmp_path, monkeypatch, run, step):
-    original = loop.parallel.parallel_step
+    original = train.parallel.parallel_step
     built = []
 
     def parallel_step(*arguments, **keywords):
@@ -250,7 +249,7 @@ def test_killed_run_goes_on_bit_for_bit_where_it_was(finished, config, tmp_path,
         return interrupted
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.parallel, "parallel_step", parallel_step)
+        patch.setattr(train.parallel, "parallel_step", parallel_step)
         with pytest.raises(KeyboardInterrupt):
             distill.train_student(config, tmp_path)
     folder = tmp_path / "teacher" if run == "teacher" else tmp_path
@@ -263,19 +262,17 @@ def test_killed_run_goes_on_bit_for_bit_where_it_was(finished, config, tmp_path,
 @pytest.fixture(scope="module")
 def placed(config):
     """A student's compiled step on all devices with its state, its teacher's parameters and a batch."""
-    model, anchors = build_model(config), build_anchors(config)
-    teacher = build_model(distill.teacher_config(config))
+    network, teacher = build_network(config), build_network(distill.teacher_config(config))
     mesh = parallel.device_mesh()
     optimizer = build_optimizer(config, build_schedule(config, 10))
-    step = parallel.parallel_step(
-        make_step(model, optimizer, anchors, training_rules(config), 0, teacher), mesh, frozen_arguments=1
-    )
-    params = init_params(model, config, 0)
+    step = make_step(network, optimizer, training_rules(config), 0, teacher)
+    step = parallel.parallel_step(step, mesh, frozen_arguments=1)
+    params = network.init_params(0)
     state = TrainState(np.int32(0), params, optimizer.init(params))
     state = parallel.replicate(jax.tree.map(np.array, jax.device_get(state)), mesh)
-    teacher_params = jax.device_get(init_params(teacher, distill.teacher_config(config), 1))
-    source = pipeline.open_split(loop.sources.prepare(config.data), "train")
-    iterator = loop.train_data(source, config, parallel.batch_sharding(mesh))
+    teacher_params = jax.device_get(teacher.init_params(1))
+    source = pipeline.open_split(train.sources.prepare(config.data), "train")
+    iterator = data.train_batches(source, config, parallel.batch_sharding(mesh))
     batch = next(iterator)
     iterator.close()
     return step, state, teacher_params, batch, mesh
@@ -330,9 +327,9 @@ def test_trained_student_finds_people_where_no_thermal_image_exists(finished, co
             return {key: value for key, value in self.source[index].items() if key != "lwir"}
 
     monkeypatch.setattr(pipeline, "open_split", lambda *arguments: WithoutThermal(original(*arguments)))
-    source = pipeline.open_split(loop.sources.prepare(config.data), "test")
+    source = pipeline.open_split(train.sources.prepare(config.data), "test")
     assert "lwir" not in source[0]
-    again = scoring.score_checkpoint(config, tmp_path, scoring.compiled_detector(config), str(finished[0] / "best"))
+    again = score.score_checkpoint(config, tmp_path, score.parallel_network(config), str(finished[0] / "best"))
     assert again.detections.keys() == finished[1].detections.keys()
     for image_id, found in again.detections.items():
         np.testing.assert_array_equal(found.boxes, finished[1].detections[image_id].boxes)

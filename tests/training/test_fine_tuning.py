@@ -11,8 +11,8 @@ from training_cases import newest_params
 from configs import finetune
 from dcrl_jax import checkpoints
 from dcrl_jax.annotations.caltech import frames
-from dcrl_jax.models.build import build_model
-from dcrl_jax.training import loop, scoring
+from dcrl_jax.models.network import build_network
+from dcrl_jax.training import data, score, train
 
 pytestmark = pytest.mark.usefixtures("quick_compile", "shallow_backbone")
 
@@ -25,7 +25,7 @@ SIZE = (48, 64)
 def start(tiny_config, random_params, tmp_path_factory):
     """The workdir of a distilled student, of 48x32 pixels."""
     workdir, config = tmp_path_factory.mktemp("student"), tiny_config("student")
-    params = random_params(build_model(config), config)
+    params = random_params(build_network(config))
     with checkpoints.open_manager(workdir / checkpoints.BEST_FOLDER) as manager:
         checkpoints.save_best(manager, STEP, params, config, 0.5)
     return workdir
@@ -54,7 +54,7 @@ def small_run(start, tiny_config, tmp_path):
 
 
 def run(config, workdir):
-    result = loop.train_and_evaluate(config, workdir)
+    result = train.train_and_evaluate(config, workdir)
     step, params = newest_params(workdir)
     assert step == 2
     assert "adaption_layer" not in params
@@ -76,7 +76,7 @@ def test_synthetic_visible_is_tuned_from_a_student_and_scored_before_and_after(s
     assert list(scores["scores"]) == ["reasonable-all", "reasonable-day", "reasonable-night"]
     assert result.scores["reasonable-all"].images == 3
     # A student is scored as it is, before anything is tuned; what only its distillation used is left out.
-    scoring.score_checkpoint(config, tmp_path / "before", scoring.compiled_detector(config), str(start))
+    score.score_checkpoint(config, tmp_path / "before", score.parallel_network(config), str(start))
     assert f"DCRD-PDN (student), step {STEP}, synthetic_visible test" in capsys.readouterr().out
 
 
@@ -96,7 +96,7 @@ def caltech(tmp_path, monkeypatch):
 @pytest.mark.parametrize("recipe", ["caltech", "caltech/dcrd"])
 def test_recipe_names_what_was_tuned(recipe):
     assert (
-        scoring._name_of(finetune.get_config(recipe))
+        score._name_of(finetune.get_config(recipe))
         == {
             "caltech": "RGB-only detector, fine-tuned",
             "caltech/dcrd": "DCRD-PDN (student), fine-tuned",
@@ -120,7 +120,7 @@ def test_caltech_is_scored_by_its_rules_where_nobody_walks_by_night(small_run, c
     assert "given a width of 0.41 of their height" in page
     # The rules of a set with day and night do not mind that there is no night.
     config.eval.rules = "kaist"
-    again = scoring.score_checkpoint(config, tmp_path / "run", scoring.compiled_detector(config))
+    again = score.score_checkpoint(config, tmp_path / "run", score.parallel_network(config))
     assert [(one.images, one.people) for one in again.scores.values()] == [(2, 1), (2, 1), (0, 0)]
 
 
@@ -140,10 +140,10 @@ def test_nightowls_has_dawn_and_areas_to_leave_alone(small_run, tmp_path):
         (root / f"nightowls_{split}").mkdir()
         for one in entries[split]:
             (root / f"nightowls_{split}" / one["file_name"]).write_bytes(png(grey=one["id"]))
-    builder = loop.sources.prepare(config.data)
-    source = loop.open_train_source(builder, config.data)
+    builder = train.sources.prepare(config.data)
+    source = data.open_train_source(builder, config.data)
     assert len(source) == 3  # the fourth has a rider alone
-    batch = next(iter(loop.train_data(source, config, None)))
+    batch = next(iter(data.train_batches(source, config, None)))
     first = batch.index.tolist().index(0)
     assert (batch.is_person[first].tolist()[:2], batch.is_ignore[first].tolist()[:2]) == ([True, False], [False, True])
     assert batch.lwir is None

@@ -10,7 +10,7 @@ import pytest
 from training_cases import make_batch
 
 from dcrl_jax import parallel
-from dcrl_jax.models.build import build_anchors, build_model
+from dcrl_jax.models.network import build_network
 from dcrl_jax.training import fit
 from dcrl_jax.training.optimizer import build_optimizer, build_schedule
 from dcrl_jax.training.step import TrainState
@@ -125,16 +125,16 @@ def test_what_differentiation_keeps_is_counted_from_shapes():
 
 @pytest.fixture(scope="module")
 def setting(tiny_config, random_params):
-    """Model, optimizer, anchors, config, state and batch of a baseline that has four images on each of two devices."""
+    """Network, optimizer, config, state and batch of a baseline with four images on each of two devices."""
     config = tiny_config("baseline")
     config.train.batch_size = 8
-    model, mesh = build_model(config), parallel.device_mesh()
+    network, mesh = build_network(config), parallel.device_mesh()
     optimizer = build_optimizer(config, build_schedule(config, 8))
-    params = random_params(model, config)
+    params = random_params(network)
     state = parallel.replicate(TrainState(np.int32(0), params, jax.device_get(optimizer.init(params))), mesh)
     batch = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), make_batch()._replace(lwir=None))
     batch = jax.device_put(batch, parallel.batch_sharding(mesh))
-    return model, optimizer, build_anchors(config), config, state, batch
+    return network, optimizer, config, state, batch
 
 
 @pytest.mark.usefixtures("quick_compile", "shallow_backbone")

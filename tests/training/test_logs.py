@@ -4,25 +4,12 @@ import contextlib
 import io
 import json
 import math
-import struct
 
 import pytest
-from tensorboardX.proto.event_pb2 import Event
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dcrl_jax.training import logs
 from dcrl_jax.training.logs import RunLog
-
-
-def events_in(folder):
-    """The scalars of a folder's one file, (name, value, step), by TFRecord's framing: length, check, data, check."""
-    (path,) = folder.iterdir()
-    data, place, found = path.read_bytes(), 0, []
-    while place < len(data):
-        (length,) = struct.unpack_from("<Q", data, place)
-        event = Event.FromString(data[place + 12 : place + 12 + length])
-        found += [(value.tag, value.simple_value, event.step) for value in event.summary.value]
-        place += 16 + length
-    return found
 
 
 def metrics_in(workdir):
@@ -38,9 +25,10 @@ def test_values_stand_in_both_files_once_written(tmp_path):
     with RunLog(tmp_path, 0, 40) as log:
         log.write(20, {"train/loss": 0.5, "train/fea": 0.125})
         log.write(40, {"validation/reasonable-all": math.nan})
-        events = events_in(tmp_path / "logs")
-        assert events[:2] == [("train/loss", 0.5, 20), ("train/fea", 0.125, 20)]
-        assert events[2][::2] == ("validation/reasonable-all", 40)
+        events = EventAccumulator(str(tmp_path / "logs")).Reload()
+        for name, step, value in [("train/loss", 20, 0.5), ("train/fea", 20, 0.125)]:
+            assert [(event.step, event.value) for event in events.Scalars(name)] == [(step, value)]
+        assert [event.step for event in events.Scalars("validation/reasonable-all")] == [40]
         assert metrics_in(tmp_path) == [
             {"step": 20, "train/loss": 0.5, "train/fea": 0.125},
             {"step": 40, "validation/reasonable-all": None},

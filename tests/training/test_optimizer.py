@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from configs import teacher
-from dcrl_jax.config_checks import check_config
+from dcrl_jax.config import check_config
 from dcrl_jax.errors import InputError
 from dcrl_jax.training.optimizer import build_optimizer, build_schedule, total_steps
 

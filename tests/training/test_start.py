@@ -1,5 +1,7 @@
 """What training starts from: what is restored, new and left out, and what is refused."""
 
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
@@ -8,8 +10,8 @@ from training_cases import assert_same_bits
 from configs import baseline, finetune, student, teacher
 from dcrl_jax import checkpoints
 from dcrl_jax.errors import InputError
-from dcrl_jax.models.build import build_model
-from dcrl_jax.training import loop, start
+from dcrl_jax.models.network import build_network
+from dcrl_jax.training import start, train
 
 
 @pytest.fixture
@@ -20,33 +22,34 @@ def begin(tiny_config, random_params, monkeypatch):
         config, others = here or tiny_config(role), tiny_config(there)
         others.update_from_flattened_dict(changes)
         config.init.checkpoint = "runs/other"
-        theirs, model = random_params(build_model(others), others), build_model(config)
-        own = random_params(model, config, seed=3)
+        theirs, network = random_params(build_network(others)), build_network(config)
+        own = random_params(network, seed=3)
         monkeypatch.setattr(start.checkpoints, "restore_params", lambda path: (dict(theirs), others, 7))
-        monkeypatch.setattr(start, "init_params", lambda *_: own)
-        return own, theirs, start.first_params(model, config, start.read_start(model, config))
+        monkeypatch.setattr(type(network), "init_params", lambda *_: own)
+        monkeypatch.setattr(type(network), "param_shapes", lambda _: own)
+        return own, theirs, start.first_params(network, config, start.read_start(network, config))
 
     return run
 
 
 @pytest.mark.parametrize("recipe", [teacher, student, baseline])
 def test_recipes_on_kaist_start_from_imagenet_s_vgg16_and_the_others_from_nothing(recipe, monkeypatch, capsys):
-    monkeypatch.setattr(start, "init_params", lambda *_: {"a": "random"})
+    network = SimpleNamespace(init_params=lambda seed: {"a": "random"})
     monkeypatch.setattr(start.pretrained, "load_vgg16", lambda path, params: (path, params))
     source = "hf://timm/vgg16.tv_in1k/model.safetensors"
-    assert start.first_params(None, recipe.get_config(), {}) == (source, {"a": "random"})
+    assert start.first_params(network, recipe.get_config(), {}) == (source, {"a": "random"})
     assert capsys.readouterr().out == f"init: VGG-16 convolutions from {source}\n"
     for other in ("synthetic", "msrs"):
-        assert start.first_params(None, recipe.get_config(other), {}) == {"a": "random"}
+        assert start.first_params(network, recipe.get_config(other), {}) == {"a": "random"}
 
 
 def test_checkpoint_or_an_empty_name_takes_the_place_of_imagenet_s_weights(monkeypatch):
     monkeypatch.setattr(start.pretrained, "load_vgg16", lambda *_: pytest.fail("loaded"))
-    monkeypatch.setattr(start, "init_params", lambda *_: {"a": "random", "b": "random"})
+    network = SimpleNamespace(init_params=lambda seed: {"a": "random", "b": "random"})
     for key, value in (("checkpoint", "runs/other"), ("vgg16", "")):
         config = baseline.get_config()
         config.init[key] = value
-        assert start.first_params(None, config, {"b": "given"}) == {"a": "random", "b": "given"}
+        assert start.first_params(network, config, {"b": "given"}) == {"a": "random", "b": "given"}
 
 
 def size(tree):
@@ -130,7 +133,7 @@ def test_fine_tuning_without_a_checkpoint_is_refused_before_anything_is_written(
     config.data.data_dir = str(tmp_path / "data")
     wanted = " or a ".join(ROLES[row])
     with pytest.raises(InputError, match=f"fine-tunes a trained {wanted}: give --config.init.checkpoint=PATH"):
-        loop.train_and_evaluate(config, tmp_path / "run")
+        train.train_and_evaluate(config, tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -165,6 +168,6 @@ def test_missing_checkpoint_is_named(tiny_config, tmp_path):
     config = tiny_config("baseline")
     config.init.checkpoint = str(tmp_path / "nothing")
     with pytest.raises(InputError, match="nothing holds no checkpoint"):
-        loop.train_and_evaluate(config, tmp_path / "run")
+        train.train_and_evaluate(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
     assert checkpoints.newest_step(tmp_path / "run") is None

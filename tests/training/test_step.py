@@ -12,12 +12,11 @@ from training_cases import make_batch
 
 from dcrl_jax import parallel
 from dcrl_jax.losses import detection as losses
-from dcrl_jax.models.build import build_anchors, build_model, init_params
+from dcrl_jax.models.network import build_network
 from dcrl_jax.training import terms as training_terms
 from dcrl_jax.training.optimizer import build_optimizer, build_schedule
-from dcrl_jax.training.rules import training_rules
 from dcrl_jax.training.step import TrainState, image_keys, make_step
-from dcrl_jax.training.terms import detection_terms, forward
+from dcrl_jax.training.terms import detection_terms, forward, training_rules
 
 pytestmark = pytest.mark.usefixtures("quick_compile", "shallow_backbone")
 
@@ -50,19 +49,19 @@ def shard(batch, mesh):
 
 @pytest.fixture(scope="module")
 def setting(tiny_config, random_params):
-    """Config, model, anchors and parameters of a teacher whose every term weighs differently."""
+    """Config, network and parameters of a teacher whose every term has another weight."""
     config = tiny_config()
     config.loss.update(box_weight=0.5, segmentation_weight=0.75, per_branch_weight=0.25)
     config.optimizer.update(name="sgd", learning_rate=0.01, schedule="steps", warmup_steps=0)
     config.optimizer.update(clip_norm=0.0, weight_decay=0.0, fusion_rate_scale=1.0)
-    model = build_model(config)
-    return config, model, build_anchors(config), random_params(model, config)
+    network = build_network(config)
+    return config, network, random_params(network)
 
 
 @pytest.fixture(scope="module")
 def one_device(setting):
     """``run(batch, fill)``: terms and gradients on one device, with ``fill`` in every place of the step's padding."""
-    config, model, anchors, params = setting
+    config, network, params = setting
     rules = training_rules(config)
     padding = ("propose", "rpg_targets", "sample_rois")
     original = SimpleNamespace(**{name: getattr(training_terms, name) for name in padding})
@@ -101,7 +100,7 @@ def one_device(setting):
             with pytest.MonkeyPatch.context() as patch:
                 for name, function in zip(padding, filled(fill, seen), strict=True):
                     patch.setattr(training_terms, name, function)
-                terms = detection_terms(forward(model, params, anchors, batch, keys, rules))
+                terms = detection_terms(forward(network, params, batch, keys, rules))
             return losses.weighted_sum(terms, rules.weights), (terms, seen)
 
         return jax.grad(loss, has_aux=True)(params)
@@ -116,10 +115,10 @@ def one_device(setting):
 @pytest.fixture(scope="module")
 def two_devices(setting):
     """The compiled step on two devices, its placed batch, and a fresh state and the result of its first step."""
-    config, model, anchors, params = setting
+    config, network, params = setting
     mesh = Mesh(jax.local_devices()[:2], (parallel.AXIS,))
     optimizer = build_optimizer(config, build_schedule(config, 4))
-    step = parallel.parallel_step(make_step(model, optimizer, anchors, training_rules(config), SEED), mesh)
+    step = parallel.parallel_step(make_step(network, optimizer, training_rules(config), SEED), mesh)
     batch = shard(make_batch(), mesh)
     state = TrainState(np.int32(0), params, optimizer.init(params))
     return step, batch, mesh, state, step(place(state, mesh), batch)
@@ -239,15 +238,15 @@ def test_image_keys_change_with_seed_and_step():
 
 def shapes_of_step(config, batch, teacher_config=None):
     """What a step gives, by shape alone: its new state and metrics, and the parameters that it was given."""
-    model, anchors = build_model(config), build_anchors(config)
-    teacher = build_model(teacher_config) if teacher_config else None
+    network = build_network(config)
+    teacher = build_network(teacher_config) if teacher_config else None
     optimizer = build_optimizer(config, build_schedule(config, 4))
-    step = make_step(model, optimizer, anchors, training_rules(config), SEED, teacher)
+    step = make_step(network, optimizer, training_rules(config), SEED, teacher)
 
     def run(batch):
-        params = init_params(model, config, 0)
+        params = network.init_params(0)
         state = TrainState(jnp.int32(0), params, optimizer.init(params))
-        frozen = (init_params(teacher, teacher_config, 0),) if teacher else ()
+        frozen = (teacher.init_params(0),) if teacher else ()
         return step(state, *frozen, batch), params
 
     batches = jax.tree.map(lambda leaf: leaf[None], batch)
@@ -284,9 +283,10 @@ def test_losses_and_state_are_float32_whatever_the_activations_are(tiny_config, 
 def test_table_vi_a_stage_without_segmentation_has_no_such_term(tiny_config, stages):
     config = tiny_config()
     config.segmentation.stages = stages
-    model, anchors = build_model(config), build_anchors(config)
-    params = jax.eval_shape(lambda: init_params(model, config, 0))
+    network = build_network(config)
     keys = jax.random.split(jax.random.key(0), 4)
     rules = training_rules(config)
-    terms = jax.eval_shape(lambda p: detection_terms(forward(model, p, anchors, make_batch(), keys, rules)), params)
+    terms = jax.eval_shape(
+        lambda p: detection_terms(forward(network, p, make_batch(), keys, rules)), network.param_shapes()
+    )
     assert set(terms) == {name for name in TERMS if not name.endswith("seg") or name[:3] in stages}

@@ -7,11 +7,10 @@ import pytest
 from training_cases import make_batch
 
 from dcrl_jax.losses.detection import weighted_sum
-from dcrl_jax.models.build import build_anchors, build_model, init_params
+from dcrl_jax.models.network import build_network
 from dcrl_jax.structures import RegionOutputs
 from dcrl_jax.training import terms as training_terms
-from dcrl_jax.training.rules import training_rules
-from dcrl_jax.training.terms import detection_terms, distillation_terms, forward
+from dcrl_jax.training.terms import detection_terms, distillation_terms, forward, training_rules
 
 pytestmark = pytest.mark.usefixtures("quick_compile", "shallow_backbone")
 
@@ -45,19 +44,19 @@ def student_config(tiny_config, *on):
 def setting(tiny_config, random_params):
     """The complete student and its teacher: config, models and parameters, (student's, teacher's) each."""
     config = student_config(tiny_config, *SWITCHES)
-    models = build_model(config), build_model(tiny_config("teacher"))
-    params = random_params(models[0], config), random_params(models[1], config, seed=1)
+    networks = build_network(config), build_network(tiny_config("teacher"))
+    params = random_params(networks[0]), random_params(networks[1], seed=1)
     # Better than the student at four of six positive anchors.
     for name in ("visible", "lwir"):
         params[1][f"rpns_{name}"]["offsets"]["kernel"] *= 0.2
-    return config, models, params
+    return config, networks, params
 
 
-def all_terms(models, params, batch, config):
+def all_terms(networks, params, batch, config):
     """Forward pass, and all terms of a student's step."""
     rules = training_rules(config)
-    run = forward(models[0], params[0], build_anchors(config), batch, image_keys(), rules)
-    added = distillation_terms(run, models[0], params[0], models[1], params[1], batch, rules)
+    run = forward(networks[0], params[0], batch, image_keys(), rules)
+    added = distillation_terms(run, networks[0], params[0], networks[1], params[1], batch, rules)
     return run, detection_terms(run) | added
 
 
@@ -87,7 +86,7 @@ def fill_padding(patch, fill, seen):
 @pytest.fixture(scope="module")
 def one_pass(setting):
     """``run(batch, fill)``: forward pass, terms, gradients (student's, teacher's) of L_TS, and what is sampled."""
-    config, models, params = setting
+    config, networks, params = setting
 
     @jax.jit
     def gradients(params, batch, fill):
@@ -95,7 +94,7 @@ def one_pass(setting):
             seen = {}
             with pytest.MonkeyPatch.context() as patch:
                 fill_padding(patch, fill, seen)
-                run, terms = all_terms(models, params, batch, config)
+                run, terms = all_terms(networks, params, batch, config)
             return weighted_sum(terms, training_rules(config).weights), (run, terms, seen)
 
         return jax.grad(loss, has_aux=True)(params)
@@ -129,10 +128,9 @@ def teacher_says(setting, clean):
 
 def shapes_of_terms(config, teacher):
     """Names and shapes of the terms of a student's config with a teacher's."""
-    configs = config, teacher
-    models = [build_model(one) for one in configs]
-    params = jax.eval_shape(lambda: [init_params(m, c, 0) for m, c in zip(models, configs, strict=True)])
-    return jax.eval_shape(lambda p: all_terms(models, p, make_batch(), config)[1], params)
+    networks = build_network(config), build_network(teacher)
+    params = [network.param_shapes() for network in networks]
+    return jax.eval_shape(lambda p: all_terms(networks, p, make_batch(), config)[1], params)
 
 
 # Soft labels and masks, worked out in NumPy.
@@ -258,7 +256,7 @@ def test_thermal_image_changes_the_distillation_and_no_term_of_the_student_s_own
 
 
 def test_only_the_student_proposes_regions(setting, monkeypatch):
-    config, models, params = setting
+    config, networks, params = setting
     rules, calls = training_rules(config), []
     original = training_terms.propose
 
@@ -269,20 +267,26 @@ def test_only_the_student_proposes_regions(setting, monkeypatch):
     monkeypatch.setattr(training_terms, "propose", counted)
 
     def run_student(params):
-        return forward(models[0], params, build_anchors(config), make_batch(), image_keys(), rules)
+        return forward(networks[0], params, make_batch(), image_keys(), rules)
 
     run = jax.eval_shape(run_student, params[0])
     assert len(calls) == 1
     jax.eval_shape(
-        lambda run, params: distillation_terms(run, models[0], params[0], models[1], params[1], make_batch(), rules),
+        lambda run, params: distillation_terms(
+            run, networks[0], params[0], networks[1], params[1], make_batch(), rules
+        ),
         run,
         params,
     )
     assert len(calls) == 1
 
 
-class NoTeacher:
-    """In the teacher's place; everything that it says is not a number."""
+class NanTeacher:
+    """A teacher whose outputs are NaN; its own model, too."""
+
+    @property
+    def model(self):
+        return self
 
     def apply(self, variables, *arguments, method):
         outputs = RegionOutputs(jnp.full((4, 72, 2), jnp.nan), jnp.full((4, 72, 4), jnp.nan), None)
@@ -293,16 +297,16 @@ def test_with_everything_off_loss_and_gradient_are_the_baseline_s_bit_for_bit(ti
     off, alone = student_config(tiny_config), tiny_config("baseline")
     alone.roi.sampled = 48
     alone.loss.update(box_weight=0.5, segmentation_weight=0.75)
-    student, baseline = build_model(off), build_model(alone)
-    params = random_params(baseline, alone)
+    student, baseline = build_network(off), build_network(alone)
+    params = random_params(baseline)
 
     def student_loss(params, batch):
-        _, terms = all_terms((student, NoTeacher()), (params, None), batch, off)
+        _, terms = all_terms((student, NanTeacher()), (params, None), batch, off)
         return weighted_sum(terms, training_rules(off).weights)
 
     def baseline_loss(params, batch):
         rules = training_rules(alone)
-        run = forward(baseline, params, build_anchors(alone), batch, image_keys(), rules)
+        run = forward(baseline, params, batch, image_keys(), rules)
         return weighted_sum(detection_terms(run), rules.weights)
 
     batch = make_batch()

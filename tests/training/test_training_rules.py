@@ -3,8 +3,8 @@
 from configs import baseline, student, teacher
 from dcrl_jax.losses.distillation import NOTHING, Distillation
 from dcrl_jax.models.build import ProposalRules
-from dcrl_jax.training.rules import training_rules
 from dcrl_jax.training.targets import RdrRules, RpgRules
+from dcrl_jax.training.terms import training_rules
 
 STAGES = ("rpg", "rdr")
 OWN = ("cls", "reg", "seg", "branches")

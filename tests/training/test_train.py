@@ -14,16 +14,12 @@ import numpy as np
 import pytest
 from training_cases import assert_same_bits, newest_params
 
-from dcrl_jax import checkpoints, parallel
+from dcrl_jax import checkpoints
 from dcrl_jax.errors import InputError, Preempted
-from dcrl_jax.files import locked
-from dcrl_jax.models.build import build_anchors, build_model, init_params
+from dcrl_jax.files import folder_lock
 from dcrl_jax.reports.losses import read_curves
-from dcrl_jax.training import fit, loop, scoring
-from dcrl_jax.training.logs import RunLog
-from dcrl_jax.training.optimizer import build_optimizer, build_schedule
-from dcrl_jax.training.rules import training_rules
-from dcrl_jax.training.step import TrainState, make_step
+from dcrl_jax.training import data, fit, score, train
+from dcrl_jax.training import run as runs
 
 pytestmark = pytest.mark.usefixtures("quick_compile", "shallow_backbone")
 
@@ -56,7 +52,7 @@ def on_tiny_scenes(config, folder):
 @pytest.fixture(scope="module")
 def finished(config, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("finished")
-    return workdir, loop.train_and_evaluate(config, workdir)
+    return workdir, train.train_and_evaluate(config, workdir)
 
 
 def validations(workdir):
@@ -65,7 +61,7 @@ def validations(workdir):
 
 def stop_in_step(monkeypatch, number, sent=signal.SIGINT):
     """Presses Ctrl-C, or sends another signal, while a step is under way."""
-    original = loop.parallel.parallel_step
+    original = train.parallel.parallel_step
     calls = itertools.count(1)
 
     def parallel_step(*arguments):
@@ -79,7 +75,7 @@ def stop_in_step(monkeypatch, number, sent=signal.SIGINT):
         interrupted.lower = step.lower
         return interrupted
 
-    monkeypatch.setattr(loop.parallel, "parallel_step", parallel_step)
+    monkeypatch.setattr(train.parallel, "parallel_step", parallel_step)
 
 
 def test_run_leaves_checkpoints_logs_config_and_report(finished, config):
@@ -122,10 +118,10 @@ def test_interrupted_run_goes_on_bit_for_bit_where_it_stopped(
     with monkeypatch.context() as patch:
         stop_in_step(patch, 4, sent)
         with pytest.raises(error):
-            loop.train_and_evaluate(config, tmp_path)
+            train.train_and_evaluate(config, tmp_path)
     assert newest_params(tmp_path)[0] == 4
     assert "stopped at step 4; the same command goes on from there" in capsys.readouterr().out
-    loop.train_and_evaluate(config, tmp_path)
+    train.train_and_evaluate(config, tmp_path)
     assert f"resume: step 4 of {STEPS}" in capsys.readouterr().out
     assert_same_bits(newest_params(tmp_path)[1], newest_params(finished[0])[1])
     assert validations(tmp_path) == validations(finished[0])
@@ -135,7 +131,7 @@ def test_interrupted_run_goes_on_bit_for_bit_where_it_stopped(
 def test_run_stopped_while_it_is_scored_ends_at_once_and_takes_the_scores_first(
     finished, config, tmp_path, monkeypatch, capsys, number
 ):
-    evaluate, calls = loop.evaluation.evaluate, itertools.count(1)
+    evaluate, calls = train.evaluation.evaluate, itertools.count(1)
 
     def stopped(*arguments, **options):
         if next(calls) == number:
@@ -144,13 +140,13 @@ def test_run_stopped_while_it_is_scored_ends_at_once_and_takes_the_scores_first(
         return evaluate(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.evaluation, "evaluate", stopped)
+        patch.setattr(train.evaluation, "evaluate", stopped)
         with pytest.raises(Preempted):
-            loop.train_and_evaluate(config, tmp_path)
+            train.train_and_evaluate(config, tmp_path)
     assert newest_params(tmp_path)[0] == 3 * number
     assert len(validations(tmp_path)) == number - 1 if number > 1 else not (tmp_path / "validation.jsonl").exists()
     capsys.readouterr()
-    loop.train_and_evaluate(config, tmp_path)
+    train.train_and_evaluate(config, tmp_path)
     lines = capsys.readouterr().out.splitlines()
     first = next(line for line in lines if line.startswith("step "))
     assert first.startswith(f"step {3 * number}: miss rate on validation")
@@ -161,11 +157,11 @@ def test_run_stopped_while_it_is_scored_ends_at_once_and_takes_the_scores_first(
 def test_second_run_in_a_workdir_is_refused_while_the_first_is_at_work(finished, config, tmp_path):
     workdir = shutil.copytree(finished[0], tmp_path / "run")
     with (
-        locked(workdir, "busy"),
+        folder_lock(workdir, "busy"),
         pytest.raises(InputError, match=f"another run is at work in {workdir}; wait for its end"),
     ):
-        loop.train_and_evaluate(config, workdir)
-    loop.train_and_evaluate(config, workdir)
+        train.train_and_evaluate(config, workdir)
+    train.train_and_evaluate(config, workdir)
 
 
 def test_file_system_without_locks_is_said_and_no_hindrance(finished, config, tmp_path, monkeypatch, capsys):
@@ -174,12 +170,12 @@ def test_file_system_without_locks_is_said_and_no_hindrance(finished, config, tm
 
     workdir = shutil.copytree(finished[0], tmp_path / "run")
     monkeypatch.setattr(fcntl, "flock", refuse)
-    loop.train_and_evaluate(config, workdir)
+    train.train_and_evaluate(config, workdir)
     assert f"warning: {workdir} cannot be locked (No locks available)" in capsys.readouterr().out
 
 
 def test_loop_waits_for_the_step_before_the_last_one_so_that_a_signal_s_end_is_near(config, tmp_path, monkeypatch):
-    original, wait = loop.parallel.parallel_step, jax.block_until_ready
+    original, wait = train.parallel.parallel_step, jax.block_until_ready
     steps, waited = [], []
 
     def parallel_step(*arguments):
@@ -197,15 +193,15 @@ def test_loop_waits_for_the_step_before_the_last_one_so_that_a_signal_s_end_is_n
         waited.extend((number, len(steps)) for number, metrics in enumerate(steps, 1) if metrics is value)
         return wait(value)
 
-    monkeypatch.setattr(loop.parallel, "parallel_step", parallel_step)
-    monkeypatch.setattr(loop.jax, "block_until_ready", block)
-    loop.train_and_evaluate(config, tmp_path)
+    monkeypatch.setattr(train.parallel, "parallel_step", parallel_step)
+    monkeypatch.setattr(runs.jax, "block_until_ready", block)
+    train.train_and_evaluate(config, tmp_path)
     assert waited == [(number, number + 1) for number in range(1, STEPS - 1)]
 
 
 def test_finished_run_is_only_scored_again(finished, config, capsys):
     before, lines = newest_params(finished[0]), validations(finished[0])
-    again = loop.train_and_evaluate(config, finished[0])
+    again = train.train_and_evaluate(config, finished[0])
     assert "loss" not in capsys.readouterr().out
     assert_same_bits(newest_params(finished[0]), before)
     assert validations(finished[0]) == lines
@@ -220,14 +216,14 @@ def test_run_that_goes_on_for_longer_has_no_scores_until_it_is_finished_again(fi
     def killed(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "run_steps", killed)
+    monkeypatch.setattr(train, "run_steps", killed)
     with pytest.raises(KeyboardInterrupt):
-        loop.train_and_evaluate(longer, workdir)
+        train.train_and_evaluate(longer, workdir)
     assert not (workdir / "evaluation" / "scores.json").exists()
     # One that is at its end keeps them.
     workdir = shutil.copytree(finished[0], tmp_path / "ended")
     with pytest.raises(KeyboardInterrupt):
-        loop.train_and_evaluate(config, workdir)
+        train.train_and_evaluate(config, workdir)
     assert (workdir / "evaluation" / "scores.json").is_file()
 
 
@@ -247,12 +243,12 @@ def test_loss_that_is_not_a_number_names_step_and_remedy_and_keeps_the_last_good
 
     monkeypatch.setattr(fit, "make_step", make_failing_step)
     with pytest.raises(InputError, match=r"step 5: rdr_cls is not a finite number.*learning_rate") as error:
-        loop.train_and_evaluate(config, tmp_path)
+        train.train_and_evaluate(config, tmp_path)
     message = str(error.value)
     # Every term with its value, and which images it was.
     assert re.search(r"All terms: .*gradient_norm \d.*rdr_cls nan, ", message)
     named = message.partition("Images of the batch: ")[2].partition(". ")[0].split(", ")
-    source = loop.pipeline.open_split(loop.sources.prepare(config.data), "train")
+    source = train.pipeline.open_split(train.sources.prepare(config.data), "train")
     known = [record["image_id"].decode() for record in source]
     assert len(named) == config.train.batch_size
     assert set(named) <= set(known)
@@ -267,7 +263,7 @@ def test_workdir_of_another_config_is_refused_and_left_alone(finished, config):
     other.roi.hidden = 24
     before = newest_params(finished[0])
     with pytest.raises(InputError, match=r"config.roi.hidden: 8 in the workdir, 24 now\n") as error:
-        loop.train_and_evaluate(other, finished[0])
+        train.train_and_evaluate(other, finished[0])
     assert "another --workdir" in str(error.value)
     assert_same_bits(newest_params(finished[0]), before)
 
@@ -277,7 +273,7 @@ def test_init_checkpoint_starts_from_its_parameters(finished, config, tmp_path, 
     other.init.checkpoint = str(finished[0])
     other.optimizer.learning_rate = 0.0
     other.train.steps = 1
-    loop.train_and_evaluate(other, tmp_path)
+    train.train_and_evaluate(other, tmp_path)
     printed = capsys.readouterr().out
     assert f"init: from {finished[0]}, step " in printed
     assert "  new: nothing\n  left out: nothing\n" in printed
@@ -289,16 +285,16 @@ def test_checkpoint_of_another_model_is_refused_for_scoring(finished, config, tm
     other = config.copy_and_resolve_references()
     other.roi.hidden = 24
     with pytest.raises(InputError, match=r"instead of"):
-        scoring.score_checkpoint(other, tmp_path, scoring.compiled_detector(other), str(finished[0]))
+        score.score_checkpoint(other, tmp_path, score.parallel_network(other), str(finished[0]))
 
 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("roi.samples_per_bin", 3, "samples of a RoI: config.roi.samples_per_bin is 3, in its training it was 2"),
-        ("anchors.smallest_px", 60.0, "anchors: config.anchors.smallest_px is 60.0, in its training it was 30.0"),
-        ("cfl.aggregation", "average", "CFL: config.cfl.aggregation is average, in its training it was attention"),
-        ("data.height_px", 64, "input size: config.data.height_px is 64, in its training it was 32"),
+        ("roi.samples_per_bin", 3, "config.roi.samples_per_bin is 3, in its training it was 2"),
+        ("anchors.smallest_px", 60.0, "config.anchors.smallest_px is 60.0, in its training it was 30.0"),
+        ("cfl.aggregation", "average", "config.cfl.aggregation is average, in its training it was attention"),
+        ("data.height_px", 64, "config.data.height_px is 64, in its training it was 32"),
     ],
 )
 def test_checkpoint_is_not_scored_as_another_detector_of_the_same_shapes(
@@ -307,26 +303,26 @@ def test_checkpoint_is_not_scored_as_another_detector_of_the_same_shapes(
     other = config.copy_and_resolve_references()
     other.update_from_flattened_dict({key: value})
     with pytest.raises(InputError, match=re.escape(message)):
-        scoring.score_checkpoint(other, tmp_path, scoring.compiled_detector(other), str(finished[0]))
+        score.score_checkpoint(other, tmp_path, score.parallel_network(other), str(finished[0]))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_scores_of_another_run_are_not_written_over_a_run_s_own(finished, config, tmp_path):
     workdir = shutil.copytree(finished[0], tmp_path / "run")
-    detector = scoring.compiled_detector(config)
+    detector = score.parallel_network(config)
     before = (workdir / "evaluation" / "scores.json").read_text()
     (workdir / "teacher").symlink_to(finished[0])
     for other in (finished[0], workdir / "teacher", finished[0] / "best"):
         with pytest.raises(InputError, match=f"{workdir} is the workdir of a run, whose scores would be written over"):
-            scoring.score_checkpoint(config, workdir, detector, str(other))
+            score.score_checkpoint(config, workdir, detector, str(other))
     assert (workdir / "evaluation" / "scores.json").read_text() == before
-    scoring.score_checkpoint(config, workdir, detector, str(workdir / "checkpoints" / "3"))
+    score.score_checkpoint(config, workdir, detector, str(workdir / "checkpoints" / "3"))
     assert ", step 3" in (workdir / "evaluation" / "report.html").read_text()
 
 
 def test_missing_checkpoint_is_named(config, tmp_path):
     with pytest.raises(InputError, match=re.escape(f"{tmp_path / 'nothing'} holds no checkpoint")):
-        scoring.score_checkpoint(config, tmp_path, scoring.compiled_detector(config), str(tmp_path / "nothing"))
+        score.score_checkpoint(config, tmp_path, score.parallel_network(config), str(tmp_path / "nothing"))
 
 
 @pytest.mark.parametrize(("role", "thermal"), [("teacher", True), ("student", True), ("baseline", False)])
@@ -334,8 +330,8 @@ def test_batches_of_a_baseline_carry_nothing_thermal_and_those_of_a_student_serv
     config, tiny_config, role, thermal
 ):
     own = on_tiny_scenes(tiny_config(role), config.data.data_dir)
-    source = loop.pipeline.open_split(loop.sources.prepare(own.data), "train")
-    with contextlib.closing(loop.train_data(source, own, None)) as batches:
+    source = train.pipeline.open_split(train.sources.prepare(own.data), "train")
+    with contextlib.closing(data.train_batches(source, own, None)) as batches:
         batch = next(batches)
     assert batch.visible.shape == (own.train.batch_size, 32, 40, 3)
     assert (batch.lwir is not None) == thermal
@@ -346,14 +342,14 @@ def test_baseline_trains_and_is_scored_on_records_without_thermal_images(
 ):
     baseline = on_tiny_scenes(tiny_config("baseline"), config.data.data_dir)
     baseline.train.steps = 2
-    open_split = loop.pipeline.open_split
+    open_split = train.pipeline.open_split
 
     def open_rgb_split(builder, split):
         records = open_split(builder, split)
         return [{k: v for k, v in records[index].items() if k != "lwir"} for index in range(len(records))]
 
-    monkeypatch.setattr(loop.pipeline, "open_split", open_rgb_split)
-    result = loop.train_and_evaluate(baseline, tmp_path)
+    monkeypatch.setattr(train.pipeline, "open_split", open_rgb_split)
+    result = train.train_and_evaluate(baseline, tmp_path)
     step, params = newest_params(tmp_path)
     assert step == 2
     assert set(params) == {"backbone", "rpn", "roi_head", "segmentation_rpg", "segmentation_rdr"}
@@ -365,57 +361,28 @@ def test_baseline_trains_and_is_scored_on_records_without_thermal_images(
     assert (tmp_path / "evaluation" / "panel.png").is_file()
 
 
-def test_loop_moves_and_traces_nothing_after_the_first_steps(config, tmp_path):
-    model, anchors = build_model(config), build_anchors(config)
-    mesh = parallel.device_mesh()
-    schedule = build_schedule(config, 10)
-    optimizer = build_optimizer(config, schedule)
-    params = init_params(model, config, 0)
-    state = TrainState(np.int32(0), params, optimizer.init(params))
-    state = parallel.replicate(jax.tree.map(np.array, jax.device_get(state)), mesh)
-    step_function = parallel.parallel_step(
-        make_step(model, optimizer, anchors, training_rules(config), config.seed), mesh
-    )
-    builder = loop.sources.prepare(config.data)
-    source = loop.pipeline.open_split(builder, "train")
-    iterator = loop.train_data(source, config, parallel.batch_sharding(mesh))
-    seen = itertools.count(1)
+def test_steps_move_and_trace_nothing_after_the_first(config, tmp_path, monkeypatch):
+    config = config.copy_and_resolve_references()
+    config.train.evaluate_every_epochs = 100.0
+    wait, logged = runs.Run.wait_for_devices, []
 
-    class Guarded:
-        """Forbids transfers and traces from the third batch on."""
+    def guard(run):
+        if run.step == 2:
+            jax.config.update("jax_transfer_guard", "disallow")
+            jax.config.update("jax_no_tracing", True)
+        wait(run)
 
-        def __next__(self):
-            batch = next(iterator)
-            if next(seen) == 3:
-                jax.config.update("jax_transfer_guard", "disallow")
-                jax.config.update("jax_no_tracing", True)
-            return batch
-
-    logged = []
-
-    class Log(RunLog):
-        def write(self, step, values):
-            logged.append((step, sorted(values)))
-
-    try:
-        state = loop.run_steps(
-            step_function,
-            state,
-            Guarded(),
-            last_step=STEPS,
-            config=config,
-            evaluate_every=STEPS,
-            learning_rates=np.zeros(STEPS),
-            log=Log(None, 0, STEPS),
-            save=lambda state: None,
-            score=lambda state, step: None,
-            is_scored=lambda step: False,
-            name_image=str,
-        )
-    finally:
+    def release(run, *_):
         jax.config.update("jax_transfer_guard", "allow")
         jax.config.update("jax_no_tracing", False)
-        iterator.close()
-    assert int(state.step) == STEPS
+
+    monkeypatch.setattr(runs.Run, "wait_for_devices", guard)
+    monkeypatch.setattr(runs.Run, "save", release)
+    monkeypatch.setattr(runs.Run, "score", release)
+    monkeypatch.setattr(runs.RunLog, "write", lambda log, step, values: logged.append((step, sorted(values))))
+    try:
+        train.train(config, tmp_path, score.parallel_network(config))
+    finally:
+        release(None)
     assert [step for step, _ in logged] == list(range(1, STEPS + 1))
     assert "train/loss" in logged[-1][1]

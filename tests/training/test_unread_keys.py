@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from configs import ablations, baseline, finetune, student, teacher
 from dcrl_jax.errors import InputError
 from dcrl_jax.training.distill import trains_teacher
-from dcrl_jax.training.given_keys import _RULES, check_given_keys
+from dcrl_jax.training.unread_keys import _RULES, check_unread_keys
 
 RECIPES = {
     "teacher": teacher.get_config,
@@ -24,7 +24,7 @@ def check(recipe, given):
     name, _, argument = recipe.partition(":")
     config = RECIPES[name](argument) if argument else RECIPES[name]()
     config.update_from_flattened_dict(given)
-    check_given_keys(config, list(given))
+    check_unread_keys(config, list(given))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,49 @@
+"""The tables of an evaluation: miss rates, average precision and modality weights."""
+
+import numpy as np
+
+from dcrl_jax.evaluation.evaluate import Evaluation
+from dcrl_jax.evaluation.rules import CONDITIONS
+from dcrl_jax.reports.tables import Table, format_table
+from dcrl_jax.structures import MODALITIES
+
+
+def score_tables(evaluation: Evaluation) -> list[Table]:
+    """Return the tables of an evaluation.
+
+    The first has miss rates, also with one modality blanked, and average precision by subset. The second, if the config
+    asks for further subsets, has their miss rates. The third, for a teacher, has mean modality weights by condition.
+    """
+    scores = evaluation.scores.values()
+    rows = [["miss rate, %", *(100 * score.miss_rate for score in scores)]]
+    rows += [
+        [f"  {modality} blanked", *(100 * score.miss_rate for score in by_subset.values())]
+        for modality, by_subset in evaluation.blanked_scores.items()
+    ]
+    rows += [
+        ["average precision, %", *(100 * precision for precision in evaluation.average_precision.values())],
+        ["people", *(score.people for score in scores)],
+        ["images", *(score.images for score in scores)],
+    ]
+    tables = [Table(rows, ["", *(score.subset.short_name for score in scores)])]
+    if evaluation.further_scores:
+        further = evaluation.further_scores.values()
+        rows = [
+            ["miss rate, %", *(100 * score.miss_rate for score in further)],
+            ["people", *(score.people for score in further)],
+        ]
+        tables.append(Table(rows, ["", *(score.subset.short_name for score in further)]))
+    if evaluation.modality_weights:
+        missing = [np.nan] * len(MODALITIES)
+        rows = [
+            [f"mean weight of {name}", *(evaluation.modality_weights.get(c, missing)[index] for c in CONDITIONS)]
+            for index, name in enumerate(MODALITIES)
+        ]
+        tables.append(Table(rows, ["", *CONDITIONS], decimals=3))
+    return tables
+
+
+def summary(evaluation: Evaluation) -> str:
+    """Return the tables as text, followed by the warnings of the data set."""
+    parts = [format_table(*table) for table in score_tables(evaluation)]
+    return "\n\n".join(parts + [f"warning: {warning}" for warning in evaluation.warnings])

@@ -1,0 +1,94 @@
+"""The NightOwls benchmark: scores of results files on the validation split.
+
+    python -m dcrl_jax.evaluation.nightowls --annotations=nightowls_validation.json --results=mine.json --output=scores
+
+Annotations are the JSON file of a split or a prepared data set. Results are COCO JSON, a list of entries with image_id
+(the data set's own image number), category_id 1, bbox [x, y, w, h] and score; or a text file that names an image by its
+index.
+
+The subsets are those of the official evaluation. Its script has two faults that this scorer does not repeat: after
+dropping small detections it uses the overlaps of other detections, and it reads the last point of a curve before its
+first. In the official rules, the areas that the data set marks as ignored absorb no detections; with --ignore_areas
+they do.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from dcrl_jax.annotations import nightowls
+from dcrl_jax.command_line import exit_on_error
+from dcrl_jax.errors import InputError
+from dcrl_jax.evaluation.results import read_results
+from dcrl_jax.evaluation.rules import NIGHTOWLS_SUBSETS
+from dcrl_jax.evaluation.truths import is_prepared, read_prepared, truth_from_annotations
+from dcrl_jax.scorers import common
+from dcrl_jax.scorers.common import AnnotationSet
+
+SUBSETS_WITH_AREAS = tuple(subset._replace(ignore_labels=frozenset({"ignore"})) for subset in NIGHTOWLS_SUBSETS)
+
+
+def read_annotations(path: Path, ignore_areas: bool = False) -> AnnotationSet:
+    """Read the annotations of a split.
+
+    Args:
+        path: its JSON file, or the folder of a prepared data set, whose validation split is read.
+        ignore_areas: whether areas that are marked as ignored absorb detections.
+
+    Raises:
+        InputError: no annotations, or a malformed file.
+    """
+    warnings = []
+    if not path.is_dir():
+        images = [
+            truth_from_annotations(str(image.number), image.condition, image.objects) for image in nightowls.read(path)
+        ]
+    elif is_prepared(path):
+        prepared = read_prepared(path, "validation")
+        images, warnings = prepared.images["objects"], prepared.warnings
+    else:
+        raise InputError(
+            f"{path}: a folder, and not that of a prepared data set; name nightowls_validation.json with --annotations"
+        )
+    for image in images:
+        if not image.image_id.isdecimal():
+            raise InputError(
+                f"{path}: the image {image.image_id!r} has no number; name a data set prepared from NightOwls"
+            )
+    conditions = Counter(image.condition for image in images)
+    notes = ["images: " + ", ".join(f"{count:,} {condition}" for condition, count in conditions.most_common())]
+    if ignore_areas:
+        notes.append("ignored areas absorb detections, which is not the official evaluation")
+    return AnnotationSet(
+        path.resolve().stem,
+        str(path),
+        [image.image_id for image in images],
+        images,
+        SUBSETS_WITH_AREAS if ignore_areas else NIGHTOWLS_SUBSETS,
+        notes,
+        warnings,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; print a user's mistake as one line and exit with status 1."""
+    parser = common.make_parser(
+        __doc__,
+        annotations="nightowls_validation.json, or folder of a prepared data set; may be repeated",
+        results="COCO JSON of one method, by the data set's own image numbers; may be repeated",
+    )
+    parser.add_argument("--ignore_areas", action="store_true", help="ignored areas absorb detections")
+    options = parser.parse_args(arguments)
+    with exit_on_error():
+        common.check_names(options.results)
+        all_annotations = [read_annotations(path, options.ignore_areas) for path in options.annotations]
+        all_scores = []
+        for annotations in all_annotations:
+            numbers = [int(image_id) for image_id in annotations.image_ids]
+            results = {path.name: read_results(path, annotations.image_ids, numbers) for path in options.results}
+            all_scores.append(common.score_methods(annotations, results))
+        common.print_and_write(all_annotations, all_scores, NIGHTOWLS_SUBSETS, options.output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""Files and helpers that several tests of the scorers use."""
+
+import pytest
+from scorer_cases import PERSON, write_results
+
+
+@pytest.fixture
+def two_of_three(tmp_path):
+    """Results that find the first person and the third."""
+    return write_results(tmp_path / "two.txt", (1, PERSON, 0.9), (3, PERSON, 0.8))
+
+
+@pytest.fixture
+def no_curves(monkeypatch):
+    """Draw no curves, which takes most of the time; return their arguments."""
+    calls = []
+
+    def draw(panels, path, title):
+        path.write_bytes(b"curves")
+        calls.append((panels, title))
+
+    monkeypatch.setattr("dcrl_jax.reports.curves.miss_rate_panels", draw)
+    return calls

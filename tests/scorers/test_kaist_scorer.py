@@ -1,0 +1,386 @@
+"""The KAIST command: all kinds of annotations, and the published scores."""
+
+import json
+import tarfile
+
+import pytest
+from scorer_cases import (
+    IDS,
+    PERSON,
+    REAL,
+    REASONABLE,
+    fails,
+    lines,
+    prepare_split,
+    rates,
+    run_kaist,
+    write_coco,
+    write_results,
+    write_tree,
+)
+
+from dcrl_jax.annotations.kaist import formats, frames
+from dcrl_jax.errors import InputError
+from dcrl_jax.evaluation.results import read_results
+from dcrl_jax.evaluation.truths import read_prepared
+from dcrl_jax.scorers import common, kaist
+
+MOVED = (200, *PERSON[1:])  # the person of the thermal image, where it differs
+
+
+@pytest.fixture(autouse=True)
+def small(request, monkeypatch):
+    """Let the test split be three images, except for the published files."""
+    if "published" not in request.fixturenames:
+        monkeypatch.setattr(frames, "split_frames", lambda split: list(IDS))
+
+
+def test_tables_of_a_case_worked_by_hand(tmp_path, two_of_three, capsys):
+    path = write_coco(tmp_path / "truth.json")
+    run_kaist(path, [write_results(tmp_path / "nothing.txt"), two_of_three])
+    # One of three is missed at all nine points, one of two by day and nobody by night; nobody is near, far or occluded.
+    assert lines(capsys.readouterr().out) == [
+        str(path),
+        "miss rate, %     all     day   night  near  medium  far    none  partial  heavy",
+        "------------  ------  ------  ------  ----  ------  ---  ------  -------  -----",
+        "two.txt        33.33   50.00    0.00     -   33.33    -   33.33        -      -",
+        "nothing.txt   100.00  100.00  100.00     -  100.00    -  100.00        -      -",
+        "recall, %      all    day   night  near  medium  far   none  partial  heavy",
+        "-----------  -----  -----  ------  ----  ------  ---  -----  -------  -----",
+        "two.txt      66.67  50.00  100.00     -   66.67    -  66.67        -      -",
+        "nothing.txt   0.00   0.00    0.00     -    0.00    -   0.00        -      -",
+        "people           3      2       1     0       3    0      3        0      0",
+        "images           3      2       1     3       3    3      3        3      3",
+    ]
+
+
+# ---- Folders of annotation files
+
+
+def test_folder_scores_like_the_same_boxes_in_a_coco_file(tmp_path, two_of_three, capsys):
+    folder = write_tree(tmp_path / "kaist" / "annotations")
+    # Of another split, so the folder has only one set of test annotations.
+    write_tree(tmp_path / "kaist" / "training", ["set00/V000/I00001"])
+    run_kaist([tmp_path / "kaist", write_coco(tmp_path / "truth.json")], two_of_three)
+    printed = capsys.readouterr().out
+    assert lines(printed)[0] == str(folder)
+    miss_rates, recall, *from_coco = rates(printed)["two.txt"]
+    assert [miss_rates, recall] == from_coco
+    assert miss_rates[:3] == ["33.33", "50.00", "0.00"]
+
+
+def test_images_are_the_test_split_unless_they_are_listed(tmp_path, two_of_three, capsys):
+    folder = write_tree(tmp_path / "annotations")
+    (annotations,) = kaist.read_annotations(folder)
+    assert annotations.image_ids == list(IDS)
+    images = [(image.image_id, image.condition) for image in annotations.images]
+    assert images == list(zip(IDS, ("day", "day", "night"), strict=True))
+    assert (annotations.name, annotations.heading) == ("annotations", str(folder))
+    assert (annotations.notes, annotations.warnings) == ([], [])
+    (tmp_path / "list.txt").write_text("\n".join([*IDS[1:], "set06/V000/I00001"]))
+    options = (f"--images={tmp_path}/list.txt", "--allow_incomplete")
+    run_kaist(folder, two_of_three, *options)
+    # The results count the images of the list by their names.
+    assert rates(capsys.readouterr().out)["images"][0][:3] == ["2", "1", "1"]
+
+
+def test_missing_and_unreadable_files_are_counted_and_named(tmp_path, two_of_three, capsys):
+    folder = write_tree(tmp_path / "annotations", IDS[:2])
+    (folder / f"{IDS[1]}.txt").write_text("person 1 2 3\n")
+    heading, unreadable, missing, remedy = fails(capsys, folder, two_of_three).splitlines()
+    assert heading == f"error: {folder}, annotations of 3 images: 2 problems"
+    assert unreadable.startswith(f"  annotation unreadable: {folder}/{IDS[1]}.txt: 4 fields in the first line")
+    assert missing == "  annotation missing: set09/V000/I00019"
+    assert "--allow_incomplete" in remedy
+
+
+def test_incomplete_annotations_leave_out_images_if_allowed(tmp_path, capsys, no_curves):
+    folder = write_tree(tmp_path / "annotations", [IDS[0], IDS[2]])
+    # Detections in the second image count neither way, and the third image is still number 3.
+    results = write_results(tmp_path / "found.txt", (2, (300, 200, 25, 60), 0.9), (3, PERSON, 0.8))
+    assert "annotation missing: set06/V000/I00039" in fails(capsys, folder, results)
+    run_kaist(folder, results, "--allow_incomplete", f"--output={tmp_path}/out")
+    printed = lines(capsys.readouterr().out)
+    warning = "warning: 1 of 3 images are left out, with what was detected in them; not comparable with scores on all"
+    ends = [index for index, line in enumerate(printed) if line.startswith(("found.txt", "images"))]
+    assert [printed[index + 1].startswith(warning) for index in ends] == [True, False, True]
+    assert no_curves[0][1].splitlines()[1].startswith(warning)
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())["found.txt"]
+    assert [scores[name]["miss_rate_percent"] for name in REASONABLE] == pytest.approx([50, 100, 0], abs=1e-6)
+    assert [scores[name]["images"] for name in REASONABLE] == [2, 1, 1]
+
+
+def test_several_sets_in_a_folder_are_named(tmp_path, two_of_three, capsys):
+    for name in ("improved", "original"):
+        write_tree(tmp_path / "kaist" / name)
+    message = fails(capsys, tmp_path / "kaist", two_of_three)
+    assert message == (
+        f"error: {tmp_path}/kaist: holds several sets of annotations. Name one of them with --annotations:\n"
+        f"  {tmp_path}/kaist/improved: 3 images\n  {tmp_path}/kaist/original: 3 images\n"
+    )
+    run_kaist(tmp_path / "kaist" / "improved", two_of_three)
+    assert rates(capsys.readouterr().out)["two.txt"][0][0] == "33.33"
+
+
+def without_test_annotations(folder):
+    write_tree(folder, ["set00/V000/I00001"])
+    return folder, ()
+
+
+def unreadable(folder):
+    write_tree(folder, IDS[:1], label="person 1 2 3\n")
+    return folder, ("--allow_incomplete",)
+
+
+def two_files_of_one_frame(folder):
+    write_tree(folder)
+    write_tree(folder / "set06/V000/visible", ["I00019"])
+    return folder, ()
+
+
+def no_json(folder):
+    folder.with_suffix(".csv").write_text("a,b\n")
+    return folder.with_suffix(".csv"), ()
+
+
+def images_of_a_coco_file(folder):
+    list_file = folder.with_name("frames.txt")
+    list_file.write_text("\n".join(IDS))
+    return write_coco(folder.with_suffix(".json")), (f"--images={list_file}",)
+
+
+@pytest.mark.parametrize(
+    ("make", "parts"),
+    [
+        (
+            without_test_annotations,
+            (
+                "holds annotations of none of the 3 images, set06/V000/I00019, set06/V000/I00039, and 1 more",
+                "set06_V000_I00019.txt",
+                "dataset_info.json",
+            ),
+        ),
+        (unreadable, ("3 problems",)),
+        (
+            two_files_of_one_frame,
+            ("/set06/V000/I00019.txt and ", "/visible/I00019.txt both annotate set06/V000/I00019"),
+        ),
+        (no_json, (":1: not valid JSON, as COCO annotations are",)),
+        (images_of_a_coco_file, ("--images=", "frames.txt: COCO files and prepared data sets name their images")),
+    ],
+)
+def test_unusable_annotations_are_refused(tmp_path, two_of_three, capsys, make, parts):
+    path, options = make(tmp_path / "kaist")
+    message = fails(capsys, path, two_of_three, *options)
+    assert all(part in message for part in parts), message
+
+
+def test_findings_are_one_line_of_counts(tmp_path):
+    folder = write_tree(tmp_path / "annotations", label="tram")
+    (folder / f"{IDS[1]}.txt").write_text("person 1 2 0 4 0 0 0 0 0 0 0\n")
+    (folder / f"{IDS[2]}.txt").write_text(
+        "<annotation><object><name>person</name><label>lwir</label><bndbox><x>1</x><y>2</y><w>3</w><h>4</h></bndbox>"
+        "</object></annotation>"
+    )
+    (annotations,) = kaist.read_annotations(folder)
+    assert annotations.notes == [f"unknown label: 1, box of no size: 1, {formats.ONE_MODALITY}: 1"]
+    assert [len(image.labels) for image in annotations.images] == [1, 0, 0]
+
+
+# ---- Paired annotations
+
+
+@pytest.fixture
+def paired(tmp_path):
+    write_tree(tmp_path / "annotations" / "visible")
+    write_tree(tmp_path / "annotations" / "lwir", box=MOVED)
+    return tmp_path / "annotations"
+
+
+def test_paired_set_is_scored_on_the_boxes_of_each_image(tmp_path, paired, two_of_three, capsys, no_curves):
+    warm = write_results(tmp_path / "warm.txt", *((number, MOVED, 0.7) for number in (1, 2, 3)))
+    run_kaist(paired, [two_of_three, warm], f"--output={tmp_path}/out")
+    printed = lines(capsys.readouterr().out)
+    headings = [line for line in printed if line.startswith(str(tmp_path))]
+    assert headings == [f"{paired}: visible boxes (MR^R)", f"{paired}: lwir boxes (MR^T)"]
+    miss_rates = {
+        path.parent.name: {
+            method: row["reasonable-all"]["miss_rate_percent"] for method, row in json.loads(path.read_text()).items()
+        }
+        for path in tmp_path.glob("out/*/scores.json")
+    }
+    assert miss_rates == {
+        "visible": {"two.txt": pytest.approx(100 / 3), "warm.txt": 100},
+        "lwir": {"two.txt": 100, "warm.txt": pytest.approx(0, abs=1e-6)},
+    }
+    # Each table has its own best method first.
+    methods = [line.split()[0] for line in printed if ".txt" in line]
+    assert methods == ["two.txt", "warm.txt"] * 2 + ["warm.txt", "two.txt"] * 2
+
+
+def test_paired_sets_keep_rows_without_size(paired):
+    (paired / "lwir" / f"{IDS[0]}.txt").write_text("person 1 2 0 4 0 0 0 0 0 0 0\nperson 1 2 3 70 0 0 0 0 0 0 0\n")
+    visible, lwir = kaist.read_annotations(paired)
+    assert (visible.name, lwir.name) == ("visible", "lwir")
+    assert lwir.images[0].boxes.tolist() == [[1, 2, 0, 4], [1, 2, 3, 70]]
+    assert lwir.images[0].ignore.tolist() == [True, False]
+    assert (visible.notes, lwir.notes) == ([], ["box of no size: 1"])
+
+
+def test_missing_file_of_a_pair_is_named_with_its_modality(paired, two_of_three, capsys):
+    (paired / "lwir" / f"{IDS[1]}.txt").unlink()
+    assert f"  lwir annotation missing: {IDS[1]}\n" in fails(capsys, paired, two_of_three)
+    visible, lwir = kaist.read_annotations(paired, allow_incomplete=True)
+    assert (len(visible.images), len(lwir.images), len(lwir.image_ids)) == (3, 2, 3)
+    assert (len(visible.warnings), len(lwir.warnings)) == (0, 1)
+
+
+def test_one_half_of_a_paired_set_is_named(paired):
+    for image_id in IDS:
+        (paired / "visible" / f"{image_id}.txt").unlink()
+    (annotations,) = kaist.read_annotations(paired)
+    assert (annotations.name, annotations.heading) == ("annotations", f"{paired}: lwir boxes")
+
+
+@pytest.mark.parametrize("equal", [16, 3, 0])
+@pytest.mark.parametrize("kind", ["coco", "folder"])
+def test_boxes_of_the_improved_annotations_are_recognised(tmp_path, monkeypatch, kind, equal):
+    seen = []
+    monkeypatch.setattr(kaist.truths, "improved_videos", lambda by_id: seen.append(by_id) or (equal, 16))
+    path = (write_coco if kind == "coco" else write_tree)(tmp_path / "original")
+    (annotations,) = kaist.read_annotations(path)
+    note = f"boxes: equal to the improved test annotations in {equal} of 16 videos"
+    assert annotations.notes == ([note] if equal else [])
+    assert annotations.heading == str(path)
+    assert [rows[0].box for rows in seen[0].values()] == [PERSON] * 3
+
+
+# ---- Prepared data sets
+
+
+def prepare(folder, ids=IDS, paired=False):
+    """Prepare images with a person each; in a pair 100 pixels further right in the thermal image, and two warnings."""
+    boxes = {"objects": PERSON, "objects_lwir": MOVED} if paired else {"objects": PERSON}
+    examples = [(image_id, frames.condition(image_id), 0, boxes) for image_id in ids]
+    metadata = {"warnings": ["copied in haste", "at night"] if paired else []}
+    return prepare_split(folder, "test", examples, metadata, paired=paired)
+
+
+def test_prepared_pairs_are_two_sets_with_the_warnings_of_the_data_set(tmp_path, two_of_three, capsys):
+    folder = prepare(tmp_path / "data", paired=True)
+    capsys.readouterr()
+    run_kaist(folder, two_of_three)
+    printed = lines(capsys.readouterr().out)
+    headings = [index for index, line in enumerate(printed) if line.startswith(str(folder))]
+    assert [printed[index] for index in headings] == [
+        f"{folder}: visible boxes (MR^R)",
+        f"{folder}: lwir boxes (MR^T)",
+    ]
+    for index, miss_rates, recall in zip(headings, ("33.33 50.00 0.00", "100.00 " * 3), ("66.67", "0.00"), strict=True):
+        block = printed[index + 1 : index + 13]
+        assert block[2].split()[1:4] == miss_rates.split()
+        assert block[3:5] == ["warning: copied in haste", "warning: at night"]
+        assert block[7].split()[:2] == ["two.txt", recall]
+        assert block[8].split()[:4] == ["people", "3", "2", "1"]
+        assert block[10:] == ["warning: copied in haste", "warning: at night"]
+
+
+def test_prepared_data_set_is_named_by_its_folder(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(kaist.truths, "improved_videos", lambda by_id: seen.append(by_id) or (1, 2))
+    folder = prepare(tmp_path / "data")
+    (annotations,) = kaist.read_annotations(folder)
+    assert (annotations.name, annotations.heading, annotations.warnings) == ("1.0.0", str(folder), [])
+    assert annotations.image_ids == list(IDS)
+    assert annotations.notes == ["boxes: equal to the improved test annotations in 1 of 2 videos"]
+    assert seen == [{image_id: [("person", PERSON, 0, False)] for image_id in IDS}]
+
+
+def test_other_and_damaged_prepared_data_are_refused(tmp_path, two_of_three, capsys):
+    with pytest.raises(InputError, match="record 1 of the test split is 'set06/street', no frame of KAIST"):
+        kaist.read_annotations(prepare(tmp_path / "street", (IDS[0], "set06/street")))
+    folder = prepare(tmp_path / "data")
+    capsys.readouterr()
+    with pytest.raises(InputError, match="split 'validation' cannot be opened"):
+        read_prepared(folder, "validation")
+    for file in folder.glob("*array_record*"):
+        file.write_bytes(b"")
+    assert f"{folder}: not readable as a prepared data set" in fails(capsys, folder, two_of_three)
+    (folder / "dataset_info.json").write_text("{")
+    assert f"{folder}: not readable as a prepared data set" in fails(capsys, folder, two_of_three)
+
+
+# ---- The published files
+
+PUBLISHED = {  # log-average miss rate in percent on the improved annotations: reasonable all, day, night
+    "MLPD_result.txt": [7.58, 7.95, 6.95],
+    "MBNet_result.txt": [8.13, 8.28, 7.86],
+    "MSDS-RCNN_result.txt": [11.34, 10.53, 12.94],
+}
+
+COUNTED = {  # people and images
+    "all": (1455, 2252),
+    "day": (989, 1455),
+    "night": (466, 797),
+    "near": (201, 2252),
+    "medium": (1683, 2252),
+    "far": (807, 2252),
+    "none": (2612, 2252),
+    "partial": (438, 2252),
+    "heavy": (226, 2252),
+}
+
+
+def score_files(annotations, paths):
+    return common.score_methods(
+        annotations, {path.name: read_results(path, annotations.image_ids) for path in reversed(paths)}
+    )
+
+
+@pytest.fixture(scope="module")
+def published():
+    paths = [REAL / "KAIST_annotation.json", *(REAL / "results" / name for name in PUBLISHED)]
+    for path in paths:
+        if not path.is_file():
+            pytest.skip(f"needs {path}")
+    (annotations,) = kaist.read_annotations(paths[0])
+    return annotations, paths[1:], score_files(annotations, paths[1:])
+
+
+def test_published_results_have_their_published_scores_the_best_first(published):
+    annotations, _, scores = published
+    assert annotations.notes == ["boxes: equal to the improved test annotations in 16 of 16 videos"]
+    percent = {name: [round(100 * row[subset].miss_rate, 2) for subset in REASONABLE] for name, row in scores.items()}
+    assert list(percent.items()) == list(PUBLISHED.items())
+    for row in scores.values():
+        assert {score.subset.short_name: (score.people, score.images) for score in row.values()} == COUNTED
+
+
+def test_published_annotation_files_score_like_the_published_json(published, tmp_path):
+    archive = REAL / "annotations-xml-new.tar.xz"
+    if not archive.is_file():
+        pytest.skip(f"needs {archive}")
+    wanted = {f"annotations-xml-new/{image_id}.xml" for image_id in frames.split_frames("test")}
+    with tarfile.open(archive) as members:
+        for member in members:
+            if member.name in wanted:
+                path = tmp_path / member.name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(members.extractfile(member).read())
+    (annotations,) = kaist.read_annotations(tmp_path)
+    assert annotations.heading == str(tmp_path / "annotations-xml-new")
+    from_json, paths, expected = published
+    assert (annotations.notes[0], annotations.image_ids) == (from_json.notes[0], from_json.image_ids)
+    for name, row in score_files(annotations, paths).items():
+        numbers = [(score.miss_rate, score.recall, score.people, score.images) for score in row.values()]
+        assert numbers == [
+            (score.miss_rate, score.recall, score.people, score.images) for score in expected[name].values()
+        ]
+
+
+def test_one_different_box_makes_its_video_differ(published, tmp_path):
+    content = json.loads((REAL / "KAIST_annotation.json").read_text())
+    content["annotations"][0]["bbox"][0] += 1
+    (tmp_path / "original.json").write_text(json.dumps(content))
+    (annotations,) = kaist.read_annotations(tmp_path / "original.json")
+    assert annotations.notes == ["boxes: equal to the improved test annotations in 15 of 16 videos"]

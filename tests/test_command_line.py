@@ -1,0 +1,112 @@
+"""The command line: flags, errors and exit codes."""
+
+import signal
+import sys
+
+import pytest
+
+from dcrl_jax import command_line
+from dcrl_jax.errors import InputError, Preempted
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (InputError("no images."), 1, "error: no images.\n"),
+        (PermissionError(13, "Permission denied", "/out"), 1, "error: /out: Permission denied\n"),
+        (OSError(28, "No space left on device"), 1, "error: runs/a: No space left on device\n"),
+        (MemoryError(), 1, "error: memory ran out: Python could not allocate\n"),
+        (RuntimeError("RESOURCE_EXHAUSTED: 5 bytes"), 1, "error: memory ran out: RESOURCE_EXHAUSTED: 5 bytes\n"),
+        (KeyboardInterrupt(), 130, ""),
+        (Preempted(), 75, ""),
+    ],
+    ids=["mistake", "file", "system", "python's memory", "jax's memory", "interrupt", "pre-emption"],
+)
+def test_process_ends_with_a_status_and_one_message(capsys, monkeypatch, error, status, message):
+    monkeypatch.setattr(command_line.os, "_exit", sys.exit)
+    with pytest.raises(SystemExit) as end, command_line.exit_on_error("runs/a"):
+        raise error
+    assert end.value.code == status
+    assert capsys.readouterr().err == message
+
+
+def test_fault_of_the_program_is_not_hidden():
+    with pytest.raises(ZeroDivisionError), command_line.exit_on_error(None):
+        raise ZeroDivisionError
+
+
+def test_sigterm_is_a_preemption(monkeypatch):
+    monkeypatch.setattr(command_line.os, "_exit", sys.exit)
+    former = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as end, command_line.exit_on_error():
+        signal.raise_signal(signal.SIGTERM)
+    assert end.value.code == 75
+    assert signal.getsignal(signal.SIGTERM) is former
+
+
+@pytest.mark.parametrize(
+    ("recipe", "workdir"),
+    [
+        ("configs/student.py", "runs/student"),
+        ("/somewhere/configs/student.py:synthetic", "runs/student-synthetic"),
+        ("configs/teacher.py:kaist/mlpd", "runs/teacher-kaist-mlpd"),
+        ("configs/ablations.py:table4/cls+bbr", "runs/table4-cls+bbr"),
+        ("configs/ablations.py:table2/without-sfl:msrs", "runs/table2-without-sfl-msrs"),
+        ("configs/finetune.py:caltech/dcrd", "runs/finetune-caltech-dcrd"),
+    ],
+)
+def test_workdir_is_named_after_the_recipe(recipe, workdir):
+    assert command_line.default_workdir(recipe) == workdir
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config.data.heigt_px=64"], "error: the config has no key 'heigt_px'. Did you mean \"height_px\" instead"),
+        (["--config.train.batch_size=many"], "--config.train.batch_size=many: invalid literal for int()"),
+        (["--config=configs/teacher.py:moon"], "kaist/mlpd, synthetic, msrs, not 'moon'"),
+        (["--config=configs/student.py:moon"], "kaist/mlpd, synthetic, msrs, not 'moon'"),
+        (["--config=configs/ablations.py:table9/x"], "no ablation is called 'table9/x'; python -m configs.ablations"),
+        (["--config.distillation.zeta=0.5"], "error: the config has no key 'distillation'"),
+        (["--config=configs/nobody.py"], "No such file or directory: 'configs/nobody.py'"),
+        (["--mode=fly"], "argument --mode: invalid choice: 'fly'"),
+        (["--speed=9"], "error: Unknown command line flag 'speed'"),
+        (["fast"], "error: unexpected arguments: fast"),
+        (["--input=images"], "error: --mode=train does not take --input\n"),
+        (["--checkpoint=runs/a"], "not take --checkpoint; to start from one: --config.init.checkpoint=PATH\n"),
+        (["--workdir="], "argument --workdir: is empty; it must name a file or a folder\n"),
+        (["--distributed=auto"], "error: --distributed needs --workdir, a folder that all processes see\n"),
+        (["--mode=detect"], "error: --mode=detect needs --checkpoint and --input and --output\n"),
+        (["--mode=export", "--output=out"], "error: --mode=export needs --checkpoint\n"),
+        (["--mode=detect", "--min_score=2"], "argument --min_score: 2 is not in 0..1\n"),
+    ],
+)
+def test_bad_flag_is_one_message(arguments, message, capsys):
+    with pytest.raises(SystemExit) as end:
+        command_line.parse_main("Train.", ["--config=configs/teacher.py:synthetic", *arguments])
+    assert end.value.code == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: ")
+    assert message in printed
+    assert printed.count("\n") == 1
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_mode_needs_its_config(mode, capsys):
+    with pytest.raises(SystemExit):
+        command_line.parse_main("Train.", [f"--mode={mode}"])
+    assert capsys.readouterr().err == f"error: --mode={mode} needs --config\n"
+
+
+def test_flags_are_parsed(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    arguments = ["--config=configs/teacher.py:synthetic", "--config.train.steps=9", "--config.seed", "3"]
+    options = command_line.parse_main("Train.", arguments)
+    assert options.config.is_locked
+    assert (options.mode, options.config.train.steps, options.config.seed) == ("train", 9, 3)
+    assert options.overrides == {"train.steps": 9, "seed": 3}
+    assert options.workdir == "runs/teacher-synthetic"
+    arguments = ["--mode=detect", "--checkpoint=~/run", "--input", "a.jpg", "--output=out"]
+    options = command_line.parse_main("Train.", arguments)
+    assert (options.checkpoint, options.input, options.lwir) == ("/home/somebody/run", "a.jpg", None)
+    assert (options.config, options.overrides, options.min_score) == (None, {}, 0.5)
