@@ -30,7 +30,7 @@ class _Lines(tqdm):
             if self.last_print_t >= self.start_t + self.delay:
                 self.display()
             self.disable = True
-            self._decr_instances(self)
+            self._decr_instances(self)  # pyright: ignore
 
 
 def progress_bar(

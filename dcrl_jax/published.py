@@ -15,11 +15,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from dcrl_jax.errors import InputError
-from dcrl_jax.extras import import_extra
+from dcrl_jax.hub import HUB, fetch
 
 PARAMS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
-HUB = "hf://"
 FORMAT = 1
 
 
@@ -75,16 +74,7 @@ def _download(source):
     name, _, revision = source.removeprefix(HUB).partition("@")
     if len(name.split("/")) != 2 or not all(name.split("/")):
         raise InputError(f"{source}: expected {HUB}OWNER/NAME or {HUB}OWNER/NAME@REVISION.")
-    hub = import_extra("huggingface_hub", "hub")
-    try:
-        files = [PARAMS_FILE, CONFIG_FILE]
-        return Path(hub.snapshot_download(repo_id=name, revision=revision or None, allow_patterns=files))
-    except Exception as error:  # the errors of the library, of its HTTP client and of a bad name share no base class
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(
-            f"{source}: cannot be fetched from the hub ({reason}). Check the name and the network (`hf auth login` "
-            "for a private one), or download the folder yourself and give its path."
-        ) from error
+    return fetch(source, name, [PARAMS_FILE, CONFIG_FILE], revision or None)
 
 
 def _unreadable(file, source, error):

@@ -162,4 +162,7 @@ def test_name_that_the_hub_refuses_is_an_input_error():
 
 def test_missing_package_is_named_with_its_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    assert refusal("hf://owner/name").endswith('): pip install "dcrl_jax[hub]".')
+    message = refusal("hf://owner/name")
+    assert message.startswith(
+        "hf://owner/name: huggingface_hub is not installed. Install it (`pip install dcrl_jax[hub]`)"
+    )

@@ -46,18 +46,18 @@ def benchmark(checkpoint: str | None, config: ConfigDict | None) -> None:
     Raises:
         InputError: both or neither are given, or they do not describe a detector.
     """
-    if (checkpoint is None) == (config is None):
+    if checkpoint is not None and config is None:
+        network, params, config, step = restore_trained(checkpoint)
+        origin = f"the parameters of {checkpoint}, step {step}"
+    elif config is not None and checkpoint is None:
+        network = build_network(config)
+        params, origin = network.init_params(config.seed), "random parameters"
+    else:
         number = "neither is" if config is None else "both are"
         raise InputError(
             "--mode=benchmark needs one of --checkpoint=PATH, a trained detector, and --config=FILE, whose parameters "
             f"are then random; {number} given."
         )
-    if config is None:
-        network, params, config, step = restore_trained(checkpoint)
-        origin = f"the parameters of {checkpoint}, step {step}"
-    else:
-        network = build_network(config)
-        params, origin = network.init_params(config.seed), "random parameters"
     detector = Detector(params, config)
     print(f"{_describe_detector(config)}; {origin}\n{_describe_machine()}\n", flush=True)
 
@@ -109,7 +109,9 @@ def count_flops(network: Network) -> float:
     A multiply-add is two operations; convolutions are direct and skip their padding. XLA counts one iteration of a
     loop: only NMS has one, and its share is small.
     """
-    return jax.jit(network.detect).lower(network.param_shapes(), *network.image_shapes(1)).cost_analysis()["flops"]
+    lowered = jax.jit(network.detect).lower(network.param_shapes(), *network.image_shapes(1))
+    costs: Any = lowered.cost_analysis()
+    return costs["flops"]
 
 
 def _print_seconds(times, parts):
@@ -188,18 +190,19 @@ def parts_beside_the_network(network: Network, params: Any, images: Sequence[Any
         params: its parameters.
         images: whose outputs of the model's stages are the arguments of the programs.
     """
-    model, rules = network.model, network.rules
+    apply: Any = network.model.apply
+    rules = network.rules
     propose_only = jax.jit(functools.partial(propose, **rules.proposals._asdict()))
     decide_only = jax.jit(functools.partial(decide, rules=rules))
 
     @jax.jit
     def first_stage(params, *images):
-        features, outputs = model.apply({"params": params}, *images, method="propose_regions")
+        features, outputs = apply({"params": params}, *images, method="propose_regions")
         return features, outputs.logits, outputs.offsets
 
     @jax.jit
     def second_stage(params, features, rois):
-        outputs = model.apply({"params": params}, features, rois, method="refine")
+        outputs = apply({"params": params}, features, rois, method="refine")
         return outputs.logits, outputs.offsets
 
     features, *rpg = first_stage(params, *images)
@@ -245,7 +248,7 @@ def _memory_table(program, device):
     return format_table(rows, ["", "GiB"], decimals=3)
 
 
-def free_bytes(device: jax.Device) -> int | None:
+def free_bytes(device: Any) -> int | None:
     """Return the memory in bytes that another program may take; None if the device does not tell."""
     stats = device.memory_stats() or {}
     if "bytes_limit" in stats:
@@ -277,7 +280,8 @@ def print_batches(detector: Detector, images: Sequence[np.ndarray]) -> None:
             break
         batch = [jax.device_put(np.repeat(image[None], size, axis=0)) for image in images]
         print(f"compiling and timing a batch of {size}", flush=True)
-        analysis, free = detector.lower_network(*batch).compile().memory_analysis(), free_bytes(device)
+        analysis: Any = detector.lower_network(*batch).compile().memory_analysis()
+        free = free_bytes(device)
         # Parameters and images are already allocated.
         needed = analysis.temp_size_in_bytes + analysis.output_size_in_bytes
         if free is not None and needed > MEMORY_SHARE * free:

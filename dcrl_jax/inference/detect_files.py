@@ -223,7 +223,7 @@ class _Run:
             self._images_with_people += count_above > 0
             if people.modality_weights is not None:
                 self._weights.append(list(people.modality_weights.values()))
-            boxes = xyxy_to_xywh(people.boxes.astype(np.float64))
+            boxes = np.asarray(xyxy_to_xywh(people.boxes.astype(np.float64)))
             picture = draw_people(scene.images, people, self._min_score)
             with defer_signals():  # an image has both its results and its picture, or neither
                 self._detections[scene.name] = ImageDetections(boxes, people.scores.astype(np.float64))

@@ -10,7 +10,7 @@ Detector.from_checkpoint("runs/teacher")("visible.jpg", "lwir.jpg").modality_wei
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -22,7 +22,7 @@ from dcrl_jax.errors import InputError
 from dcrl_jax.inference.images import Image, read_lwir, read_visible
 from dcrl_jax.inference.trained import check_trained
 from dcrl_jax.models.fast_convolutions import transform_kernels, winograd_convolutions
-from dcrl_jax.structures import MODALITIES, Detections
+from dcrl_jax.structures import Detections
 
 FITS = ("letterbox", "stretch")
 
@@ -133,6 +133,7 @@ class Detector:
             raise InputError(f"this detector is a {self.config.role}, which sees RGB only: give no thermal images.")
         if _is_single(visible):
             return self._detect([visible], None if lwir is None else [lwir])[0]
+        visible, lwir = cast(Sequence[Image], visible), cast(Sequence[Image] | None, lwir)
         if lwir is not None and (_is_single(lwir) or len(lwir) != len(visible)):
             count = 1 if _is_single(lwir) else len(lwir)
             raise InputError(f"{len(visible)} visible images but {count} thermal ones: give as many of both.")
@@ -183,7 +184,7 @@ class Detector:
             scale = np.array([region.width / width, region.height / height] * 2)
             boxes = (detections.boxes[row][mask] - np.array([region.x, region.y] * 2)) / scale
             boxes = np.clip(boxes, 0, np.array([width, height] * 2)).astype(np.float32)
-            by_modality = None if weights is None else dict(zip(MODALITIES, weights[row].tolist(), strict=True))
+            by_modality = None if weights is None else dict(zip(self.modalities, weights[row].tolist(), strict=True))
             people.append(People(boxes, detections.scores[row][mask], by_modality))
         return people
 

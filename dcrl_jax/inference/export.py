@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from safetensors.numpy import save_file
 
 from dcrl_jax.errors import InputError
-from dcrl_jax.extras import import_extra
+from dcrl_jax.inference.extras import import_extra
 from dcrl_jax.inference.output_folder import fill_folder, new_folder
 from dcrl_jax.inference.trained import restore_trained
 from dcrl_jax.models.network import Network, build_network

@@ -1,5 +1,6 @@
 """Images from paths or arrays, checked to be what a network expects."""
 
+import io
 import os
 import re
 from pathlib import Path
@@ -94,18 +95,18 @@ def _read(path):
     if path.is_dir():
         raise InputError(f"{path}: a folder; expected an image. --mode=detect takes folders.")
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            return _decode(file)
-    # Pillow raises an OSError without a number for truncated data, and the others for broken headers.
+        encoded = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}.") from error
+    try:
+        return _decode(encoded)
+    # Pillow raises an OSError for truncated data, and the others for broken headers.
     except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
-        if getattr(error, "errno", None):
-            raise InputError(f"{path}: {error.strerror}.") from error
-        raise InputError(f"{path}: {size} bytes that cannot be read as an image.") from error
+        raise InputError(f"{path}: {len(encoded)} bytes that cannot be read as an image.") from error
 
 
-def _decode(file):
-    with PIL.Image.open(file) as image:
+def _decode(encoded):
+    with PIL.Image.open(io.BytesIO(encoded)) as image:
         # Pillow drops the low bytes of 16-bit colours; only the raw mode of the file tells.
         has_16_bits = any(re.search(";16[BLN]", str(tile[3])) for tile in image.tile)
         image.load()

@@ -76,7 +76,9 @@ def model_card(
         why_no_scores: shown if there are none.
         start: the line of the run's environment.jsonl, if there is one.
     """
-    template = importlib.resources.files(__package__).joinpath("model_card.md.jinja").read_text(encoding="utf-8")
+    template = (
+        importlib.resources.files("dcrl_jax.inference").joinpath("model_card.md.jinja").read_text(encoding="utf-8")
+    )
     environment = jinja2.Environment(
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
     )

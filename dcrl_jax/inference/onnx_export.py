@@ -109,7 +109,10 @@ class Graph:
         }
 
         def read(atom):
-            return self.constant(np.asarray(atom.val, atom.aval.dtype)) if isinstance(atom, Literal) else values[atom]
+            if not isinstance(atom, Literal):
+                return values[atom]
+            aval: Any = atom.aval
+            return self.constant(np.asarray(atom.val, aval.dtype))
 
         for eqn in traced.jaxpr.eqns:
             results = self._apply(eqn, [read(atom) for atom in eqn.invars])
@@ -247,7 +250,7 @@ def _is_one(size):
 
 
 def _named(shape):
-    return [size if isinstance(size, (int, np.integer)) else BATCH for size in shape]
+    return [int(size) if isinstance(size, (int, np.integer)) else BATCH for size in shape]
 
 
 def _nms(graph, eqn, boxes, scores, mask, threshold):

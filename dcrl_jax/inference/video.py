@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dcrl_jax.errors import InputError
-from dcrl_jax.extras import import_extra
+from dcrl_jax.inference.extras import import_extra
 
 DEFAULT_RATE = Fraction(20)  # frames per second of a file that names no plausible rate
 
@@ -75,7 +75,9 @@ def open_writer(path: Path, rate: Fraction, time_base: Fraction) -> Iterator[Cal
     """
     av = import_extra("av", "video")
     with contextlib.ExitStack() as on_exit:
-        container = stream = last = None
+        container: Any = None
+        stream: Any = None
+        last = None
 
         def write(pixels, time):
             nonlocal container, stream, last

@@ -162,5 +162,5 @@ def test_sound_without_pictures_is_refused(tmp_path):
 
 def test_missing_package_is_named_with_its_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(InputError, match=r'^this needs av \(.*\): pip install "dcrl_jax\[video\]"\.$'):
+    with pytest.raises(InputError, match=r"^av is not installed. Install it \(`pip install dcrl_jax\[video\]`\)\.$"):
         next(read_frames(tmp_path / "a.mp4"))
