@@ -1,0 +1,1 @@
+"""Recipes: differences from the table of keys."""

@@ -2,19 +2,18 @@
 
     python main.py --config=configs/finetune.py:caltech/dcrd --config.init.checkpoint=runs/student
     python main.py --config=configs/finetune.py:caltech/baseline --config.init.checkpoint=runs/baseline
-    python main.py --config=configs/finetune.py:nightowls ...          from a student or a baseline, whichever it is
+    python main.py --config=configs/finetune.py:nightowls ...          from a student or a baseline
     python main.py --config=configs/finetune.py:synthetic_visible ...  generated scenes, minutes on two CPU cores
 
-Data sets are ``caltech``, ``nightowls`` and ``synthetic_visible``. The rows of Table V, ``/baseline`` and ``/dcrd``,
-differ in nothing but what they start from: a checkpoint of a baseline, or of a student that was distilled. Both train
-the student's network as it is at test time, on its own losses, as the baseline does: there is no teacher, and nothing
-thermal. Without a row either will do.
+The rows of Table V, ``/baseline`` and ``/dcrd``, differ in their start only: a checkpoint of a baseline or a student.
+Without a row either will do. Both train the student's network on its own losses, as the baseline does, without a
+teacher and without thermal images.
 
-The network is the checkpoint's. A checkpoint of the small scale of ``:synthetic`` needs its keys on the other data
-sets too; the message of a run that is refused names them.
+The network must be the checkpoint's: after a small-scale run such as ``:synthetic``, its keys are needed on the other
+data sets too, and a run without them is refused with the flags to add.
 
-The paper's miss rates are, on Caltech and NightOwls, 22.26 and 20.28 % for the baseline, 7.52 and 16.73 % for DCRD-PDN.
-It says nothing of how it fine-tuned.
+The paper's miss rates on Caltech and NightOwls are 22.26 and 20.28 % for the baseline, 7.52 and 16.73 % for DCRD-PDN.
+It does not say how it fine-tuned.
 """
 
 from ml_collections import ConfigDict
@@ -22,12 +21,16 @@ from ml_collections import ConfigDict
 from configs import common
 from dcrl_jax.config import default_config
 
-# What a row starts from, by the role that the checkpoint was trained in.
+# The roles that the checkpoint of a row may have.
 ROWS = {"": ("student", "baseline"), "baseline": ("baseline",), "dcrd": ("student",)}
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """The recipe of a data set or of one row: ``DATA`` or ``DATA/ROW``; none is refused with the known ones."""
+    """Return the recipe of a data set or of one row: ``DATA`` or ``DATA/ROW``.
+
+    Raises:
+        ValueError: there is no such recipe; lists the known ones.
+    """
     data, _, row = argument.partition("/")
     if data not in _CHANGES or row not in ROWS:
         known = [f"{data}{row and '/'}{row}" for data in _CHANGES for row in ROWS]
@@ -39,13 +42,13 @@ def get_config(argument: str = "") -> ConfigDict:
 
 
 def _large(config: ConfigDict) -> None:
-    """What both real sets have in common; rate, momentum and batch stay those of the student (paper V-B)."""
+    """Set what both real data sets share; rate, momentum and batch are those of the student (paper V-B)."""
     # Ours: on Caltech 513,000 images in 8,000 steps of 64. Other VGG-16 detectors take some 120,000 steps of one image
     # at the same rate, from ImageNet's weights alone.
     config.train.epochs = 12.0
     config.optimizer.decay_epochs = (8.0,)
     config.train.evaluate_every_epochs = 4.0  # ours: NightOwls has 51,848 images to score
-    config.data.train_min_height_px = 50.0  # ours: those whom the test asks for; the rest are ignore regions there too
+    config.data.train_min_height_px = 50.0  # ours: as in the test; shorter people are ignore regions there too
     config.data.train_max_occlusion = 1
     config.eval.scale_and_occlusion = False
 
@@ -56,11 +59,11 @@ def _caltech(config: ConfigDict) -> None:
     config.data.options.annotations = "original"  # original | new; Table V's figures are on the original ones
     config.data.options.train_skip = 3  # frames; "10x", as the VGG-16 peers of Table V train
     config.data.options.allow_incomplete = False  # whether missing test images are a warning instead of an error
-    # Caltech's own size. Anchors are scaled with the height as everywhere, 28 to 469 px: a person of a given share of
-    # the image keeps the anchors that it had before.
+    # Caltech's own size. Anchors scale with the height, 28 to 469 px, so that a person of the same share of the image
+    # has the same anchors as before.
     config.data.height_px = 480
     config.data.width_px = 640
-    # Labels that are not named are background, as in the test. About half of the images have people: all are kept.
+    # Other labels are background, as in the test. About half of the images have people; all are kept.
     config.data.train_ignore_labels = ("people", "person?", "ignore")
     config.data.train_border_px = (5.0, 5.0, 635.0, 475.0)  # Caltech reasonable
     config.eval.rules = "caltech"
@@ -74,7 +77,7 @@ def _nightowls(config: ConfigDict) -> None:
     config.data.validation_split = "validation"
     config.data.height_px = 640  # NightOwls' own size; anchors of 37 to 625 px
     config.data.width_px = 1024
-    # Ours: riders look like people. In the test detections on them are false alarms; training does not ask to tell.
+    # Ours: riders look like people. The test counts detections on them as false; training ignores them.
     config.data.train_ignore_labels = ("ignore", "bicycledriver", "motorbikedriver")
     config.data.train_drop_empty = True  # ours: 42,273 pedestrians are in 279,000 images (paper V-D-4)
     config.eval.rules = "nightowls"

@@ -1,56 +1,48 @@
-"""The command that prepares a data set from a copy that the user fetched: what all of them share."""
+"""The command that prepares a data set from the user's copy."""
 
-import argparse
-import sys
 from collections.abc import Callable, Sequence
 
 import tensorflow_datasets as tfds
 from absl import logging
 
-from dcrl_jax.errors import InputError, Preempted
-from dcrl_jax.signals import raise_on_sigterm
+from dcrl_jax.command_line import Parser, exit_on_error
 
 
-def parser(description: str, copy: str, incomplete: str) -> argparse.ArgumentParser:
-    """The command line that all data sets have; but for the copy, its options are arguments of ``open_builder``.
+def prepare_parser(description: str | None, copy: str, incomplete: str) -> Parser:
+    """Return the parser of the flags that all data sets have; all but ``manual_dir`` are arguments of ``open_builder``.
 
     Args:
-        description: of the command; its first line is shown.
-        copy: said of ``--manual_dir``.
-        incomplete: what may be missing with ``--allow_incomplete``.
+        description: of the command.
+        copy: help of ``--manual_dir``.
+        incomplete: what ``--allow_incomplete`` allows to be missing.
     """
-    made = argparse.ArgumentParser(description=description.partition("\n")[0])
-    made.add_argument("--manual_dir", required=True, help=copy)
-    made.add_argument("--data_dir", help="where prepared data lies; by default ~/tensorflow_datasets")
-    made.add_argument("--allow_incomplete", action="store_true", help=f"go on without {incomplete}")
-    return made
+    parser = Parser(description)
+    parser.add_argument("--manual_dir", required=True, help=copy)
+    parser.add_argument("--data_dir", help="folder of the prepared data; default: ~/tensorflow_datasets")
+    parser.add_argument("--allow_incomplete", action="store_true", help=f"go on without {incomplete}")
+    return parser
 
 
-def main(
-    command_line: argparse.ArgumentParser,
+def prepare_command(
+    parser: Parser,
     open_builder: Callable[..., tfds.core.DatasetBuilder],
     arguments: Sequence[str] | None,
 ) -> None:
-    """Prepares, and says where the data lies and what is in it; a user's mistake ends with one message and status 1.
+    """Prepare the data set and print its folder and counts; a user's error prints one message and exits with 1.
 
     Args:
-        command_line: of ``parser``, with the options of the data set.
-        open_builder: gets them.
-        arguments: None for those of the process.
+        parser: of ``prepare_parser``, with the flags of the data set.
+        open_builder: called with the flags.
+        arguments: of the command; None for those of the process.
     """
     logging.set_verbosity(logging.ERROR)
-    options = vars(command_line.parse_args(arguments))
+    options = vars(parser.parse_args(arguments))
     manual_dir = options.pop("manual_dir")
-    try:
-        with raise_on_sigterm():
-            _prepare(open_builder(**options), manual_dir)
-    except (InputError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except (KeyboardInterrupt, Preempted):
-        sys.exit("interrupted; nothing half-written is left, and the same command starts again")
+    with exit_on_error(interrupted="interrupted; nothing incomplete is left, and the same command starts again"):
+        _prepare(open_builder(**options), manual_dir)
 
 
-def _prepare(builder, manual_dir):
+def _prepare(builder: tfds.core.DatasetBuilder, manual_dir: str) -> None:
     if builder.data_path.exists():
         print(f"prepared already, in {builder.data_dir}; remove this folder to prepare it again\n")
         print(builder.info.metadata["table"])

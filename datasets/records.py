@@ -1,4 +1,4 @@
-"""The one record schema of every data set.
+"""The record schema of all data sets.
 
 A record is one registered RGB-thermal pair, or one RGB image, with its annotations:
 
@@ -7,21 +7,21 @@ A record is one registered RGB-thermal pair, or one RGB image, with its annotati
 ``visible``             encoded RGB image, uint8 ``[H, W, 3]``
 ``lwir``                encoded long-wave infrared image of the same scene and size. Grey files are stored as they
                         are and decode to one channel or to three equal ones: take the first. RGB-only sets have none
-``condition``           0 day, 1 night (``CONDITIONS``); 2 dawn, in NightOwls alone
-``objects``             sequence, maybe empty, of
+``condition``           index into ``IMAGE_CONDITIONS``: 0 day, 1 night, 2 dawn (only NightOwls)
+``objects``             sequence, may be empty, of
   ``box``               float32 ``[4]``: ``[x, y, w, h]`` in pixels of the stored images, exactly as annotated;
                         the origin is the top left corner, a box around one pixel is 1 wide
   ``label``             text, the annotator's class: ``person``, ``people`` (a group), ``person?``, ``cyclist``...
   ``occlusion``         0 none, 1 partial, 2 heavy
-  ``ignore``            true where a detection is neither right nor wrong, whatever the label says
-``objects_lwir``        only where each image was annotated by itself (KAIST's paired annotations): as ``objects``,
-                        which then are those of the visible image. Row i of both is the same object; one that a
-                        modality does not show has the label ``unpaired`` there
+  ``ignore``            true if a detection on the object is neither right nor wrong, whatever its label
+``objects_lwir``        only if each image has its own annotations (KAIST's paired ones): as ``objects``, which then
+                        are those of the visible image. Row i of both is the same object; an object that a modality
+                        does not show has the label ``unpaired`` in that modality
 ======================  =======================================================================================
 
-Which labels count as pedestrians, and which heights and occlusions are scored, is decided by who reads the records.
-Builders hand images over as paths or as encoded bytes in ``io.BytesIO``, so that files are stored untouched and
-nothing needs TensorFlow. Readers get the encoded bytes with ``decoders={"visible": SkipDecoding(), ...}``.
+The reader of a record decides which labels, heights and occlusions count. Builders pass images as paths or as encoded
+bytes in ``io.BytesIO``, so that files are stored unchanged and nothing needs TensorFlow. Readers get the encoded bytes
+with ``decoders={"visible": SkipDecoding(), ...}``.
 """
 
 from collections.abc import Sequence
@@ -30,21 +30,20 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from dcrl_jax.annotations.types import Annotation
+from dcrl_jax.annotations.types import IMAGE_CONDITIONS, Annotation
 
-CONDITIONS = ("day", "night")
-CONDITIONS_AND_DAWN = (*CONDITIONS, "dawn")
+CONDITIONS = IMAGE_CONDITIONS[:2]
 
 
 def features(
     paired: bool = False, lwir: bool = True, conditions: Sequence[str] = CONDITIONS
 ) -> tfds.features.FeaturesDict:
-    """Returns the features every builder declares; see the module's table for shapes, types and units.
+    """Return the features of a builder; the module's table has shapes, types and units.
 
     Args:
         paired: whether the record has ``objects_lwir``.
         lwir: whether it has a thermal image.
-        conditions: the names of ``condition``; ``CONDITIONS_AND_DAWN`` is the other choice.
+        conditions: names of ``condition``: ``CONDITIONS``, or ``IMAGE_CONDITIONS`` with dawn.
     """
 
     def sequence():
@@ -70,5 +69,5 @@ def features(
 
 
 def objects(annotations: Sequence[Annotation]) -> list[dict[str, Any]]:
-    """Returns the annotations of one image as ``objects`` of a record."""
-    return [one._asdict() | {"box": np.array(one.box, np.float32)} for one in annotations]
+    """Return the annotations of one image as ``objects`` of a record."""
+    return [annotation._asdict() | {"box": np.array(annotation.box, np.float32)} for annotation in annotations]

@@ -169,12 +169,15 @@ def share(text: str) -> float:
 
 
 @contextlib.contextmanager
-def exit_on_error(workdir: str | None = None, config: ConfigDict | None = None) -> Iterator[None]:
+def exit_on_error(
+    workdir: str | None = None, config: ConfigDict | None = None, interrupted: str = ""
+) -> Iterator[None]:
     """Turn the errors that a user or a scheduler must see into one message and an exit code.
 
     Args:
         workdir: named if an error of the operating system names no file.
         config: its batch sizes are named if memory runs out.
+        interrupted: printed on a signal, by a command that computes nothing on devices.
     """
     try:
         with raise_on_sigterm():
@@ -192,10 +195,10 @@ def exit_on_error(workdir: str | None = None, config: ConfigDict | None = None) 
             raise
         print(f"error: {error.filename or workdir}: {error.strerror or error}", file=sys.stderr)
         stop_process(1)
-    except KeyboardInterrupt:
-        stop_process(130, at_once=True)
-    except Preempted:
-        stop_process(os.EX_TEMPFAIL, at_once=True)
+    except (KeyboardInterrupt, Preempted) as error:
+        if interrupted:
+            print(interrupted, file=sys.stderr)
+        stop_process(os.EX_TEMPFAIL if isinstance(error, Preempted) else 130, at_once=not interrupted)
 
 
 def stop_process(status: int, at_once: bool = False) -> NoReturn:

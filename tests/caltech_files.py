@@ -9,10 +9,25 @@ import scipy.io
 
 NOWHERE = (0, 0, 0, 0)
 
+# A copy of three videos with their lengths; the last has one test image, frame 29.
+LENGTHS = {"set00/V000": 65, "set06/V000": 61, "set07/V001": 30}
+TEST_IMAGES = {"set06/V000": 2, "set07/V001": 1}
+VIDEOS = {"train": ("set00/V000",), "test": ("set06/V000", "set07/V001")}
+TRAIN = ["set00/V000/I00029", "set00/V000/I00059"]
+TEST = ["set06/V000/I00029", "set06/V000/I00059", "set07/V001/I00029"]
+OBJECTS = {  # by frame number
+    29: [
+        ("person", (100.25, 200, 30, 60.5), NOWHERE),
+        ("person", (300, 200, 20, 100), (300, 200, 20, 50)),
+        ("people", (400, 200, 90, 80), NOWHERE),
+    ],
+    59: [("person-fa", (1, 2, 30, 40), NOWHERE)],
+}
+
 
 @functools.cache
 def jpeg(number=0, width=640, height=480):
-    """A JPEG of some kilobytes; another one for another number."""
+    """Return a JPEG of some kilobytes that shows the number."""
     grey = np.add.outer(np.arange(height), np.arange(width)) // 8 % 256
     image = np.repeat(grey[..., None], 3, 2).astype(np.uint8)
     cv2.putText(image, str(number), (20, height // 2), cv2.FONT_HERSHEY_PLAIN, 4, (255, 255, 255))
@@ -20,30 +35,30 @@ def jpeg(number=0, width=640, height=480):
 
 
 def seq_bytes(jpegs, count=None, extra=16, size=(640, 480), image_format=201, header_bytes=1024):
-    """A .seq file; ``extra`` bytes follow each JPEG, 8 or 16, the time among them."""
+    """Return a .seq file; ``extra`` bytes, 8 or 16, follow each JPEG, with the time first."""
     count = len(jpegs) if count is None else count
     head = struct.pack("<I", 0xFEED) + "Norpix seq".encode("utf-16-le") + bytes(4) + struct.pack("<II", 3, header_bytes)
     head += "No Description".encode("utf-16-le").ljust(512, b"\0")
     head += struct.pack("<9I", *size, 24, 8, size[0] * size[1] * 3, image_format, count, 0, size[0] * size[1] * 3 + 512)
     head = (head + struct.pack("<d", 30.0)).ljust(1024, b"\0")
     frames = [
-        struct.pack("<I", len(one) + 4) + one + struct.pack("<IH", 2000 + place, 33).ljust(extra, b"\0")
-        for place, one in enumerate(jpegs)
+        struct.pack("<I", len(one) + 4) + one + struct.pack("<IH", 2000 + index, 33).ljust(extra, b"\0")
+        for index, one in enumerate(jpegs)
     ]
     return head + b"".join(frames)
 
 
 def write_seq(path, jpegs, **options):
-    """Writes a .seq file."""
+    """Write a .seq file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(seq_bytes(jpegs, **options))
     return path
 
 
 def write_vbb(path, frames, labels=("person", "people", "person?", "person-fa")):
-    """Writes a .vbb file as the toolbox does: for each frame the objects as label, pos and posv.
+    """Write a .vbb file as the toolbox does: for each frame the objects as label, pos and posv.
 
-    Each label is one object of the video; the toolbox keeps a slot without a label where one was deleted.
+    Each label is one object of the video; the toolbox keeps a slot without a label for a deleted object.
     """
     lists = np.empty((1, len(frames)), object)
     for number, objects in enumerate(frames):
@@ -51,8 +66,8 @@ def write_vbb(path, frames, labels=("person", "people", "person?", "person-fa"))
         if objects:
             fields = [(name, object) for name in ("id", "pos", "occl", "lock", "posv")]
             lists[0, number] = np.zeros((1, len(objects)), fields)
-            for place, (label, pos, posv) in enumerate(objects):
-                lists[0, number][0, place] = (
+            for index, (label, pos, posv) in enumerate(objects):
+                lists[0, number][0, index] = (
                     float(labels.index(label) + 1),
                     np.array([pos], float),
                     float(any(posv)),
@@ -79,3 +94,16 @@ def write_vbb(path, frames, labels=("person", "people", "person?", "person-fa"))
     with path.open("wb") as file:
         scipy.io.savemat(file, {"A": annotation, "vers": 1.4}, format="5", do_compression=False)
     return path
+
+
+def video_jpegs(video):
+    """Return the frames of a video of the copy."""
+    return [jpeg(1000 * list(LENGTHS).index(video) + number) for number in range(LENGTHS[video])]
+
+
+def write_copy(root):
+    """Write the copy of LENGTHS, with the videos in their own folder."""
+    for video, length in LENGTHS.items():
+        write_seq(root / "videos" / f"{video}.seq", video_jpegs(video))
+        write_vbb(root / "annotations" / f"{video}.vbb", [OBJECTS.get(number, []) for number in range(length)])
+    return root

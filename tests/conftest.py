@@ -66,21 +66,14 @@ def random_params():
     """Makes parameters of a network in NumPy, because the initialisers take seconds to compile."""
     import jax
 
-    from dcrl_jax.models.build import init_params
-    from dcrl_jax.models.network import Network
-
-    def make(network, config=None, seed=0):
+    def make(network, seed=0):
         rng = np.random.default_rng(seed)
 
         def draw(shape):
             scale = 0.1 if len(shape) == 1 else np.sqrt(2.0 / np.prod(shape[:-1]))
             return rng.normal(0.0, scale, shape).astype(np.float32)
 
-        if isinstance(network, Network):
-            shapes = network.param_shapes()
-        else:
-            shapes = jax.eval_shape(lambda: init_params(network, config, 0))
-        return jax.tree.map(lambda leaf: draw(leaf.shape), shapes)
+        return jax.tree.map(lambda leaf: draw(leaf.shape), network.param_shapes())
 
     return make
 

@@ -9,9 +9,10 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 # From bottom to top; entries of one line know nothing of each other.
 FLOORS = [
-    ["errors", "structures"],
-    ["signals", "files", "progress", "devices", "jax_errors", "hub"],
-    ["command_line", "config", "ops", "annotations"],
+    ["errors"],
+    ["signals", "files", "progress", "devices", "jax_errors", "hub", "annotations"],
+    ["command_line", "config", "structures"],
+    ["ops"],
     ["losses", "models", "published", "parallel"],
     ["data", "checkpoints"],
     ["evaluation"],

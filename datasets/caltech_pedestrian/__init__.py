@@ -1,4 +1,4 @@
-"""Caltech Pedestrians: the builder of TFDS and its config."""
+"""Caltech Pedestrians: its TFDS builder and config."""
 
 from datasets.caltech_pedestrian.caltech_pedestrian import CaltechConfig, CaltechPedestrian, open_builder
 

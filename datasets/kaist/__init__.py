@@ -1,4 +1,4 @@
-"""KAIST: the builder of TFDS and its config."""
+"""KAIST: its TFDS builder and config."""
 
 from datasets.kaist.kaist import Kaist, KaistConfig, open_builder
 

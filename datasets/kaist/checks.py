@@ -1,49 +1,51 @@
-"""Everything about a copy of KAIST that is looked at before anything is written: files, annotations, counts."""
+"""Check of a KAIST copy before anything is written: files, annotations, counts."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from datasets import copies
-from datasets.copies import IMAGE_MISSING, IMAGE_UNREADABLE, CheckedCopy, Copy
+from datasets import checks
+from datasets.checks import IMAGE_MISSING, IMAGE_UNREADABLE, box_text
+from datasets.fetched import CheckedCopy, Copy
 from datasets.kaist import sets
 from dcrl_jax.annotations.kaist import folders, formats, frames, truths
-from dcrl_jax.annotations.kaist.folders import MODALITIES
-from dcrl_jax.annotations.types import MISSING, UNREADABLE, Annotation, Finding
-from dcrl_jax.errors import InputError
+from dcrl_jax.annotations.labels import UNPAIRED
+from dcrl_jax.annotations.types import MISSING, MODALITIES, UNREADABLE, Annotation, Finding
+from dcrl_jax.errors import InputError, first_few
 from dcrl_jax.progress import progress_bar
 
 UNUSED = "image file that is not used"
 NO_PAIR = "row without a box in either image"
 
-# What leaves a frame out of its split, and is an error where the frame is a test image.
+# Findings that leave a frame out of its split, and are errors for test frames.
 _LEAVES_OUT = (IMAGE_MISSING, IMAGE_UNREADABLE, MISSING, UNREADABLE, truths.ROWS_DIFFER)
 
 
 class Pair(NamedTuple):
-    """The files of one frame, checked, and its annotations."""
+    """The checked files of one frame, and its annotations."""
 
     image_id: str
     visible: Path
     lwir: Path
     objects: list[Annotation]
-    objects_lwir: list[Annotation] | None  # of paired annotations; row i of both is the same object
+    objects_lwir: list[Annotation] | None  # only of paired annotations; row i of both is the same object
 
 
 def check_copy(copy: Copy, config: Any, allow_incomplete: bool) -> CheckedCopy:
-    """Looks at every file that a config asks for; prints what it finds.
+    """Check every file that a config needs, and print the result.
+
+    A copy without any training image gives no training split.
 
     Args:
-        copy: what was fetched; everything amiss is listed in its file of findings.
+        copy: the user's copy; its file of findings lists all problems.
         config: a KaistConfig.
         allow_incomplete: whether missing test images are a warning instead of an error.
 
     Raises:
-        InputError: test images or their annotations are missing or unreadable and that is not allowed; no
-            annotations fit the config; or nothing of a split is usable. Without any training image there is no
-            training split.
+        InputError: test images or their annotations are missing or unreadable and that is not allowed; no annotations
+            match the config; or a split has no usable pair.
     """
     root = copy.root
     print(f"KAIST in {root}: looking for files", flush=True)
@@ -58,10 +60,10 @@ def check_copy(copy: Copy, config: Any, allow_incomplete: bool) -> CheckedCopy:
     coco_files, findings = sets.read_coco_files(root)
     findings += [Finding(UNUSED, text) for text in index.unused]
     pairs, rows, read_from, warnings = {}, [], {}, []
-    there = index.files["visible"].keys() | index.files["lwir"].keys()
-    splits = frames.SPLITS if there.intersection(config.image_ids("train")) else ("test",)
+    found_ids = index.files["visible"].keys() | index.files["lwir"].keys()
+    splits = frames.SPLITS if found_ids.intersection(config.image_ids("train")) else ("test",)
     if "train" not in splits:
-        print(copies.SCORED_ALONE, flush=True)
+        print(checks.NO_TRAINING_IMAGE, flush=True)
     for split in splits:
         image_ids = config.image_ids(split)
         print(f"reading {split} annotations", flush=True)
@@ -75,29 +77,25 @@ def check_copy(copy: Copy, config: Any, allow_incomplete: bool) -> CheckedCopy:
         read_from[split] = choice.chosen.describe(len(image_ids))
         print(f"{split} annotations: {read_from[split]}", flush=True)
         warnings += choice.notes
-        split_pairs, split_findings = _check_split(split, image_ids, index.files, choice.chosen)
-        pairs[split] = split_pairs
+        pairs[split], split_findings = _check_split(split, image_ids, index.files, choice.chosen)
         findings += split_findings
-        left_out = len(image_ids) - len(split_pairs)
-        if left_out and split == "test":
-            warnings.append(
-                f"incomplete test split: {left_out:,} of {len(image_ids):,} images are left out; scores on it are not "
-                "comparable with others, and results files count the images that are there"
-            )
-        elif left_out:
-            warnings.append(f"incomplete training split: {left_out:,} of {len(image_ids):,} images are left out")
-        rows += _count(split, image_ids, split_pairs)
-    both = set(config.image_ids("train")) & set(config.image_ids("test"))
+        left_out = len(image_ids) - len(pairs[split])
+        consequence = checks.INDEX_OF_KEPT if split == "test" else ""
+        warnings += checks.incomplete_warning(split, left_out, len(image_ids), consequence)
+        rows += _count(split, image_ids, pairs[split])
+    both = sorted(set(config.image_ids("train")) & set(config.image_ids("test")))
     if both and "train" in splits:
-        warnings.append(f"frames in both splits: {len(both):,} ({frames.shorten(sorted(both))})")
-    table = copies.count_table(["", "all", "day", "night"], rows)
+        warnings.append(f"frames in both splits: {len(both):,} ({', '.join(first_few(both, 5))})")
+    table = checks.count_table(["", "all", "day", "night"], rows)
     metadata = {"layout": index.layout, "annotations": read_from, "table": table, "warnings": warnings}
     checked = CheckedCopy(pairs, metadata)
-    return copies.conclude(checked, findings, copy.findings, "test", _LEAVES_OUT, allow_incomplete)
+    return checks.finish_check(checked, findings, copy.findings, "test", _LEAVES_OUT, allow_incomplete)
 
 
-def _check_split(split, image_ids, files, chosen):
-    """The usable pairs of a split, and all findings on it."""
+def _check_split(
+    split: str, image_ids: Sequence[str], files: Mapping[str, Mapping[str, Path]], chosen: sets.AnnotationSet
+) -> tuple[list[Pair], list[Finding]]:
+    """Return the usable pairs of a split, and all findings on it."""
     findings = [Finding(one.kind, f"{split}: {one.text}") for read in chosen.truths.values() for one in read.findings]
     differ = sets.rows_differ(chosen)
     findings += [Finding(truths.ROWS_DIFFER, f"{split}: {image_id}: {text}") for image_id, text in differ.items()]
@@ -108,7 +106,7 @@ def _check_split(split, image_ids, files, chosen):
             path = files[modality].get(image_id)
             if path is None:
                 problems.append(Finding(IMAGE_MISSING, f"{split}: {image_id} {modality}"))
-            elif problem := copies.problem_of_image(path, (frames.WIDTH_PX, frames.HEIGHT_PX)):
+            elif problem := checks.image_problem(path, (frames.WIDTH_PX, frames.HEIGHT_PX)):
                 problems.append(Finding(IMAGE_UNREADABLE, f"{split}: {path}: {problem}"))
         return problems
 
@@ -118,59 +116,46 @@ def _check_split(split, image_ids, files, chosen):
         bar = progress_bar(checked, f"checking {split}", len(image_ids), "pairs")
         for image_id, problems in zip(image_ids, bar, strict=True):
             findings += problems
-            annotated = all(image_id in read.by_id for read in chosen.truths.values()) and image_id not in differ
-            if problems or not annotated:
+            is_annotated = all(image_id in read.by_id for read in chosen.truths.values()) and image_id not in differ
+            if problems or not is_annotated:
                 continue
-            objects, objects_lwir, notes = _objects(image_id, chosen)
-            findings += [Finding(one.kind, f"{split}: {one.text}") for one in notes]
+            objects, objects_lwir, notes = _objects(image_id, chosen, f"{split}: {image_id}")
+            findings += notes
             pairs.append(Pair(image_id, files["visible"][image_id], files["lwir"][image_id], objects, objects_lwir))
     return pairs, findings
 
 
-def _objects(image_id, chosen):
-    """The annotations of one frame whose boxes lie in the image, those of both images if they are paired."""
+def _objects(image_id, chosen, place):
+    """Return a frame's annotations that overlap the image, those of the thermal image if paired, and findings."""
     if chosen.kind == "paired":
-        return _paired_objects(image_id, *(chosen.truths[modality].by_id[image_id] for modality in MODALITIES))
-    annotations = chosen.truths[None].by_id[image_id]
-    notes = [Finding(copies.OUTSIDE, f"{image_id}: {_text(one)}") for one in annotations if not _is_inside(one)]
-    return [one for one in annotations if _is_inside(one)], None, notes
+        return _paired_objects(*(chosen.truths[modality].by_id[image_id] for modality in MODALITIES), place)
+    objects, findings = checks.keep_overlapping(
+        chosen.truths[None].by_id[image_id], frames.WIDTH_PX, frames.HEIGHT_PX, place
+    )
+    return objects, None, findings
 
 
-def _paired_objects(image_id, visible, lwir):
-    rows, notes = [], []
-    for place, pair in enumerate(zip(visible, lwir, strict=True), start=1):
-        inside = [_is_inside(one) for one in pair]
-        if not any(inside):
-            notes.append(Finding(NO_PAIR, f"{image_id}: row {place}, {_text(pair[0])}; {_text(pair[1])}"))
+def _paired_objects(visible, lwir, place):
+    rows, findings = [], []
+    for number, pair in enumerate(zip(visible, lwir, strict=True), start=1):
+        overlaps = [checks.overlaps_image(one, frames.WIDTH_PX, frames.HEIGHT_PX) for one in pair]
+        if not any(overlaps):
+            findings.append(Finding(NO_PAIR, f"{place}: row {number}, {box_text(pair[0])}; {box_text(pair[1])}"))
             continue
-        # A box of no size is in the findings of the file, and a placeholder need not lie anywhere.
-        notes += [
-            Finding(copies.OUTSIDE, f"{image_id} {modality}: row {place}, {_text(one)}")
-            for modality, one, holds in zip(MODALITIES, pair, inside, strict=True)
-            if not holds and min(one.box[2:]) > 0 and one.label != "unpaired"
+        # The file's own findings list boxes of no size, and the box of a placeholder means nothing.
+        findings += [
+            Finding(checks.OUTSIDE, f"{place} {modality}: row {number}, {box_text(one)}")
+            for modality, one, is_kept in zip(MODALITIES, pair, overlaps, strict=True)
+            if not is_kept and min(one.box[2:]) > 0 and one.label != UNPAIRED
         ]
-        # Where one image has no box for it, the other's says where to leave detections alone.
-        there = pair[inside.index(True)]
-        rows.append(
-            [
-                one if holds else there._replace(label="unpaired", ignore=True)
-                for one, holds in zip(pair, inside, strict=True)
-            ]
-        )
-    return [row[0] for row in rows], [row[1] for row in rows], notes
-
-
-def _is_inside(annotation):
-    x, y, w, h = annotation.box
-    return w > 0 and h > 0 and x < frames.WIDTH_PX and y < frames.HEIGHT_PX and x + w > 0 and y + h > 0
-
-
-def _text(annotation):
-    return f"{annotation.label[:40]} {' '.join(f'{value:g}' for value in annotation.box)}"
+        # In an image without a box of the object, the other image's box becomes an ignore region.
+        other = pair[overlaps.index(True)]._replace(label=UNPAIRED, ignore=True)
+        rows.append([one if is_kept else other for one, is_kept in zip(pair, overlaps, strict=True)])
+    return [row[0] for row in rows], [row[1] for row in rows], findings
 
 
 def _count(split: str, image_ids: Sequence[str], pairs: Sequence[Pair]) -> list[list[object]]:
-    """Rows of the table: what, then all, day and night."""
+    """Return the rows of the table: a name, then counts for all, day and night."""
     counts: dict[str, Counter] = {
         name: Counter() for name in ("frames asked for", "pairs", "pairs without a person", "people", "ignore regions")
     }
@@ -178,11 +163,11 @@ def _count(split: str, image_ids: Sequence[str], pairs: Sequence[Pair]) -> list[
         counts["frames asked for"][frames.condition(image_id)] += 1
     for pair in pairs:
         condition = frames.condition(pair.image_id)
-        people = sum(one.label == "person" and not one.ignore for one in pair.objects)
+        people = checks.count_people(pair.objects)
+        # An unknown label is neither a person nor an ignore region.
+        known = sum(one.ignore or one.label in formats.LABELS for one in pair.objects)
         counts["pairs"][condition] += 1
         counts["pairs without a person"][condition] += not people
         counts["people"][condition] += people
-        # Labels that nobody knows are neither.
-        known = sum(one.ignore or one.label in formats.LABELS for one in pair.objects)
         counts["ignore regions"][condition] += known - people
-    return [[f"{split}: {name}", by["day"] + by["night"], by["day"], by["night"]] for name, by in counts.items()]
+    return [[f"{split}: {name}", by.total(), by["day"], by["night"]] for name, by in counts.items()]

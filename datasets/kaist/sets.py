@@ -1,7 +1,7 @@
-"""Which of the annotation sets in a copy of KAIST is which, and which of them a config means.
+"""The annotation sets of a KAIST copy: the kind of each, and the choice of a config.
 
-A set is named by what it holds, not by what its folder is called: widely copied "new" test annotations are the
-improved ones, and folders of two names may hold the same boxes.
+The kind is recognised by the boxes, not by the folder's name: widely copied "new" test annotations are the improved
+ones, and two folders may have the same boxes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,15 +11,16 @@ from typing import NamedTuple
 from dcrl_jax.annotations import coco
 from dcrl_jax.annotations.files import walk
 from dcrl_jax.annotations.kaist import frames, truths
-from dcrl_jax.annotations.kaist.folders import MODALITIES, AnnotationFolder
+from dcrl_jax.annotations.kaist.folders import AnnotationFolder
 from dcrl_jax.annotations.kaist.truths import Truths
-from dcrl_jax.annotations.types import MISSING, Finding, checksum
+from dcrl_jax.annotations.labels import PERSON
+from dcrl_jax.annotations.types import MISSING, MODALITIES, Finding, checksum
 from dcrl_jax.errors import InputError
 
 NOT_COCO = "JSON file that is not read"
 
-# The kinds of annotation set that train and test are read from, by the name of the config: how the paper's Table I and
-# Fig. 4 pair them. The improved annotations are of the test images alone, the sanitized ones of the training images.
+# By config: the kinds of annotation set of training and test, paired as in the paper's Table I and Fig. 4. Improved
+# annotations exist only for the test images, sanitized ones only for the training images.
 KINDS = {
     "original": {"train": "original", "test": "original"},
     "improved": {"train": "original", "test": "improved"},
@@ -29,16 +30,16 @@ KINDS = {
 
 
 class AnnotationSet(NamedTuple):
-    """What one folder, or one COCO file, holds for the frames of one split."""
+    """The annotations of one folder or COCO file for the frames of one split."""
 
     name: str
-    kind: str  # "original" (any set without a mark of another kind), "improved", "sanitized" or "paired"
-    truths: dict[str | None, Truths]  # by modality; None: of both
-    frames: int  # that could be read
-    improved_videos: tuple[int, int] | None  # of the test split: equal to the improved boxes in how many of how many
+    kind: str  # "original" (any set not recognised as another kind), "improved", "sanitized" or "paired"
+    truths: dict[str | None, Truths]  # by modality; None: one for both
+    frames: int  # number of readable frames
+    improved_videos: tuple[int, int] | None  # only of the test: videos equal to the improved boxes, and complete videos
 
     def describe(self, expected: int) -> str:
-        """One line on what it is."""
+        """Return a one-line description; ``expected`` is the number of frames of the split."""
         formats = sorted(set().union(*(one.formats for one in self.truths.values())))
         text = (
             f"{self.name}: {self.kind}, {' and '.join(formats) or 'no objects'}, {self.frames:,} of {expected:,} frames"
@@ -53,21 +54,21 @@ class AnnotationSet(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """The set that a split is read from."""
+    """The annotation set of a split."""
 
     chosen: AnnotationSet
-    notes: list[str]  # what the user has to know, one line each
+    notes: list[str]  # warnings about it, one line each
 
 
 def read_coco_files(root: Path) -> tuple[dict[str, Truths], list[Finding]]:
-    """Reads the COCO files below a folder, by name relative to it; other JSON files are in the findings."""
-    found, findings = {}, []
+    """Read the COCO files below a folder, by name relative to it; the findings list other JSON files."""
+    coco_files, findings = {}, []
     for path in walk(root, (".json",)):
         try:
-            found[path.relative_to(root).as_posix()] = coco.read(path)
+            coco_files[path.relative_to(root).as_posix()] = coco.read(path)
         except InputError as error:
             findings.append(Finding(NOT_COCO, str(error)))
-    return found, findings
+    return coco_files, findings
 
 
 def read_sets(
@@ -76,30 +77,30 @@ def read_sets(
     split: str,
     image_ids: Sequence[str],
 ) -> list[AnnotationSet]:
-    """Reads every annotation set that has something on frames of a split."""
+    """Read every annotation set that has frames of a split."""
     wanted = set(image_ids)
-    found = []
+    sets = []
     for folder in annotation_folders:
         if not wanted & folder.frames():
             continue
         if folder.is_paired:
             read = {name: truths.read_truths(folder.files[name], image_ids, keep_rows=True) for name in MODALITIES}
-            found.append(_annotation_set(folder.name, read, None))
+            sets.append(_annotation_set(folder.name, read, None))
             continue
         files = folder.by_image()
         read = {None: truths.read_truths(files, image_ids)}
-        # What a set is does not depend on the frames that are asked for.
+        # The kind of a set does not depend on the frames of the config.
         benchmark = [image_id for image_id in frames.split_frames("test") if image_id in files]
         improved = truths.improved_videos(truths.read_truths(files, benchmark).by_id) if split == "test" else None
-        found.append(_annotation_set(folder.name, read, improved))
+        sets.append(_annotation_set(folder.name, read, improved))
     for name, content in coco_files.items():
         if wanted & content.by_id.keys():
             by_id = {image_id: content.by_id[image_id] for image_id in image_ids if image_id in content.by_id}
             missing = [Finding(MISSING, image_id) for image_id in image_ids if image_id not in by_id]
             read = {None: Truths(by_id, [*content.findings, *missing], content.formats)}
             improved = truths.improved_videos(content.by_id) if split == "test" else None
-            found.append(_annotation_set(name, read, improved))
-    return found
+            sets.append(_annotation_set(name, read, improved))
+    return sets
 
 
 def _annotation_set(name, read, improved):
@@ -116,17 +117,17 @@ def _annotation_set(name, read, improved):
 
 
 def choose(sets: Sequence[AnnotationSet], config: str, split: str, expected: int, named: str | None = None) -> Choice:
-    """Chooses the set that a config's split is read from.
+    """Choose the annotation set of a config's split.
 
     Args:
         sets: of ``read_sets``.
         config: a key of KINDS.
         split: ``train`` or ``test``.
-        expected: how many frames the split has.
-        named: the folder that the user named, where several would do or another one is meant.
+        expected: number of frames of the split.
+        named: the folder that the user named, if any.
 
     Raises:
-        InputError: none fits, several different ones do, or the one that was named is something else.
+        InputError: no set matches, several different sets match, or the named set is missing or of another kind.
     """
     wanted = KINDS[config][split]
     option = f"--{split}_annotations=FOLDER"
@@ -174,40 +175,39 @@ def _check_named(chosen, config, split, wanted):
 
 
 def _check_original(chosen, split):
-    """No score is called one on the original annotations without a word where they may be the improved ones."""
+    """Return a warning if test annotations that pass for the original ones may be the improved ones."""
     if chosen.kind != "original" or chosen.improved_videos is None:
         return []
     equal, complete = chosen.improved_videos
     if not complete:
         return [
-            f"{split} annotations: {chosen.name} has all test frames of no video; whether it is the original or the "
-            "improved ones cannot be told"
+            f"{split} annotations: {chosen.name} has all test frames of no video, so it cannot be told whether these "
+            "are the original or the improved annotations"
         ]
     if equal:
         return [
             f"{split} annotations: the boxes of {chosen.name} equal the improved test annotations in {equal} of "
-            f"{complete} videos; scores on them are not on the original annotations alone"
+            f"{complete} videos; scores on them are not on the original annotations only"
         ]
     return []
 
 
 def _is_same(first, second):
-    """Whether two sets have the same boxes and the same people among them."""
+    """Return whether two sets have the same boxes and the same people."""
 
     def content(read):
         image_ids = sorted(read.by_id)
         everything = [read.by_id[image_id] for image_id in image_ids]
-        people = [[one for one in image if one.label == "person" and not one.ignore] for image in everything]
+        people = [[one for one in image if one.label == PERSON and not one.ignore] for image in everything]
         return image_ids, checksum(everything), checksum(people)
 
     return all(content(read) == content(second.truths[modality]) for modality, read in first.truths.items())
 
 
 def rows_differ(chosen: AnnotationSet) -> dict[str, str]:
-    """Frames of a paired set whose two files have different numbers of rows: what belongs together is not known.
+    """Return the frames of a paired set whose two files differ in their number of rows, by image id.
 
-    Returns:
-        How many rows each has, by image id.
+    Such rows cannot be paired. The value is a text with both numbers.
     """
     if chosen.kind != "paired":
         return {}

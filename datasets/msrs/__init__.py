@@ -1,4 +1,4 @@
-"""MSRS road scenes: the builder of TFDS."""
+"""MSRS road scenes: their TFDS builder."""
 
 from datasets.msrs.msrs import Msrs, open_builder
 

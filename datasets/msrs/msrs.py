@@ -1,8 +1,7 @@
 """MSRS: 1,444 registered RGB-thermal pairs of road scenes, 640x480 pixels, day and night, with person boxes.
 
-The images are those of the repository Linfeng-Tang/MSRS (Tang et al. 2022), the boxes those of the repository
-Lele-3/MSRS-detection-label, where everything was annotated three times: on the visible images, on the infrared
-images and on fused ones.
+The images are from the repository Linfeng-Tang/MSRS (Tang et al. 2022), the boxes from the repository
+Lele-3/MSRS-detection-label, which annotates everything three times: on the visible, the infrared and fused images.
 """
 
 import contextlib
@@ -21,7 +20,7 @@ import requests
 import tensorflow_datasets as tfds
 
 from datasets import records
-from datasets.preparation import alone
+from datasets.preparation import preparation_lock
 from dcrl_jax.annotations import yolo
 from dcrl_jax.annotations.problems import raise_if_any
 from dcrl_jax.annotations.text import read_text
@@ -33,7 +32,7 @@ SPLITS = ("train", "test")
 LABEL_SETS = ("fusion", "visible", "infrared")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
-# HEAD is the default branch, whatever its name.
+# HEAD is the default branch.
 IMAGES_URL = "https://github.com/Linfeng-Tang/MSRS/archive/HEAD.zip"
 LABELS_URL = "https://github.com/Lele-3/MSRS-detection-label/archive/HEAD.zip"
 
@@ -46,7 +45,7 @@ _ID = re.compile(r"\d+[DN]")
 
 
 class Pair(NamedTuple):
-    """The files of one record, checked, and its annotations in pixels."""
+    """The checked files of one record, and its annotations in pixels."""
 
     image_id: str
     visible: Path
@@ -55,17 +54,18 @@ class Pair(NamedTuple):
 
     @property
     def condition(self) -> str:
+        """``day`` or ``night``."""
         return "night" if self.image_id.endswith("N") else "day"
 
 
 class Msrs(tfds.core.GeneratorBasedBuilder):
-    """MSRS with the boxes of one of its three label sets, named by the builder config.
+    """MSRS with the boxes of one of its three label sets; the builder config is the label set.
 
-    ``fusion`` (default) has what either camera shows, ``visible`` and ``infrared`` what that camera alone shows: by
-    night most people are annotated on the infrared images only. Labels are ``person``, ``bicycle`` and ``car``;
-    occlusion is not annotated (0) and nothing is ignored.
+    ``fusion`` (default) has the objects that either camera shows, ``visible`` and ``infrared`` those of one camera: by
+    night, most people are annotated only on the infrared images. Labels are ``person``, ``bicycle`` and ``car``.
+    Occlusion is not annotated (0) and nothing is ignored.
 
-    The raw files come from ``DownloadConfig(manual_dir=...)`` where that is given, else from two public repositories.
+    The files are read from ``DownloadConfig(manual_dir=...)`` if given, else downloaded from two public repositories.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -91,22 +91,22 @@ class Msrs(tfds.core.GeneratorBasedBuilder):
     def download_and_prepare(
         self, *, download_config: tfds.download.DownloadConfig | None = None, **options: Any
     ) -> None:
-        """Prepares the data set, as every builder of TFDS; see there for the arguments.
+        """Prepare the data set unless it is prepared; for the arguments see TFDS.
 
-        A manual folder is read and checked in full before anything is written, or deleted to be overwritten.
+        All files of a manual folder are checked before anything is written or overwritten.
 
         Raises:
-            InputError: files are missing or unreadable, or labels malformed (all are named in one message); the
-                layout is another one; the download failed; or another process is preparing.
+            InputError: files are missing or unreadable, or labels malformed (one message lists all); the layout is
+                another one; the download failed; or another process is preparing.
         """
         download_config = download_config or tfds.download.DownloadConfig()
         overwrites = download_config.download_mode.overwrite_dataset
         if download_config.manual_dir is not None and (overwrites or not self.data_path.exists()):
             root = Path(download_config.manual_dir).expanduser()
             self._checked_pairs = find_pairs(root, root / "labels", self.builder_config.name)
-        # Of all label sets: they unpack the same archives into the same folder.
-        with alone(self, Path(self.data_path).parents[1], overwrites) as is_missing:
-            if is_missing:
+        # One lock for all label sets: they unpack the same archives into the same folder.
+        with preparation_lock(self, Path(self.data_path).parents[1], overwrites) as needs_preparing:
+            if needs_preparing:
                 super().download_and_prepare(download_config=download_config, **options)
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
@@ -128,10 +128,10 @@ class Msrs(tfds.core.GeneratorBasedBuilder):
 
 
 def open_builder(data_dir: str | None = None, labels: str = "fusion") -> Msrs:
-    """The builder of one label set.
+    """Return the builder of one label set.
 
     Args:
-        data_dir: where prepared data lies; None for TFDS's default.
+        data_dir: folder of the prepared data; None for TFDS's default.
         labels: one of ``LABEL_SETS``.
 
     Raises:
@@ -143,12 +143,12 @@ def open_builder(data_dir: str | None = None, labels: str = "fusion") -> Msrs:
 
 
 def download_pairs(dl_manager: tfds.download.DownloadManager, label_set: str) -> dict[str, list[Pair]]:
-    """Downloads both repositories and finds the pairs in them.
+    """Download both repositories and find the pairs in them.
 
-    Images without objects may have no label file there; in a manual folder every image has one.
+    An image without a label file has no objects here; in a manual folder every image needs one.
 
     Raises:
-        InputError: the download failed, or what came is not what is expected.
+        InputError: the download failed or has another content.
     """
     urls = {"images": IMAGES_URL, "labels": LABELS_URL}
     try:
@@ -168,19 +168,19 @@ def download_pairs(dl_manager: tfds.download.DownloadManager, label_set: str) ->
 def find_pairs(
     images: Path, labels: Path, label_set: str, absent_label_is_empty: bool = False
 ) -> dict[str, list[Pair]]:
-    """Finds and checks all files of the data set without writing anything.
+    """Find and check all files of the data set without writing anything.
 
     Args:
         images: folder of ``{train,test}/{vi,ir}``.
         labels: folder of ``{fusion,visible,infrared}/{train,test}``.
-        label_set: which of the three annotations to read.
-        absent_label_is_empty: take an image without label file for one without objects, instead of for an error.
+        label_set: one of ``LABEL_SETS``.
+        absent_label_is_empty: an image without a label file has no objects, instead of being an error.
 
     Returns:
-        The pairs of every split, ordered by id.
+        The pairs of every split, sorted by id.
 
     Raises:
-        InputError: folders, files or lines are missing or broken; all are named, the first twenty in full.
+        InputError: folders, files or lines are missing or broken; lists the first twenty.
     """
     heading = f"MSRS in {images}"
     folders = [images / split / modality for split in SPLITS for modality in ("vi", "ir")]
@@ -190,10 +190,9 @@ def find_pairs(
     splits, problems = {}, []
     for split in SPLITS:
         label_folder = labels / label_set / split
-        found, split_problems = _find_split(images / split, label_folder, absent_label_is_empty)
-        splits[split] = found
+        splits[split], split_problems = _find_split(images / split, label_folder, absent_label_is_empty)
         problems += split_problems
-        if not found and not split_problems:
+        if not splits[split] and not split_problems:
             problems.append(f"{images / split}: no images")
     raise_if_any(problems, heading, f"Replace or remove these files.\n{LAYOUT}")
     return splits
@@ -202,7 +201,7 @@ def find_pairs(
 def _find_split(images: Path, labels: Path, absent_label_is_empty: bool) -> tuple[list[Pair], list[str]]:
     files = {modality: _files_by_id(images / modality, IMAGE_SUFFIXES) for modality in ("vi", "ir")}
     texts = _files_by_id(labels, (".txt",))
-    # A label tool's classes.txt lies among the labels.
+    # Label tools put a classes.txt among the labels.
     ids = {image_id for image_id in texts if _ID.fullmatch(image_id)}.union(*files.values())
 
     def check(image_id: str) -> tuple[Pair | None, list[str]]:
@@ -224,7 +223,7 @@ def _find_split(images: Path, labels: Path, absent_label_is_empty: bool) -> tupl
             path, problem = _only(texts.get(image_id, []), labels / f"{image_id}.txt", "label file")
             text, problem = ("", problem) if path is None else _label_text(path)
             problems += [problem] if problem else []
-        # Sizes are unknown where an image is broken; its lines are checked all the same.
+        # The lines are checked even if the size is unknown because an image is broken.
         width, height = next(iter(sizes - {None}), (1, 1))
         annotations, line_problems = yolo.parse(text, width, height, CLASSES, str(labels / f"{image_id}.txt"))
         problems += line_problems
@@ -236,24 +235,24 @@ def _find_split(images: Path, labels: Path, absent_label_is_empty: bool) -> tupl
 
 
 def _files_by_id(folder: Path, suffixes: tuple[str, ...]) -> dict[str, list[Path]]:
-    found: dict[str, list[Path]] = {}
+    files: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in suffixes and not path.name.startswith("."):
-            found.setdefault(path.stem, []).append(path)
-    return found
+            files.setdefault(path.stem, []).append(path)
+    return files
 
 
 def _only(paths: list[Path], expected: Path, kind: str) -> tuple[Path | None, str]:
-    """Returns the one path, or what is wrong."""
+    """Return the only path and "", or None and the problem."""
     if not paths:
         return None, f"{expected}: the {kind} is missing"
     if len(paths) > 1:
-        return None, f"{expected}: {len(paths)} files of one name, {', '.join(path.name for path in paths)}"
+        return None, f"{expected}: {len(paths)} files with this name, {', '.join(path.name for path in paths)}"
     return paths[0], ""
 
 
 def _image_size(path: Path) -> tuple[tuple[int, int] | None, str]:
-    """Returns the width and height of an image that decodes in full, or what is wrong."""
+    """Return the width and height of a complete image and "", or None and the problem."""
     try:
         encoded = path.read_bytes()
         image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -261,7 +260,7 @@ def _image_size(path: Path) -> tuple[tuple[int, int] | None, str]:
         return None, f"{path}: cannot be read ({error.strerror})"
     except cv2.error:
         image = None
-    # Some versions of OpenCV fill up a JPEG that was cut off.
+    # Some versions of OpenCV decode a truncated JPEG without an error.
     is_cut_off = encoded.startswith(b"\xff\xd8") and b"\xff\xd9" not in encoded[-1024:]
     if image is None or is_cut_off:
         return None, f"{path}: not a complete image ({len(encoded)} bytes)"
@@ -269,7 +268,7 @@ def _image_size(path: Path) -> tuple[tuple[int, int] | None, str]:
 
 
 def _label_text(path: Path) -> tuple[str, str]:
-    """Returns the text of a label file, or what is wrong."""
+    """Return the text of a label file and "", or "" and the problem."""
     try:
         return read_text(path), ""
     except InputError as error:
@@ -277,16 +276,16 @@ def _label_text(path: Path) -> tuple[str, str]:
 
 
 def _check_is_reachable(url: str, download_dir: Path) -> None:
-    """Raises OSError at once where TFDS would try again for minutes; an earlier download needs no network."""
+    """Raise OSError if the host cannot be reached, which TFDS retries for minutes; skip what is downloaded already."""
     if any(url in info.read_text() for info in download_dir.glob("*/*.INFO")):
         return
-    # Whatever the host answers, and any trouble with certificates, is for the download itself to report.
+    # The download itself reports a bad answer or certificate.
     with contextlib.suppress(requests.exceptions.SSLError):
         requests.head(url, timeout=20)
 
 
 def _extract(archive: Path) -> Path:
-    """Unpacks a zip file beside itself; TFDS' own extraction needs TensorFlow."""
+    """Unpack a zip file beside itself; TFDS's extraction needs TensorFlow."""
     folder = archive.with_name(f"{archive.name}.extracted")
     shutil.rmtree(folder, ignore_errors=True)
     try:
@@ -300,7 +299,7 @@ def _extract(archive: Path) -> Path:
 
 
 def _parent_of(folder: Path, inner: Path) -> Path:
-    """Returns the folder that holds ``inner``: an archive wraps its content in a folder named after the branch."""
+    """Return the folder that contains ``inner``; an archive has a top folder named after the branch."""
     for candidate in (folder, *sorted(folder.glob("*")), *sorted(folder.glob("*/*"))):
         if (candidate / inner).is_dir():
             return candidate

@@ -1,4 +1,4 @@
-"""NightOwls: the builder of TFDS."""
+"""NightOwls: its TFDS builder."""
 
 from datasets.nightowls.nightowls import Nightowls, open_builder
 

@@ -1,20 +1,20 @@
-"""Prepares NightOwls from a copy that you fetched: checks every file, says what it found, and writes the records.
+"""Prepare NightOwls from your copy: check every file, print the result, and write the records.
 
     python -m datasets.nightowls.prepare --manual_dir=FOLDER
 
-It can be interrupted and given again; a data set is there as a whole or not at all.
+The command can be interrupted and given again: the data set is either complete or absent.
 """
 
 from collections.abc import Sequence
 
-from datasets import command
+from datasets.command import prepare_command, prepare_parser
 from datasets.nightowls.nightowls import open_builder
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; a user's mistake ends with one message and status 1."""
-    parser = command.parser(__doc__, "the copy, with nightowls_training.json", "validation images")
-    command.main(parser, open_builder, arguments)
+    """Run the command; a user's error prints one message and exits with status 1."""
+    parser = prepare_parser(__doc__, "the copy, with nightowls_training.json", "validation images")
+    prepare_command(parser, open_builder, arguments)
 
 
 if __name__ == "__main__":

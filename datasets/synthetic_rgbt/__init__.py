@@ -1,6 +1,6 @@
-"""Generated RGB-thermal scenes: the builder of TFDS and its config.
+"""Generated RGB-thermal scenes: their TFDS builder and config.
 
-TFDS is imported only when one of these is asked for: the processes that render need none of it and start the faster.
+TFDS is imported only when one of these names is used: the processes that render start faster without it.
 """
 
 

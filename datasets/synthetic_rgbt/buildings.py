@@ -1,4 +1,4 @@
-"""What closes the view: far trees and houses, and rows of houses along a street."""
+"""The background: far trees and houses, and rows of houses along a street."""
 
 import numpy as np
 
@@ -20,7 +20,7 @@ STOREY_M = 3.2
 
 
 def paint_backdrop(rng: np.random.Generator, canvas: Canvas, world: World) -> None:
-    """Paints a row of trees and, mostly, houses in front of it, in place."""
+    """Paint a row of trees and, in most scenes, houses in front of it, in place."""
     camera, (height, width) = world.camera, canvas.owner.shape
     leaf, z = pick(rng, FOREST), 90.0
     spread = 0.7 if world.night else 1.5
@@ -41,7 +41,7 @@ def paint_backdrop(rng: np.random.Generator, canvas: Canvas, world: World) -> No
 
 
 def paint_street_wall(rng: np.random.Generator, canvas: Canvas, world: World, side: int) -> None:
-    """Paints a row of houses along the view, to the left (-1) or the right (1), in place."""
+    """Paint a row of houses along the view, to the left (-1) or the right (1), in place."""
     camera = world.camera
     x, z, end = side * rng.uniform(5, 9), 70.0, rng.uniform(8, 25)
     in_sun = side * world.sun_side > 0
@@ -92,6 +92,6 @@ def _window(rng, world, light, wall_temperature):
     lit = world.night and rng.random() < 0.25
     if lit:
         glow = shade((0.5, 0.36, 0.16), rng.uniform(0.15, 1.0))
-    else:  # by day the sky is mirrored in it
+    else:  # by day it mirrors the sky
         glow = NO_GLOW if world.night else shade((0.1, 0.13, 0.16), rng.uniform(0.1, 1.2))
     return Material(GLASS, wall_temperature + (rng.uniform(1, 4) if lit else rng.uniform(-3, 1)), light, glow)

@@ -1,7 +1,7 @@
-"""Painting a scene: per-pixel surface properties that the two sensors look at afterwards.
+"""Painting of a scene: per-pixel surface properties, from which the two sensors make images.
 
-Coordinates are canvas pixels, x to the right, y down. Temperatures are degrees Celsius, reflectances and light are
-linear (1 is white paper in full sun).
+Coordinates are canvas pixels, x to the right, y down. Temperatures are degrees Celsius. Reflectances and light are
+linear; 1 is white paper in full sun.
 """
 
 import math
@@ -16,15 +16,15 @@ _FRACTION_BITS = 4
 
 
 class Canvas(NamedTuple):
-    """What is seen at each pixel of a canvas of h x w pixels."""
+    """The surface at each pixel of a canvas of h x w pixels."""
 
-    surface: np.ndarray  # float32 [h, w, 4]: reflectance of red, green, blue; light that falls on it
+    surface: np.ndarray  # float32 [h, w, 4]: reflectance of red, green, blue; light falling on it
     radiance: np.ndarray  # float32 [h, w, 4]: emitted red, green, blue; temperature
     owner: np.ndarray  # uint8 [h, w]: number of the person (1...), NOBODY or SCENERY
 
 
 class Material(NamedTuple):
-    """One uniformly painted patch."""
+    """The properties of a uniform patch."""
 
     reflectance: tuple[float, float, float]
     temperature: float
@@ -33,7 +33,7 @@ class Material(NamedTuple):
 
 
 def blank(height_px: int, width_px: int) -> Canvas:
-    """Returns a black canvas at 0 degrees."""
+    """Return a black canvas at 0 degrees."""
     return Canvas(
         np.zeros((height_px, width_px, 4), np.float32),
         np.zeros((height_px, width_px, 4), np.float32),
@@ -42,12 +42,12 @@ def blank(height_px: int, width_px: int) -> Canvas:
 
 
 def fill(image: np.ndarray, polygon: np.ndarray, value) -> None:
-    """Fills a polygon, float ``[N, 2]``, in place; what lies outside the image is cut off."""
+    """Fill a polygon, float ``[N, 2]``, in place; parts outside the image are cut off."""
     cv2.fillPoly(image, [_fixed_point(polygon)], value, shift=_FRACTION_BITS)
 
 
 def paint(canvas: Canvas, polygon: np.ndarray, material: Material, owner: int = SCENERY) -> None:
-    """Covers a polygon, float ``[N, 2]``, with a material, in place."""
+    """Cover a polygon, float ``[N, 2]``, with a material, in place."""
     points = [_fixed_point(polygon)]
     cv2.fillPoly(canvas.surface, points, (*material.reflectance, material.light), shift=_FRACTION_BITS)
     cv2.fillPoly(canvas.radiance, points, (*material.emission, material.temperature), shift=_FRACTION_BITS)
@@ -66,17 +66,17 @@ _HALF_CIRCLE = np.stack(
 
 
 def rectangle(left: float, top: float, right: float, bottom: float) -> np.ndarray:
-    """Returns the corners of an upright rectangle, float ``[4, 2]``."""
+    """Return the corners of an upright rectangle, float ``[4, 2]``."""
     return np.array([[left, top], [right, top], [right, bottom], [left, bottom]], float)
 
 
 def ellipse(x: float, y: float, radius_x: float, radius_y: float) -> np.ndarray:
-    """Returns an ellipse as a polygon, float ``[16, 2]``."""
+    """Return an ellipse as a polygon, float ``[16, 2]``."""
     return _CIRCLE * (radius_x, radius_y) + (x, y)
 
 
 def capsule(start, end, start_radius: float, end_radius: float) -> np.ndarray:
-    """Returns a tapered stroke with round ends as a polygon, float ``[14, 2]``."""
+    """Return a tapered stroke with round ends as a polygon, float ``[14, 2]``."""
     along_x, along_y = end[0] - start[0], end[1] - start[1]
     length = max(math.hypot(along_x, along_y), 1e-9)
     cos, sin = along_x / length, along_y / length

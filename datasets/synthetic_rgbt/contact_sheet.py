@@ -1,12 +1,9 @@
-"""A picture of what the synthetic scenes look like.
+"""A picture of synthetic scenes: both modalities with their annotations, days above nights.
 
-    python -m datasets.synthetic_rgbt.contact_sheet --output=sheet.png
-
-Both modalities of some scenes with their annotations, days above nights.
+python -m datasets.synthetic_rgbt.contact_sheet --output=sheet.png
 """
 
-import argparse
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -16,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from datasets.synthetic_rgbt.scenes import Scene, render
+from dcrl_jax.command_line import Parser, exit_on_error
 from dcrl_jax.errors import InputError
 
 COLOURS = {"not occluded": "#3ddc4a", "partially": "#ffe14d", "heavily": "#ff8c1a", "ignored": "#e256ff"}
@@ -23,7 +21,7 @@ _INCH_PX = 100
 
 
 def contact_sheet(seed: int, columns: int, height_px: int, width_px: int) -> Figure:
-    """Returns a figure of the first ``columns`` days and nights: four rows, visible and thermal of each.
+    """Return a figure of the first ``columns`` days and nights, in four rows: visible and thermal of each.
 
     Args:
         seed: of the scenes, as in ``render``.
@@ -39,8 +37,8 @@ def contact_sheet(seed: int, columns: int, height_px: int, width_px: int) -> Fig
         images = [image for scene in scenes for image in ((scene, scene.visible), (scene, scene.lwir))]
         for row, (scene, image) in enumerate(images):
             left, top = label + column * (width_px + border), title + row * (height_px + border)
-            place = (left, sheet_px[1] - top - height_px, width_px, height_px)
-            axes = figure.add_axes(np.array(place) / np.tile(sheet_px, 2))
+            bounds = (left, sheet_px[1] - top - height_px, width_px, height_px)
+            axes = figure.add_axes(np.array(bounds) / np.tile(sheet_px, 2))
             axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest", aspect="auto")
             axes.set_axis_off()
             _draw_boxes(axes, scene)
@@ -60,17 +58,17 @@ def _draw_boxes(axes, scene: Scene) -> None:
     people = scene.people
     for (x, y, w, h), occlusion, ignore in zip(people.boxes, people.occlusion, people.ignore, strict=True):
         colour = by_level[3 if ignore else occlusion]
-        # imshow puts the centre of the first pixel at 0; continuous pixels begin at its edge.
+        # In imshow the centre of the first pixel is 0; box coordinates start at its edge.
         axes.add_patch(Rectangle((x - 0.5, y - 0.5), w, h, fill=False, edgecolor=colour, linewidth=1))
 
 
-def main(arguments: list[str]) -> None:
-    """Writes the sheet to a file.
+def main(arguments: Sequence[str] | None) -> None:
+    """Write the sheet to a file.
 
     Raises:
-        InputError: for an impossible size or seed, or a file that cannot be written.
+        InputError: a size or seed is out of range, or the file cannot be written.
     """
-    parser = argparse.ArgumentParser(prog="python -m datasets.synthetic_rgbt.contact_sheet", description=__doc__)
+    parser = Parser(__doc__)
     parser.add_argument("--output", type=Path, required=True, help="picture to write: .png, .jpg or .pdf")
     parser.add_argument("--seed", type=int, default=0, help="seed of the scenes (default: 0)")
     parser.add_argument("--columns", type=int, default=5, help="number of days and of nights (default: 5)")
@@ -90,7 +88,5 @@ def main(arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     matplotlib.use("Agg")
-    try:
-        main(sys.argv[1:])
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    with exit_on_error():
+        main(None)

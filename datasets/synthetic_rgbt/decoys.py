@@ -1,7 +1,7 @@
-"""What is easily taken for a person in one modality and plainly is none in both together.
+"""Decoys: things that look like a person in one modality, but clearly not in both together.
 
 Cold decoys look like people in visible light and are as cold as shade. Hot decoys look like people in thermal and are
-plain objects in visible light.
+ordinary objects in visible light.
 """
 
 import numpy as np
@@ -19,9 +19,9 @@ WHITE = (0.75, 0.75, 0.75)
 
 
 def paint_cold_decoy(rng: np.random.Generator, canvas: Canvas, world: World, place: Place) -> None:
-    """Paints a manikin, a poster of somebody, or a statue, in place."""
+    """Paint a manikin, a poster of a person, or a statue, in place."""
     frame = stand(canvas, world, place.x, place.z, place.height_m)
-    # Hollow plastic, paper and stone lag behind the day: colder than people and than most of what the sun warms.
+    # Hollow plastic, paper and stone warm up slowly: they stay colder than people and most sun-warmed surfaces.
     temperature = world.air + (rng.uniform(-1.0, 0.5) if world.night else rng.uniform(-6, -2.5))
     drawn, kind = figure(rng), rng.random()
     if kind < 0.2:
@@ -33,15 +33,15 @@ def paint_cold_decoy(rng: np.random.Generator, canvas: Canvas, world: World, pla
 
 
 def paint_hot_decoy(rng: np.random.Generator, canvas: Canvas, world: World, place: Place) -> None:
-    """Paints a heated pillar, a cabinet with a chimney, a lit sign with a warm figure, or an animal, in place."""
+    """Paint a heated pillar, a cabinet with a chimney, a lit sign with a warm figure, or an animal, in place."""
     frame = stand(canvas, world, place.x, place.z, place.height_m, mirrored=rng.random() < 0.5)
     temperature = world.air + (rng.uniform(6, 14) if world.night else rng.uniform(1, 8))
-    paint_one = rng.choice([_paint_pillar, _paint_cabinet, _paint_lit_sign, _paint_animal], p=(0.33, 0.22, 0.3, 0.15))
-    paint_one(rng, world, frame, temperature)
+    paint_decoy = rng.choice([_paint_pillar, _paint_cabinet, _paint_lit_sign, _paint_animal], p=(0.33, 0.22, 0.3, 0.15))
+    paint_decoy(rng, world, frame, temperature)
 
 
 def _paint_pillar(rng, world, frame: Standing, temperature):
-    """With a round top, about as high and as wide as a person, and two white bands."""
+    """Paint a pillar of a person's height and width, with a round top and two white bands."""
     colour, half = pick(rng, SIGNAL), rng.uniform(0.09, 0.15)
     frame.stroke((0, half), (0, 0.78), half, half * rng.uniform(0.7, 1.0), colour, temperature)
     glow = shade(colour, 0.5) if world.night and rng.random() < 0.7 else NO_GLOW
@@ -51,7 +51,7 @@ def _paint_pillar(rng, world, frame: Standing, temperature):
 
 
 def _paint_cabinet(rng, world, frame: Standing, temperature):
-    """A metal box whose chimney stands where a person's head would be."""
+    """Paint a metal box with a chimney in the place of a head."""
     metal, half, top = pick(rng, STEEL), rng.uniform(0.13, 0.2), rng.uniform(0.5, 0.75)
     frame.box(-half, 0, half, top, metal, temperature)
     frame.box(-0.7 * half, 0.5 * top, 0.7 * half, 0.8 * top, shade(metal, 0.5), temperature + 1)
@@ -59,7 +59,7 @@ def _paint_cabinet(rng, world, frame: Standing, temperature):
 
 
 def _paint_lit_sign(rng, world, frame: Standing, temperature):
-    """A coloured board with a white figure that is as warm as a person."""
+    """Paint a coloured board with a white figure that is as warm as a person."""
     colour, glow = pick(rng, SIGNAL[:4]), rng.uniform(0.15, 0.5) if world.night else 0.0
     frame.box(-0.27, -0.02, 0.27, 1.08, colour, world.air + rng.uniform(0, 2), glow=shade(colour, glow))
     drawn = figure(rng)
@@ -68,7 +68,7 @@ def _paint_lit_sign(rng, world, frame: Standing, temperature):
 
 
 def _paint_animal(rng, world, frame: Standing, temperature):
-    """On four legs, from the side; its unit of length is about its length."""
+    """Paint a four-legged animal from the side; the unit of length is about its length."""
     coat = pick(rng, COAT)
     for x in (-0.3, -0.22, 0.22, 0.3):
         frame.stroke((x, 0.45), (x + rng.uniform(-0.05, 0.05), 0.02), 0.045, 0.03, coat, temperature)

@@ -1,4 +1,4 @@
-"""Sky and ground, before anything stands on it."""
+"""Sky and ground, on which everything else is painted."""
 
 import cv2
 import numpy as np
@@ -15,7 +15,7 @@ _TILE = 128
 
 
 def _tile(rng: np.random.Generator, cells: int) -> np.ndarray:
-    """A texture that repeats, zero mean and unit deviation, float32 [128, 128]."""
+    """Return a repeating texture of zero mean and unit deviation, float32 [128, 128]."""
     coarse = rng.standard_normal((cells, cells)).astype(np.float32)
     wrapped = np.pad(coarse, 2, mode="wrap")
     scale = _TILE // cells
@@ -25,7 +25,7 @@ def _tile(rng: np.random.Generator, cells: int) -> np.ndarray:
 
 
 def sample(tile: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Looks a repeating texture up at float32 coordinates in tiles."""
+    """Return the values of a repeating texture at float32 coordinates in tiles."""
     return cv2.remap(
         tile,
         np.mod(u, 1).astype(np.float32) * (_TILE - 1),
@@ -36,7 +36,7 @@ def sample(tile: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def paint_sky(rng: np.random.Generator, canvas: Canvas, world: World) -> None:
-    """Fills the canvas down to the horizon, in place."""
+    """Fill the canvas down to the horizon, in place."""
     height, width = canvas.owner.shape
     rows = int(np.clip(world.camera.horizon * height + 1, 1, height))
     down = np.linspace(0, 1, rows, dtype=np.float32)[:, None, None]
@@ -57,7 +57,7 @@ def paint_sky(rng: np.random.Generator, canvas: Canvas, world: World) -> None:
 
 
 def paint_ground(rng: np.random.Generator, canvas: Canvas, world: World, shadows: np.ndarray) -> None:
-    """Fills the canvas below the horizon, in place; ``shadows`` is bool ``[h, w]``, true where the sun is hidden."""
+    """Fill the canvas below the horizon, in place; ``shadows`` is bool ``[h, w]``, true in shadow."""
     height, width = canvas.owner.shape
     camera = world.camera
     top = int(np.clip(np.ceil(camera.horizon * height), 0, height - 1))
@@ -89,15 +89,15 @@ def paint_ground(rng: np.random.Generator, canvas: Canvas, world: World, shadows
     outer = (GRASS, PAVING, SAND)[rng.integers(3)]
     middle = PAVING if outer != PAVING else ((0.2, 0.19, 0.18), SAND)[rng.integers(2)]
     colours = np.array([outer, middle, ASPHALT], np.float32) * rng.uniform(0.75, 1.25, (3, 1)).astype(np.float32)
-    # Dark asphalt takes up the sun, grass stays cool; both keep some of it after dark.
+    # Dark asphalt heats up in the sun, grass stays cool; a part of the difference remains after dark.
     warmth = np.array(
         [{GRASS: -3.0, PAVING: 0.0, SAND: 1.0}[outer], rng.uniform(-1.0, 1.0), rng.uniform(0.5, 2.5)], np.float32
     ) * (0.35 if world.night else 1.0)
 
-    # Textures and light are smooth: a quarter of the pixels is enough.
+    # Textures and light are smooth: half the resolution is enough.
     half_size = (width // 2, (height - top) // 2)
     few_x, few_z = (cv2.resize(p, half_size, interpolation=cv2.INTER_AREA) for p in (x, z))
-    fine = np.minimum(1, 14 / few_z)  # far away a pixel averages over what is smaller than it
+    fine = np.minimum(1, 14 / few_z)  # a far pixel averages over details smaller than itself
     patches = sample(_tile(rng, 16), few_x / 14, few_z / 20) * np.sqrt(fine)
     grain = sample(_tile(rng, 64), few_x / 5, few_z / 7) * fine
 

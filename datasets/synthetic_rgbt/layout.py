@@ -1,4 +1,4 @@
-"""What stands where in a scene."""
+"""The objects of a scene and their places."""
 
 from typing import NamedTuple
 
@@ -8,8 +8,8 @@ from datasets.synthetic_rgbt import canvas as canvases
 from datasets.synthetic_rgbt.people import Figure, figure
 from datasets.synthetic_rgbt.world import Camera, Place, World, place
 
-PEOPLE_SHARES = (0.14, 0.26, 0.25, 0.18, 0.11, 0.06)  # of the scenes, with 0, 1... people: 2.0 on average
-DECOY_SHARES = (0.6, 0.35, 0.05)  # of the scenes, with 0, 1... decoys
+PEOPLE_SHARES = (0.14, 0.26, 0.25, 0.18, 0.11, 0.06)  # of the scenes with 0, 1, 2... people: 2.0 on average
+DECOY_SHARES = (0.6, 0.35, 0.05)  # of the scenes with 0, 1 and 2 decoys
 HEIGHT_M = {"tree": 5.0, "bush": 1.0, "pole": 3.5, "car": 1.4}
 HALF_WIDTH_M = {"tree": 0.15, "bush": 0.7, "pole": 0.05, "car": 1.2, "lamp": 0.08}
 _FIGURE_HALF_WIDTH_M = 0.2
@@ -20,18 +20,18 @@ class Item(NamedTuple):
 
     kind: str  # person, cold (decoy), hot (decoy), tree, bush, pole, car, lamp
     place: Place
-    figure: Figure | None = None  # of a person
+    figure: Figure | None = None  # only of a person
 
 
 def draw(rng: np.random.Generator, world: World) -> list[Item]:
-    """Draws the objects of a scene; people come first."""
+    """Draw the objects of a scene; people come first."""
     camera = world.camera
     people = _draw_people(rng, camera)
     decoys = []
     for _ in range(rng.choice(len(DECOY_SHARES), p=DECOY_SHARES)):
         cold = rng.random() < 0.4
         decoys.append(Item("cold" if cold else "hot", place(rng, camera)))
-    # Decoys are hidden as often as people: what stands in front of something tells nothing.
+    # Decoys are hidden as often as people, so that an object in front is no hint.
     hiding = [_before(rng, item.place) for item in (*people, *decoys) if rng.random() < 0.12]
     return [*people, *decoys, *hiding, *_draw_scenery(rng, camera), *_draw_lamps(rng, world)]
 
@@ -72,7 +72,7 @@ def _draw_lamps(rng, world: World):
 
 
 def shadows(items: list[Item], world: World) -> np.ndarray:
-    """Returns bool ``[h, w]``, true where an object keeps the sun off the ground."""
+    """Return bool ``[h, w]``, true where an object shades the ground."""
     camera = world.camera
     mask = np.zeros((camera.height_px, camera.width_px), np.uint8)
     for item in items if world.sunny else ():

@@ -1,7 +1,7 @@
-"""Articulated figures: poses, clothes, and the parts that they are painted from.
+"""Articulated figures: poses, clothes, and the polygons of their parts.
 
-A figure stands on the origin and is about 1 high; x to the right, y UP, both in units of its height. Where it stands
-and what it is made of is decided elsewhere, so a person, a manikin and a painted sign can share a pose.
+A figure stands on the origin and is about 1 high; x to the right, y UP, both in units of its height. Its place and
+material are not part of it, so that a person, a manikin and a painted sign can share a pose.
 """
 
 from typing import NamedTuple
@@ -37,7 +37,7 @@ BRIGHT = (
 class Part(NamedTuple):
     """One polygon of a figure; parts are painted in order."""
 
-    name: str  # key into the figure's clothes and temperatures: skin, hair, top, bottom, shoes, bag
+    name: str  # key of colours and temperatures: skin, hair, top, bottom, shoes, bag
     polygon: np.ndarray  # float [N, 2]
 
 
@@ -49,7 +49,7 @@ class Figure(NamedTuple):
 
 
 def figure(rng: np.random.Generator) -> Figure:
-    """Draws a pose and clothes."""
+    """Draw a pose and clothes."""
     return Figure(_pose(rng), _clothes(rng))
 
 
@@ -65,7 +65,7 @@ def _clothes(rng: np.random.Generator) -> dict[str, Colour]:
 
 
 def _limb(names, root, angles, lengths, radii):
-    """Returns the two segments that hang from ``root``, angles from straight down, and where they end."""
+    """Return the two segments that hang from ``root`` and their end point; angles are from straight down."""
     middle = root + lengths[0] * np.array([np.sin(angles[0]), -np.cos(angles[0])])
     end = middle + lengths[1] * np.array([np.sin(angles[1]), -np.cos(angles[1])])
     upper = Part(names[0], capsule(root, middle, radii[0], radii[1]))
@@ -90,7 +90,7 @@ def _pose(rng: np.random.Generator) -> tuple[Part, ...]:
     legs, arms = [], []
     for sign in (-1, 1):
         thigh = facing * sign * swing + sign * 0.04 * (1 - side)
-        # The leg that swings forward bends at the knee, and only while it is off the ground.
+        # A leg that swings forward bends at the knee, but only while it is off the ground.
         bend = facing * stride * max(0.0, sign * np.cos(phase)) * 1.3
         root = np.array([sign * hip_half, hip_y])
         radii = np.array([0.062, 0.046, 0.032]) * build
@@ -150,34 +150,34 @@ def _pose(rng: np.random.Generator) -> tuple[Part, ...]:
 
 
 def outline(figure: Figure, frame: Standing) -> list[np.ndarray]:
-    """Returns the parts' polygons on the canvas, float ``[N, 2]`` each; the frame's unit is the figure's height."""
+    """Return the parts' polygons on the canvas, float ``[N, 2]`` each; the frame's unit is the figure's height."""
     return [frame.at(part.polygon) for part in figure.parts]
 
 
 def paint_figure(
     frame: Standing, figure: Figure, temperatures: dict[str, float], owner: int = SCENERY, emission: float = 0.0
 ) -> None:
-    """Paints a figure, in place.
+    """Paint a figure, in place.
 
     Args:
-        frame: where it stands; its unit is the figure's height.
+        frame: the figure's frame; its unit is the figure's height.
         figure: pose and clothes.
         temperatures: degrees Celsius by part name.
         owner: number of the person, or SCENERY.
-        emission: the light it gives by itself, as a share of its reflectance.
+        emission: emitted light, as a share of the reflectance.
     """
     for number, part in enumerate(figure.parts):
         colour = figure.colours[part.name]
-        # Limbs and folds differ a little in tone, so that a dark coat is not one flat blot.
+        # The parts differ a little in tone, so that a dark coat is not one flat patch.
         tone = 0.88 + 0.06 * (number * 7 % 5)
         frame.polygon(part.polygon, colour, temperatures[part.name], tone, tuple(emission * c for c in colour), owner)
 
 
 def body_temperatures(rng: np.random.Generator, world: World) -> dict[str, float]:
-    """Draws the surface temperatures of one clothed person, degrees Celsius by part name.
+    """Draw the surface temperatures of one clothed person, degrees Celsius by part name.
 
-    By night skin is far warmer than all around and clothes are well above it. By day clothes take a
-    temperature between the air's and the ground's, as all things around do, and skin is hardly warmer.
+    By night, skin is much warmer than the surroundings and clothes are clearly warmer. By day, clothes have a
+    temperature between those of air and ground, as the surroundings do, and skin is hardly warmer.
     """
     if world.night:
         clothes, skin = world.air + rng.uniform(4, 11), world.air + rng.uniform(9, 16)

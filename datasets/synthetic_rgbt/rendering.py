@@ -1,8 +1,8 @@
-"""Renders and encodes many scenes on all cores, in order.
+"""Rendering and encoding of many scenes on all cores, in order.
 
-The workers are plain Python programs that write to a pipe. ``multiprocessing`` is not used: a forked child of a process
-whose libraries run threads can hang, and a spawned one first imports the user's main program again, with all that it
-imports. For the same reason this module needs nothing but NumPy and OpenCV.
+The workers are Python programs that write to a pipe. ``multiprocessing`` is no alternative: a forked child of a process
+whose libraries run threads can hang, and a spawned child first imports the user's main program and all its modules. For
+a fast start of the workers, this module imports only NumPy and OpenCV.
 """
 
 import argparse
@@ -19,14 +19,14 @@ import numpy as np
 from datasets.synthetic_rgbt.label_noise import add_label_noise
 from datasets.synthetic_rgbt.scenes import render
 from datasets.synthetic_rgbt.world import TYPICAL_SHARE
-from dcrl_jax.devices import usable_cores
+from dcrl_jax.annotations.labels import PERSON
 
 SPLITS = ("train", "validation", "test")
-_NOISE_STREAM = 3  # keeps the label noise's generator apart from those of the scene
+_NOISE_STREAM = 3  # of random numbers; the scene itself uses 0 to 2
 
 
 class SceneOptions(NamedTuple):
-    """What decides a split's records, besides their index."""
+    """The options that determine a record, together with its index."""
 
     split: str  # one of SPLITS
     seed: int
@@ -37,41 +37,43 @@ class SceneOptions(NamedTuple):
 
 
 def encode_scene(options: SceneOptions, index: int) -> dict:
-    """Returns record ``index`` of a split as ``datasets.records`` describes it, images as PNG bytes."""
+    """Return record ``index`` of a split in the schema of ``datasets.records``, with images as PNG bytes."""
     seeds = (options.seed, SPLITS.index(options.split))
     scene = render(seeds, index, options.height_px, options.width_px, options.typical_share)
     boxes, occlusion, ignore, _ = scene.people
     if options.label_noise:
         rng = np.random.default_rng([*seeds, index, _NOISE_STREAM])
         boxes, source = add_label_noise(rng, boxes, options.height_px, options.width_px)
-        of_somebody = source >= 0
-        occlusion = np.where(of_somebody, np.append(occlusion, 0)[source], 0)
-        ignore = np.where(of_somebody, np.append(ignore, False)[source], False)
+        is_person = source >= 0
+        occlusion = np.where(is_person, np.append(occlusion, 0)[source], 0)
+        ignore = np.where(is_person, np.append(ignore, False)[source], False)
     return {
         "image_id": f"{options.split}_{index:06d}",
         "visible": _png(scene.visible[..., ::-1]),
         "lwir": _png(scene.lwir),
         "condition": int(scene.is_night),
         "objects": [
-            {"box": box, "label": "person", "occlusion": int(level), "ignore": bool(ignored)}
+            {"box": box, "label": PERSON, "occlusion": int(level), "ignore": bool(ignored)}
             for box, level, ignored in zip(boxes, occlusion, ignore, strict=True)
         ],
     }
 
 
 def encode_scenes(options: SceneOptions, count: int, processes: int | None = None) -> Iterator[dict]:
-    """Yields records 0 to ``count - 1`` in order.
+    """Yield records 0 to ``count - 1`` in order.
 
     Args:
-        options: which split, and what is in it.
+        options: of the split.
         count: number of records.
-        processes: how many render; None for one on each core. The records do not depend on it.
+        processes: number of workers; None for one per usable core. The records do not depend on it.
 
     Raises:
-        RuntimeError: when a worker ends early; it has printed why.
+        RuntimeError: a worker ended early; it has printed the reason.
     """
-    processes = min(processes or usable_cores(), count)
-    # The workers find these packages where this process did.
+    # A container may grant fewer cores than the machine has; not every system can tell.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    processes = min(processes or cores, count)
+    # The workers search for packages in the same folders as this process.
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(path or os.getcwd() for path in sys.path))
     fields = [str(int(f) if isinstance(f, bool) else f) for f in options]
     workers = [
@@ -102,7 +104,7 @@ def _png(image: np.ndarray) -> bytes:
 
 
 def _work(arguments: list[str]) -> None:
-    """Writes every ``step``-th record, pickled, to standard output."""
+    """Write every ``step``-th record, pickled, to standard output."""
     parser = argparse.ArgumentParser()
     parser.add_argument("split")
     for name in ("seed", "height_px", "width_px", "label_noise"):
@@ -118,7 +120,7 @@ def _work(arguments: list[str]) -> None:
             pickle.dump(encode_scene(options, index), sys.stdout.buffer)
             sys.stdout.buffer.flush()
     except (BrokenPipeError, KeyboardInterrupt):
-        sys.exit(1)  # whoever reads has stopped, and says so
+        sys.exit(1)  # the reading process has stopped and prints the reason
 
 
 if __name__ == "__main__":

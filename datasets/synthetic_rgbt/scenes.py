@@ -1,8 +1,8 @@
-"""One synthetic RGB-thermal pair: a street by day or by night, with people and what passes for people.
+"""One synthetic RGB-thermal pair: a street by day or night, with people and decoys.
 
-By day people have little thermal contrast among sun-heated clutter; by night visible light shows little outside of
-pools of lamp light. In each modality some things are shaped like people that the other modality tells from them. So
-each modality is needed at some hour.
+By day, people have little thermal contrast among sun-heated objects; by night, the visible image shows little outside
+the light of lamps. Each modality has decoys that only the other modality tells from people. So each modality is needed
+at some hour.
 """
 
 from collections.abc import Sequence
@@ -19,17 +19,18 @@ from datasets.synthetic_rgbt.standing import stand
 from datasets.synthetic_rgbt.world import TYPICAL_SHARE, World
 
 SUPERSAMPLING = 2
-# Visible shares of a person's pixels below which the person is partially or heavily occluded, ignored, not annotated.
+# Visible share of a person's pixels below which the person is partially occluded, heavily occluded, ignored, or not
+# annotated.
 PARTIAL_SHARE, HEAVY_SHARE, IGNORED_SHARE, UNSEEN_SHARE = 0.95, 0.65, 0.2, 0.03
 
 
 class Annotations(NamedTuple):
     """Exact annotations of the P people of a scene."""
 
-    boxes: np.ndarray  # float32 [P, 4], [x, y, w, h] in pixels; the whole person's, cut off at the image's border
+    boxes: np.ndarray  # float32 [P, 4], [x, y, w, h] in pixels; of the complete person, clipped to the image
     occlusion: np.ndarray  # int32 [P], 0 none, 1 partial, 2 heavy
-    ignore: np.ndarray  # bool [P], true where next to nothing of the person can be seen
-    masks: np.ndarray  # bool [P, H, W], pixels that the person would touch if nothing stood before it
+    ignore: np.ndarray  # bool [P], true if almost nothing of the person is visible
+    masks: np.ndarray  # bool [P, H, W], pixels that the person would cover if nothing were in front
 
 
 class Scene(NamedTuple):
@@ -44,18 +45,18 @@ class Scene(NamedTuple):
 def render(
     seed: int | Sequence[int], index: int, height_px: int, width_px: int, typical_share: float = TYPICAL_SHARE
 ) -> Scene:
-    """Renders a scene; even indices are days, odd ones nights.
+    """Render a scene; even indices are days, odd ones nights.
 
     Args:
         seed: one or several non-negative integers.
-        index: the scene's number, not negative. Seed and index alone decide what is in the scene; between sizes of
-            one aspect ratio only the pixels differ.
+        index: the scene's number, not negative. Only seed and index determine the content of a scene; sizes of one
+            aspect ratio show the same scene.
         height_px: height of the images.
         width_px: width of the images.
         typical_share: median height of the people as a share of the image's.
     """
     seeds = [*np.atleast_1d(seed).tolist(), index]
-    # Streams of random numbers of their own keep the number of pixels from changing what is in the scene.
+    # Separate streams of random numbers, so that the number of pixels does not change the content of the scene.
     things, textures, noise = (np.random.default_rng([*seeds, stream]) for stream in range(3))
     night = index % 2 == 1
     conditions = world.draw(things, night, height_px * SUPERSAMPLING, width_px * SUPERSAMPLING, typical_share)
@@ -80,7 +81,7 @@ def render(
 def _paint_items(
     rng: np.random.Generator, canvas: Canvas, conditions: World, items: list[layout.Item]
 ) -> list[list[np.ndarray]]:
-    """Paints from far to near; returns the outlines of the people, numbered from 1 on the canvas."""
+    """Paint from far to near, and return the outlines of the people, numbered from 1 on the canvas."""
     outlines = []
     for item in sorted(items, key=lambda item: -item.place.z):
         x, z, height_m = item.place
@@ -107,19 +108,19 @@ def _paint_items(
 
 
 def _annotate(owner: np.ndarray, outlines: list[list[np.ndarray]], height_px: int, width_px: int) -> Annotations:
-    """Measures the people; one of whom nothing can be seen is not annotated."""
+    """Return the annotations of the people; a person who is not visible is not annotated."""
     boxes, occlusion, ignore, masks = [], [], [], []
     for number, outline in enumerate(outlines, start=1):
-        whole = np.zeros_like(owner)
+        covered = np.zeros_like(owner)
         for polygon in outline:
-            canvases.fill(whole, polygon, 1)
-        share = np.count_nonzero(owner == number) / max(np.count_nonzero(whole), 1)
+            canvases.fill(covered, polygon, 1)
+        share = np.count_nonzero(owner == number) / max(np.count_nonzero(covered), 1)
         if share < UNSEEN_SHARE:
             continue
-        boxes.append(np.array(cv2.boundingRect(whole), np.float32) / SUPERSAMPLING)
+        boxes.append(np.array(cv2.boundingRect(covered), np.float32) / SUPERSAMPLING)
         occlusion.append(0 if share >= PARTIAL_SHARE else 1 if share >= HEAVY_SHARE else 2)
         ignore.append(share < IGNORED_SHARE)
-        parts = whole.reshape(height_px, SUPERSAMPLING, width_px, SUPERSAMPLING)
+        parts = covered.reshape(height_px, SUPERSAMPLING, width_px, SUPERSAMPLING)
         masks.append(parts.any(axis=(1, 3)))
     return Annotations(
         np.array(boxes, np.float32).reshape(-1, 4),

@@ -1,4 +1,4 @@
-"""The two cameras: from what is on the canvas to pixels."""
+"""The two cameras, which turn a canvas into images."""
 
 import cv2
 import numpy as np
@@ -8,7 +8,7 @@ from datasets.synthetic_rgbt.world import World
 
 
 def visible_image(rng: np.random.Generator, canvas: Canvas, world: World, height_px: int, width_px: int) -> np.ndarray:
-    """Returns uint8 RGB ``[height_px, width_px, 3]``: glare, sensor noise, and a gamma-2 camera curve."""
+    """Return uint8 RGB ``[height_px, width_px, 3]``, with glare, sensor noise and a gamma-2 camera curve."""
     surface, radiance = (cv2.resize(p, (width_px, height_px), interpolation=cv2.INTER_AREA) for p in canvas[:2])
     linear = surface[..., :3] * (surface[..., 3:] * np.array(world.tint, np.float32)) + radiance[..., :3]
     if world.night:
@@ -27,7 +27,7 @@ def visible_image(rng: np.random.Generator, canvas: Canvas, world: World, height
 
 
 def _blotches(rng: np.random.Generator, height_px: int, width_px: int) -> np.ndarray:
-    """Smooth noise of unit deviation: sun and wind leave no surface evenly warm."""
+    """Return smooth noise of unit deviation: sun and wind warm no surface evenly."""
     total = np.zeros((height_px, width_px), np.float32)
     for cells in (16, 36):
         coarse = rng.standard_normal((cells, cells * width_px // height_px + 1), np.float32)
@@ -36,10 +36,10 @@ def _blotches(rng: np.random.Generator, height_px: int, width_px: int) -> np.nda
 
 
 def thermal_image(rng: np.random.Generator, canvas: Canvas, world: World, height_px: int, width_px: int) -> np.ndarray:
-    """Returns uint8 grey ``[height_px, width_px]``: blur, noise per pixel and per column, automatic gain.
+    """Return uint8 grey ``[height_px, width_px]``, with blur, noise per pixel and per column, and automatic gain.
 
-    The gain stretches the scene's own range to the grey levels, yet never less than a minimal span: without that, a
-    cold scene with nobody in it would be all noise.
+    The gain stretches the scene's range of temperatures, but at least a minimal span, to the grey levels. Without the
+    minimum, a cold scene without people would be all noise.
     """
     temperature = cv2.resize(canvas.radiance[..., 3], (width_px, height_px), interpolation=cv2.INTER_AREA)
     temperature += world.unrest * _blotches(rng, height_px, width_px)

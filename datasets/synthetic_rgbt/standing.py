@@ -1,4 +1,4 @@
-"""Painting one object in its own units, upright on the ground."""
+"""The frame of one object that stands on the ground, and painting in the object's units."""
 
 from typing import NamedTuple
 
@@ -12,52 +12,52 @@ NO_GLOW = (0.0, 0.0, 0.0)
 
 
 def shade(colour: Colour, factor: float) -> Colour:
-    """Returns a reflectance made lighter or darker."""
+    """Return a lighter or darker reflectance."""
     return tuple(float(min(0.9, c * factor)) for c in colour)
 
 
 def pick(rng: np.random.Generator, colours: tuple[Colour, ...]) -> Colour:
-    """Draws one of several reflectances, a little lighter or darker."""
+    """Draw one of several reflectances, a little lighter or darker."""
     return shade(colours[rng.integers(len(colours))], rng.uniform(0.75, 1.25))
 
 
 class Standing(NamedTuple):
-    """An object's own frame: the origin at its foot, x to the right, y up.
+    """An object's frame: the origin is its foot, x to the right, y up.
 
-    Its methods paint in place; ``tone`` multiplies the light that falls on the object.
+    The methods paint in place; ``tone`` multiplies the light that falls on the object.
     """
 
     canvas: Canvas
     foot: np.ndarray  # float [2], canvas pixel
-    unit_x: float  # canvas pixels; negative when the object is mirrored
+    unit_x: float  # canvas pixels; negative if the object is mirrored
     unit: float  # canvas pixels
     light: float
 
     def at(self, points) -> np.ndarray:
-        """Returns canvas pixels of points ``[N, 2]`` or ``[2]`` of the object."""
+        """Return canvas pixels of points ``[N, 2]`` or ``[2]`` of the object."""
         return self.foot + np.asarray(points, float) * (self.unit_x, -self.unit)
 
     def polygon(self, points, colour: Colour, temperature: float, tone=1.0, glow=NO_GLOW, owner=SCENERY) -> None:
-        """Paints a polygon, ``[N, 2]``."""
+        """Paint a polygon, ``[N, 2]``."""
         paint(self.canvas, self.at(points), Material(colour, temperature, self.light * tone, glow), owner)
 
     def box(self, left, bottom, right, top, colour: Colour, temperature: float, tone=1.0, glow=NO_GLOW) -> None:
-        """Paints an upright rectangle."""
+        """Paint an upright rectangle."""
         corners = ((left, bottom), (left, top), (right, top), (right, bottom))
         self.polygon(corners, colour, temperature, tone, glow)
 
     def disc(self, x, y, radius_x, radius_y, colour: Colour, temperature: float, tone=1.0, glow=NO_GLOW) -> None:
-        """Paints an ellipse."""
+        """Paint an ellipse."""
         outline = ellipse(*self.at((x, y)), radius_x * self.unit, radius_y * self.unit)
         paint(self.canvas, outline, Material(colour, temperature, self.light * tone, glow))
 
     def stroke(self, start, end, start_radius, end_radius, colour: Colour, temperature: float, tone=1.0) -> None:
-        """Paints a tapered stroke with round ends."""
+        """Paint a tapered stroke with round ends."""
         outline = capsule(self.at(start), self.at(end), start_radius * self.unit, end_radius * self.unit)
         paint(self.canvas, outline, Material(colour, temperature, self.light * tone))
 
 
 def stand(canvas: Canvas, world: World, x: float, z: float, unit_m: float = 1.0, mirrored: bool = False) -> Standing:
-    """Returns the frame of an object on the ground at (x, z) whose unit of length is ``unit_m``."""
+    """Return the frame of an object on the ground at (x, z); ``unit_m`` is its unit of length."""
     unit = unit_m * world.camera.scale(z)
     return Standing(canvas, world.camera.point(x, 0.0, z), -unit if mirrored else unit, unit, float(world.light(x, z)))

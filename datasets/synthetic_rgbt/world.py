@@ -1,7 +1,7 @@
-"""What a scene shares: the camera, the hour, the light and the temperatures.
+"""The conditions of a scene: camera, hour, light and temperatures.
 
-World coordinates are metres: X to the right, z away from the camera, heights above flat ground. Lengths on the image
-are in units of the image's height until they are painted, so a scene looks the same at every size.
+World coordinates are metres: x to the right, z away from the camera, heights above flat ground. Lengths in the image
+are in units of its height until they are painted, so that a scene looks the same at every size.
 """
 
 from typing import NamedTuple
@@ -16,27 +16,27 @@ class Camera(NamedTuple):
 
     height_px: int  # of the canvas
     width_px: int
-    horizon: float  # its place, as a share of the image's height from the top
+    horizon: float  # distance from the top, as a share of the image's height
     eye_m: float
     focal: float  # in image heights
     typical_share: float  # median height of a figure, as a share of the image's
 
     def point(self, x: float, y: float, z: float) -> np.ndarray:
-        """Returns the canvas pixel of a point ``y`` metres above the ground, float ``[2]``."""
+        """Return the canvas pixel of a point ``y`` metres above the ground, float ``[2]``."""
         scale = self.scale(z)
         return np.array([self.width_px / 2 + x * scale, self.horizon * self.height_px + (self.eye_m - y) * scale])
 
     def scale(self, z: float) -> float:
-        """Returns canvas pixels per metre at a distance."""
+        """Return canvas pixels per metre at a distance."""
         return self.focal * self.height_px / z
 
     def half_width_m(self, z: float) -> float:
-        """Returns how far the image reaches to either side at a distance."""
+        """Return half the width of the view at a distance, in metres."""
         return 0.5 * self.width_px / self.scale(z)
 
 
 class Lamp(NamedTuple):
-    """A source of light above the ground."""
+    """A lamp above the ground."""
 
     x: float
     z: float
@@ -51,17 +51,17 @@ class World(NamedTuple):
     night: bool
     sunny: bool
     ambient: float  # light everywhere, linear
-    own_headlights: float  # light 5 m ahead from the camera's own car
+    own_headlights: float  # light of the camera's car, 5 m ahead
     lamps: tuple[Lamp, ...]
     tint: tuple[float, float, float]  # colour of the light
-    sun_side: float  # shadows fall by so many metres to the right per metre of height
+    sun_side: float  # offset of shadows to the right, in metres per metre of height
     air: float
     ground: float  # mean temperature of the ground
-    mottle: float  # standard deviation of the ground's temperature from place to place
-    unrest: float  # the same for everything on it
+    mottle: float  # standard deviation of the ground's temperature over its area
+    unrest: float  # the same for everything in the image
 
     def light(self, x, z):
-        """Returns the light on something that stands at (x, z), linear; arrays broadcast."""
+        """Return the light on an object at (x, z), linear; arrays broadcast."""
         ahead, aside = np.maximum(z - 5.0, 0.0) / 7.0, x / (0.25 * z + 1)
         total = self.ambient + self.own_headlights * np.exp(-ahead - aside**2)
         for lamp in self.lamps:
@@ -73,7 +73,7 @@ class World(NamedTuple):
 def draw(
     rng: np.random.Generator, night: bool, height_px: int, width_px: int, typical_share: float = TYPICAL_SHARE
 ) -> World:
-    """Draws the shared conditions of a scene for a canvas of the given size."""
+    """Draw the conditions of a scene for a canvas of the given size."""
     horizon, eye_m, focal = rng.uniform(0.34, 0.46), rng.uniform(1.15, 1.7), rng.uniform(1.7, 2.3)
     camera = Camera(height_px, width_px, horizon, eye_m, focal, typical_share)
     return _draw_night(rng, camera) if night else _draw_day(rng, camera)
@@ -122,7 +122,7 @@ def _draw_night(rng: np.random.Generator, camera: Camera) -> World:
 
 
 class Place(NamedTuple):
-    """Where a figure or something of its size stands."""
+    """The place of an object on the ground, and its height."""
 
     x: float
     z: float
@@ -130,10 +130,9 @@ class Place(NamedTuple):
 
 
 def place(rng: np.random.Generator, camera: Camera) -> Place:
-    """Draws a place such that image heights follow one law: from 0.55 to 2.1 times the camera's typical share.
+    """Draw a place and a height; heights in the image are 0.55 to 2.1 times the camera's typical share.
 
-    People and everything that is there to be taken for people use this one law, so that neither place nor size
-    tells them apart.
+    People and decoys have the same distribution, so that neither place nor size tells them apart.
     """
     size = 0.0
     while not 0.55 <= size <= 2.125:

@@ -1,4 +1,4 @@
-"""Generated RGB scenes of another camera: the builder of TFDS."""
+"""Generated RGB scenes of another camera: their TFDS builder and config."""
 
 from datasets.synthetic_visible.synthetic_visible import SyntheticVisible, SyntheticVisibleConfig, open_builder
 

@@ -1,22 +1,22 @@
-"""A cheaper camera: what it makes of the light that a synthetic scene sends."""
+"""The image that a cheaper camera takes of a synthetic scene."""
 
 import cv2
 import numpy as np
 
-# What red, green and blue are multiplied by: its white balance is off, by more or less.
+# Factors of red, green and blue: its white balance is off, by a random degree.
 CAST = (1.12, 0.98, 0.72)
-# Exponent that makes light a pixel; the scenes' own camera has 0.5.
+# Exponent of the tone curve; the camera of synthetic_rgbt has 0.5.
 GAMMA = 0.42
 
 
 def photograph(rng: np.random.Generator, visible: np.ndarray) -> bytes:
-    """Returns the scene as a JPEG file of this camera.
+    """Return the scene as a JPEG file of this camera.
 
-    Light is undone from the scenes' own gamma-2 curve; then come exposure, colour cast, haze that veils the distance,
-    a dark rim, an unsharp lens, coarse noise, a flat tone curve, and strong compression.
+    The gamma-2 curve of the scene is undone. Then follow exposure, colour cast, haze in the distance, dark corners, an
+    unsharp lens, coarse noise, a flat tone curve, and strong compression.
 
     Args:
-        rng: the only source of chance.
+        rng: the only source of randomness.
         visible: uint8 RGB ``[H, W, 3]`` of ``datasets.synthetic_rgbt.scenes.render``.
     """
     height, width = visible.shape[:2]
@@ -24,7 +24,7 @@ def photograph(rng: np.random.Generator, visible: np.ndarray) -> bytes:
     light *= np.exp(rng.uniform(-0.5, 0.6)) * (np.array(CAST) ** rng.uniform(0.6, 1.4)).astype(np.float32)
 
     y, x = np.mgrid[:height, :width].astype(np.float32)
-    # Thickest at the horizon, which lies at some 0.4 of the height.
+    # Haze is thickest at the horizon, at about 0.4 of the height.
     haze = rng.uniform(0.05, 0.3) * np.exp(-np.square((y / height - 0.4) / 0.3))[..., None]
     light = (1 - haze) * light + haze * (0.6 * light.mean() + 0.4 * np.percentile(light, 95))
     corner = np.square(x / width - 0.5) + np.square(y / height - 0.5)

@@ -1,12 +1,16 @@
-"""Annotations of KAIST's frames in the manner of COCO: one JSON file for all images.
+"""KAIST annotations in COCO form: one JSON file for all images.
 
-Results files name an image by its place in the split; in such a file ``id`` is that place, counted from 0. What COCO
-does not have, ``occlusion`` (0, 1 or 2) and ``ignore`` (0 or 1) of an annotation, may be missing.
+Results files name an image by its index in the split. In such a file ``id`` is that index, counted from 0. COCO itself
+has no ``occlusion`` (0, 1 or 2) and no ``ignore`` (0 or 1); an annotation may lack both.
 """
 
 import os
+from collections.abc import Sequence
+from typing import Literal
 
-from dcrl_jax.annotations.json_lists import fail, is_box, is_whole, load
+import msgspec
+
+from dcrl_jax.annotations.json_files import Box, Category, read_json
 from dcrl_jax.annotations.kaist import formats, frames
 from dcrl_jax.annotations.kaist.truths import Truths
 from dcrl_jax.annotations.types import Annotation, Finding
@@ -16,8 +20,28 @@ FORMAT = "COCO"
 _LABELS = {"__ignore__": "ignore"}
 
 
+class _Image(msgspec.Struct):
+    id: int
+    im_name: str | None = None
+    file_name: str | None = None
+
+
+class _Object(msgspec.Struct):
+    image_id: int
+    category_id: int
+    bbox: Box
+    occlusion: Literal[0, 1, 2] = 0
+    ignore: bool | Literal[0, 1] = False
+
+
+class _Content(msgspec.Struct):
+    images: list[_Image]
+    annotations: list[_Object]
+    categories: list[Category]
+
+
 def read(path: str | os.PathLike[str]) -> Truths:
-    """Reads one file.
+    """Read one file.
 
     Args:
         path: JSON with ``images`` (``id``, and ``im_name`` or ``file_name``, a frame of KAIST), ``annotations``
@@ -25,44 +49,50 @@ def read(path: str | os.PathLike[str]) -> Truths:
             ``categories`` (``id``, ``name``).
 
     Returns:
-        The annotations of all images in the order of their numbers; ids like ``set06/V000/I00019``. Labels are the
-        names of the categories. Boxes of no size are left out and are in the findings, as are unknown labels.
+        The annotations of all images in the order of their ids, by image id like ``set06/V000/I00019``. A label is the
+        name of a category. Boxes of no size are left out; findings list them and the unknown labels.
 
     Raises:
         InputError: the file cannot be read, or an entry is malformed; names the entry, counted from 1.
     """
-    lists = load(path, "COCO")
-    image_ids = _read_images(f"{path}: images", lists["images"])
-    labels = _read_categories(f"{path}: categories", lists["categories"])
+    content = read_json(path, _Content, "COCO")
+    image_ids = _image_ids(f"{path}: images", content.images)
+    labels = _category_labels(f"{path}: categories", content.categories)
     by_id: dict[str, list[Annotation]] = {image_id: [] for image_id in image_ids}
     findings = []
-    for count, entry in enumerate(lists["annotations"], start=1):
+    for count, entry in enumerate(content.annotations, start=1):
         place = f"{path}: annotations, entry {count}"
-        image_id, annotation = _parse_annotation(place, entry, image_ids, labels)
+        if not 0 <= entry.image_id < len(image_ids):
+            raise InputError(
+                f"{place}: image_id {entry.image_id} is none of the images; expected 0 to {len(image_ids) - 1}"
+            )
+        if entry.category_id not in labels:
+            raise InputError(
+                f"{place}: category_id {entry.category_id} is none of the categories; expected one of {sorted(labels)}"
+            )
+        annotation = Annotation(labels[entry.category_id], entry.bbox, entry.occlusion, bool(entry.ignore))
         if annotation.label not in formats.LABELS:
             findings.append(Finding(formats.UNKNOWN_LABEL, f"{place}: {annotation.label[:40]!r}"))
         if min(annotation.box[2:]) <= 0:
             box = " ".join(f"{value:g}" for value in annotation.box)
             findings.append(Finding(formats.NO_SIZE, f"{place}: {annotation.label[:40]} {box}"))
             continue
-        by_id[image_id].append(annotation)
+        by_id[image_ids[entry.image_id]].append(annotation)
     return Truths(by_id, findings, frozenset({FORMAT} if any(by_id.values()) else ()))
 
 
-def _read_images(place, entries):
-    expected = "id, a whole number, and im_name or file_name, a text"
+def _image_ids(place: str, entries: Sequence[_Image]) -> list[str]:
     names: dict[int, str] = {}
     entry_of: dict[str, int] = {}
     for count, entry in enumerate(entries, start=1):
         here = f"{place}, entry {count}"
-        number, name, other_name = _fields(here, entry, expected, "id", "im_name", "file_name")
-        name = other_name if name is None else name
-        if not (is_whole(number) and isinstance(name, str)):
-            fail(here, entry, expected)
-        if not 0 <= number < len(entries) or number in names:
-            what = "is there twice" if number in names else f"of {len(entries):,} images"
+        name = entry.file_name if entry.im_name is None else entry.im_name
+        if name is None:
+            raise InputError(f"{here}: has neither im_name nor file_name; expected the name of a frame")
+        if not 0 <= entry.id < len(entries) or entry.id in names:
+            problem = "is there twice" if entry.id in names else f"of {len(entries):,} images"
             raise InputError(
-                f"{here}: id {number} {what}; results files count images by it, so ids must be 0 to "
+                f"{here}: id {entry.id} {problem}; results files count images by it, so ids must be 0 to "
                 f"{len(entries) - 1}, in the order of the image list"
             )
         image_id = frames.parse_name(name)
@@ -73,42 +103,16 @@ def _read_images(place, entries):
             )
         if image_id in entry_of:
             raise InputError(f"{here}: {image_id} is entry {entry_of[image_id]} already; keep one of them")
-        names[number], entry_of[image_id] = image_id, count
+        names[entry.id], entry_of[image_id] = image_id, count
     if not names:
         raise InputError(f"{place}: an empty list; expected the images that were annotated")
     return [names[number] for number in range(len(names))]
 
 
-def _read_categories(place, entries):
-    expected = "id, a whole number that no other category has, and name, a text"
+def _category_labels(place: str, entries: Sequence[Category]) -> dict[int, str]:
     labels: dict[int, str] = {}
     for count, entry in enumerate(entries, start=1):
-        here = f"{place}, entry {count}"
-        number, name = _fields(here, entry, expected, "id", "name")
-        if not (is_whole(number) and isinstance(name, str)) or number in labels:
-            fail(here, entry, expected)
-        labels[number] = "person?" if name.startswith("person?") else _LABELS.get(name, name)
+        if entry.id in labels:
+            raise InputError(f"{place}, entry {count}: id {entry.id} is there twice; keep one of them")
+        labels[entry.id] = formats.plain_label(_LABELS.get(entry.name, entry.name))
     return labels
-
-
-def _parse_annotation(place, entry, image_ids, labels):
-    expected = "image_id, category_id and bbox [x, y, width, height], numbers of pixels"
-    image, category, box = _fields(place, entry, expected, "image_id", "category_id", "bbox")
-    if not (is_whole(image) and is_whole(category) and is_box(box)):
-        fail(place, entry, expected)
-    if not 0 <= image < len(image_ids):
-        raise InputError(f"{place}: image_id {image} is none of the images; expected 0 to {len(image_ids) - 1}")
-    if category not in labels:
-        raise InputError(f"{place}: category_id {category} is none of the categories; expected one of {sorted(labels)}")
-    occlusion, ignore = entry.get("occlusion", 0), entry.get("ignore", 0)
-    if occlusion not in (0, 1, 2) or ignore not in (0, 1):
-        raise InputError(
-            f"{place}: occlusion {occlusion!r} and ignore {ignore!r}; expected 0, 1 or 2, and 0 or 1, or neither"
-        )
-    return image_ids[image], Annotation(labels[category], tuple(map(float, box)), int(occlusion), bool(ignore))
-
-
-def _fields(place, entry, expected, *names):
-    if not isinstance(entry, dict):
-        fail(place, entry, expected)
-    return [entry.get(name) for name in names]

@@ -1,4 +1,4 @@
-"""Finding files in the tree that a user copied."""
+"""Search for files in the tree that a user copied."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,9 @@ from dcrl_jax.errors import InputError
 
 
 def walk(root: Path, suffixes: Sequence[str]) -> Iterator[Path]:
-    """All files below a folder with one of the endings, links followed, nothing hidden, in the order of their names.
+    """Yield all files below a folder with one of the suffixes, sorted by name within each folder.
+
+    Links are followed; hidden files and folders are not.
 
     Raises:
         InputError: a folder cannot be read.
@@ -26,5 +28,5 @@ def walk(root: Path, suffixes: Sequence[str]) -> Iterator[Path]:
 
 
 def _leads_up(folder):
-    """Whether a folder is a link to one above it, which would be walked again and again."""
+    """Return whether a folder is a link to one above it; following it would never end."""
     return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())

@@ -2,17 +2,17 @@
 
 from collections.abc import Sequence
 
-from dcrl_jax.errors import InputError
+from dcrl_jax.errors import InputError, first_few
 
 _SHOWN = 20
 
 
 def raise_if_any(problems: Sequence[str], heading: str, remedy: str) -> None:
-    """Does nothing without problems; otherwise reports them all at once, the first twenty in full.
+    """Raise one error that lists all problems, the first twenty in full; return if there are none.
 
     Args:
-        problems: one line each, naming the file (and line) and what is wrong with it.
-        heading: what was being read.
+        problems: one line each: the file (and line) and what is wrong with it.
+        heading: what was read.
         remedy: what the user can do.
 
     Raises:
@@ -21,7 +21,5 @@ def raise_if_any(problems: Sequence[str], heading: str, remedy: str) -> None:
     if not problems:
         return
     noun = "problem" if len(problems) == 1 else "problems"
-    lines = [f"{heading}: {len(problems)} {noun}", *(f"  {problem}" for problem in problems[:_SHOWN])]
-    if len(problems) > _SHOWN:
-        lines.append(f"  ... and {len(problems) - _SHOWN} more")
-    raise InputError("\n".join([*lines, remedy]))
+    lines = [f"  {line}" for line in first_few(problems, _SHOWN)]
+    raise InputError("\n".join([f"{heading}: {len(problems)} {noun}", *lines, remedy]))

@@ -1,40 +1,51 @@
-"""Reading of small text files, with one message for whatever is wrong with them."""
+"""Reading of annotation files, with one message for every problem."""
 
+import io
 import os
 from pathlib import Path
 
 from dcrl_jax.errors import InputError
 
-# Of one image or one KAIST split; the largest real one has a few megabytes.
+# Of one image or one KAIST split; the largest real file has a few megabytes.
 LIMIT_BYTES = 64 * 2**20
 
 
-def read_text(path: str | os.PathLike[str], limit_bytes: int = LIMIT_BYTES) -> str:
-    """Returns the text of an annotation file; one larger than ``limit_bytes`` is refused unread.
+def read_bytes(path: str | os.PathLike[str], limit_bytes: int = LIMIT_BYTES) -> bytes:
+    """Return the content of an annotation file.
 
     Raises:
-        InputError: there is no such file, or it is not text.
+        InputError: the file cannot be read, or is larger than ``limit_bytes``; a larger file is not read.
     """
     try:
         if os.path.getsize(path) > limit_bytes:
             raise InputError(f"{path}: larger than {limit_bytes // 2**20} MiB; this is no annotation file")
-        return Path(path).read_text(encoding="utf-8-sig")
+        return Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    r"""Return the text of an annotation file without a byte order mark; lines end in ``\n``.
+
+    Raises:
+        InputError: the file cannot be read, is too large, or is not UTF-8 text.
+    """
+    try:
+        return io.TextIOWrapper(io.BytesIO(read_bytes(path)), encoding="utf-8-sig").read()
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is not a text file") from error
 
 
 def number(text: str) -> float:
-    """A plain finite decimal number; Python would read ``1_0``, ``nan`` and digits of other scripts as well.
+    """Return a plain finite decimal number. Python also reads ``1_0``, ``nan`` and digits of other scripts.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is no such number.
     """
     if not text.isascii() or "_" in text:
         raise ValueError(text)
     value = float(text)
-    # Beyond this no float32 could hold a box, and no image is as large.
+    # Larger values do not fit the float32 of a box, and no image is as large.
     if not abs(value) <= 1e6:
         raise ValueError(text)
     return value

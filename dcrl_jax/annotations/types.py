@@ -1,40 +1,43 @@
-"""What every annotation format is read into."""
+"""The common form of all annotation formats."""
 
 import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-# Kinds of findings: an image has no annotations, or none that can be read.
+MODALITIES = ("visible", "lwir")  # m = 1, 2 of the paper
+# Of an image; a record stores the index. Only NightOwls has dawn.
+IMAGE_CONDITIONS = ("day", "night", "dawn")
+# Levels of occlusion.
+NONE, PARTIAL, HEAVY = 0, 1, 2
+
+# Kinds of findings: the annotations of an image are missing or cannot be read.
 MISSING = "annotation missing"
 UNREADABLE = "annotation unreadable"
 
 
 class Annotation(NamedTuple):
-    """One annotated object of one image.
+    """One annotated object of one image."""
 
-    ``label`` is the annotator's class name. ``box`` is ``(x, y, w, h)`` in pixels of the annotated image, exactly as
-    annotated, parts outside the image included; the origin is the top left corner and a box around one pixel is 1
-    wide. ``occlusion`` is 0 none, 1 partial, 2 heavy; formats that do not say have 0. ``ignore`` is true where a
-    detection is neither right nor wrong.
-    """
-
-    label: str
+    label: str  # the annotator's class name
+    # x, y, w, h in pixels of the annotated image, exactly as annotated, parts outside the image included. The origin is
+    # the top left corner; a box around one pixel is 1 wide.
     box: tuple[float, float, float, float]
-    occlusion: int = 0
-    ignore: bool = False
+    occlusion: int = NONE  # NONE, PARTIAL or HEAVY; NONE where the format has no such field
+    ignore: bool = False  # a detection on it is neither right nor wrong
 
 
 class Finding(NamedTuple):
-    """Something about a file that its reader has to know: nothing is dropped in silence."""
+    """A problem of a user's file. Readers leave nothing out without a finding."""
 
-    kind: str  # one of a few; findings are counted by it
-    text: str  # the place, and what was found there
+    kind: str  # one of a few; findings are counted by kind
+    text: str  # the place and the problem
 
 
 def checksum(annotations: Sequence[Sequence[Annotation]]) -> int:
-    """A CRC-32 of the boxes and occlusion levels of some images, whatever the order within each, labels left aside.
+    """Return the CRC-32 of the boxes and occlusion levels of some images.
 
-    Labels differ between copies of one set: COCO files turn ``people`` into persons that are ignored.
+    The order within an image does not matter. Labels are left out because they differ between copies of one set: COCO
+    files turn ``people`` into persons with ``ignore``.
     """
     text = "\n".join(
         ";".join(sorted(f"{'{:g} {:g} {:g} {:g}'.format(*one.box)} {one.occlusion}" for one in image))

@@ -1,4 +1,7 @@
-"""YOLO text annotations: one object a line, ``class x y w h``, relative to the image size, x and y the box's centre."""
+"""YOLO text annotations: one object per line, ``class x y w h``, relative to the image size.
+
+x and y are the centre of the box.
+"""
 
 import math
 from collections.abc import Sequence
@@ -6,24 +9,25 @@ from collections.abc import Sequence
 from dcrl_jax.annotations.types import Annotation
 from dcrl_jax.errors import InputError
 
-# Labelling tools write a handful of decimals; a twentieth of a pixel at 640 pixels is rounding, more is a mistake.
+# Labelling tools round to a few decimals. This is a twentieth of a pixel at 640 pixels; more is a mistake.
 ROUNDING = 1e-4
 
 
 def parse(
     text: str, width: int, height: int, class_names: Sequence[str], place: str
 ) -> tuple[list[Annotation], list[str]]:
-    """Parses the text of one annotation file, for callers who collect the problems of many.
+    """Parse the text of one annotation file; return problems instead of raising, so that callers can collect them.
 
     Args:
-        text: content of the file; an empty one belongs to an image without objects.
-        width, height: size of the annotated image in pixels.
+        text: content of the file; empty for an image without objects.
+        width: of the annotated image, in pixels.
+        height: of the annotated image, in pixels.
         class_names: names by class number.
-        place: the file's name for messages.
+        place: the file's name, for messages.
 
     Returns:
-        The annotations of the good lines in their order, boxes in pixels, and one ``place:line: what is wrong`` for
-        each bad one.
+        The annotations of the valid lines in their order, boxes in pixels, and one ``place:line: problem`` for each
+        other line.
     """
     annotations, problems = [], []
     for number, line in enumerate(text.splitlines(), start=1):
@@ -54,5 +58,5 @@ def _parse_line(line: str, width: int, height: int, class_names: Sequence[str]) 
     if w <= 0 or h <= 0:
         raise InputError(f"a box of no size, w = {w:g}, h = {h:g}")
     if x - w / 2 >= 1 or x + w / 2 <= 0 or y - h / 2 >= 1 or y + h / 2 <= 0:
-        raise InputError("a box wholly outside the image")
+        raise InputError("a box completely outside the image")
     return Annotation(class_names[class_id], ((x - w / 2) * width, (y - h / 2) * height, w * width, h * height))

@@ -1,0 +1,1 @@
+"""Data: from prepared records to batches."""

@@ -1,8 +1,8 @@
-"""Input pipeline: prepared data sets to ``Batch``, in NumPy on the host or ahead of time on the devices.
+"""The input pipeline: from prepared data sets to ``Batch``, in NumPy on the host or prefetched to the devices.
 
-Sources are random access (``tfds``'s array_record); Grain shuffles, shards and batches their indices, and threads
-read and transform the records. The state of an iterator is a few integers that say what was handed out, not what was
-read ahead, so a checkpoint taken in the training loop resumes with the very next batch.
+Sources are random access (TFDS's array_record). Grain shuffles, shards and batches their indices; threads read and
+transform the records. The state of an iterator is a few integers that count the batches handed out, not those read
+ahead, so that a checkpoint of the training loop resumes with the very next batch.
 """
 
 from collections.abc import Sequence
@@ -20,14 +20,14 @@ from dcrl_jax.errors import InputError
 from dcrl_jax.progress import progress_bar
 from dcrl_jax.structures import CHANNELS, MODALITIES, Batch
 
-# Each use of randomness has its own number, so that switching one on or off leaves the others' draws as they were.
+# Each use of randomness has its own stream, so that switching one on or off does not change the others' draws.
 _SHUFFLE, _FLIP, _BRIGHTNESS, _BLANK = range(4)
-# Batches that wait on the host, and as many on the devices.
-_WAITING = 2
+# Prefetched batches on the host, and as many on the devices.
+_PREFETCHED = 2
 
 
 class _Selection(Sequence):
-    """Some of the records of a split."""
+    """The records of a split at given indices."""
 
     def __init__(self, source: Sequence[Any], kept: Sequence[int]):
         self._source, self._kept = source, kept
@@ -35,12 +35,12 @@ class _Selection(Sequence):
     def __len__(self) -> int:
         return len(self._kept)
 
-    def __getitem__(self, place: int) -> Any:
-        return self._source[self._kept[place]]
+    def __getitem__(self, index: int) -> Any:
+        return self._source[self._kept[index]]
 
 
 def drop_empty(source: Sequence[Any], box_filter: BoxFilter) -> Sequence[Any]:
-    """The records in which a filter leaves somebody to be found; reads them all once."""
+    """Return the records with at least one person under a filter; reads all records once."""
 
     def has_people(record: Any) -> bool:
         objects = record["objects"]
@@ -53,8 +53,8 @@ def drop_empty(source: Sequence[Any], box_filter: BoxFilter) -> Sequence[Any]:
         )
         return bool(is_person.any())
 
-    places = progress_bar(range(len(source)), "looking for people", len(source), "images")
-    return _Selection(source, [place for place in places if has_people(source[place])])
+    indices = progress_bar(range(len(source)), "looking for people", len(source), "images")
+    return _Selection(source, [index for index in indices if has_people(source[index])])
 
 
 def train_iterator(
@@ -73,31 +73,33 @@ def train_iterator(
     sharding: jax.sharding.Sharding | None = None,
     num_threads: int | None = None,
 ) -> grain.DatasetIterator[Batch]:
-    """Iterates for ever over augmented training batches, newly shuffled in every epoch.
+    """Return an endless iterator of augmented training batches, reshuffled in every epoch.
 
-    Every process takes the same number of records an epoch; where the split does not divide evenly, an epoch leaves
-    out a few records, others each time. Batches run on across the end of an epoch and are always full. The order and
-    the augmentation of a record depend on the seed and on its place in the epoch alone: the global batch of N
-    processes with ``batch_size`` B holds what a single process with B * N would get.
+    Every process takes the same number of records per epoch. If the split does not divide evenly, an epoch omits a few
+    records, different ones each time. Batches continue across the end of an epoch and are always full. Order and
+    augmentation of a record depend only on the seed and on its position in the epoch: the global batch of N processes
+    with ``batch_size`` B equals the batch of a single process with B * N.
 
     Args:
         source: records, from ``open_split``.
-        height, width: the network's input in pixels; pairs are stretched to it.
+        height: of the network input in pixels; images are stretched to it.
+        width: of the network input in pixels.
         max_boxes: length G of the padded boxes (``data.max_boxes``).
         batch_size: images per batch of this process.
         seed: of the order and the augmentation, at least 0.
-        box_filter: which objects are people, which ignore regions.
+        box_filter: decides which objects are people and which are ignore regions.
         augmentation: random changes; ``Augmentation()`` for none.
-        modalities: what is decoded; without ``lwir`` nothing thermal is read, and the batches have None there.
-        process_index, process_count: this process's place among those that train together.
-        sharding: with it, batches come as ``prefetch_to_devices`` gives them; without, as NumPy arrays [B, ...].
-        num_threads: threads that read and transform; default the number of CPUs, at most 16.
+        modalities: the images to decode; without ``lwir`` the thermal images are not read and ``Batch.lwir`` is None.
+        process_index: of this process, 0..process_count - 1.
+        process_count: number of processes that train together.
+        sharding: puts the batches on devices as ``prefetch_to_devices`` does; None gives NumPy arrays [B, ...].
+        num_threads: threads that read and transform; None for the number of CPUs, at most 16.
 
     Returns:
         A Grain iterator with ``get_state`` and ``set_state``; close it at the end.
 
     Raises:
-        InputError: at once for arguments that do not fit, later for a record that cannot be used (see ``transforms``).
+        InputError: an argument is invalid, or, while iterating, a record cannot be used (see ``transforms``).
     """
     _check_arguments(source, batch_size, process_index, process_count, sharding)
     _check_augmentation(augmentation)
@@ -108,7 +110,7 @@ def train_iterator(
         pair = transforms.resize_pair(transforms.decode(source[index], modalities), height, width)
         return pair | {"index": np.int32(index)}
 
-    # Random maps come before the shards, where a record's place does not depend on the number of processes.
+    # Before sharding, where the position of a record does not depend on the number of processes.
     dataset = grain.MapDataset.range(len(source)).shuffle(seed=_stream_seed(seed, _SHUFFLE)).map(load)
     random_maps = (
         (_FLIP, transforms.random_flip, augmentation.flip_probability),
@@ -144,18 +146,14 @@ def evaluation_batches(
     sharding: jax.sharding.Sharding | None = None,
     num_threads: int | None = None,
 ) -> grain.IterDataset[Batch]:
-    """Gives every record of a split once, in order, in batches of one size.
+    """Return batches of one size with every record of a split once, in order.
 
-    Process p takes the records p, p + P, p + 2 P... What is missing to full batches, and to the same number of
-    batches in every process, is filled with black images without boxes whose ``valid`` is False and whose ``index``
-    is -1.
-
-    Args:
-        source, height, width, max_boxes, batch_size, box_filter, modalities, process_index, process_count, sharding,
-            num_threads: as in ``train_iterator``; without a filter the batches have no boxes.
+    Process p of P takes the records p, p + P, p + 2 P... Black images without boxes, with ``valid`` False and ``index``
+    -1, fill the last batches, so that every process has the same number of full batches. The arguments are those of
+    ``train_iterator``; without a filter the batches have no boxes.
 
     Returns:
-        An iterable of ``Batch``; every ``iter()`` starts from the beginning. Close an iterator left unfinished.
+        An iterable of ``Batch``; every ``iter()`` starts from the beginning. Close an iterator that is not exhausted.
 
     Raises:
         InputError: as ``train_iterator``.
@@ -172,8 +170,8 @@ def evaluation_batches(
         "valid": np.array(False),
     }
 
-    def load(place: int) -> dict[str, np.ndarray]:
-        index = place * process_count + process_index
+    def load(position: int) -> dict[str, np.ndarray]:
+        index = position * process_count + process_index
         if index >= len(source):
             return padding
         pair = transforms.resize_pair(transforms.decode(source[index], modalities), height, width)
@@ -190,18 +188,18 @@ def prefetch_to_devices(
     batches: grain.IterDataset[Batch],
     sharding: jax.sharding.Sharding,
 ) -> grain.IterDataset[Batch]:
-    """Puts batches on this process's devices from a thread of its own, ahead of the loop that takes them.
+    """Put batches on this process's devices from a background thread, ahead of the loop that takes them.
 
-    The transfer is an explicit ``jax.device_put``, which ``jax.transfer_guard("disallow")`` lets pass; nothing is
-    left to be moved when the step is called.
+    The transfer is an explicit ``jax.device_put``, which ``jax.transfer_guard("disallow")`` allows; a step that is
+    called with such a batch transfers nothing.
 
     Args:
         batches: of NumPy arrays [B, ...].
         sharding: over this process's D devices along the first axis, ``NamedSharding(mesh, P("devices"))``.
 
     Returns:
-        The batches as ``jax.Array`` [D, B / D, ...], the layout of ``jax.pmap``. Its iterator's state counts the
-        batches taken out, not those read ahead.
+        The batches as ``jax.Array`` [D, B / D, ...], the layout of ``jax.pmap``. The state of its iterator counts the
+        batches handed out, not those read ahead.
     """
     num_devices = len(sharding.addressable_devices)
 
@@ -211,8 +209,8 @@ def prefetch_to_devices(
     return grain.experimental.device_put(
         batches.map(lambda batch: jax.tree.map(split, batch)),
         sharding,
-        cpu_buffer_size=_WAITING,
-        device_buffer_size=_WAITING,
+        cpu_buffer_size=_PREFETCHED,
+        device_buffer_size=_PREFETCHED,
     )
 
 
@@ -230,7 +228,7 @@ def _stream_seed(seed: int, stream: int) -> int:
 
 def _read_options(num_threads: int | None, batch_size: int) -> grain.ReadOptions:
     num_threads = num_threads or min(usable_cores(), 16)
-    # Two batches of records ahead: enough to keep the threads busy, little enough for full-size images.
+    # Two batches of records keep the threads busy, and full-size images still fit in memory.
     return grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=max(num_threads, 2 * batch_size))
 
 
@@ -246,7 +244,7 @@ def _check_arguments(
     if batch_size < 1:
         raise InputError(f"a batch of {batch_size} images: the batch size must be at least 1.")
     if len(source) == 0:
-        raise InputError("the split holds no records: choose another one, or prepare the data set again.")
+        raise InputError("the split has no records: choose another split, or prepare the data set again.")
     if sharding is not None and batch_size % len(sharding.addressable_devices):
         raise InputError(
             f"a batch of {batch_size} images cannot be shared evenly by {len(sharding.addressable_devices)} devices: "

@@ -1,4 +1,4 @@
-"""From a config's ``data`` keys to prepared data: one place that knows the data sets by name."""
+"""From a config's ``data`` keys to a prepared data set; the only place that lists the data sets by name."""
 
 import importlib
 
@@ -12,23 +12,23 @@ NAMES = ("synthetic_rgbt", "msrs", "synthetic_visible", "kaist", "caltech_pedest
 
 
 def prepare(data: ConfigDict) -> tfds.core.DatasetBuilder:
-    """Prepare a data set on disk unless it is there already; of several processes the first one does it.
+    """Prepare a data set on disk unless it is prepared; of several processes, only the first one prepares.
 
     Args:
         data: the config's ``data`` keys.
 
     Raises:
-        InputError: unknown data set or option, something about its files, or another process is preparing it; nothing
-            is written then.
+        InputError: the data set or an option is unknown, its files cannot be used, or another process is preparing it.
+            Nothing is written.
     """
     return parallel.first_process_first(lambda: _prepare(data))
 
 
 def _prepare(data):
     builder = _open_builder(data)
-    # Scenes are rendered, and the sets that the user fetched written, under bars of their own.
+    # The other builders have their own progress bars.
     tfds.display_progress_bar(data.name == "msrs")
-    # TFDS announces the sizes of downloads, which it does not know. A later TFDS may have other names for these.
+    # TFDS would announce download sizes, which it does not know. The names of these methods may change in TFDS.
     builder._log_download_bytes = lambda: print(f"preparing {builder.info.full_name} in {builder.data_dir}", flush=True)
     builder._log_download_done = lambda: None
     try:
@@ -50,11 +50,11 @@ def _open_builder(data):
 
 
 def describe(builder: tfds.core.DatasetBuilder) -> str:
-    """One line on what a prepared data set holds and where it lies."""
+    """Return one line with the sizes and the folder of a prepared data set."""
     counts = ", ".join(f"{split.num_examples:,} {name}" for name, split in builder.info.splits.items())
     return f"data: {builder.info.full_name}: {counts}; in {builder.data_dir}"
 
 
 def warnings_of(builder: tfds.core.DatasetBuilder) -> tuple[str, ...]:
-    """What has to be said beside every score on a prepared data set."""
+    """Return the warnings that belong to every score on a prepared data set."""
     return tuple((builder.info.metadata or {}).get("warnings", ()))

@@ -1,10 +1,10 @@
-"""From one record of a data set to the fixed-shape arrays of one image: decoding, paired geometry, padding.
+"""From a record of a data set to the fixed-shape arrays of an image: decoding, paired geometry, padding.
 
-A *pair* is a dict: ``image_id`` str; ``visible`` uint8 [h, w, 3] RGB; ``lwir`` uint8 [h, w, 1], left out where only
-RGB is asked for; ``is_night`` bool;
-``boxes`` float32 [n, 4], ``[x1, y1, x2, y2]`` in pixels of the two images; ``labels`` tuple of n str; ``annotated``
-float32 [n, 4], ``[x, y, w, h]`` as annotated, whatever was resized, clipped or mirrored since; ``occlusion`` int32 [n];
-``ignore`` bool [n]. Every transform takes a pair and returns a new one; its images and the boxes always move together.
+A *pair* is a dict: ``image_id`` str; ``visible`` uint8 [h, w, 3] RGB; ``lwir`` uint8 [h, w, 1], absent in RGB-only
+data; ``is_night`` bool; ``boxes`` float32 [n, 4], ``[x1, y1, x2, y2]`` in pixels of the images; ``labels`` tuple of n
+str; ``annotated`` float32 [n, 4], ``[x, y, w, h]`` as annotated, unchanged by resizing, clipping and mirroring;
+``occlusion`` int32 [n]; ``ignore`` bool [n]. Every transform takes a pair and returns a new one, and moves its images
+and boxes together.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from dcrl_jax.annotations.labels import KAIST_IGNORE, PERSON
 from dcrl_jax.annotations.roles import find_roles
 from dcrl_jax.data.records import text
 from dcrl_jax.errors import InputError
@@ -21,41 +22,41 @@ from dcrl_jax.structures import MODALITIES
 
 Pair = dict[str, Any]
 
-# A blanked modality is a camera that is switched off, in training and in evaluation alike.
+# Grey value of a blanked modality, as of a camera that is switched off, in training and in evaluation.
 BLANK_GREY = 0
 
 
 class BoxFilter(NamedTuple):
-    """Which annotated objects are people to be found, and which are regions to be left alone.
+    """Rules that decide which annotated objects are people and which are ignore regions.
 
-    An object is an *ignore region* when the record says so, when its label is in ``ignore_labels``, or when its label
-    is in ``labels`` and it is too small, too occluded or beyond the border. Of the rest, those with a label in
-    ``labels`` are *people*; all others (a car) are background.
+    An object is an *ignore region* if the record marks it so, if its label is in ``ignore_labels``, or if its label is
+    in ``labels`` and it is too small, too occluded or not inside the border. All other objects with a label in
+    ``labels`` are *people*; the rest (a car) is background.
     """
 
-    labels: tuple[str, ...] = ("person",)
-    ignore_labels: tuple[str, ...] = ("people", "person?", "cyclist", "ignore", "unpaired")
-    min_height_px: float = 0.0  # height of the box in pixels as annotated
+    labels: tuple[str, ...] = (PERSON,)
+    ignore_labels: tuple[str, ...] = KAIST_IGNORE
+    min_height_px: float = 0.0  # of a box, in pixels as annotated
     max_occlusion: int = 2  # 0 none, 1 partial, 2 heavy
-    border_px: tuple[float, ...] = ()  # x1, y1, x2, y2 in pixels as annotated, which a box must not leave; () for none
+    border_px: tuple[float, ...] = ()  # x1, y1, x2, y2 in pixels as annotated, which must contain a box; () for none
 
 
 class Augmentation(NamedTuple):
-    """Random changes of a training pair; a zero switches one off exactly, and leaves the draws of the others alone."""
+    """Amounts of the random changes of a training pair; 0 switches one off without changing the draws of the others."""
 
     flip_probability: float = 0.0
     brightness: float = 0.0  # the visible image is multiplied by a factor from [1 - brightness, 1 + brightness]
-    blank_probability: float = 0.0  # of one modality, each as often as the other, being switched off
+    blank_probability: float = 0.0  # of blanking one modality, each with the same probability
 
 
 def decode(record: Mapping[str, Any], modalities: Sequence[str] = MODALITIES) -> Pair:
-    """Decodes a record whose images are still encoded bytes.
+    """Decode a record whose images are encoded bytes.
 
-    Boxes change from ``[x, y, w, h]`` to ``[x1, y1, x2, y2]`` and are clipped to the image. Without ``lwir`` among the
-    modalities nothing thermal is read: the record need not have it.
+    Boxes are converted from ``[x, y, w, h]`` to ``[x1, y1, x2, y2]`` and clipped to the image. Without ``lwir`` among
+    the modalities the thermal image is not read, and the record need not have one.
 
     Raises:
-        InputError: an image cannot be decoded, the two sizes differ, or a box has no size or lies wholly outside.
+        InputError: an image cannot be decoded, the two sizes differ, or a box has no size or is completely outside.
     """
     image_id = text(record["image_id"])
     visible = _decode_image(record["visible"], cv2.IMREAD_COLOR, image_id, "visible")
@@ -66,8 +67,8 @@ def decode(record: Mapping[str, Any], modalities: Sequence[str] = MODALITIES) ->
         if lwir.shape[:2] != (height, width):
             raise InputError(
                 f"image {image_id}: the visible image is {width}x{height} pixels, the lwir image "
-                f"{lwir.shape[1]}x{lwir.shape[0]}; a pair must be registered and of one size. Prepare the data set "
-                "again from registered pairs."
+                f"{lwir.shape[1]}x{lwir.shape[0]}; the images of a pair must be registered and of the same size. "
+                "Prepare the data set again from registered pairs."
             )
         images["lwir"] = lwir
     objects = record["objects"]
@@ -86,16 +87,16 @@ def decode(record: Mapping[str, Any], modalities: Sequence[str] = MODALITIES) ->
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Stretches an image, uint8 [h, w, C], to ``[height, width]``."""
-    # Averaging over the source area keeps thin people when an image shrinks; it has no meaning when one grows.
+    """Stretch an image, uint8 [h, w, C], to ``[height, width]``."""
+    # Averaging over the source area keeps thin people in a smaller image; it is not defined for a larger one.
     shrinks = height <= image.shape[0] and width <= image.shape[1]
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    # OpenCV drops a single channel's axis.
+    # OpenCV drops the axis of a single channel.
     return cv2.resize(image, (width, height), interpolation=interpolation).reshape(height, width, -1)
 
 
 def resize_pair(pair: Pair, height: int, width: int) -> Pair:
-    """Stretches the images to ``[height, width]``, and the boxes with them, each axis by its own factor."""
+    """Stretch images and boxes to ``[height, width]``, each axis by its own factor."""
     old_height, old_width = pair["visible"].shape[:2]
     if (old_height, old_width) == (height, width):
         return pair
@@ -105,37 +106,37 @@ def resize_pair(pair: Pair, height: int, width: int) -> Pair:
 
 
 def flip_pair(pair: Pair) -> Pair:
-    """Mirrors the images and the boxes left to right."""
+    """Mirror images and boxes left to right."""
     width = np.float32(pair["visible"].shape[1])
     x1, y1, x2, y2 = pair["boxes"].T
-    # Many times faster than a copy of the reversed view; OpenCV drops a single channel's axis.
+    # Many times faster than a copy of the reversed view. OpenCV drops the axis of a single channel.
     mirrored = {name: cv2.flip(pair[name], 1).reshape(pair[name].shape) for name in _images(pair)}
     return pair | mirrored | {"boxes": np.stack([width - x2, y1, width - x1, y2], axis=1)}
 
 
 def scale_brightness(pair: Pair, factor: float) -> Pair:
-    """Multiplies the visible image by ``factor``, rounded and saturated at 255; lwir keeps its temperatures."""
+    """Multiply the visible image by ``factor``, rounded and saturated at 255; lwir is unchanged."""
     table = np.clip(np.round(np.arange(256) * factor), 0, 255).astype(np.uint8)
     return pair | {"visible": cv2.LUT(pair["visible"], table)}
 
 
 def blank(pair: Pair, modality: str) -> Pair:
-    """Switches one camera off: the image of ``modality`` (``visible`` or ``lwir``) becomes ``BLANK_GREY``."""
+    """Set the image of ``modality`` (``visible`` or ``lwir``) to ``BLANK_GREY``."""
     return pair | {modality: np.full_like(pair[modality], BLANK_GREY)}
 
 
 def random_flip(pair: Pair, rng: np.random.Generator, probability: float) -> Pair:
-    """Flips the pair with ``probability``."""
+    """Flip the pair with ``probability``."""
     return flip_pair(pair) if rng.random() < probability else pair
 
 
 def random_brightness(pair: Pair, rng: np.random.Generator, brightness: float) -> Pair:
-    """Scales the visible image's brightness by a factor drawn from ``[1 - brightness, 1 + brightness]``."""
+    """Multiply the visible image by a factor drawn from ``[1 - brightness, 1 + brightness]``."""
     return scale_brightness(pair, rng.uniform(1.0 - brightness, 1.0 + brightness))
 
 
 def random_blank(pair: Pair, rng: np.random.Generator, probability: float) -> Pair:
-    """Blanks one modality with ``probability``, visible and lwir equally often, whether or not both are there."""
+    """Blank visible or lwir, each with half of ``probability``, by the same draws for pairs and RGB-only data."""
     is_blanked = rng.random() < probability
     modality = MODALITIES[int(rng.random() < 0.5)]
     return blank(pair, modality) if is_blanked and modality in pair else pair
@@ -144,17 +145,17 @@ def random_blank(pair: Pair, rng: np.random.Generator, probability: float) -> Pa
 def filter_boxes(
     box_filter: BoxFilter, annotated: np.ndarray, labels: Sequence[str], occlusion: np.ndarray, ignore: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Says of n annotated objects which are people and which are ignore regions, by the rules of a filter.
+    """Return which of n annotated objects are people and which are ignore regions.
 
     Args:
         box_filter: the rules.
         annotated: float [n, 4], ``[x, y, w, h]`` in pixels as annotated.
         labels: n names.
         occlusion: int [n], 0 none, 1 partial, 2 heavy.
-        ignore: bool [n].
+        ignore: bool [n], marked as ignore regions in the record.
 
     Returns:
-        Two masks, bool [n]; what is in neither is background.
+        The masks of people and of ignore regions, bool [n] each; objects in neither are background.
     """
     roles = find_roles(
         annotated,
@@ -172,17 +173,17 @@ def filter_boxes(
 
 
 def to_padded(pair: Pair, max_boxes: int, box_filter: BoxFilter | None) -> dict[str, np.ndarray]:
-    """Turns a pair into arrays whose shapes depend on the image size and ``max_boxes`` (G) alone.
+    """Convert a pair to arrays whose shapes depend only on the image size and on ``max_boxes`` (G).
 
-    Without a filter there are no boxes, however many are annotated: for who looks at the images alone.
+    Without a filter all boxes are padding, for callers that use only the images.
 
     Returns:
         ``visible`` uint8 [H, W, 3], ``lwir`` uint8 [H, W, 1] if the pair has it, ``boxes`` float32 [G, 4],
-        ``is_person`` and ``is_ignore`` bool [G] (see ``BoxFilter``; both False in the padding), ``is_night`` bool [].
-        People and ignore regions keep the order of the annotation.
+        ``is_person`` and ``is_ignore`` bool [G] (see ``BoxFilter``; both False for padding), ``is_night`` bool [].
+        People and ignore regions are in the order of the annotation.
 
     Raises:
-        InputError: more people and ignore regions than ``max_boxes``.
+        InputError: there are more people and ignore regions than ``max_boxes``.
     """
     is_person = is_ignore = np.zeros(len(pair["labels"]), bool)
     if box_filter is not None:
@@ -211,11 +212,11 @@ def _images(pair: Pair) -> list[str]:
 
 
 def _decode_image(encoded: bytes, mode: int, image_id: str, modality: str) -> np.ndarray:
-    # An orientation tag would turn one image of a pair, and its boxes would stay.
+    # An orientation tag would rotate one image of a pair without its boxes.
     flags = mode | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags) if encoded else None
-    except cv2.error:  # a header that asks for more pixels than OpenCV allows
+    except cv2.error:  # the header declares more pixels than OpenCV allows
         image = None
     if image is None:
         raise InputError(
@@ -226,7 +227,7 @@ def _decode_image(encoded: bytes, mode: int, image_id: str, modality: str) -> np
 
 
 def _clipped_xyxy(xywh: np.ndarray, labels: tuple[str, ...], height: int, width: int, image_id: str) -> np.ndarray:
-    """Returns float32 [n, 4], xyxy, inside an image of ``height`` x ``width``."""
+    """Return boxes float32 [n, 4], xyxy, clipped to an image of ``height`` x ``width`` pixels."""
     xyxy = xywh_to_xyxy(xywh)
     limits = np.array([width, height, width, height], np.float32)
     clipped = np.clip(xyxy, np.float32(0), limits)
@@ -234,7 +235,7 @@ def _clipped_xyxy(xywh: np.ndarray, labels: tuple[str, ...], height: int, width:
     is_inside = (clipped[:, 2:] > clipped[:, :2]).all(1)
     problems = [
         f"box {i} ({labels[i]}, x y w h = {' '.join(f'{value:g}' for value in xywh[i])}) "
-        + ("has no size" if not has_size[i] else "lies wholly outside")
+        + ("has no size" if not has_size[i] else "is completely outside")
         for i in np.flatnonzero(~(has_size & is_inside))
     ]
     if problems:

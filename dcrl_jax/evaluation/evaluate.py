@@ -1,4 +1,4 @@
-"""From a model to its score: detections of a split, miss rates and average precision."""
+"""The scores of a network on a split: its detections, miss rates and average precision."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -32,7 +32,7 @@ from dcrl_jax.structures import Batch
 
 
 class SplitDetections(NamedTuple):
-    """What a detector found on a split."""
+    """The detections of a split."""
 
     detections: dict[str, ImageDetections]  # in pixels as annotated
     image_weights: dict[str, np.ndarray]  # a teacher's mu by image id, float32 [M] each
@@ -55,33 +55,33 @@ class ParallelNetwork(NamedTuple):
 
 
 class Bench(NamedTuple):
-    """All that is needed to score parameters on a split."""
+    """A split, ready to score parameters on it."""
 
     config: ConfigDict
     mesh: Mesh
     source: Sequence[Any]
     truths: Truths
     detector: ParallelNetwork
-    warnings: tuple[str, ...] = ()  # to be said beside every score
+    warnings: tuple[str, ...] = ()  # of the data, printed with every score
 
 
 class Evaluation(NamedTuple):
-    """The scores of one detector; of a teacher also with either modality blanked."""
+    """The scores of a detector; of a teacher also with either modality blanked."""
 
     scores: dict[str, Score]
     average_precision: dict[str, float]  # by the name of the subset
     blanked_scores: dict[str, dict[str, Score]]  # by the modality that was blanked
     detections: dict[str, ImageDetections]
-    image_weights: dict[str, np.ndarray]  # mu by image id, float32 [M] each; empty where there is nothing to weigh
+    image_weights: dict[str, np.ndarray]  # mu by image id, float32 [M] each; empty for one modality
     modality_weights: dict[str, list[float]]  # their means by condition: all, day, night
-    further_scores: dict[str, Score]  # of KAIST's subsets by scale and occlusion, where the config asks for them
+    further_scores: dict[str, Score]  # of KAIST's subsets by scale and occlusion, if the config asks for them
     warnings: tuple[str, ...]  # of the bench
 
 
 def subsets_of(config: ConfigDict) -> tuple[Subset, ...]:
-    """Those that the config's ``eval`` keys ask for. The first decides which parameters are the best.
+    """Return the subsets that the config's ``eval`` keys ask for; the first one decides which parameters are the best.
 
-    They are the reasonable ones, all / day / night, or a benchmark's own.
+    They are the reasonable subsets all, day and night, or those of another benchmark.
     """
     if config.eval.rules == "caltech":
         return (CALTECH_REASONABLE,)
@@ -97,9 +97,9 @@ def parallelize(network: Network, mesh: Mesh) -> ParallelNetwork:
 
 
 def split_batches(source: Sequence[Any], config: ConfigDict, mesh: Mesh, modalities: Sequence[str]) -> Iterable[Batch]:
-    """This process's part of the split in batches on its devices, the last one padded.
+    """Return this process's part of the split in batches on its devices; the last one is padded.
 
-    Nothing but the modalities is decoded, and there are no boxes. ``config.eval.batch_size`` is rounded up to what all
+    Only the modalities are decoded, and there are no boxes. ``config.eval.batch_size`` is rounded up to a size that all
     devices share evenly.
     """
     devices, processes = mesh.devices.size, jax.process_count()
@@ -108,7 +108,7 @@ def split_batches(source: Sequence[Any], config: ConfigDict, mesh: Mesh, modalit
         height=config.data.height_px,
         width=config.data.width_px,
         max_boxes=config.data.max_boxes,
-        box_filter=None,  # the truths are counted whole, and may be more than what a training image has room for
+        box_filter=None,  # scoring has no limit on the annotations of an image
         modalities=modalities,
         batch_size=-(-config.eval.batch_size // (devices * processes)) * devices,
         process_index=jax.process_index(),
@@ -125,13 +125,13 @@ def detect_split(
     input_size: tuple[int, int],
     blank: str | None = None,
 ) -> SplitDetections:
-    """Run a detector over a split. Every process looks at its part of the images and gets what all of them found.
+    """Run a detector over a split; every process runs its part of the images and returns the detections of all.
 
     Args:
-        detector: what is run.
+        detector: of ``parallelize``.
         params: replicated on its devices.
         batches: of ``split_batches``.
-        truths: of the same split; for image ids and sizes.
+        truths: of the same split, for image ids and sizes.
         input_size: height and width of the network input.
         blank: the modality to switch off, 'visible' or 'lwir'.
     """
@@ -145,15 +145,15 @@ def detect_split(
             outputs = jax.device_get((detector.run(params, *images.values()), batch.index, batch.valid))
             parts.append(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), outputs))
             bar.update(min(jax.process_count() * int(parts[-1][2].sum()), bar.total - bar.n))
-    everything = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
-    (found, mu), index, valid = parallel.gather(everything)
+    outputs = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+    (padded, mu), index, valid = parallel.gather(outputs)
     detections, weights = {}, {}
-    # In the order of the images, whoever looked at them.
+    # In the order of the images, whichever process ran them.
     for row in sorted(np.flatnonzero(valid), key=lambda row: index[row]):
         truth, size = truths.images[index[row]], truths.sizes[index[row]]
-        kept = found.mask[row]
-        boxes = _to_annotated(found.boxes[row][kept], input_size, size)
-        detections[truth.image_id] = ImageDetections(boxes, found.scores[row][kept].astype(np.float64))
+        kept = padded.mask[row]
+        boxes = _to_annotated(padded.boxes[row][kept], input_size, size)
+        detections[truth.image_id] = ImageDetections(boxes, padded.scores[row][kept].astype(np.float64))
         if mu is not None:
             weights[truth.image_id] = mu[row]
     return SplitDetections(detections, weights)
@@ -162,7 +162,11 @@ def detect_split(
 def open_bench(
     detector: ParallelNetwork, builder: tfds.core.DatasetBuilder, split: str, config: ConfigDict, mesh: Mesh
 ) -> Bench:
-    """Open a split to score a detector of ``parallelize`` on it; raises InputError for a missing split."""
+    """Open a split to score a detector of ``parallelize`` on it.
+
+    Raises:
+        InputError: the split is missing.
+    """
     source = pipeline.open_split(builder, split)
     return Bench(config, mesh, source, read_truths(source), detector, sources.warnings_of(builder))
 
@@ -173,27 +177,27 @@ def evaluate(bench: Bench, params: Any, blanked: bool = False) -> Evaluation:
     Args:
         bench: of ``open_bench``.
         params: replicated on its devices.
-        blanked: whether to score with either of a teacher's modalities blanked too, which takes three times as long.
+        blanked: whether to score a teacher also with either modality blanked, which takes three times as long.
     """
     config, truths = bench.config, bench.truths
     subsets = subsets_of(config)
     input_size = (config.data.height_px, config.data.width_px)
     modalities = bench.detector.modalities
     batches = split_batches(bench.source, config, bench.mesh, modalities)
-    found = detect_split(bench.detector, params, batches, truths, input_size)
+    split = detect_split(bench.detector, params, batches, truths, input_size)
     blanked_scores = {}
     for modality in modalities if blanked and len(modalities) > 1 else ():
         without = detect_split(bench.detector, params, batches, truths, input_size, modality)
         blanked_scores[modality] = score_subsets(truths.images, without.detections, subsets)
     return Evaluation(
-        scores=score_subsets(truths.images, found.detections, subsets),
-        average_precision={s.name: average_precision(truths.images, found.detections, s) for s in subsets},
+        scores=score_subsets(truths.images, split.detections, subsets),
+        average_precision={s.name: average_precision(truths.images, split.detections, s) for s in subsets},
         blanked_scores=blanked_scores,
-        detections=found.detections,
-        image_weights=found.image_weights,
-        modality_weights=_mean_weights(found.image_weights, truths.images),
+        detections=split.detections,
+        image_weights=split.image_weights,
+        modality_weights=_mean_weights(split.image_weights, truths.images),
         further_scores=score_subsets(
-            truths.images, found.detections, KAIST_SCALE + KAIST_OCCLUSION if config.eval.scale_and_occlusion else ()
+            truths.images, split.detections, KAIST_SCALE + KAIST_OCCLUSION if config.eval.scale_and_occlusion else ()
         ),
         warnings=bench.warnings,
     )
@@ -201,7 +205,7 @@ def evaluate(bench: Bench, params: Any, blanked: bool = False) -> Evaluation:
 
 def _mean_weights(weights: Mapping[str, np.ndarray], truths: Sequence[ImageTruth]) -> dict[str, list[float]]:
     rows = {c: [weights[t.image_id] for t in truths if c in ("all", t.condition)] for c in CONDITIONS if weights}
-    return {condition: np.mean(found, axis=0).tolist() for condition, found in rows.items() if found}
+    return {condition: np.mean(mu, axis=0).tolist() for condition, mu in rows.items() if mu}
 
 
 def _to_annotated(boxes, input_size, size):

@@ -10,19 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dcrl_jax.annotations.labels import CALTECH_IGNORE, KAIST_IGNORE, PERSON
 from dcrl_jax.annotations.roles import Roles, find_roles
+from dcrl_jax.annotations.types import HEAVY, IMAGE_CONDITIONS, NONE, PARTIAL
 
-PERSON_LABELS = frozenset({"person"})
-# "people" is a group, "person?" a doubtful person, "ignore" any ignore region, "unpaired" a person that only the other
-# camera shows.
-IGNORE_LABELS = frozenset({"people", "person?", "cyclist", "ignore", "unpaired"})
-
-# Occlusion levels as annotated.
-NONE, PARTIAL, HEAVY = 0, 1, 2
-
-CONDITIONS = ("all", "day", "night")
-# The conditions of an image. Only NightOwls has dawn; dawn images count only in subsets of all conditions.
-IMAGE_CONDITIONS = ("day", "night", "dawn")
+# Dawn, which only NightOwls has, is in no subset but "all".
+CONDITIONS = ("all", *IMAGE_CONDITIONS[:2])
 
 
 class Subset(NamedTuple):
@@ -38,8 +31,8 @@ class Subset(NamedTuple):
     max_height_px: float = float("inf")
     occlusions: frozenset[int] = frozenset({NONE, PARTIAL})
     border: tuple[float, float, float, float] | None = None  # x1, y1, x2, y2; boxes that cross it are ignored
-    person_labels: frozenset[str] = PERSON_LABELS
-    ignore_labels: frozenset[str] = IGNORE_LABELS
+    person_labels: frozenset[str] = frozenset({PERSON})
+    ignore_labels: frozenset[str] = frozenset(KAIST_IGNORE)
     aspect_ratio: float | None = None  # width / height given to people and detections; None: unchanged
     min_detection_height_px: float = 0.0  # shorter detections are dropped
     max_detection_height_px: float = float("inf")  # detections of this height or taller are dropped
@@ -88,7 +81,7 @@ CALTECH_REASONABLE = Subset(
     "caltech-reasonable",
     min_height_px=50.0,
     border=(5.0, 5.0, 635.0, 475.0),
-    ignore_labels=frozenset({"people", "person?", "ignore"}),
+    ignore_labels=frozenset(CALTECH_IGNORE),
     aspect_ratio=0.41,
     min_detection_height_px=50.0 / DETECTION_MARGIN,
 )

@@ -1,7 +1,7 @@
-"""The terms of the detection and segmentation losses, Eq. 1, 8 and 9.
+"""Terms of the detection and segmentation losses, Eq. 1, 8 and 9.
 
-Every term is a mean per image and then a mean over the images of the batch, so that the gradient of a large batch is
-the mean of the gradients of its equal parts. Terms are unweighted; ``weighted_sum`` applies the config's weights.
+Every term is a mean per image, then a mean over the images of the batch, so that the gradient of a large batch is the
+mean of the gradients of its equal parts. Terms are unweighted; ``weighted_sum`` applies the config's weights.
 
 Notation: B images, R sampled anchors or RoIs, h x w cells of the conv5 map.
 """
@@ -16,41 +16,44 @@ from dcrl_jax.structures import Array, RegionOutputs, Targets
 
 
 def masked_mean(values: Array, mask: Array) -> jax.Array:
-    """Mean over the true entries of ``mask`` of each image [B, ...], then over images; an image with none counts 0."""
+    """Return the mean of ``values`` [B, ...] over the true entries of ``mask``, per image, then over images.
+
+    An image without true entries counts as 0.
+    """
     axes = tuple(range(1, values.ndim))
     total = jnp.sum(jnp.where(mask, values, 0.0), axis=axes)
     return jnp.mean(total / jnp.maximum(jnp.sum(mask, axis=axes), 1))
 
 
 def _masked_cross_entropy(logits, is_pedestrian, mask):
-    # Masked before the softmax too: what the padding holds may not reach the gradient.
+    # Masked before the softmax too, so that padding cannot reach the gradient.
     logits = jnp.where(mask[..., None], logits, 0.0)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, is_pedestrian.astype(jnp.int32))
     return masked_mean(losses, mask)
 
 
 def classification(logits: Array, targets: Targets) -> jax.Array:
-    """L_cls of Eq. 1: two-class cross entropy, mean over the sampled anchors or RoIs.
+    """Return L_cls of Eq. 1: two-class cross entropy, mean over the sampled anchors or RoIs.
 
     Args:
         logits: float32 [B, R, 2].
-        targets: of the same R.
+        targets: of the same anchors or RoIs.
     """
     return _masked_cross_entropy(logits, targets.is_positive, targets.is_sampled)
 
 
 def smooth_l1(errors: Array) -> jax.Array:
-    """Fast R-CNN Eq. 3 per element: 0.5 e^2 where |e| < 1, else |e| - 0.5."""
+    """Return 0.5 e^2 where |e| < 1, else |e| - 0.5, per element (Fast R-CNN, Eq. 3)."""
     magnitude = jnp.abs(errors)
     return jnp.where(magnitude < 1.0, 0.5 * errors**2, magnitude - 0.5)
 
 
 def box_regression(offsets: Array, targets: Targets) -> jax.Array:
-    """L_reg of Eq. 1: smooth L1 summed over the four offsets of positives, divided by all that were sampled.
+    """Return L_reg of Eq. 1: smooth L1 summed over the four offsets of positives, divided by the number of samples.
 
     Args:
         offsets: float32 [B, R, 4], normalised.
-        targets: of the same R.
+        targets: of the same anchors or RoIs.
     """
     positive = (targets.is_positive & targets.is_sampled)[..., None]
     errors = jnp.where(positive, offsets - jnp.where(positive, targets.offsets, 0.0), 0.0)
@@ -58,15 +61,16 @@ def box_regression(offsets: Array, targets: Targets) -> jax.Array:
 
 
 def box_mask(points_x: Array, points_y: Array, boxes: Array, chosen: Array) -> jax.Array:
-    """Which points lie in one of the chosen boxes: the box-shaped masks of Sec. III-C.
+    """Return whether each point is inside one of the chosen boxes: the box-shaped masks of Sec. III-C.
 
     Args:
-        points_x, points_y: float32 [...], pixels of the network input.
+        points_x: float32 [...], pixels of the network input.
+        points_y: the same shape and unit.
         boxes: float32 [G, 4].
         chosen: bool [G].
 
     Returns:
-        bool [...].
+        bool [...]; a box includes its left and top edge only.
     """
     boxes = jnp.where(chosen[:, None], boxes, 0.0)
     x, y = points_x[..., None], points_y[..., None]
@@ -75,13 +79,13 @@ def box_mask(points_x: Array, points_y: Array, boxes: Array, chosen: Array) -> j
 
 
 def cell_centres(height: int, width: int, stride: int) -> tuple[jax.Array, jax.Array]:
-    """x and y of the centres of a map's cells, each float32 [height, width], pixels of the network input."""
+    """Return x and y of the centres of a map's cells, each float32 [height, width], pixels of the network input."""
     y, x = jnp.meshgrid(jnp.arange(height) + 0.5, jnp.arange(width) + 0.5, indexing="ij")
     return x * stride, y * stride
 
 
 def bin_centres(rois: Array, size: int) -> tuple[jax.Array, jax.Array]:
-    """x and y of the centres of each RoI's bins, each float32 [R, size, size]; rois float32 [R, 4]."""
+    """Return x and y of the centres of each RoI's bins, each float32 [R, size, size], for ``rois`` float32 [R, 4]."""
     steps = (jnp.arange(size) + 0.5) / size
     x = rois[:, 0, None] + (rois[:, 2] - rois[:, 0])[:, None] * steps
     y = rois[:, 1, None] + (rois[:, 3] - rois[:, 1])[:, None] * steps
@@ -90,12 +94,12 @@ def bin_centres(rois: Array, size: int) -> tuple[jax.Array, jax.Array]:
 
 
 def segmentation(logits: Array, is_pedestrian: Array, counted: Array) -> jax.Array:
-    """Eq. 8 and 9: two-class cross entropy, mean over the counted pixels of an image (and its RoIs).
+    """Return Eq. 8 or 9: two-class cross entropy, mean over the counted pixels of an image (and its RoIs).
 
     Args:
-        logits: float32 [B, h, w, 2] (Eq. 8) or [B, R, s, s, 2] (Eq. 9), raw.
-        is_pedestrian: bool, the same without the last axis: q.
-        counted: bool like it; False in ignore regions and in padded RoIs.
+        logits: float32 [B, h, w, 2] (Eq. 8) or [B, R, s, s, 2] (Eq. 9), before the softmax.
+        is_pedestrian: q, bool, the shape of ``logits`` without the last axis.
+        counted: bool, the same shape; False in ignore regions and padded RoIs.
     """
     return _masked_cross_entropy(logits, is_pedestrian, counted)
 
@@ -103,15 +107,17 @@ def segmentation(logits: Array, is_pedestrian: Array, counted: Array) -> jax.Arr
 def rpg_masks(
     height: int, width: int, stride: int, boxes: Array, is_person: Array, is_ignore: Array
 ) -> tuple[jax.Array, jax.Array]:
-    """q of Eq. 8 and the counted pixels, each bool [B, height, width], on the grid of the conv5 map.
+    """Return q of Eq. 8 and the counted cells, each bool [B, height, width], on the grid of the conv5 map.
 
-    A cell belongs to a pedestrian when its centre lies in a pedestrian's box; cells in ignore regions do not count.
+    A cell is a pedestrian's if its centre is inside a pedestrian's box. Other cells in ignore regions do not count.
 
     Args:
-        height, width: cells of the conv5 map.
+        height: rows of the conv5 map.
+        width: columns of the conv5 map.
         stride: pixels per cell.
         boxes: float32 [B, G, 4].
-        is_person, is_ignore: bool [B, G].
+        is_person: bool [B, G].
+        is_ignore: bool [B, G].
     """
     x, y = cell_centres(height, width, stride)
     mask_of = jax.vmap(box_mask, in_axes=(None, None, 0, 0))
@@ -122,14 +128,15 @@ def rpg_masks(
 def rdr_masks(
     rois: Array, size: int, is_sampled: Array, boxes: Array, is_person: Array, is_ignore: Array
 ) -> tuple[jax.Array, jax.Array]:
-    """q of Eq. 9 and the counted bins, each bool [B, R, size, size].
+    """Return q of Eq. 9 and the counted bins, each bool [B, R, size, size].
 
     Args:
         rois: float32 [B, R, 4].
-        size: bins of RoIAlign on a side.
+        size: bins along each side of a RoI.
         is_sampled: bool [B, R], False for padded RoIs.
         boxes: float32 [B, G, 4].
-        is_person, is_ignore: bool [B, G].
+        is_person: bool [B, G].
+        is_ignore: bool [B, G].
     """
 
     def one_image(rois, boxes, is_person, is_ignore):
@@ -142,17 +149,16 @@ def rdr_masks(
 
 
 def stage_terms(outputs: RegionOutputs, targets: Targets, stage: str) -> dict[str, jax.Array]:
-    """Classification and regression of one stage of Eq. 1, of the fused outputs and of the branches' own.
+    """Return the classification and regression terms of one stage of Eq. 1, of the fused outputs and of the branches.
 
     Args:
         outputs: of the sampled anchors or RoIs.
-        targets: of the same.
-        stage: 'rpg' or 'rdr', the prefix of the names.
+        targets: of the same anchors or RoIs.
+        stage: 'rpg' or 'rdr', the prefix of the terms.
 
     Returns:
-        ``{stage}_cls``, ``{stage}_reg``, and, where there are branches, ``{stage}_branches``: the sum of both, mean
-            over
-        the modalities.
+        ``{stage}_cls``, ``{stage}_reg`` and, with branches, ``{stage}_branches``: the sum of both terms of a branch,
+            mean over the modalities.
     """
     terms = {
         f"{stage}_cls": classification(outputs.logits, targets),
@@ -168,8 +174,11 @@ def stage_terms(outputs: RegionOutputs, targets: Targets, stage: str) -> dict[st
 
 
 def weighted_sum(terms: Mapping[str, jax.Array], weights: Mapping[str, float]) -> jax.Array:
-    """Eq. 1 and 14: add the terms up, each times its weight; a term without a weight is a KeyError.
+    """Return the total of Eq. 1 or 14: the sum of the terms, each times its weight.
 
-    A weight of 0 leaves its term out, and the work of its gradient with it.
+    A term with weight 0 is left out, so that its gradient is not computed.
+
+    Raises:
+        KeyError: a term has no weight.
     """
     return sum(weights[name] * term for name, term in terms.items() if weights[name])

@@ -1,11 +1,11 @@
-"""What the student learns from the frozen teacher, Eq. 14-18.
+"""Terms of the distillation losses, Eq. 14-18, by which the student learns from the frozen teacher.
 
-Each equation adds a term to one of ``losses.detection``: Eq. 16 a cross entropy with soft labels, Eq. 17 a penalty
-bounded by the teacher's error, Eq. 18 a cross entropy with soft masks; Eq. 15 stands alone. Terms are unweighted;
-Eq. 14's weights, zeta, epsilon and xi among them, are those of ``loss_weights``.
+Eq. 15 is a term of its own. The others add to a term of ``losses.detection``: Eq. 16 a cross entropy with soft labels,
+Eq. 17 a penalty bounded by the teacher's error, Eq. 18 a cross entropy with soft masks. Terms are unweighted;
+``loss_weights`` gives the weights of Eq. 14, including zeta, epsilon and xi.
 
-Means are taken as in ``losses.detection``: per image, over the same anchors, RoIs or pixels as the term beside it, then
-over the images. The teacher's outputs are constants: nothing here is differentiated with respect to them.
+Means are those of ``losses.detection``: per image, over the same anchors, RoIs or pixels as the detection term, then
+over images. The teacher's outputs are constants without gradient.
 
 Notation: B images, R sampled anchors or RoIs, h x w cells of the conv5 map, C its channels in the student.
 """
@@ -23,22 +23,22 @@ STAGES = ("rpg", "rdr")
 
 
 class Distillation(NamedTuple):
-    """Which terms the teacher adds, and their constants, by the paper's letters."""
+    """Distillation terms that are on, and their constants, by the paper's letters."""
 
     fea: bool  # Eq. 15
     cls: bool  # Eq. 16
     bbr: bool  # Eq. 17
     seg: bool  # Eq. 18
     rho: float  # weight of L_F, Eq. 14
-    zeta: float  # share of the hard labels, Eq. 16
-    temperature: float  # T, of the teacher's logits in Eq. 16
+    zeta: float  # weight of the hard labels, Eq. 16
+    temperature: float  # T of Eq. 16, which divides the teacher's logits
     epsilon: float  # weight of L_b, Eq. 17
     delta: float  # margin of Eq. 17
-    xi: float  # share of the annotated masks, Eq. 18
+    xi: float  # weight of the annotated masks, Eq. 18
 
     @property
     def any(self) -> bool:
-        """Whether the teacher is needed at all."""
+        """Whether any term is on, so that a teacher is needed."""
         return self.fea or self.cls or self.bbr or self.seg
 
 
@@ -46,52 +46,52 @@ NOTHING = Distillation(False, False, False, False, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0)
 
 
 def features(adapted: Array, teacher: Array) -> jax.Array:
-    """L_F, Eq. 15: squared Euclidean distance between A(E^s) and E^t, as a mean over the elements.
+    """Return L_F, Eq. 15: the squared difference between A(E^s) and E^t, mean over the elements.
 
     Args:
         adapted: A(E^s), float32 [B, h, w, 2 C].
-        teacher: E^t, of the same shape.
+        teacher: E^t, the same shape.
     """
     return jnp.mean(jnp.square(adapted - jax.lax.stop_gradient(teacher)))
 
 
 def soft_cross_entropy(logits: Array, teacher_logits: Array, temperature: float = 1.0) -> jax.Array:
-    """g(phi(d^t / T), phi(d^s)) of Eq. 16 per element: float32 [..., K] twice to [...]."""
+    """Return g(phi(d^t / T), phi(d^s)) of Eq. 16, float32 [...], for two float32 [..., K]."""
     labels = jax.nn.softmax(jax.lax.stop_gradient(teacher_logits) / temperature)
     return optax.softmax_cross_entropy(logits, labels)
 
 
 def _masked_cross_entropy(logits, teacher_logits, mask, temperature=1.0):
-    # Masked before the softmax too: what the padding holds may not reach the gradient.
+    # Masked before the softmax too, so that padding cannot reach the gradient.
     logits, teacher_logits = (jnp.where(mask[..., None], array, 0.0) for array in (logits, teacher_logits))
     return masked_mean(soft_cross_entropy(logits, teacher_logits, temperature), mask)
 
 
 def classification(logits: Array, teacher_logits: Array, targets: Targets, temperature: float) -> jax.Array:
-    """The second term of Ld_cls, Eq. 16, without its weight 1 - zeta: mean over the sampled anchors or RoIs.
+    """Return the second term of Ld_cls, Eq. 16, without its weight 1 - zeta: mean over the sampled anchors or RoIs.
 
     Args:
         logits: d^s, float32 [B, R, 2].
         teacher_logits: d^t of the same anchors or RoIs.
-        targets: of the same; which of them are sampled.
+        targets: of the same; only ``is_sampled`` is used.
         temperature: T.
     """
     return _masked_cross_entropy(logits, teacher_logits, targets.is_sampled, temperature)
 
 
 def box_regression(offsets: Array, teacher_offsets: Array, targets: Targets, delta: float) -> jax.Array:
-    """L_b, Eq. 17, without its weight epsilon: squared error of the positives that the teacher places better.
+    """Return L_b, Eq. 17, without its weight epsilon: the squared error of positives that the teacher regresses better.
 
-    Normalised as L_reg of Eq. 1, by all that were sampled.
+    Divided by the number of samples, as L_reg of Eq. 1.
 
     Args:
         offsets: t_s, float32 [B, R, 4], normalised.
         teacher_offsets: t_t of the same anchors or RoIs.
-        targets: of the same; y_reg.
-        delta: the margin.
+        targets: of the same; ``offsets`` is y_reg.
+        delta: margin: an error counts if it exceeds the teacher's error less ``delta``.
     """
     positive = targets.is_positive & targets.is_sampled
-    # Before the difference: what the padding holds may not reach the gradient.
+    # Masked before the difference, so that padding cannot reach the gradient.
     goal = jnp.where(positive[..., None], targets.offsets, 0.0)
     error = jnp.sum(jnp.square(jnp.where(positive[..., None], offsets, 0.0) - goal), axis=-1)
     bound = jnp.sum(jnp.square(jax.lax.stop_gradient(teacher_offsets) - goal), axis=-1)
@@ -99,25 +99,25 @@ def box_regression(offsets: Array, teacher_offsets: Array, targets: Targets, del
 
 
 def segmentation(logits: Array, teacher_logits: Array, counted: Array) -> jax.Array:
-    """The second term of Ld_seg, Eq. 18, without its weight 1 - xi: mean over the counted pixels.
+    """Return the second term of Ld_seg, Eq. 18, without its weight 1 - xi: mean over the counted pixels.
 
     Args:
-        logits: float32 [B, h, w, 2] (RPG) or [B, R, s, s, 2] (RDR), raw.
-        teacher_logits: of the same pixels, raw.
-        counted: bool, the same without the last axis; as in Eq. 8 and 9.
+        logits: float32 [B, h, w, 2] (RPG) or [B, R, s, s, 2] (RDR), before the softmax.
+        teacher_logits: of the same pixels, before the softmax.
+        counted: bool, the shape of ``logits`` without the last axis, as in Eq. 8 and 9.
     """
     return _masked_cross_entropy(logits, teacher_logits, counted)
 
 
 def loss_weights(rules: Distillation, box_weight: float, segmentation_weight: float) -> dict[str, float]:
-    """Eq. 14 as a weight for each term: L_TS is ``detection.weighted_sum`` of the terms with these weights.
+    """Return the weight of each term in Eq. 14: L_TS is ``detection.weighted_sum`` of the terms with these weights.
 
-    With everything off they are those of Eq. 1 for one branch: the baseline's loss.
+    With every distillation term off, they are the weights of Eq. 1 for one branch: the baseline's loss.
 
     Args:
-        rules: the constants.
-        box_weight: lambda.
-        segmentation_weight: eta.
+        rules: terms that are on, and their constants.
+        box_weight: lambda of Eq. 1.
+        segmentation_weight: eta of Eq. 1.
     """
     zeta, xi = (rules.zeta if rules.cls else 1.0), (rules.xi if rules.seg else 1.0)
     weights = {"fea": rules.rho if rules.fea else 0.0}

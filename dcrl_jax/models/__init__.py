@@ -1,0 +1,1 @@
+"""The teacher, the student and their parts, from images to region outputs and detections."""

@@ -8,14 +8,14 @@ from dcrl_jax.structures import MODALITIES
 
 
 def channel_gate(shared: jax.Array, specific: jax.Array) -> jax.Array:
-    """Eq. 4: beta, the softmax weight of the shared features, from the global averages of both.
+    """Return beta of Eq. 4, the softmax weight of the shared features, from the global averages of both.
 
     Args:
         shared: S^m, float32 or bfloat16 [B, H, W, C].
-        specific: R^m, the same.
+        specific: R^m, the same shape and dtype.
 
     Returns:
-        float32 [B, 1, 1, C] in 0..1; Eq. 5 is one minus it.
+        float32 [B, 1, 1, C] in 0..1; gamma of Eq. 5 is 1 - beta.
     """
     s = jnp.mean(shared, axis=(1, 2), keepdims=True, dtype=jnp.float32)
     r = jnp.mean(specific, axis=(1, 2), keepdims=True, dtype=jnp.float32)
@@ -23,10 +23,16 @@ def channel_gate(shared: jax.Array, specific: jax.Array) -> jax.Array:
 
 
 class GroupedConv(nn.Module):
-    """The block-diagonal convolution P of Eq. 3.
+    """The block-diagonal 3x3 convolution P of Eq. 3, without bias.
 
-    Written as one convolution per group: XLA's CPU backend is many times slower in the backward pass of
+    Written as one convolution per group, because XLA's CPU backend is many times slower in the backward pass of
     ``feature_group_count``. The kernel has the layout of a grouped convolution, [3, 3, C_in / G, C_out].
+
+    Attributes:
+        features: C_out.
+        groups: G.
+        kernel_init: initialiser of the kernel.
+        dtype: of the activations; the kernel is float32.
     """
 
     features: int
@@ -36,6 +42,7 @@ class GroupedConv(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
+        """Map [B, H, W, C_in] to [B, H, W, C_out]."""
         shape = (3, 3, inputs.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", self.kernel_init, shape).astype(self.dtype)
         outputs = [
@@ -48,19 +55,19 @@ class GroupedConv(nn.Module):
 
 
 class CrossModalFeatureLearning(nn.Module):
-    """The CFL module (Fig. 3) on the features of one VGG block of both modalities.
+    """The CFL module (Fig. 3), applied to the features of one VGG block of both modalities.
 
-    The first alpha C channels go through W, a 1x1 convolution shared by the modalities, to S^m. The others go through
-    the modality's own grouped convolution P^m and 1x1 convolution V^m, whose sum is R^m. Each output channel is
-    beta S + gamma R. A ReLU follows; the equations have no biases.
+    The shared 1x1 convolution W maps the first alpha C channels to S^m. The modality's own grouped convolution P^m and
+    1x1 convolution V^m map the other channels to R^m, their sum. The output is ReLU(beta S^m + gamma R^m), per channel.
+    The convolutions have no biases, as in the equations.
 
     Attributes:
-        shared_fraction: alpha. 0 leaves R alone (without SFL), 1 leaves S alone (without MFL): Table II.
+        shared_fraction: alpha. Table II: 0 computes R only (without SFL), 1 computes S only (without MFL).
         groups: G of Eq. 3.
-        aggregation: 'attention' (Eq. 4-6) or 'average' (without AAS): Table II.
-        specific_gain: variance of the weights of P and of V at the start, times their fan-in; 2 is He's, as W has it.
-            With 1, R has He's variance as one map; with 2, its two parts add up to twice that.
-        dtype: of the activations; the gate is always computed in float32.
+        aggregation: 'attention' (Eq. 4-6) or 'average' (Table II, without AAS).
+        specific_gain: initial variance of the weights of P and of V, times their fan-in. W has 2 (He). With 1 the sum R
+            has He's variance, with 2 twice that.
+        dtype: of the activations; the gate is computed in float32.
     """
 
     shared_fraction: float = 0.5
@@ -71,7 +78,7 @@ class CrossModalFeatureLearning(nn.Module):
 
     @nn.compact
     def __call__(self, features: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        """Map (visible, lwir), each [B, H, W, C] of ``dtype``, to two maps of the same shape."""
+        """Map (visible, lwir), each [B, H, W, C] of ``dtype``, to two maps of the same shape and dtype."""
         channels = features[0].shape[-1]
         split = round(self.shared_fraction * channels)
         specific_init = nn.initializers.variance_scaling(self.specific_gain, "fan_in", "truncated_normal")

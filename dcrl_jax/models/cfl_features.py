@@ -1,4 +1,4 @@
-"""What the teacher's CFL modules learn before they combine it: S^m and R^m of every level (Fig. 7)."""
+"""Shared and specific features of the teacher's CFL modules before their combination: S^m and R^m (Fig. 7)."""
 
 from typing import Any, NamedTuple
 
@@ -11,10 +11,9 @@ from dcrl_jax.structures import MODALITIES, Array
 
 
 class LevelFeatures(NamedTuple):
-    """One level's features of (visible, lwir), before the gate and the ReLU.
+    """Features of one level for (visible, lwir), before the gate and the ReLU.
 
-    As ``cfl_features`` gives them each is [B, h, w, C] of the teacher's dtype; ``cfl_magnitudes`` makes float32
-    [B, h, w] of it.
+    From ``cfl_features`` each is [B, h, w, C] of the teacher's dtype, from ``cfl_magnitudes`` float32 [B, h, w].
     """
 
     shared: tuple[Array, Array] | None  # S^1, S^2; None without SFL (alpha = 0)
@@ -22,16 +21,16 @@ class LevelFeatures(NamedTuple):
 
 
 def cfl_features(model: Teacher, params: Any, visible: Array, lwir: Array) -> list[LevelFeatures]:
-    """Eq. 2 and 3: the features of every level, conv1 to conv5, as the modules themselves compute them.
+    """Return S^m and R^m of Eq. 2 and 3 as the CFL modules compute them.
 
     Args:
-        model: with parameters ``params``.
-        params: its parameter tree.
+        model: the teacher.
+        params: its parameters.
         visible: uint8 [B, H, W, 3].
         lwir: uint8 [B, H, W, 1].
 
     Returns:
-        the levels in their order; none of a teacher without CFL.
+        The levels from conv1 to conv5; empty for a teacher without CFL.
     """
     _, collected = model.clone(remat=False).apply(
         {"params": params},
@@ -46,14 +45,14 @@ def cfl_features(model: Teacher, params: Any, visible: Array, lwir: Array) -> li
 
 
 def cfl_magnitudes(model: Teacher, params: Any, visible: Array, lwir: Array) -> list[LevelFeatures]:
-    """As ``cfl_features``, each map reduced to the mean over channels of its magnitude, float32 [B, h, w]."""
+    """Return ``cfl_features`` with each map reduced to its mean magnitude over channels, float32 [B, h, w]."""
     features = cfl_features(model, params, visible, lwir)
     return jax.tree.map(lambda x: jnp.mean(jnp.abs(x.astype(jnp.float32)), axis=-1), features)
 
 
 def _level(block):
     outputs = {name: captured["__call__"] for name, captured in block.items()}
-    # W is one convolution that is called for one modality after the other.
+    # The shared convolution W is called once per modality, so it has two outputs.
     shared = outputs.get("shared")
     specific = None
     if f"grouped_{MODALITIES[0]}" in outputs:

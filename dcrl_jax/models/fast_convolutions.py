@@ -1,4 +1,4 @@
-"""A model's wide 3x3 convolutions by Winograd's algorithm, for inference on a CPU; the models know nothing of it."""
+"""Winograd's algorithm for the wide 3x3 convolutions of a model, for inference on a CPU, without changing the model."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -11,15 +11,15 @@ import jax.numpy as jnp
 from dcrl_jax.models.cfl import GroupedConv
 from dcrl_jax.ops.winograd import conv3x3, transform_kernel
 
-# Fewer channels gain nothing: what goes in and comes out has to be transformed too.
+# With fewer channels the transformations of input and output cost more than the products save.
 MIN_INPUTS, MIN_OUTPUTS = 64, 128
 
-# Transformed kernels by the path of their module in the parameter tree, joined by '/'.
+# Transformed kernels by the path of their module in the parameter tree, joined by "/".
 Kernels = Mapping[str, jax.Array]
 
 
 def transform_kernels(params: Any) -> Kernels:
-    """The transformed kernels of all wide 3x3 convolutions in a parameter tree, four times as large as they are."""
+    """Transform the kernels of all wide 3x3 convolutions in a parameter tree, to four times their size."""
     wide = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         *module, name = (key.key for key in path)
@@ -31,7 +31,7 @@ def transform_kernels(params: Any) -> Kernels:
 
 @contextlib.contextmanager
 def winograd_convolutions(kernels: Kernels) -> Iterator[None]:
-    """Within it, modules of these paths that are applied to float32 features use the transformed kernels."""
+    """Use the transformed kernels in modules of these paths, for float32 features, until the end of the block."""
 
     def convolve(call, arguments, keywords, context):
         module = context.module
@@ -41,8 +41,8 @@ def winograd_convolutions(kernels: Kernels) -> Iterator[None]:
             return call(*arguments, **keywords)
         if isinstance(module, nn.Conv):
             return conv3x3(arguments[0], kernel) + module.get_variable("params", "bias")
-        parts, kernels_of = (jnp.split(x, module.groups, axis=-1) for x in (arguments[0], kernel))
-        return jnp.concatenate([conv3x3(part, own) for part, own in zip(parts, kernels_of, strict=True)], axis=-1)
+        groups = zip(*(jnp.split(x, module.groups, axis=-1) for x in (arguments[0], kernel)), strict=True)
+        return jnp.concatenate([conv3x3(*group) for group in groups], axis=-1)
 
     with nn.intercept_methods(convolve):
         yield

@@ -1,4 +1,4 @@
-"""Modality fusion: MAF (Eq. 10-13) and the two rivals of Table III."""
+"""Modality fusion: MAF (Eq. 10-13) and the two alternatives of Table III."""
 
 import flax.linen as nn
 import jax
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def averaging_matrix(cells: int, size: int) -> np.ndarray:
-    """Float32 [cells, size]: row i averages the pixels of the i-th of ``cells`` equal parts (adaptive average pool)."""
+    """Return the matrix of an adaptive average pool along one axis, float32 [cells, size]: row i averages part i."""
     matrix = np.zeros((cells, size), np.float32)
     for cell in range(cells):
         start, stop = cell * size // cells, -(-(cell + 1) * size // cells)
@@ -16,7 +16,7 @@ def averaging_matrix(cells: int, size: int) -> np.ndarray:
 
 
 def fuse(weights: jax.Array, branches: jax.Array) -> jax.Array:
-    """Eq. 12 and 13: sum over m of mu_m times the branch's output.
+    """Return the sum over m of mu_m times the output of branch m, Eq. 12 and 13.
 
     Args:
         weights: mu, float32 [B, M].
@@ -25,17 +25,17 @@ def fuse(weights: jax.Array, branches: jax.Array) -> jax.Array:
     Returns:
         float32 [B, N, K].
     """
-    # Said, since a GPU may multiply float32 with less.
+    # The default precision of a GPU may be lower than float32.
     return jnp.einsum("bm,mbnk->bnk", weights, branches, precision="highest")
 
 
 class ModalityFusion(nn.Module):
-    """One weight per modality and image, mu [B, M], adding up to one.
+    """Weights of the modalities for each image, mu [B, M], which sum to one over the modalities.
 
     Attributes:
-        strategy: 'maf' (Eq. 10, 11), 'linear' (learned weights that do not see the image) or 'average'.
+        strategy: 'maf' (Eq. 10, 11), 'linear' (learned weights, the same for every image) or 'average'.
         grid: rows and columns that each map is averaged to before it is flattened, so that the MLP does not depend on
-            the input size; None flattens the whole map, as Eq. 10 is written.
+            the input size. None flattens the complete map, as in Eq. 10.
         hidden: units of the MLP's hidden layer.
     """
 

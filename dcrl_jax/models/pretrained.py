@@ -1,90 +1,97 @@
-"""ImageNet weights of VGG-16 from a safetensors file, into every branch of a model."""
+"""ImageNet weights of VGG-16 from a safetensors file, for every backbone of a model."""
 
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from dcrl_jax.errors import InputError
+from dcrl_jax.errors import InputError, first_few
+from dcrl_jax.hub import HUB, fetch
 from dcrl_jax.models.vgg16 import BLOCKS
 
-# Both torchvision and timm number the layers of ``features`` like this: convolutions, ReLUs and pools in turn.
+# torchvision and timm number convolutions, ReLUs and pools of ``features`` consecutively; these are the convolutions.
 _FEATURE_NUMBERS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
-
-
-def _layer_names():
-    return [f"conv{block}_{layer}" for block, (_, count) in enumerate(BLOCKS, 1) for layer in range(1, count + 1)]
-
-
-def local_file(path: str) -> Path:
-    """A local path as it is; ``hf://OWNER/NAME/FILE`` through huggingface_hub's cache; raises InputError."""
-    if not path.startswith("hf://"):
-        return Path(path)
-    parts = path.removeprefix("hf://").split("/", 2)
-    if len(parts) != 3 or not all(parts):
-        raise InputError(f"config.init.vgg16={path}: expected hf://OWNER/NAME/FILE.safetensors.")
-    from huggingface_hub import hf_hub_download
-
-    try:
-        return Path(hf_hub_download(repo_id="/".join(parts[:2]), filename=parts[2]))
-    except Exception as error:  # The library's errors, its HTTP client's and those of a bad name share no base.
-        raise InputError(
-            f"config.init.vgg16={path}: cannot be downloaded ({error}). Fetch the file yourself and give its path "
-            "with --config.init.vgg16=FILE."
-        ) from error
+# Prefixes of the classifier layers in files of torchvision and timm.
+_CLASSIFIERS = ("classifier.", "pre_logits.", "head.")
 
 
 def load_vgg16(path: str, params: Any) -> Any:
-    """Put the convolutions of a VGG-16 file into the ``backbone`` or each ``backbones_*`` of a parameter tree.
+    """Copy the convolutions of a VGG-16 file into every backbone of a parameter tree.
 
     Args:
-        path: a safetensors file with torchvision's or timm's names (``features.0.weight`` [out, in, 3, 3], ...), local
-            or ``hf://OWNER/NAME/FILE``. Its classifier is not used.
-        params: a parameter tree of width 1.
+        path: a safetensors file with the names of torchvision or timm (``features.0.weight`` [out, in, 3, 3], ...),
+            local or ``hf://OWNER/NAME/FILE``. Its classifier is not used.
+        params: a parameter tree of width 1 with a ``backbone`` or several ``backbones_*``.
 
     Returns:
-        A new tree; nothing but the backbones' ``conv*`` differs.
+        A new tree that differs from ``params`` in the ``conv*`` of the backbones only; they are float32.
 
     Raises:
-        InputError: no such file, not safetensors, or a key or shape that does not fit.
+        InputError: the file cannot be fetched or read, or a key or shape does not match.
     """
     file = local_file(path)
-    layers = {}
-    try:
-        with safe_open(str(file), framework="numpy") as tensors:
-            names = set(tensors.keys())
-            known = {f"features.{n}.{kind}" for n in _FEATURE_NUMBERS for kind in ("weight", "bias")}
-            problems = [f"{name}: missing" for name in sorted(known - names)]
-            extra = sorted(
-                name for name in names - known if not name.startswith(("classifier.", "pre_logits.", "head."))
-            )
-            problems += [f"{name}: not a layer of VGG-16 without batch norm" for name in extra]
-            if not problems:
-                for layer, number in zip(_layer_names(), _FEATURE_NUMBERS, strict=True):
-                    kernel = tensors.get_tensor(f"features.{number}.weight").astype(np.float32)
-                    bias = tensors.get_tensor(f"features.{number}.bias").astype(np.float32)
-                    layers[layer] = {
-                        "kernel": np.moveaxis(kernel, (0, 1), (-1, -2)) if kernel.ndim == 4 else kernel,
-                        "bias": bias,
-                    }
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{file}: cannot be read as safetensors: {error}.") from error
-    backbone_names = [name for name in params if name.startswith("backbone")]
-    for layer, loaded in layers.items():
-        for kind, values in loaded.items():
-            expected = params[backbone_names[0]][layer][kind].shape
+    layers, problems = _read_layers(file)
+    backbones = [name for name in params if name.startswith("backbone")]
+    for layer, arrays in layers.items():
+        for kind, values in arrays.items():
+            expected = params[backbones[0]][layer][kind].shape
             if values.shape != expected:
                 problems.append(f"{layer} {kind}: {values.shape} in the file, {expected} in the model")
     if problems:
-        shown = "\n  ".join(problems[:5] + ([f"and {len(problems) - 5} more"] if len(problems) > 5 else []))
+        shown = "\n  ".join(first_few(problems, 5))
         raise InputError(
             f"{file} does not fit VGG-16 at the configured width:\n  {shown}\n"
             "Use a file of torchvision's vgg16 or timm's vgg16.tv_in1k, and config.backbone.width=1.0; or start from "
-            "random numbers with --config.init.vgg16= (and --config.backbone.norm=group, which such a start needs)."
+            "random weights with --config.init.vgg16= (and --config.backbone.norm=group, which such a start needs)."
         )
-    loaded = {
-        name: {k: {p: jnp.asarray(a) for p, a in v.items()} for k, v in layers.items()} for name in backbone_names
-    }
-    return params | {name: params[name] | loaded[name] for name in backbone_names}
+    return params | {name: params[name] | jax.tree.map(jnp.asarray, layers) for name in backbones}
+
+
+def local_file(path: str) -> Path:
+    """Return a local path unchanged, and download ``hf://OWNER/NAME/FILE``.
+
+    Raises:
+        InputError: the ``hf://`` path is malformed, or the file cannot be fetched.
+    """
+    if not path.startswith(HUB):
+        return Path(path)
+    source = f"config.init.vgg16={path}"
+    parts = path.removeprefix(HUB).split("/", 2)
+    if len(parts) != 3 or not all(parts):
+        raise InputError(f"{source}: expected {HUB}OWNER/NAME/FILE.safetensors.")
+    owner, name, filename = parts
+    file = fetch(source, f"{owner}/{name}", [filename]) / filename
+    if not file.is_file():
+        raise InputError(
+            f"{source}: the repository {owner}/{name} has no file {filename}. Give the name of one it has."
+        )
+    return file
+
+
+def _read_layers(file):
+    """Return kernels [3, 3, in, out] and biases by our layer names, and a line for each missing or unknown layer."""
+    known = {f"features.{number}.{kind}" for number in _FEATURE_NUMBERS for kind in ("weight", "bias")}
+    try:
+        with safe_open(str(file), framework="numpy") as tensors:
+            names = set(tensors.keys())
+            unknown = sorted(name for name in names - known if not name.startswith(_CLASSIFIERS))
+            problems = [f"{name}: missing" for name in sorted(known - names)]
+            problems += [f"{name}: not a layer of VGG-16 without batch norm" for name in unknown]
+            if problems:
+                return {}, problems
+
+            def read(number):
+                weight, bias = (tensors.get_tensor(f"features.{number}.{kind}") for kind in ("weight", "bias"))
+                # A weight of another rank is kept as it is, and its shape is reported.
+                kernel = np.moveaxis(weight, (0, 1), (-1, -2)) if weight.ndim == 4 else weight
+                return {"kernel": kernel.astype(np.float32), "bias": bias.astype(np.float32)}
+
+            layer_names = [
+                f"conv{block}_{layer + 1}" for block, (_, count) in enumerate(BLOCKS, 1) for layer in range(count)
+            ]
+            return {layer: read(number) for layer, number in zip(layer_names, _FEATURE_NUMBERS, strict=True)}, []
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{file}: cannot be read as safetensors: {error}.") from error

@@ -8,10 +8,15 @@ from dcrl_jax.models.rpn import HEAD_INIT
 
 
 class RoiHead(nn.Module):
-    """Two fully connected layers with ReLU, then two class logits and one box offset per RoI."""
+    """Two fully connected layers with ReLU, then class logits and box offsets from one linear layer each.
+
+    Attributes:
+        hidden: units of fc6 and of fc7.
+        dtype: of the activations; the outputs are float32.
+    """
 
     hidden: int
-    dtype: jnp.dtype = jnp.float32  # of the activations; what comes out is float32
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, roi_features: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -1,4 +1,4 @@
-"""The region proposal network of one modality, and the proposal list of both (RPG stage)."""
+"""The region proposal network of one modality, and the proposals from its (fused) outputs (RPG stage)."""
 
 import functools
 
@@ -13,11 +13,17 @@ HEAD_INIT = nn.initializers.normal(0.01)
 
 
 class RegionProposalNetwork(nn.Module):
-    """A 3x3 convolution with ReLU, then logits and offsets of A anchors per cell from 1x1 convolutions."""
+    """A 3x3 convolution with ReLU, then class logits and box offsets of every anchor from one 1x1 convolution each.
+
+    Attributes:
+        channels: outputs of the 3x3 convolution.
+        anchors_per_cell: A.
+        dtype: of the activations; the outputs are float32.
+    """
 
     channels: int
     anchors_per_cell: int
-    dtype: jnp.dtype = jnp.float32  # of the activations; what comes out is float32
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, features: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -44,21 +50,24 @@ def propose(
     kept: int,
     iou: float,
 ) -> Proposals:
-    """Turn the fused outputs of the RPG stage into one list of proposals per image.
+    """Select the proposals of each image from the outputs of the RPG stage, without gradient.
 
-    Decode, clip to the image, drop what is smaller than ``min_size_px`` on a side, keep the ``before_nms`` best,
-    greedy NMS, keep the ``kept`` best (Faster R-CNN's order). Nothing here is differentiated.
+    Decode, clip to the image, drop boxes with a side below ``min_size_px``, keep the ``before_nms`` best, apply greedy
+    NMS, keep the ``kept`` best (the order of Faster R-CNN).
 
     Args:
         logits: float32 [B, N, 2].
         offsets: float32 [B, N, 4], normalised by ``offset_std``.
         anchors: float32 [N, 4].
         image_size: (height, width) in pixels.
-        offset_std: four divisors of the normalised offsets.
+        offset_std: divisors of the four normalised offsets.
         min_size_px: smallest side of a proposal.
-        before_nms: best proposals that enter NMS.
-        kept: P, best proposals that leave it.
+        before_nms: number of boxes that enter NMS.
+        kept: P, number of boxes kept after NMS.
         iou: NMS threshold.
+
+    Returns:
+        Proposals, P per image.
     """
     before = min(before_nms, anchors.shape[0])
 
@@ -67,7 +76,7 @@ def propose(
         decoded = boxes.decode_offsets(image_offsets, anchors, offset_std)
         decoded = boxes.clip_to_image(decoded, *image_size)
         sides = jnp.minimum(decoded[:, 2] - decoded[:, 0], decoded[:, 3] - decoded[:, 1])
-        # Of equal scores the sort keeps the lower index first, as greedy NMS expects.
+        # top_k sorts equal scores by ascending index, as greedy NMS expects.
         best_scores, best = jax.lax.top_k(jnp.where(sides >= min_size_px, scores, -jnp.inf), before)
         best_boxes = decoded[best]
         index, mask = nms.nms(best_boxes, best_scores, best_scores > -jnp.inf, iou, kept)

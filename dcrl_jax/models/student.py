@@ -1,4 +1,4 @@
-"""DCRD-PDN, the student, and the RGB-only baseline: one VGG-16, Faster R-CNN heads, segmentation."""
+"""DCRD-PDN, the student, and the RGB-only baseline: a VGG-16 backbone, Faster R-CNN heads, segmentation."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -13,17 +13,17 @@ from dcrl_jax.models.vgg16 import BLOCKS, Vgg16, block_channels, normalise, pool
 from dcrl_jax.ops.roi_align import roi_align
 from dcrl_jax.structures import RegionOutputs
 
-# The one part that a student has and a baseline does not, by the name of its parameters.
+# Name of the parameters that a student has and a baseline lacks.
 ADAPTION_LAYER = "adaption_layer"
 
 
 class Student(nn.Module):
-    """The RGB-only detector of Fig. 2, in the teacher's two stages, ``propose_regions`` and ``refine``.
+    """The RGB-only detector of Fig. 2 in two stages, ``propose_regions`` (RPG) and ``refine`` (RDR).
 
     Attributes:
-        adaption: whether it has A of Eq. 15, which nothing but the feature distillation uses; the baseline has none.
-        width, norm, stride, segmentation_stages, anchors_per_cell, roi_hidden, roi_size, roi_samples_per_bin, dtype,
-            remat: as in the teacher.
+        adaption: whether the model has A of Eq. 15, which only the feature distillation uses; False in the baseline.
+
+    The other attributes are those of ``Teacher``.
     """
 
     width: float = 1.0
@@ -41,6 +41,7 @@ class Student(nn.Module):
     modalities: ClassVar[tuple[str, ...]] = ("visible",)
 
     def setup(self):
+        """Create the layers."""
         self.backbone = Vgg16(self.width, self.norm, self.dtype)
         channels = block_channels(5, self.width)
         if self.adaption:
@@ -54,40 +55,43 @@ class Student(nn.Module):
             self.segmentation_rdr = nn.Conv(2, (1, 1), kernel_init=HEAD_INIT)
 
     def extract(self, visible: jax.Array) -> jax.Array:
-        """Map uint8 images [B, H, W, 3] to E^s, the conv5 map, [B, H/stride, W/stride, C]."""
+        """Map uint8 images [B, H, W, 3] to the conv5 map E^s, [B, H/stride, W/stride, C]."""
         features = normalise(visible, self.dtype)
         for block in range(1, len(BLOCKS) + 1):
             features = run_block(self, block, features)
         return features
 
     def block(self, block: int, features: jax.Array) -> jax.Array:
-        """Block 1..5 of the backbone and its pool."""
+        """Apply block 1..5 of the backbone and its pool."""
         features = self.backbone.block(block, features)
         return pool(features) if block in pools_after(self.stride) else features
 
     def adapt(self, features: jax.Array) -> jax.Array:
-        """A(E^s) of Eq. 15: the conv5 map [B, h, w, C] in the teacher's feature space, float32 [B, h, w, 2 C]."""
+        """Map the conv5 map [B, h, w, C] to A(E^s) of Eq. 15, float32 [B, h, w, 2 C]."""
         return self.adaption_layer(features).astype(jnp.float32)
 
     def propose_regions(self, visible: jax.Array) -> tuple[jax.Array, RegionOutputs]:
-        """The RPG stage.
+        """Run the RPG stage.
 
         Args:
             visible: uint8 [B, H, W, 3].
 
         Returns:
-            The conv5 map, and the outputs for all N anchors, in the order of ``anchors.grid_anchors``.
+            The conv5 map, and the outputs for all N anchors in the order of ``anchors.grid_anchors``.
         """
         features = self.extract(visible)
         segmentation = self.segmentation_rpg(features) if "rpg" in self.segmentation_stages else None
         return features, RegionOutputs(*self.rpn(features), segmentation)
 
     def refine(self, features: jax.Array, rois: jax.Array) -> RegionOutputs:
-        """The RDR stage.
+        """Run the RDR stage.
 
         Args:
-            features: of ``propose_regions``.
-            rois: float32 [B, R, 4]; padded rows may hold anything finite.
+            features: from ``propose_regions``.
+            rois: float32 [B, R, 4]; padded rows may hold any finite values.
+
+        Returns:
+            The outputs for the R RoIs.
         """
         align = jax.vmap(lambda x, r: roi_align(x, r, self.stride, self.roi_size, self.roi_samples_per_bin))
         pooled = align(features, rois)
@@ -95,7 +99,7 @@ class Student(nn.Module):
         return RegionOutputs(*self.roi_head(pooled), segmentation)
 
     def __call__(self, visible: jax.Array, rois: jax.Array) -> RegionOutputs:
-        """Run everything on given RoIs; used to initialise all parameters."""
+        """Run both stages and the adaption layer on given RoIs; used to initialise all parameters."""
         features, _ = self.propose_regions(visible)
         if self.adaption:
             self.adapt(features)

@@ -1,4 +1,4 @@
-"""DCRL-PDN, the teacher: two VGG-16 branches joined by CFL, Faster R-CNN heads, segmentation, modality fusion."""
+"""DCRL-PDN, the teacher: two VGG-16 branches coupled by CFL, Faster R-CNN heads, segmentation, modality fusion."""
 
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
@@ -17,34 +17,40 @@ from dcrl_jax.structures import MODALITIES, RegionOutputs
 
 
 class TeacherFeatures(NamedTuple):
-    """What the RDR stage needs of the RPG stage."""
+    """Results of the RPG stage that the RDR stage and the distillation use."""
 
     maps: tuple[jax.Array, jax.Array]  # o^1, o^2 after conv5, [B, h, w, C] of the teacher's dtype
     weights: jax.Array  # mu, float32 [B, 2], Eq. 11
 
     def concatenated(self) -> jax.Array:
-        """E^t of Eq. 15: both maps, [B, h, w, 2 C]."""
+        """Return E^t of Eq. 15, both maps, [B, h, w, 2 C]."""
         return jnp.concatenate(self.maps, axis=-1)
 
 
 class Teacher(nn.Module):
-    """The multimodal detector of Fig. 1 as two stages, ``propose_regions`` (RPG) and ``refine`` (RDR).
+    """The multimodal detector of Fig. 1 in two stages, ``propose_regions`` (RPG) and ``refine`` (RDR).
 
     Attributes:
         width: multiplier of VGG's channel counts and of the RPN's 512.
         norm: see Vgg16.
-        stride: pixels of the input per cell of the conv5 map, 8 or 16.
-        cfl: False leaves the CFL modules out: both branches' heads then see the concatenated conv5 features (Fig. 6).
-        cfl_shared_fraction, cfl_groups, cfl_aggregation, cfl_specific_gain: see CrossModalFeatureLearning.
-        fusion, fusion_grid, fusion_hidden: see ModalityFusion.
-        segmentation_stages: of 'rpg' and 'rdr', those with the auxiliary task (Table VI).
+        stride: pixels of the network input per cell of the conv5 map, 8 or 16.
+        cfl: whether there are CFL modules. Without them, both branches' heads read the concatenated conv5 features
+            (Fig. 6).
+        cfl_shared_fraction: alpha of CrossModalFeatureLearning.
+        cfl_groups: G of CrossModalFeatureLearning.
+        cfl_aggregation: 'attention' or 'average', see CrossModalFeatureLearning.
+        cfl_specific_gain: see CrossModalFeatureLearning.
+        fusion: 'maf', 'linear' or 'average', see ModalityFusion.
+        fusion_grid: see ModalityFusion.
+        fusion_hidden: see ModalityFusion.
+        segmentation_stages: the stages with the segmentation task, from 'rpg' and 'rdr' (Table VI).
         anchors_per_cell: A.
-        roi_hidden: units of fc6 and fc7.
-        roi_size: bins of RoIAlign on a side.
-        roi_samples_per_bin: RoIAlign's samples on a side of a bin.
+        roi_hidden: units of fc6 and of fc7.
+        roi_size: bins along each side of a RoI.
+        roi_samples_per_bin: samples along each side of a bin.
         dtype: of the activations of backbones, CFL and hidden layers, float32 or bfloat16. Parameters, RoIAlign's sums,
-            fusion and everything that comes out of the heads are float32.
-        remat: whether the backward pass computes each block of the backbones again instead of keeping its activations.
+            fusion and the outputs of the heads are float32.
+        remat: whether the backward pass recomputes each block of the backbones instead of storing its activations.
     """
 
     width: float = 1.0
@@ -69,6 +75,7 @@ class Teacher(nn.Module):
     modalities: ClassVar[tuple[str, ...]] = MODALITIES
 
     def setup(self):
+        """Create the layers."""
         self.backbones = {name: Vgg16(self.width, self.norm, self.dtype) for name in MODALITIES}
         if self.cfl:
             self.cfl_blocks = [
@@ -87,14 +94,14 @@ class Teacher(nn.Module):
             self.segmentation_rdr = nn.Conv(2, (1, 1), kernel_init=HEAD_INIT)
 
     def extract(self, visible: jax.Array, lwir: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Map uint8 images [B, H, W, 3] and [B, H, W, 1] to o^1, o^2 after conv5, each [B, H/stride, W/stride, C]."""
+        """Map uint8 images [B, H, W, 3] and [B, H, W, 1] to conv5 maps o^1, o^2, each [B, H/stride, W/stride, C]."""
         features = (normalise(visible, self.dtype), normalise(lwir, self.dtype))
         for block in range(1, len(BLOCKS) + 1):
             features = run_block(self, block, features)
         return features
 
     def block(self, block: int, features: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        """Block 1..5 of both backbones, its CFL and its pool."""
+        """Apply block 1..5 of both backbones, its CFL module and its pool."""
         features = tuple(self.backbones[name].block(block, x) for name, x in zip(MODALITIES, features, strict=True))
         if self.cfl:
             features = self.cfl_blocks[block - 1](features)
@@ -108,14 +115,14 @@ class Teacher(nn.Module):
         return (jnp.concatenate(features, axis=-1),) * len(features)
 
     def propose_regions(self, visible: jax.Array, lwir: jax.Array) -> tuple[TeacherFeatures, RegionOutputs]:
-        """The RPG stage.
+        """Run the RPG stage.
 
         Args:
             visible: uint8 [B, H, W, 3].
             lwir: uint8 [B, H, W, 1].
 
         Returns:
-            The features, and the outputs for all N anchors, in the order of ``anchors.grid_anchors``.
+            The features, and the outputs for all N anchors in the order of ``anchors.grid_anchors``.
         """
         maps = self.extract(visible, lwir)
         features = TeacherFeatures(maps, self.modality_fusion(maps))
@@ -124,11 +131,14 @@ class Teacher(nn.Module):
         return features, _fused(features.weights, heads, segmentation)
 
     def refine(self, features: TeacherFeatures, rois: jax.Array) -> RegionOutputs:
-        """The RDR stage: RoIAlign on both branches, a head each, fused by the same weights.
+        """Run the RDR stage: RoIAlign and a head in each branch, fused by the weights of the RPG stage.
 
         Args:
-            features: of ``propose_regions``.
-            rois: float32 [B, R, 4]; padded rows may hold anything finite.
+            features: from ``propose_regions``.
+            rois: float32 [B, R, 4]; padded rows may hold any finite values.
+
+        Returns:
+            The outputs for the R RoIs.
         """
         align = jax.vmap(lambda x, r: roi_align(x, r, self.stride, self.roi_size, self.roi_samples_per_bin))
         pooled = tuple(align(x, rois) for x in features.maps)

@@ -7,32 +7,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Channels at width 1, convolutions of each block.
+# Of each block: channels at width 1, number of convolutions.
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 
-# torchvision's statistics of ImageNet, RGB in 0..1, which its VGG-16 weights expect.
+# Mean and standard deviation of ImageNet, RGB in 0..1, that torchvision's VGG-16 weights expect.
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 
 def normalise(image: jax.Array, dtype: jnp.dtype = jnp.float32) -> jax.Array:
-    """Bring uint8 [..., 3] RGB or [..., 1] grey (replicated) to ``dtype`` [..., 3] as ImageNet's weights expect."""
+    """Normalise uint8 [..., 3] RGB or [..., 1] grey (replicated) to ``dtype`` [..., 3], as ImageNet weights expect."""
     scaled = image.astype(jnp.float32) / 255.0
     return ((scaled - IMAGENET_MEAN) / IMAGENET_STD).astype(dtype)
 
 
 def block_channels(block: int, width: float) -> int:
-    """Output channels of block 1..5 at a width multiplier."""
+    """Return the output channels of block 1..5 at a width multiplier, at least 4."""
     return max(4, round(BLOCKS[block - 1][0] * width))
 
 
 def pools_after(stride: int) -> tuple[int, ...]:
-    """Blocks followed by a 2x2 max pool: pool5 is never used, pool4 only at stride 16."""
+    """Return the blocks that a 2x2 max pool follows: pool5 is never used, pool4 only at stride 16."""
     return (1, 2, 3) if stride == 8 else (1, 2, 3, 4)
 
 
 class Vgg16(nn.Module):
-    """The convolutions of VGG-16 as five blocks, so that something can stand between a block and its pool.
+    """The convolutions of VGG-16 in five blocks without their pools, so that CFL can follow a block directly.
 
     Attributes:
         width: multiplier of the channel counts.
@@ -45,6 +45,7 @@ class Vgg16(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
+        """Create the convolutions and norms."""
         for block, (_, convolutions) in enumerate(BLOCKS, 1):
             channels = block_channels(block, self.width)
             for layer in range(1, convolutions + 1):
@@ -52,7 +53,7 @@ class Vgg16(nn.Module):
                 convolution = nn.Conv(channels, (3, 3), padding=1, kernel_init=init, dtype=self.dtype)
                 setattr(self, f"conv{block}_{layer}", convolution)
                 if self.norm == "group":
-                    # Groups of at least four channels keep the contrast between channels, which one group each loses.
+                    # A group of one channel would remove the contrast between channels; four or more keep it.
                     groups = max(1, min(32, channels // 4))
                     setattr(self, f"norm{block}_{layer}", nn.GroupNorm(num_groups=groups, dtype=self.dtype))
 
@@ -67,12 +68,12 @@ class Vgg16(nn.Module):
 
 
 def pool(features: jax.Array) -> jax.Array:
-    """2x2 max pool, [B, H, W, C] to [B, H/2, W/2, C]."""
+    """Apply a 2x2 max pool, [B, H, W, C] to [B, H/2, W/2, C]."""
     return nn.max_pool(features, (2, 2), strides=(2, 2))
 
 
 def run_block(detector: nn.Module, block: int, features: Any) -> Any:
-    """``detector.block(block, features)``; where ``detector.remat`` is set its activations are not kept."""
+    """Return ``detector.block(block, features)``; with ``detector.remat`` its activations are not stored."""
     if not detector.remat:
         return detector.block(block, features)
     return nn.remat(lambda module, inputs: module.block(block, inputs))(detector, features)

@@ -1,0 +1,1 @@
+"""Geometry, anchors, matching, sampling, NMS, RoIAlign and convolutions, all with fixed shapes."""

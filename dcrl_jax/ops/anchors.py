@@ -1,4 +1,4 @@
-"""Anchors of the region proposal stage. NumPy: they are constants of the compiled program."""
+"""Anchors of the region proposal stage, in NumPy because they are constants of the compiled program."""
 
 import numpy as np
 
@@ -6,10 +6,10 @@ from dcrl_jax.errors import InputError
 
 
 def anchor_heights_px(count: int, smallest_px: float, largest_px: float) -> np.ndarray:
-    """Heights in geometric progression, float32 [count], from ``smallest_px`` to ``largest_px`` pixels.
+    """Return heights in geometric progression, float32 [count], from ``smallest_px`` to ``largest_px`` pixels.
 
     Raises:
-        InputError: the count is below 1, or the heights are not positive and rising.
+        InputError: the count is below 1, or not 0 < ``smallest_px`` <= ``largest_px``.
     """
     if count < 1 or not 0 < smallest_px <= largest_px:
         raise InputError(
@@ -20,17 +20,18 @@ def anchor_heights_px(count: int, smallest_px: float, largest_px: float) -> np.n
 
 
 def grid_anchors(height: int, width: int, stride: int, heights_px: np.ndarray, aspect_ratio: float) -> np.ndarray:
-    """Anchors of every cell of a feature map.
+    """Return the anchors of every cell of a feature map.
 
-    Cells come row by row, and within a cell the heights in the given order, which is the order of an RPN output
-    ``[height / stride, width / stride, A * 4]`` reshaped to ``[-1, 4]``. Anchors stand on the cells' centres and may
-    reach beyond the image.
+    Cells are in row-major order, and the anchors of a cell in the order of ``heights_px``: the order of an RPN output
+    ``[height / stride, width / stride, A * 4]`` reshaped to ``[-1, 4]``. Anchors are centred on their cells and may
+    extend beyond the image.
 
     Args:
-        height, width: size of the network input in pixels.
+        height: of the network input in pixels.
+        width: of the network input in pixels.
         stride: pixels per cell.
         heights_px: float [A].
-        aspect_ratio: width / height.
+        aspect_ratio: width / height of every anchor.
 
     Returns:
         float32 [height / stride * width / stride * A, 4].

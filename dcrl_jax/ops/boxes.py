@@ -1,8 +1,8 @@
 """Geometry and coding of boxes.
 
 Boxes are ``[x1, y1, x2, y2]`` in continuous pixel coordinates (a box that covers one pixel is 1 wide) unless the
-function's name says otherwise. Functions of one kind of box accept any leading axes and NumPy or JAX arrays, and return
-what they were given; the others return JAX arrays.
+function's name says otherwise. Functions of a single set of boxes accept any leading axes and return the kind of array
+that they are given, NumPy or JAX; functions of two sets return JAX arrays.
 """
 
 import math
@@ -13,7 +13,7 @@ import numpy as np
 
 Array = jax.Array | np.ndarray
 
-# The largest log scale that decoding accepts: a box may become 62.5 times as large as its anchor, as in torchvision.
+# Largest log scale in decoding: a box is at most 62.5 times as large as its anchor, as in torchvision.
 MAX_LOG_SCALE = math.log(1000.0 / 16.0)
 
 
@@ -22,24 +22,24 @@ def _numpy_of(array: Array):
 
 
 def xywh_to_xyxy(boxes: Array) -> Array:
-    """Corners of boxes ``[..., 4]`` given as left, top, width and height."""
+    """Convert boxes ``[..., 4]`` from left, top, width and height to corners."""
     xp = _numpy_of(boxes)
     return xp.concatenate([boxes[..., :2], boxes[..., :2] + boxes[..., 2:]], axis=-1)
 
 
 def xyxy_to_xywh(boxes: Array) -> Array:
-    """Left, top, width and height of boxes ``[..., 4]`` given as corners."""
+    """Convert boxes ``[..., 4]`` from corners to left, top, width and height."""
     xp = _numpy_of(boxes)
     return xp.concatenate([boxes[..., :2], boxes[..., 2:] - boxes[..., :2]], axis=-1)
 
 
 def area(boxes: Array) -> Array:
-    """Area in square pixels, ``[...]``, of boxes ``[..., 4]``; negative where one pair of corners is swapped."""
+    """Return areas in square pixels, ``[...]``, of boxes ``[..., 4]``; negative if one pair of corners is swapped."""
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
 def clip_to_image(boxes: Array, height: float, width: float) -> Array:
-    """Moves corners of boxes ``[..., 4]`` that lie outside an image of ``height`` x ``width`` pixels to its border."""
+    """Clip boxes ``[..., 4]`` to an image of ``height`` x ``width`` pixels."""
     xp = _numpy_of(boxes)
     x = xp.clip(boxes[..., 0::2], 0, width)
     y = xp.clip(boxes[..., 1::2], 0, height)
@@ -54,13 +54,13 @@ def _intersections(boxes_a: Array, boxes_b: Array) -> jax.Array:
 
 
 def _ratio(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
-    """The quotient, and 0 where the denominator is not positive, without a NaN in value or gradient."""
+    """Divide; return 0 where the denominator is not positive, without a NaN in value or gradient."""
     usable = denominator > 0
     return jnp.where(usable, numerator / jnp.where(usable, denominator, 1), 0)
 
 
 def iou_matrix(boxes_a: Array, boxes_b: Array) -> jax.Array:
-    """Intersection over union of every pair.
+    """Return the intersection over union of every pair of boxes.
 
     Args:
         boxes_a: float32 [N, 4].
@@ -74,7 +74,7 @@ def iou_matrix(boxes_a: Array, boxes_b: Array) -> jax.Array:
 
 
 def ioa_matrix(boxes: Array, regions: Array) -> jax.Array:
-    """Share of each box's own area that lies in each region: the overlap of KAIST's and Caltech's ignore rule.
+    """Return the fraction of each box's area inside each region: the overlap in KAIST's and Caltech's ignore rule.
 
     Args:
         boxes: float32 [N, 4].
@@ -93,15 +93,15 @@ def _centre_and_size(boxes: Array) -> tuple[jax.Array, jax.Array]:
 
 
 def encode_offsets(boxes: Array, anchors: Array, std: tuple[float, float, float, float] = (1, 1, 1, 1)) -> jax.Array:
-    """Offsets that lead from each anchor to its box: Faster R-CNN's t_x, t_y, t_w, t_h, each divided by its ``std``.
+    """Return the offsets from each anchor to its box: Faster R-CNN's t_x, t_y, t_w, t_h, each divided by its ``std``.
 
     Args:
         boxes: float32 [..., 4].
         anchors: float32 [..., 4].
-        std: spread of the four offsets that normalises them.
+        std: divisors that normalise the four offsets.
 
     Returns:
-        float32 [..., 4]; 0 where the box or the anchor is padding (NaN) or has no area.
+        float32 [..., 4], normalised; 0 where the box or the anchor is padding (NaN) or has no area.
     """
     boxes, anchors = jnp.asarray(boxes), jnp.asarray(anchors)
     has_area = jnp.all((boxes[..., 2:] > boxes[..., :2]) & (anchors[..., 2:] > anchors[..., :2]), -1, keepdims=True)
@@ -113,18 +113,17 @@ def encode_offsets(boxes: Array, anchors: Array, std: tuple[float, float, float,
 
 
 def decode_offsets(offsets: Array, anchors: Array, std: tuple[float, float, float, float] = (1, 1, 1, 1)) -> jax.Array:
-    """Boxes that the offsets lead to from their anchors; undoes ``encode_offsets``.
+    """Apply offsets to their anchors: the inverse of ``encode_offsets``.
 
-    Log scales are limited to ``MAX_LOG_SCALE``, so that a wild prediction cannot overflow.
+    Log scales are limited to ``MAX_LOG_SCALE``, so that an extreme prediction cannot overflow.
 
     Args:
         offsets: float32 [..., 4], normalised t_x, t_y, t_w, t_h.
         anchors: float32 [..., 4].
-        std: the spread that the offsets were divided by.
+        std: the divisors of ``encode_offsets``.
 
     Returns:
-        float32 [..., 4], not clipped to any image; an anchor that is padding (NaN) counts as an empty box at the
-            origin.
+        float32 [..., 4], not clipped; a padded (NaN) anchor counts as an empty box at the origin.
     """
     offsets, anchors = jnp.asarray(offsets), jnp.asarray(anchors)
     # A NaN anchor would turn the zero gradient of a masked box into NaN, and with it every parameter's gradient.

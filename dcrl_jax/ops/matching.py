@@ -1,4 +1,4 @@
-"""Which anchors or proposals stand for which person."""
+"""Assignment of anchors or proposals to annotated people."""
 
 from typing import NamedTuple
 
@@ -11,11 +11,11 @@ POSITIVE, NEGATIVE, NEITHER = 1, 0, -1
 
 
 class Matches(NamedTuple):
-    """One image's anchors (or proposals) beside its annotations."""
+    """Labels of the anchors (or proposals) of one image."""
 
     label: jax.Array  # int32 [N], POSITIVE, NEGATIVE or NEITHER
-    box_index: jax.Array  # int32 [N], the person that overlaps most; means something where iou > 0
-    iou: jax.Array  # float32 [N], overlap with that person
+    box_index: jax.Array  # int32 [N], the person with the highest IoU; defined where iou > 0
+    iou: jax.Array  # float32 [N], IoU with this person
 
 
 def match(
@@ -29,33 +29,33 @@ def match(
     match_best_anchor: bool,
     mask: jax.Array | None = None,
 ) -> Matches:
-    """Labels the anchors (or proposals) of one image by their overlap with its annotations.
+    """Label the anchors (or proposals) of one image by their overlap with its annotations.
 
     Positive: IoU with a person above ``positive_iou`` (Sec. V-B). Negative: IoU with every person below
-    ``negative_iou``, and no more than ``ignore_ioa`` of the own area inside any ignore region. The others are neither.
+    ``negative_iou``, and at most ``ignore_ioa`` of the anchor's area inside any ignore region. All others are neither.
 
     Args:
         anchors: float32 [N, 4].
-        boxes: float32 [G, 4], G >= 1; a box with neither flag is padding and may hold anything, NaN too.
+        boxes: float32 [G, 4], G >= 1; a box with neither flag is padding and may hold any value, including NaN.
         is_person: bool [G].
         is_ignore: bool [G].
-        positive_iou, negative_iou: limits of the IoU with a person.
-        ignore_ioa: limit of the share of an anchor's own area inside one ignore region.
-        match_best_anchor: also makes positive whatever overlaps a person most, all of them if several do equally, as
-            long as it overlaps at all (Faster R-CNN's second rule). Such an anchor still stands for the person that it
-            overlaps most itself.
-        mask: bool [N], False for padded proposals, which become neither and may hold anything; all True if None.
+        positive_iou: lower limit of the IoU with a person, for positives.
+        negative_iou: upper limit of the IoU with every person, for negatives.
+        ignore_ioa: limit of the fraction of an anchor's area inside one ignore region.
+        match_best_anchor: whether the anchors with a person's highest IoU, if above 0, are positive too, with ties
+            (Faster R-CNN's second rule). Such an anchor is still assigned to the person with its own highest IoU.
+        mask: bool [N], False for padded proposals, which may hold any value and become neither; None means all True.
 
     Returns:
-        Matches; no gradient flows through it.
+        Matches, without gradient.
     """
     anchors, boxes = jax.lax.stop_gradient((jnp.asarray(anchors), jnp.asarray(boxes)))
     if mask is not None:
         anchors = jnp.where(mask[:, None], anchors, 0)
     persons = jnp.where(is_person[:, None], boxes, 0)
     regions = jnp.where(is_ignore[:, None], boxes, 0)
-    # The barrier keeps the compiler from computing the overlaps twice with different rounding, which would break the
-    # comparison of an overlap with the largest one below.
+    # Without the barrier the compiler may compute the IoU twice with different rounding, and the comparison with the
+    # maximum below would fail.
     iou = jax.lax.optimization_barrier(jnp.where(is_person[None, :], box_ops.iou_matrix(anchors, persons), 0))
     largest_iou = jnp.max(iou, axis=1)
     is_positive = largest_iou > positive_iou

@@ -6,15 +6,15 @@ import itertools
 import jax
 import jax.numpy as jnp
 
-# Recent NVIDIA GPUs multiply with 10 bits of the fraction unless told otherwise: a bin would not be its samples' mean.
+# The default precision of recent NVIDIA GPUs is 10 fraction bits (TF32), too few for a bin to equal its samples' mean.
 _product = functools.partial(jnp.einsum, precision="highest")
 
 
 def _taps(start: jax.Array, end: jax.Array, cells: int, bins: int, samples_per_bin: int) -> tuple[jax.Array, jax.Array]:
-    """Cells that the bins of one axis read, int32 [R, bins, T], and their weights, float32 [R, bins, T].
+    """Return the cells that the bins of one axis read, int32 [R, bins, T], and their weights, float32 [R, bins, T].
 
-    ``start`` and ``end`` [R] are in cells, cell i having its centre at i. A bin is the mean of its samples, and each
-    sample lies between two cells: T is ``2 * samples_per_bin``.
+    ``start`` and ``end`` [R] are in cells; cell i has its centre at i. A bin is the mean of its samples, and each
+    sample interpolates two cells: T is ``2 * samples_per_bin``.
     """
     step = (end - start) / (bins * samples_per_bin)
     position = start[:, None] + (jnp.arange(bins * samples_per_bin) + 0.5) * step[:, None]
@@ -29,14 +29,14 @@ def _taps(start: jax.Array, end: jax.Array, cells: int, bins: int, samples_per_b
 
 
 def _matrix(taps: tuple[jax.Array, jax.Array], cells: int) -> jax.Array:
-    """The taps as weights [R, bins, cells] of all cells."""
+    """Return the taps as weights of all cells, [R, bins, cells]."""
     index, weight = taps
     return jnp.sum(jnp.where(index[..., None] == jnp.arange(cells), weight[..., None], 0), axis=2)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def _pool(features, rows, columns, chunk_size, by_products):
-    """Bins [R, bins, bins, C] from the taps of both axes."""
+    """Return bins [R, bins, bins, C] from the taps of both axes."""
     del chunk_size
     (row, row_weight), (column, column_weight) = rows, columns
     height, width, channels = features.shape
@@ -44,7 +44,7 @@ def _pool(features, rows, columns, chunk_size, by_products):
         over_rows = _product("rph,hwc->rpwc", _matrix(rows, height), features)
         return _product("rqw,rpwc->rpqc", _matrix(columns, width), over_rows)
     count, bins, taps = row.shape
-    # One flat list of cells keeps the compiler's inner loop running over the channels of one cell.
+    # With a flat list of cells, the compiler's inner loop runs over the channels of one cell.
     cells = features.reshape(-1, channels)
     pooled = 0
     for i, j in itertools.product(range(taps), repeat=2):
@@ -71,7 +71,7 @@ def _pool_backward(chunk_size, by_products, saved, gradient):
 
     def add_chunk(total, chunk):
         row, column, gradient = chunk
-        # Repeated for each row of bins, which spares the compiler a transposition of the large product.
+        # Repeating it for each row of bins saves a transposition of the large product.
         column = jnp.broadcast_to(column[:, None], (chunk_size, bins, bins, width))
         over_columns = _product("rpqw,rpqc->rpwc", column, gradient)
         return total + _product("rph,rpwc->hwc", row, over_columns), None
@@ -94,26 +94,26 @@ def roi_align(
     chunk_size: int = 16,
     product_cells: int = 1024,
 ) -> jax.Array:
-    """Bilinear samples of one image's feature map, averaged in the bins of each RoI (Mask R-CNN, Sec. 3).
+    """Pool each RoI of one image's feature map: the mean of bilinear samples in each bin (Mask R-CNN, Sec. 3).
 
-    Gives what ``torchvision.ops.roi_align`` gives with ``aligned=True`` and ``spatial_scale=1/stride``: samples more
-    than one cell outside the map are zero, nearer ones take the border's value. The gradient flows to the features
-    only, not to the RoIs, and in reverse mode only.
+    Equals ``torchvision.ops.roi_align`` with ``aligned=True`` and ``spatial_scale=1/stride``: samples more than one
+    cell outside the map are zero, nearer ones take the border's value. Only the features have a gradient, in reverse
+    mode.
 
-    On a large map the values are gathered; on a small one two interpolation matrices per RoI, with few cells to skip,
-    take a fraction of the time. The gradient is always the product with these matrices instead of the gather's
-    transpose, a scatter: that one is slower on a CPU, and on a GPU adds in no fixed order, so that no run could be
-    repeated bit for bit. Both forms suit a GPU, where none of this was timed yet; there a large ``chunk_size`` (all
-    RoIs, if memory allows) should be best, unless ``vmap`` over images already makes each chunk large.
+    Large maps are gathered. Small maps are multiplied by two interpolation matrices per RoI, which takes a fraction of
+    the time. The gradient is always a product with these matrices. The gather's transpose, a scatter, is slower on a
+    CPU, and on a GPU it adds in no fixed order, so that runs would not repeat bit for bit. Neither form was timed on a
+    GPU; there a large ``chunk_size`` (all RoIs, if memory allows) should be fastest, unless ``vmap`` over images makes
+    each chunk large already.
 
     Args:
         features: float32 [H, W, C].
-        rois: float32 [R, 4], pixels of the network input; one that is NaN (padding) gives zeros.
+        rois: float32 [R, 4], pixels of the network input; a NaN RoI (padding) gives zeros.
         stride: pixels per cell of the feature map.
         output_size: bins along each side.
         samples_per_bin: samples along each side of a bin.
-        chunk_size: RoIs whose gradient is computed together; it takes ``chunk_size * output_size * W * C`` numbers.
-        product_cells: the largest map, H * W, that is pooled by products.
+        chunk_size: RoIs whose gradient is computed together, which takes ``chunk_size * output_size * W * C`` numbers.
+        product_cells: size H * W of the largest map that is pooled by products.
 
     Returns:
         float32 [R, output_size, output_size, C].

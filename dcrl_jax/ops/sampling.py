@@ -1,4 +1,4 @@
-"""Random choice of the anchors or proposals that a loss is computed on."""
+"""Random sampling of the anchors or proposals that a loss counts."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from dcrl_jax.ops import matching
 
 
 class Sample(NamedTuple):
-    """Chosen anchors or proposals of one image: positives first, then negatives, then places left empty."""
+    """Sampled anchors or proposals of one image: positives, then negatives, then empty positions."""
 
     index: jax.Array  # int32 [size], 0 where not sampled
     is_positive: jax.Array  # bool [size]
@@ -17,7 +17,7 @@ class Sample(NamedTuple):
 
 
 def _random_members(key: jax.Array, is_member: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
-    """Up to ``count`` distinct members in random order: their indices, int32 [count], and how many there are."""
+    """Return the indices of up to ``count`` distinct members in random order, int32 [count], and their number."""
     draw = jnp.where(is_member, jax.random.uniform(key, is_member.shape), -1.0)
     _, index = jax.lax.top_k(draw, min(count, draw.size))
     index = jnp.pad(index, (0, count - index.size))
@@ -25,13 +25,13 @@ def _random_members(key: jax.Array, is_member: jax.Array, count: int) -> tuple[j
 
 
 def sample(key: jax.Array, label: jax.Array, size: int, max_positive: int) -> Sample:
-    """Chooses without replacement, each positive as likely as another and each negative as likely as another.
+    """Sample positives and negatives uniformly without replacement.
 
     Args:
         key: random key.
-        label: int32 [N], as ``matching.match`` gives it; NEITHER is never chosen.
-        size: places to fill.
-        max_positive: the most positives; negatives fill the rest. Where negatives are too few, places stay empty.
+        label: int32 [N], from ``matching.match``; NEITHER is never sampled.
+        size: length of the sample.
+        max_positive: limit of the positives; negatives fill the rest. With too few negatives, positions stay empty.
 
     Returns:
         Sample.
@@ -39,9 +39,9 @@ def sample(key: jax.Array, label: jax.Array, size: int, max_positive: int) -> Sa
     positive_key, negative_key = jax.random.split(key)
     positives, positive_count = _random_members(positive_key, label == matching.POSITIVE, min(max_positive, size))
     negatives, negative_count = _random_members(negative_key, label == matching.NEGATIVE, size)
-    place = jnp.arange(size)
-    is_positive = place < positive_count
-    is_sampled = place < positive_count + negative_count
+    position = jnp.arange(size)
+    is_positive = position < positive_count
+    is_sampled = position < positive_count + negative_count
     from_positives = jnp.pad(positives, (0, size - positives.size))
     from_negatives = jnp.roll(negatives, positive_count)
     index = jnp.where(is_positive, from_positives, from_negatives)

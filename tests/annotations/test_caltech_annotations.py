@@ -27,6 +27,7 @@ def test_test_images_are_4024_every_thirtieth_frame_of_66_videos():
     counts = Counter(image_id[:5] for image_id in image_ids)
     assert counts == {"set06": 1155, "set07": 746, "set08": 657, "set09": 738, "set10": 728}
     assert {frames.number_of(image_id) % 30 for image_id in image_ids} == {29}
+    assert frames.video_of(image_ids[0]) == "set06/V000"
 
 
 def test_videos_are_those_of_sets_0_to_5_and_6_to_10():
@@ -37,13 +38,9 @@ def test_videos_are_those_of_sets_0_to_5_and_6_to_10():
     assert "set01/V006" not in frames.VIDEOS["train"]
 
 
-def test_images_of_a_video_are_the_last_of_each_run():
-    assert list(frames.numbers(89, 30)) == [29, 59]
-    assert list(frames.numbers(90, 30)) == [29, 59, 89]
-    assert list(frames.numbers(9, 3)) == [2, 5, 8]
-    assert frames.image_id("set00/V001", 2) == "set00/V001/I00002"
-    assert frames.video_of("set00/V001/I00002") == "set00/V001"
-    assert frames.number_of("set00/V001/I01234") == 1234
+@pytest.mark.parametrize(("length", "skip", "numbers"), [(89, 30, [29, 59]), (90, 30, [29, 59, 89]), (9, 3, [2, 5, 8])])
+def test_images_of_a_video_are_the_last_of_each_run(length, skip, numbers):
+    assert list(frames.numbers(length, skip)) == numbers
 
 
 # ---- Occlusion
@@ -61,16 +58,22 @@ def test_images_of_a_video_are_the_last_of_each_run():
         ((10, 10, 20, 110), 1),
     ],
 )
-def test_level_of_occlusion_is_by_the_visible_share_of_the_area(visible, level):
-    # Of 2,000 square pixels; 65 % are 1,300.
+def test_level_of_occlusion_is_given_by_the_visible_share_of_the_area(visible, level):
+    # The area is 2,000 square pixels; 65 % are 1,300.
     assert occlusion.level((10, 10, 20, 100), visible) == level
 
 
-def test_box_without_area_is_hidden():
+def test_box_without_area_is_heavily_occluded():
     assert occlusion.level((10, 10, 0, 100), (10, 10, 5, 5)) == 2
 
 
 # ---- .vbb
+
+
+def save(path, **content):
+    with path.open("wb") as file:
+        scipy.io.savemat(file, content)
+    return path
 
 
 def test_vbb_gives_the_objects_of_each_frame(tmp_path):
@@ -93,46 +96,35 @@ def test_vbb_gives_the_objects_of_each_frame(tmp_path):
     ]
 
 
-def test_visible_part_that_is_the_whole_box_is_partial_in_a_vbb_and_hidden_in_a_text(tmp_path):
+def test_fully_visible_occluded_person_is_partial_in_a_vbb_and_heavy_in_a_text(tmp_path):
     path = write_vbb(tmp_path / "V000.vbb", [[("person", (10, 20, 30, 60), (10, 20, 30, 60))]])
     assert vbb.read(path)[0][0].occlusion == 1
     assert bbgt.parse("person 10 20 30 60 1 10 20 30 60 0 0")[0].occlusion == 2
 
 
-def save(path, **content):
-    with path.open("wb") as file:
-        scipy.io.savemat(file, content)
-    return path
-
-
-def test_vbb_that_is_none_is_refused(tmp_path):
+def test_other_files_are_no_vbb(tmp_path):
     path = tmp_path / "V000.vbb"
     with pytest.raises(InputError, match=r"V000\.vbb: cannot be read \(No such file"):
         vbb.read(path)
-    path.write_bytes(b"this is text" * 100)
-    with pytest.raises(InputError, match=r"V000\.vbb: no .vbb file, or cut off"):
-        vbb.read(path)
-    with pytest.raises(InputError, match="expected a struct A with nFrame, objLists, objLbl"):
-        vbb.read(save(path, gt=np.zeros(3)))
-    with pytest.raises(InputError, match="expected a struct A with"):
-        vbb.read(save(path, A={"nFrame": 3.0}))
-
-
-def test_vbb_that_is_cut_off_is_refused_wherever_the_cut(tmp_path):
-    path = write_vbb(tmp_path / "V000.vbb", [[("person", (10, 20, 30, 60), NOWHERE)]] * 5)
-    content = path.read_bytes()
+    for content, message in (
+        ({"gt": np.zeros(3)}, "expected a struct A with nFrame, objLists, objLbl"),
+        ({"A": {"nFrame": 3.0}}, "expected a struct A with"),
+    ):
+        with pytest.raises(InputError, match=message):
+            vbb.read(save(path, **content))
+    content = write_vbb(path, [[("person", (10, 20, 30, 60), NOWHERE)]] * 5).read_bytes()
     for length in range(0, len(content) - 100, 97):
         path.write_bytes(content[:length])
-        with pytest.raises(InputError, match=r"V000\.vbb"):
+        with pytest.raises(InputError, match=r"V000\.vbb: "):
             vbb.read(path)
 
 
-def damaged(name, value):
+def damaged(name, value, fields=("id", "pos", "posv")):
     lists, labels = np.empty((1, 1), object), np.empty((1, 1), object)
     labels[0, 0] = "person"
-    one = {"id": 1.0, "pos": np.array([[1.0, 2, 3, 4]]), "posv": np.zeros((1, 4)), name: value}
-    lists[0, 0] = np.zeros((1, 1), [(key, object) for key in one])
-    lists[0, 0][0, 0] = tuple(one.values())
+    entry = {"id": 1.0, "pos": np.array([[1.0, 2, 3, 4]]), "posv": np.zeros((1, 4)), name: value}
+    lists[0, 0] = np.zeros((1, 1), [(key, object) for key in fields])
+    lists[0, 0][0, 0] = tuple(entry[key] for key in fields)
     return {"nFrame": 1.0, "objLists": lists, "objLbl": labels}
 
 
@@ -144,20 +136,13 @@ def damaged(name, value):
         (damaged("pos", np.zeros((1, 3))), "frame 0: object 1 with pos"),
         (damaged("pos", np.array([[1, 2, 3, np.nan]])), "frame 0: object 1 with pos"),
         (damaged("posv", np.zeros((0, 0))), r"posv \(\); expected an id from 1 to 1 and four numbers each"),
+        (damaged("id", 1.0, ("id", "pos")), "frame 0: expected objects with id, pos, posv"),
         ({**damaged("id", 1.0), "nFrame": 2.0}, "annotations of 1 frames, but nFrame says 2"),
         ({**damaged("id", 1.0), "nFrame": np.zeros((2, 2))}, "its struct A is malformed"),
     ],
 )
 def test_damaged_objects_of_a_vbb_are_named(tmp_path, content, message):
     with pytest.raises(InputError, match=message):
-        vbb.read(save(tmp_path / "V000.vbb", A=content))
-
-
-def test_objects_without_visible_part_are_named(tmp_path):
-    lists = np.empty((1, 1), object)
-    lists[0, 0] = np.zeros((1, 1), [("id", object), ("pos", object)])
-    content = {**damaged("id", 1.0), "objLists": lists}
-    with pytest.raises(InputError, match="frame 0: expected objects with id, pos, posv"):
         vbb.read(save(tmp_path / "V000.vbb", A=content))
 
 
@@ -176,15 +161,25 @@ def test_text_gives_the_level_of_the_visible_share():
     )
     found = bbgt.parse(text)
     assert [one.label for one in found] == ["person"] * 5 + ["ignore"]
-    # Not occluded, whatever the visible part says; occluded without one: in full view.
+    # Without the occlusion flag, or without a visible part, a person is not occluded.
     assert [one.occlusion for one in found] == [0, 1, 2, 0, 0, 0]
     assert [one.ignore for one in found] == [False] * 5 + [True]
     assert found[0].box == (10, 20, 20, 100)
-
-
-def test_malformed_text_is_refused_with_its_line():
     with pytest.raises(InputError, match="line 2: 5 fields instead of 12"):
         bbgt.parse("% bbGt version=3\nperson 1 2 3 4\n")
+
+
+def test_texts_that_are_missing_or_unreadable_are_findings(tmp_path):
+    contents = {29: b"", 59: b"person 1 2 3 4\n", 89: b"\xff\xfe\xff"}
+    for number, content in contents.items():
+        (tmp_path / f"set06_V000_I{number:05d}.txt").write_bytes(content)
+    by_number, findings = truths.read_video("set06/V000", (29, 59, 89, 119), folders.index(tmp_path), "new")
+    assert by_number == {29: []}
+    assert [(one.kind, one.text.removeprefix(f"{tmp_path}/")[:40]) for one in findings] == [
+        ("annotation unreadable", "set06_V000_I00059.txt: line 1: 5 fields "),
+        ("annotation unreadable", "set06_V000_I00089.txt: is not a text fil"),
+        ("annotation missing", "set06/V000/I00119"),
+    ]
 
 
 # ---- Folders
@@ -196,7 +191,7 @@ def touch(root, *names):
         (root / name).write_bytes(b"")
 
 
-def test_files_are_found_whatever_folders_stand_above(tmp_path):
+def test_files_are_found_in_any_parent_folders(tmp_path):
     touch(
         tmp_path,
         "videos/set00/V000.seq",
@@ -225,7 +220,7 @@ def test_files_are_found_whatever_folders_stand_above(tmp_path):
         ("old/set06_V000_I00029.txt", "new/set06_V000_I00029.jpg.txt"),
     ],
 )
-def test_two_files_of_one_thing_are_refused(tmp_path, names):
+def test_two_files_of_one_video_or_frame_are_refused(tmp_path, names):
     touch(tmp_path, *names)
     with pytest.raises(InputError, match=r"are both of set0.*; keep one of them"):
         folders.index(tmp_path)
@@ -244,9 +239,25 @@ def test_published_truths_of_the_toolbox(name, people):
     assert everything.dtype == np.float64
     counted = everything[everything[:, 4] == 0]
     assert len(counted) == people
-    # One box of the new ones is 26 pixels wide instead of 26.24.
+    # One box of the new annotations is 26 pixels wide instead of 26.24.
     narrow = ~np.isclose(counted[:, 2], 0.41 * counted[:, 3])
     assert counted[narrow].tolist() == ([[counted[479, 0], counted[479, 1], 26, 64, 0]] if "new" in name else [])
+
+
+def cells(count, changes=()):
+    array = np.empty((1, count), object)
+    for index in range(count):
+        array[0, index] = np.zeros((0, 5))
+    for index, rows in changes:
+        array[0, index] = np.array(rows)
+    return array
+
+
+def test_truth_of_the_toolbox_is_read_in_order(tmp_path):
+    rows = truths.read_toolbox(save(tmp_path / "gt.mat", gt=cells(4024, [(2, [[1.0, 2, 3, 4, 1]])])))
+    assert len(rows) == 4024
+    assert rows[2].tolist() == [[1, 2, 3, 4, 1]]
+    assert rows[3].shape == (0, 5)
 
 
 @pytest.mark.parametrize(
@@ -254,21 +265,13 @@ def test_published_truths_of_the_toolbox(name, people):
     [
         ({"dt": np.zeros(3)}, "no truth of the toolbox"),
         ({"gt": np.zeros((1, 3))}, "no truth of the toolbox"),
-        (
-            {"gt": np.array([[np.zeros((0, 5)), np.zeros((0, 5)), None]], object)[:, :2]},
-            "the truth of 2 images; .* 4,024",
-        ),
+        ({"gt": cells(2)}, "the truth of 2 images; .* 4,024"),
+        ({"gt": cells(4024, [(2, [[1.0, 2, 3, 4, 0.5]])])}, "image 3: expected rows x y w h ignore, of numbers and 0"),
+        (None, r"gt\.mat: cannot be read \(No such file"),
     ],
+    ids=["other name", "no cell", "2 images", "ignore 0.5", "absent"],
 )
 def test_other_files_are_no_truth_of_the_toolbox(tmp_path, content, message):
+    path = tmp_path / "gt.mat"
     with pytest.raises(InputError, match=message):
-        truths.read_toolbox(save(tmp_path / "gt.mat", **content))
-
-
-def test_truth_with_other_than_0_and_1_is_refused(tmp_path):
-    cells = np.empty((1, 4024), object)
-    for place in range(4024):
-        cells[0, place] = np.zeros((0, 5))
-    cells[0, 2] = np.array([[1.0, 2, 3, 4, 0.5]])
-    with pytest.raises(InputError, match="image 3: expected rows x y w h ignore, of numbers and 0 or 1"):
-        truths.read_toolbox(save(tmp_path / "gt.mat", gt=cells))
+        truths.read_toolbox(save(path, **content) if content else path)

@@ -1,4 +1,4 @@
-"""Videos: frames as they are stored, and every way in which a file is no video, or not a whole one."""
+"""Videos: frames as they are stored, and files that are no video or no complete one."""
 
 import struct
 from pathlib import Path
@@ -11,127 +11,124 @@ from caltech_files import jpeg, seq_bytes, write_seq
 from dcrl_jax.annotations.caltech import seq
 from dcrl_jax.errors import InputError
 
-REAL = Path(__file__).resolve().parents[2].parent / "shared" / "caltech" / "peds30.seq"
-needs_real = pytest.mark.skipif(not REAL.is_file(), reason=f"needs {REAL}")
+TESTS = Path(__file__).resolve().parents[1]
+EXCERPT = TESTS / "data" / "peds30" / "first_frame.seq"
+COMPLETE = TESTS.parents[1] / "shared" / "caltech" / "peds30.seq"
 
 
 def frames(video):
     return [seq.read_frame(video, number) for number in range(len(video.offsets))]
 
 
-def copy(tmp_path, content):
-    path = tmp_path / "V000.seq"
-    path.write_bytes(content)
-    return path
+def index(tmp_path, content):
+    (tmp_path / "V000.seq").write_bytes(content)
+    return seq.index(tmp_path / "V000.seq")
 
 
-@needs_real
-def test_real_video_holds_thirty_images_that_decode():
-    video = seq.index(REAL)
-    assert len(video.offsets) == len(video.sizes) == 30
-    assert video.problem is None
-    content = REAL.read_bytes()
-    for number, encoded in enumerate(frames(video)):
-        assert content[video.offsets[number] :].startswith(encoded)
-        image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
-        assert image.shape == (480, 640, 3)
-        assert image.std() > 20
-    assert len(set(frames(video))) == 30
-
-
-@needs_real
-def test_real_video_whose_header_counts_no_frames_is_followed_to_its_end(tmp_path):
-    content = bytearray(REAL.read_bytes())
+@pytest.mark.parametrize("count", [30, 0])
+def test_real_video_that_is_cut_off_has_the_frames_before_the_cut(tmp_path, count):
+    content = bytearray(EXCERPT.read_bytes())
     assert struct.unpack_from("<I", content, 572) == (30,)
+    content[572:576] = struct.pack("<I", count)
+    video = index(tmp_path, content)
+    (encoded,) = frames(video)
+    assert content[video.offsets[0] :].startswith(encoded)
+    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
+    assert image.shape == (480, 640, 3)
+    assert image.std() > 20
+    assert video.problem == f"cut off in frame 1{' of 30' * bool(count)}: the file ends after 38,100 bytes"
+
+
+@pytest.mark.skipif(not COMPLETE.is_file(), reason=f"needs {COMPLETE}")
+def test_complete_real_video_has_thirty_frames(tmp_path):
+    video = seq.index(COMPLETE)
+    assert len(set(frames(video))) == len(video.sizes) == 30
+    assert video.problem is None
+    content = bytearray(COMPLETE.read_bytes())
     content[572:576] = bytes(4)
-    assert frames(seq.index(copy(tmp_path, content))) == frames(seq.index(REAL))
-
-
-@needs_real
-def test_real_video_that_is_cut_off_has_the_frames_before_the_cut(tmp_path):
-    video = seq.index(copy(tmp_path, REAL.read_bytes()[:500_000]))
-    assert frames(video) == frames(seq.index(REAL))[:13]
-    assert video.problem == "cut off in frame 13 of 30: the file ends after 500,000 bytes"
+    assert frames(index(tmp_path, content)) == frames(video)
 
 
 @pytest.mark.parametrize("extra", [8, 16])
 @pytest.mark.parametrize("count", [None, 0])
-def test_frames_are_those_that_were_written_whatever_stands_between_them(tmp_path, extra, count):
-    jpegs = [jpeg(number) for number in range(3)]
-    video = seq.index(write_seq(tmp_path / "V000.seq", jpegs, extra=extra, count=count))
+@pytest.mark.parametrize("image_format", [102, 201])
+@pytest.mark.parametrize("length", [1, 3])
+def test_frames_are_those_that_were_written(tmp_path, length, extra, count, image_format):
+    jpegs = [jpeg(number) for number in range(length)]
+    video = index(tmp_path, seq_bytes(jpegs, extra=extra, count=count, image_format=image_format))
     assert frames(video) == jpegs
     assert video.problem is None
 
 
-@pytest.mark.parametrize("count", [None, 0])
-def test_video_of_one_frame(tmp_path, count):
-    assert frames(seq.index(write_seq(tmp_path / "V000.seq", [jpeg()], count=count))) == [jpeg()]
+def test_frames_beyond_the_count_of_the_header_are_skipped(tmp_path):
+    video = index(tmp_path, seq_bytes([jpeg(number) for number in range(3)], count=2))
+    assert frames(video) == [jpeg(0), jpeg(1)]
 
 
-def test_frames_behind_those_that_the_header_counts_are_none(tmp_path):
-    path = write_seq(tmp_path / "V000.seq", [jpeg(number) for number in range(3)], count=2)
-    assert frames(seq.index(path)) == [jpeg(0), jpeg(1)]
-
-
-def test_last_frame_may_lack_what_follows_its_image(tmp_path):
-    content = seq_bytes([jpeg(0), jpeg(1)])[:-16]
-    video = seq.index(copy(tmp_path, content))
+def test_last_frame_may_lack_the_bytes_after_its_jpeg(tmp_path):
+    video = index(tmp_path, seq_bytes([jpeg(0), jpeg(1)])[:-16])
     assert frames(video) == [jpeg(0), jpeg(1)]
     assert video.problem is None
 
 
-def test_jpeg_format_102_is_read_too(tmp_path):
-    assert frames(seq.index(write_seq(tmp_path / "V000.seq", [jpeg()], image_format=102))) == [jpeg()]
-
-
-WHOLE = seq_bytes([jpeg(0), jpeg(1)])
+COPY = seq_bytes([jpeg(0), jpeg(1)])
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"", "cut off: 0 bytes; a .seq file has a header of 1,024"),
-        (WHOLE[:1023], "cut off: 1023 bytes"),
+        (COPY[:1023], "cut off: 1023 bytes"),
         (bytes(4000), "no .seq file: it begins with"),
-        (b"RIFF" + WHOLE[4:], "no .seq file: it begins with b'RIFF"),
-        (WHOLE[:4] + "Norpix mov".encode("utf-16-le") + WHOLE[24:], "no .seq file"),
+        (b"RIFF" + COPY[4:], "no .seq file: it begins with b'RIFF"),
+        (COPY[:4] + "Norpix mov".encode("utf-16-le") + COPY[24:], "no .seq file"),
         (seq_bytes([jpeg()], header_bytes=2048), "a header of 2048 bytes; expected 1,024"),
         (seq_bytes([jpeg()], image_format=100), "images of format 100; expected 102 or 201, which is JPEG"),
         (seq_bytes([jpeg()], size=(320, 240)), "images of 320x240 pixels; expected 640x480"),
-        (WHOLE[:1024], r"holds no frames: cut off in frame 0 of 2: the file ends after 1,024 bytes"),
-        (seq_bytes([]), "holds no frames: it ends behind its header"),
-        (WHOLE[:1028] + b"\x89PNG" + WHOLE[1032:], "holds no frames: frame 0 of 2, at byte 1,024, is no JPEG"),
+        (COPY[:1024], r"holds no frames: cut off in frame 0 of 2: the file ends after 1,024 bytes"),
+        (seq_bytes([]), "holds no frames: it ends after its header"),
+        (COPY[:1028] + b"\x89PNG" + COPY[1032:], "holds no frames: frame 0 of 2, at byte 1,024, is no JPEG"),
+        (None, r"cannot be read \(No such file or directory\)"),
     ],
-    ids=["empty", "short header", "zeros", "magic", "name", "header", "raw", "size", "no frame", "none", "PNG"],
+    ids=[
+        "empty",
+        "header",
+        "zeros",
+        "magic",
+        "name",
+        "header size",
+        "raw",
+        "size",
+        "no frame",
+        "none",
+        "PNG",
+        "absent",
+    ],
 )
-def test_what_is_no_video_is_refused(tmp_path, content, message):
-    path = copy(tmp_path, content)
-    with pytest.raises(InputError, match=message) as error:
-        seq.index(path)
-    assert str(error.value).startswith(f"{path}: ")
-
-
-def test_absent_file_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"V000\.seq: cannot be read \(No such file or directory\)"):
-        seq.index(tmp_path / "V000.seq")
+def test_other_files_are_refused(tmp_path, content, message):
+    with pytest.raises(InputError, match=rf"{tmp_path}/V000\.seq: {message}"):
+        index(tmp_path, content) if content is not None else seq.index(tmp_path / "V000.seq")
 
 
 def test_damaged_length_ends_the_video_there(tmp_path):
     content = bytearray(seq_bytes([jpeg(0), jpeg(1), jpeg(2)]))
-    place = 1024 + 4 + len(jpeg(0)) + 16
-    content[place : place + 4] = struct.pack("<I", 100)
-    video = seq.index(copy(tmp_path, content))
-    # The second frame's beginning is still one; what is found behind its wrong length is not.
+    start = 1024 + 4 + len(jpeg(0)) + 16
+    content[start : start + 4] = struct.pack("<I", 100)
+    video = index(tmp_path, content)
+    # The second frame still begins like a JPEG; the bytes after its wrong length do not.
     assert len(video.offsets) == 2
     assert "frame 2 of 3" in video.problem
-    with pytest.raises(InputError, match="frame 1 is no JPEG from begin to end"):
+    with pytest.raises(InputError, match="frame 1 is no complete JPEG"):
         seq.read_frame(video, 1)
 
 
-def test_file_that_shrank_after_it_was_looked_at_is_noticed(tmp_path):
-    path = copy(tmp_path, WHOLE)
+def test_file_that_shrank_after_its_index_is_noticed(tmp_path):
+    path = write_seq(tmp_path / "V000.seq", [jpeg(0), jpeg(1)])
     video = seq.index(path)
-    path.write_bytes(WHOLE[:-5000])
+    path.write_bytes(COPY[:-5000])
     assert seq.read_frame(video, 0) == jpeg(0)
-    with pytest.raises(InputError, match="frame 1 is no JPEG from begin to end"):
+    with pytest.raises(InputError, match="frame 1 is no complete JPEG"):
         seq.read_frame(video, 1)
+    path.unlink()
+    with pytest.raises(InputError, match=r"V000\.seq: cannot be read"):
+        seq.read_frame(video, 0)

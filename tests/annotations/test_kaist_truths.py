@@ -1,26 +1,18 @@
-"""Annotations of many frames: what is missing or unreadable is said, and the improved set is known by its boxes."""
+"""Annotations of many frames: missing and unreadable files, and the recognition of the improved set by its boxes."""
 
 import collections
-import json
-import random
 import tarfile
 from pathlib import Path
 
 import pytest
 
+from dcrl_jax.annotations import coco
 from dcrl_jax.annotations.kaist import folders, formats, frames
 from dcrl_jax.annotations.kaist.truths import IMPROVED_TEST, Truths, improved_videos, read_truths
 from dcrl_jax.annotations.types import MISSING, UNREADABLE, Annotation, Finding, checksum
 
 KAIST = Path(__file__).resolve().parents[3] / "shared" / "kaist"
 PERSON = Annotation("person", (505, 212, 20, 50), 1)
-
-
-def real(name):
-    path = KAIST / name
-    if not path.is_file():
-        pytest.skip(f"needs {path}")
-    return path
 
 
 def write(root, **texts):
@@ -31,7 +23,7 @@ def write(root, **texts):
     return files
 
 
-def test_frames_are_read_in_the_order_asked_for_and_no_others(tmp_path):
+def test_only_the_wanted_frames_are_read_in_their_order(tmp_path):
     row = "person 505 212 20 50 1 0 0 0 0 0 0\n"
     files = write(tmp_path, a=row, b="", c="people 1 2 3 4 0 0 0 0 0 1 0", d="not asked for")
     read = read_truths(files, iter("cab"))
@@ -46,7 +38,7 @@ def test_frames_without_objects_have_no_format(tmp_path):
     assert read.formats == frozenset()
 
 
-def test_missing_and_unreadable_frames_are_left_out_and_found(tmp_path):
+def test_missing_and_unreadable_frames_are_findings(tmp_path):
     files = write(tmp_path, a="person 1 2 3 4", binary=b"\xff\xd8\xff\xe0", bad="person 1 2 3", xml="<annotation>")
     files |= {"gone": tmp_path / "gone.txt", "folder": tmp_path}
     read = read_truths(files, ["absent", *files])
@@ -64,7 +56,7 @@ def test_missing_and_unreadable_frames_are_left_out_and_found(tmp_path):
         assert finding.text.startswith(text)
 
 
-def test_findings_of_a_file_name_it_and_rows_are_kept_if_asked(tmp_path):
+def test_findings_name_their_file_and_rows_can_be_kept(tmp_path):
     text = "car 1 2 3 4 0 0 0 0 0 0 0\nperson 1 2 0 4 0 0 0 0 0 0 0"
     files = write(tmp_path, a=text, b="person 1 2 3 4")
     for keep_rows, labels in ((False, ["car"]), (True, ["car", "person"])):
@@ -77,79 +69,60 @@ def test_findings_of_a_file_name_it_and_rows_are_kept_if_asked(tmp_path):
         assert read.formats == {"bbGt", "corners"}
 
 
-def images():
-    """Fifty boxes on ten images, one of them empty."""
-    rng = random.Random(0)
-    found = [[] for _ in range(10)]
-    for _ in range(50):
-        box = tuple(float(rng.randrange(1, 400)) for _ in range(4))
-        found[rng.randrange(9)].append(Annotation("person", box, rng.randrange(3)))
-    return found
+IMAGES = [
+    [Annotation("person", (1.0, 2.0, 3.0, 4.0), 0), Annotation("person", (9.0, 2.0, 30.0, 40.5), 1)],
+    [Annotation("person", (5.0, 6.0, 7.0, 8.0), 2)],
+    [],
+]
 
 
-def test_checksum_leaves_order_within_an_image_labels_and_ignore_aside():
-    first = images()
-    assert checksum([image[::-1] for image in first]) == checksum(first)
-    assert checksum([[one._replace(label="people", ignore=True) for one in image] for image in first]) == checksum(
-        first
-    )
-    whole = [[one._replace(box=tuple(map(int, one.box))) for one in image] for image in first]
-    assert checksum(whole) == checksum(first)
-
-
-def test_checksum_changes_with_every_number_and_occlusion_level():
-    first = images()
-    sums = {checksum(first)}
-    count = 1
-    for i, image in enumerate(first):
-        for j, one in enumerate(image):
-            changed = [one._replace(occlusion=(one.occlusion + 1) % 3)]
-            changed += [one._replace(box=(*one.box[:k], one.box[k] + 1, *one.box[k + 1 :])) for k in range(4)]
-            for other in changed:
-                sums.add(checksum([*first[:i], [*image[:j], other, *image[j + 1 :]], *first[i + 1 :]]))
-                count += 1
-    assert count == 251
-    assert len(sums) == count
-
-
-def test_checksum_changes_with_order_and_number_of_images_and_boxes():
-    first = images()
-    moved = [first[0][1:], [*first[1], first[0][0]], *first[2:]]
-    others = (first[::-1], first[:-1], [*first, []], [first[0][1:], *first[1:]], moved, [[*first[0], first[0][0]]])
-    assert len({checksum(one) for one in (first, *others)}) == 7
+def test_checksum_does_not_depend_on_order_within_an_image_labels_or_ignore():
+    expected = checksum(IMAGES)
+    assert checksum([image[::-1] for image in IMAGES]) == expected
+    assert checksum([[one._replace(label="people", ignore=True) for one in image] for image in IMAGES]) == expected
+    assert checksum([IMAGES[0], [IMAGES[1][0]._replace(box=(5, 6, 7, 8))], []]) == expected
     assert checksum([]) == checksum([[]]) == 0
 
 
-def test_improved_checksums_are_of_all_test_videos():
+def test_checksum_depends_on_every_number_and_on_order_and_number_of_images():
+    variants = [IMAGES[::-1], IMAGES[:-1], [*IMAGES, []], [IMAGES[0][1:], *IMAGES[1:]]]
+    variants.append([IMAGES[0][1:], [*IMAGES[1], IMAGES[0][0]], []])
+    for i, image in enumerate(IMAGES):
+        for j, one in enumerate(image):
+            changed = [one._replace(occlusion=(one.occlusion + 1) % 3)]
+            changed += [one._replace(box=(*one.box[:k], one.box[k] + 1, *one.box[k + 1 :])) for k in range(4)]
+            variants += [[*IMAGES[:i], [*image[:j], other, *image[j + 1 :]], *IMAGES[i + 1 :]] for other in changed]
+    assert len(variants) == 20
+    assert len({checksum(one) for one in [IMAGES, *variants]}) == 21
+
+
+def test_only_complete_test_videos_are_compared():
     assert list(IMPROVED_TEST) == [video for video in frames.VIDEO_LENGTHS if frames.split_of(video) == "test"]
     assert len(set(IMPROVED_TEST.values())) == 16
-
-
-def test_no_video_is_compared_where_no_frame_is_there():
     assert improved_videos({}) == (0, 0)
-
-
-def test_complete_videos_of_other_boxes_are_not_the_improved_ones():
     assert improved_videos({image_id: [] for image_id in frames.split_frames("test")}) == (0, 16)
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory):
+def files(tmp_path_factory):
     """The annotation files of all test frames, unpacked."""
-    path = real("annotations-xml-new.tar.xz")
+    path = KAIST / "annotations-xml-new.tar.xz"
+    if not path.is_file():
+        pytest.skip(f"needs {path}")
     root = tmp_path_factory.mktemp("kaist")
     wanted = {f"annotations-xml-new/{image_id}.xml" for image_id in frames.split_frames("test")}
+    names = []
     with tarfile.open(path) as archive:
         for member in archive:
+            names += [member.name] if member.name.endswith(".xml") else []
             if member.name in wanted:
                 (root / member.name).parent.mkdir(parents=True, exist_ok=True)
                 (root / member.name).write_bytes(archive.extractfile(member).read())
-    return root
-
-
-@pytest.fixture(scope="module")
-def files(tree):
-    (found,) = folders.index_annotations(tree)
+    # The lengths of the videos are those of the published annotations.
+    lengths = frames.VIDEO_LENGTHS.items()
+    assert len(names) == 95_324
+    assert set(names) == {f"annotations-xml-new/{video}/I{i:05}.xml" for video, n in lengths for i in range(n)}
+    (found,) = folders.index_annotations(root)
     assert found.name == "annotations-xml-new"
     return found.files[None]
 
@@ -162,43 +135,30 @@ def truths(files):
 def test_copied_new_annotations_are_the_improved_ones(truths):
     assert len(truths.by_id) == 2_252
     assert truths.formats == {"XML"}
-    # Persons within a group of people, annotated on one image alone, are in no published truth.
+    # Persons within a group of people, annotated on one image only, are in no published truth.
     assert collections.Counter(one.kind for one in truths.findings) == {formats.ONE_MODALITY: 17}
     assert improved_videos(truths.by_id) == (16, 16)
 
 
-def test_one_box_moved_by_a_pixel_makes_its_video_another(truths, files, tmp_path):
+def test_video_with_one_changed_box_or_occlusion_is_not_improved(truths, files, tmp_path):
     image_id = "set06/V000/I00019"
     text = files[image_id].read_text()
-    changed = tmp_path / "I00019.xml"
-    changed.write_text(text.replace("<x>505</x>", "<x>506</x>"))
-    assert changed.read_text() != text
-    read = read_truths({image_id: changed}, [image_id])
-    assert improved_videos(truths.by_id | read.by_id) == (15, 16)
-
-
-def test_one_other_occlusion_level_makes_its_video_another(truths):
+    (tmp_path / "I00019.xml").write_text(text.replace("<x>505</x>", "<x>506</x>"))
+    moved = read_truths({image_id: tmp_path / "I00019.xml"}, [image_id]).by_id
+    assert moved != {image_id: truths.by_id[image_id]}
+    assert improved_videos(truths.by_id | moved) == (15, 16)
     image_id, image = next((key, image) for key, image in reversed(truths.by_id.items()) if image)
     first = image[0]._replace(occlusion=(image[0].occlusion + 1) % 3)
     assert improved_videos(truths.by_id | {image_id: [first, *image[1:]]}) == (15, 16)
 
 
-def test_video_with_a_frame_missing_is_not_compared(truths, files):
-    image_ids = frames.split_frames("test")
-    read = read_truths({key: path for key, path in files.items() if key != "set11/V001/I01539"}, image_ids)
-    assert read.findings[-1] == Finding(MISSING, "set11/V001/I01539")
-    assert improved_videos(read.by_id) == (15, 15)
+def test_incomplete_video_is_not_compared(truths):
+    assert improved_videos({key: image for key, image in truths.by_id.items() if key != "set11/V001/I01539"}) == (
+        15,
+        15,
+    )
 
 
-def test_improved_annotations_in_coco_manner_are_the_improved_ones(truths):
-    content = json.loads(real("KAIST_annotation.json").read_text())
-    labels = {category["id"]: category["name"] for category in content["categories"]}
-    ids = {image["id"]: image["im_name"] for image in content["images"]}
-    by_id = {image_id: [] for image_id in ids.values()}
-    for one in content["annotations"]:
-        annotation = Annotation(
-            labels[one["category_id"]], tuple(map(float, one["bbox"])), one["occlusion"], bool(one["ignore"])
-        )
-        by_id[ids[one["image_id"]]].append(annotation)
-    assert improved_videos(by_id) == (16, 16)
+def test_published_coco_file_has_the_same_boxes(truths):
+    by_id = coco.read(KAIST / "KAIST_annotation.json").by_id
     assert checksum(list(by_id.values())) == checksum([truths.by_id[image_id] for image_id in by_id])

@@ -2,8 +2,6 @@
 
 import dataclasses
 import inspect
-import pathlib
-import re
 
 import numpy as np
 import pytest
@@ -15,12 +13,9 @@ from datasets.kaist import KaistConfig
 from datasets.synthetic_rgbt import SyntheticConfig
 from dcrl_jax.config import check_config
 from dcrl_jax.data.transforms import filter_boxes
-from dcrl_jax.errors import InputError
-from dcrl_jax.losses.distillation import Distillation
 from dcrl_jax.training.data import box_filter_of
 from dcrl_jax.training.distill import teacher_config
 
-ROOT = pathlib.Path(__file__).parents[2]
 DATA = ("kaist", "synthetic", "msrs")
 RECIPES = {"teacher": teacher, "student": student, "baseline": baseline}
 
@@ -151,35 +146,6 @@ def test_unknown_data_set_is_named_with_the_known_ones(role):
         RECIPES[role].get_config("moon")
 
 
-@every_recipe
-@every_data_set
-def test_every_key_is_read_somewhere(role, data):
-    source = "\n".join(
-        path.read_text() for path in (ROOT / "dcrl_jax").rglob("*.py") if "config_checks" not in path.name
-    )
-    # A teacher's sections are read in their places of its own recipe; what names the teacher is read before.
-    assert "config.teacher.checkpoint" in source
-    config = RECIPES[role].get_config(data)
-    keys = {key.removeprefix("teacher.") for key in keys_of(config)} - {"checkpoint"}
-    # The next two tests are about these.
-    keys = {key for key in keys if not key.startswith(("distillation.", "data.options."))}
-    unread = [
-        key
-        for key in sorted(keys)
-        if not re.search(rf"(config|keys|data|rpn|roi|loss|{key.split('.')[0]})\.{key.split('.')[-1]}\b", source)
-    ]
-    assert unread == []
-
-
-@every_data_set
-def test_every_key_of_the_distillation_is_a_constant_of_the_losses_and_is_read_there(data):
-    assert set(student.get_config(data).distillation) == set(Distillation._fields)
-    source = "\n".join(
-        (ROOT / "dcrl_jax" / name).read_text() for name in ("losses/distillation.py", "training/terms.py")
-    )
-    assert [name for name in Distillation._fields if not re.search(rf"\b(on|rules)\.{name}\b", source)] == []
-
-
 def test_every_option_of_a_data_set_is_one_of_its_builder():
     known = {
         "kaist": {field.name for field in dataclasses.fields(KaistConfig)} | {"allow_incomplete"},
@@ -189,84 +155,3 @@ def test_every_option_of_a_data_set_is_one_of_its_builder():
     for data, names in known.items():
         for recipe in RECIPES.values():
             assert set(recipe.get_config(data).data.options) <= names
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "message"),
-    [
-        ("backbone.stride", 4, "must be one of: 8, 16"),
-        ("train.batch_size", 0, "must be above 0"),
-        ("train.steps", -1, "must be above 0"),
-        ("optimizer.weight_decay", -1.0, "must not be negative"),
-        ("data.flip_probability", 1.5, "must lie in 0..1"),
-        ("rpn.offset_std", (1.0, 2.0), "must hold 4 numbers"),
-        ("eval.rules", "coco", "must be one of: kaist, caltech, nightowls"),
-        ("eval.border_px", ("a", "b", "c", "d"), "must hold 0 or 4 numbers"),
-        ("segmentation.stages", ("rpg", "rds"), "must hold nothing but rpg and rdr"),
-        ("roi.max_positive", 500, "must not exceed roi.sampled"),
-        ("rpn.negative_iou", 0.6, "must not exceed rpn.positive_iou"),
-        ("cfl.groups", 3, "must divide the channels"),
-    ],
-)
-def test_value_that_means_nothing_is_refused_by_its_key(key, value, message):
-    config = teacher.get_config()
-    section, name = key.split(".")
-    with config.ignore_type():
-        config[section][name] = value
-    with pytest.raises(InputError, match=re.escape(f"config.{key} is {value!r}; it {message}")):
-        check_config(config)
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "message"),
-    [
-        ("zeta", 1.5, "must lie in 0..1"),
-        ("zeta", -0.5, "must lie in 0..1"),
-        ("xi", 1.5, "must lie in 0..1"),
-        ("temperature", 0.0, "must be above 0"),
-        ("rho", -1.0, "must not be negative"),
-        ("epsilon", -1.0, "must not be negative"),
-    ],
-)
-def test_distillation_that_means_nothing_is_refused_by_its_key(key, value, message):
-    config = student.get_config()
-    config.distillation[key] = value
-    with pytest.raises(InputError, match=re.escape(f"config.distillation.{key} is {value!r}; it {message}")):
-        check_config(config)
-
-
-def test_config_from_before_there_were_rules_of_several_benchmarks_is_accepted():
-    config = teacher.get_config()
-    del config.eval.rules
-    check_config(config)
-
-
-def test_limits_of_the_distillation_are_accepted():
-    for value in (0.0, 1.0):
-        config = student.get_config()
-        config.distillation.update(zeta=value, xi=value, rho=value, epsilon=value)
-        check_config(config)
-
-
-def test_unknown_role_is_refused_with_the_known_ones():
-    config = teacher.get_config()
-    config.role = "pupil"
-    with pytest.raises(InputError, match=r"config\.role is 'pupil'; it must be one of: teacher, student, baseline"):
-        check_config(config)
-
-
-@pytest.mark.parametrize("role", ["student", "baseline"])
-def test_shared_values_of_students_and_baselines_are_checked_too(role):
-    config = RECIPES[role].get_config()
-    config.train.batch_size = 0
-    config.backbone.norm = "batch"
-    with pytest.raises(InputError, match=r"(?s)backbone.norm is 'batch'.*train.batch_size is 0"):
-        check_config(config)
-
-
-def test_all_faults_come_in_one_message():
-    config = teacher.get_config()
-    config.train.batch_size = 0
-    config.cfl.aggregation = "sum"
-    with pytest.raises(InputError, match=r"(?s)cfl.aggregation is 'sum'.*train.batch_size is 0"):
-        check_config(config)

@@ -1,4 +1,4 @@
-"""Order, sharding, padding, resumption and placement of batches."""
+"""Order, sharding, padding, resumption and device placement of batches."""
 
 import contextlib
 import itertools
@@ -16,14 +16,16 @@ from datasets import records
 from dcrl_jax.data import pipeline
 from dcrl_jax.data.transforms import Augmentation, BoxFilter
 from dcrl_jax.errors import InputError
-from dcrl_jax.structures import Batch
+from dcrl_jax.structures import MODALITIES, Batch
 
 HEIGHT, WIDTH, MAX_BOXES = 10, 15, 3
+RGB_ONLY = ("visible",)
+EVERY = Augmentation(0.5, 0.3, 0.4)
 SHAPES = {"height": HEIGHT, "width": WIDTH, "max_boxes": MAX_BOXES, "box_filter": BoxFilter(), "num_threads": 2}
 
 
-def make_source(length):
-    """Record i shows the grey value 10 + i in both images, holds i % 3 people, and is a night scene when i is odd."""
+def make_source(length, modalities=MODALITIES):
+    """Records: number i has the grey value 10 + i in its images, i % 3 people, and is a night scene if i is odd."""
     source = []
     for i in range(length):
         encoded = cv2.imencode(".png", np.full((20, 30, 3), 10 + i, np.uint8))[1].tobytes()
@@ -34,23 +36,22 @@ def make_source(length):
             "occlusion": [0] * people,
             "ignore": [False] * people,
         }
-        record = {"image_id": b"I%05d" % i, "visible": encoded, "lwir": encoded, "condition": i % 2}
-        source.append(record | {"objects": objects})
+        images = dict.fromkeys(modalities, encoded)
+        source.append({"image_id": b"I%05d" % i, **images, "condition": i % 2, "objects": objects})
     return source
-
-
-def make_rgb_source(length):
-    """The same records, without any thermal image."""
-    return [{name: value for name, value in record.items() if name != "lwir"} for record in make_source(length)]
 
 
 @contextlib.contextmanager
 def training(length=7, augmentation=Augmentation(), source=None, **options):  # noqa: B008
-    defaults = {"batch_size": 2, "seed": 0}
     source = make_source(length) if source is None else source
-    iterator = pipeline.train_iterator(source, augmentation=augmentation, **SHAPES, **defaults | options)
-    with contextlib.closing(iterator):
+    options = {"batch_size": 2, "seed": 0} | SHAPES | options
+    with contextlib.closing(pipeline.train_iterator(source, augmentation=augmentation, **options)) as iterator:
         yield iterator
+
+
+def evaluation(length, modalities=MODALITIES, **options):
+    source = make_source(length, modalities)
+    return list(pipeline.evaluation_batches(source, modalities=modalities, **{"batch_size": 2} | SHAPES | options))
 
 
 def take(iterator, count):
@@ -66,12 +67,12 @@ def assert_same_batches(left, right):
     jax.tree.map(np.testing.assert_array_equal, left, right)
 
 
-def device_sharding(devices=None):
-    mesh = jax.sharding.Mesh(devices or jax.local_devices(), ("devices",))
+def device_sharding(count=None):
+    mesh = jax.sharding.Mesh(jax.local_devices()[:count], ("devices",))
     return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("devices"))
 
 
-def test_batch_holds_the_shapes_types_and_values_of_its_records():
+def test_batch_has_the_shapes_dtypes_and_values_of_its_records():
     with training(batch_size=4) as iterator:
         batch = next(iterator)
     assert isinstance(batch, Batch)
@@ -85,17 +86,18 @@ def test_batch_holds_the_shapes_types_and_values_of_its_records():
         "index": ((4,), "int32"),
         "valid": ((4,), "bool"),
     }
-    for place, index in enumerate(batch.index):
-        assert (batch.visible[place] == 10 + index).all()
-        assert (batch.lwir[place] == 10 + index).all()
-        assert batch.is_person[place].sum() == index % 3
-        assert batch.is_night[place] == index % 2
+    # Without augmentation no pixel and no box changes.
+    for position, index in enumerate(batch.index):
+        assert (batch.visible[position] == 10 + index).all()
+        assert (batch.lwir[position] == 10 + index).all()
+        assert batch.is_person[position].sum() == index % 3
+        assert batch.is_night[position] == index % 2
         if index % 3:
-            assert batch.boxes[place, 0].tolist() == [1, 2, 4, 6]
+            assert batch.boxes[position, 0].tolist() == [1, 2, 4, 6]
     assert batch.valid.all()
 
 
-def test_every_epoch_holds_every_record_once_in_a_new_order():
+def test_every_epoch_has_every_record_once_in_a_new_order():
     with training(length=9, batch_size=3) as iterator:
         epochs = indices(take(iterator, 9)).reshape(3, 9)
     assert (np.sort(epochs) == np.arange(9)).all()
@@ -126,17 +128,17 @@ def test_processes_share_an_epoch_evenly_and_without_overlap():
     assert set(epochs.reshape(-1)) == set(range(11))
 
 
-def test_processes_together_get_the_batches_of_one_process_augmentation_included():
-    options = {"length": 8, "augmentation": Augmentation(0.5, 0.3, 0.4), "seed": 3}
+def test_processes_together_get_the_augmented_batches_of_one_process():
+    options = {"length": 8, "augmentation": EVERY, "seed": 3}
     with training(batch_size=4, **options) as iterator:
-        alone = take(iterator, 6)
+        single = take(iterator, 6)
     halves = []
     for process in range(2):
         with training(batch_size=2, process_index=process, process_count=2, **options) as iterator:
             halves.append(take(iterator, 6))
-    for whole, *parts in zip(alone, *halves, strict=True):
+    for batch, *parts in zip(single, *halves, strict=True):
         interleaved = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1).reshape(4, *leaves[0].shape[1:]), *parts)
-        assert_same_batches(whole, interleaved)
+        assert_same_batches(batch, interleaved)
 
 
 def test_flip_of_probability_one_mirrors_every_record():
@@ -147,7 +149,7 @@ def test_flip_of_probability_one_mirrors_every_record():
     assert (batch.boxes[has_person, 0] == [WIDTH - 4, 2, WIDTH - 1, 6]).all()
 
 
-def test_switching_one_augmentation_on_leaves_the_draws_of_the_others():
+def test_one_augmentation_does_not_change_the_draws_of_the_others():
     def flips(**amounts):
         with training(augmentation=Augmentation(flip_probability=0.5, **amounts), batch_size=50) as iterator:
             batch = next(iterator)
@@ -163,27 +165,14 @@ def test_augmentation_draws_are_new_in_every_epoch():
         assert len(set(next(iterator).visible[:, 0, 0, 0].tolist())) > 5
 
 
-def test_augmentation_of_amount_zero_changes_no_pixel_and_no_box():
-    with training(length=5, batch_size=5) as plain, training(length=5, batch_size=5, seed=0) as again:
-        batch = next(plain)
-        assert_same_batches([batch], [next(again)])
-    assert (batch.visible == (10 + batch.index)[:, None, None, None]).all()
-
-
 @pytest.mark.parametrize("on_devices", [False, True])
-def test_rgb_alone_trains_on_the_very_images_boxes_flips_and_order_of_the_pairs(on_devices):
-    options = {
-        "batch_size": 6,
-        "augmentation": Augmentation(flip_probability=0.5, brightness=0.3, blank_probability=0.4),
-        "seed": 3,
-        "sharding": device_sharding(jax.local_devices()[:2]) if on_devices else None,
-    }
+def test_training_on_rgb_only_equals_training_on_pairs_without_lwir(on_devices):
+    sharding = device_sharding(2) if on_devices else None
+    options = {"batch_size": 6, "augmentation": EVERY, "seed": 3, "sharding": sharding}
     with training(**options) as iterator:
         pairs = take(iterator, 8)
-    with training(source=make_rgb_source(7), modalities=("visible",), **options) as iterator:
-        alone = take(iterator, 8)
-    assert all(batch.lwir is None for batch in alone)
-    assert_same_batches(alone, [batch._replace(lwir=None) for batch in pairs])
+    with training(source=make_source(7, RGB_ONLY), modalities=RGB_ONLY, **options) as iterator:
+        assert_same_batches(take(iterator, 8), [batch._replace(lwir=None) for batch in pairs])
     # Each random change happened to some images and not to others.
     visible, lwir, boxes, has_person = (
         np.concatenate([np.asarray(leaf).reshape(6, -1) for leaf in leaves])
@@ -193,25 +182,18 @@ def test_rgb_alone_trains_on_the_very_images_boxes_flips_and_order_of_the_pairs(
         assert 0 < changed.sum() < len(changed)
 
 
-def test_evaluation_of_rgb_alone_gives_the_pairs_without_their_thermal_images_padding_included():
-    pairs = list(pipeline.evaluation_batches(make_source(5), batch_size=2, **SHAPES))
-    rgb = {"batch_size": 2, "modalities": ("visible",), **SHAPES}
-    alone = list(pipeline.evaluation_batches(make_rgb_source(5), **rgb))
-    assert all(batch.lwir is None for batch in alone)
-    assert_same_batches(alone, [batch._replace(lwir=None) for batch in pairs])
-    assert not alone[-1].valid.all()
-    devices = jax.local_devices()[:1]
-    placed = list(pipeline.evaluation_batches(make_rgb_source(5), sharding=device_sharding(devices), **rgb))
-    assert all(batch.lwir is None for batch in placed)
-    np.testing.assert_array_equal([batch.visible[0] for batch in placed], [batch.visible for batch in alone])
+def test_evaluation_of_rgb_only_equals_that_of_pairs_without_lwir():
+    pairs, rgb_only = evaluation(5), evaluation(5, RGB_ONLY)
+    assert_same_batches(rgb_only, [batch._replace(lwir=None) for batch in pairs])
+    assert not rgb_only[-1].valid.all()
 
 
 @pytest.mark.parametrize("on_devices", [False, True])
-def test_killed_and_resumed_iterator_gives_the_same_next_batches(on_devices):
+def test_resumed_iterator_gives_the_same_next_batches(on_devices):
     devices = jax.local_device_count() if on_devices else 1
     options = {
         "batch_size": 2 * devices,
-        "augmentation": Augmentation(0.5, 0.3, 0.4),
+        "augmentation": EVERY,
         "sharding": device_sharding() if on_devices else None,
     }
     with training(**options) as iterator:
@@ -251,14 +233,10 @@ def test_batches_on_devices_feed_pmap_without_a_transfer():
 
 
 @pytest.mark.parametrize(("length", "batch_size", "processes"), [(7, 3, 1), (6, 3, 1), (9, 4, 2), (2, 2, 3), (7, 3, 2)])
-def test_evaluation_gives_every_record_once_and_as_many_batches_to_every_process(length, batch_size, processes):
+def test_evaluation_has_every_record_once_and_as_many_batches_per_process(length, batch_size, processes):
     shares = [
-        list(
-            pipeline.evaluation_batches(
-                make_source(length), batch_size=batch_size, process_index=p, process_count=processes, **SHAPES
-            )
-        )
-        for p in range(processes)
+        evaluation(length, batch_size=batch_size, process_index=process, process_count=processes)
+        for process in range(processes)
     ]
     assert len({len(batches) for batches in shares}) == 1
     batches = [batch for share in shares for batch in share]
@@ -267,35 +245,30 @@ def test_evaluation_gives_every_record_once_and_as_many_batches_to_every_process
     assert sorted(indices(batches)[valid]) == list(range(length))
     assert (indices(batches)[~valid] == -1).all()
     for batch in batches:
-        assert not batch.is_person[~batch.valid].any()
-        assert not batch.is_ignore[~batch.valid].any()
+        assert not (batch.is_person | batch.is_ignore)[~batch.valid].any()
         assert (batch.lwir[batch.valid][:, 0, 0, 0] == 10 + batch.index[batch.valid]).all()
 
 
-def test_evaluation_of_one_process_keeps_the_order_of_the_split():
-    batches = list(pipeline.evaluation_batches(make_source(5), batch_size=2, **SHAPES))
-    assert [batch.index.tolist() for batch in batches] == [[0, 1], [2, 3], [4, -1]]
+@pytest.mark.parametrize("modalities", [MODALITIES, RGB_ONLY])
+def test_evaluation_keeps_the_order_of_the_split_also_on_devices(modalities):
+    on_host = evaluation(5, modalities)
+    assert [batch.index.tolist() for batch in on_host] == [[0, 1], [2, 3], [4, -1]]
+    on_device = evaluation(5, modalities, sharding=device_sharding(1))
+    assert_same_batches(on_device, jax.tree.map(lambda leaf: leaf[None], on_host))
 
 
-def test_evaluation_batches_can_be_put_on_devices():
-    devices = jax.local_devices()[:1]
-    batches = pipeline.evaluation_batches(make_source(3), batch_size=2, sharding=device_sharding(devices), **SHAPES)
-    assert [np.asarray(batch.index).tolist() for batch in batches] == [[[0, 1]], [[2, -1]]]
-
-
-def test_broken_record_reaches_the_loop_as_an_input_error_naming_it():
+def test_broken_record_raises_an_input_error_that_names_it():
     source = make_source(4)
     source[2] = source[2] | {"lwir": b"broken"}
-    iterator = pipeline.train_iterator(
-        source,
-        augmentation=Augmentation(0.5),
-        batch_size=4,
-        seed=0,
-        sharding=device_sharding(jax.devices()[:1]),
-        **SHAPES,
-    )
-    with contextlib.closing(iterator), pytest.raises(InputError, match="I00002: the lwir image"):
+    with (
+        training(source=source, augmentation=EVERY, batch_size=4, sharding=device_sharding(1)) as iterator,
+        pytest.raises(InputError, match="I00002: the lwir image"),
+    ):
         next(iterator)
+
+
+class TwoDevices:
+    addressable_devices = (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -307,21 +280,11 @@ def test_broken_record_reaches_the_loop_as_an_input_error_naming_it():
         ({"augmentation": Augmentation(flip_probability=1.5)}, "augmentation flip_probability is 1.5"),
         ({"augmentation": Augmentation(blank_probability=-0.1)}, "augmentation blank_probability is -0.1"),
         ({"length": 0}, "no records"),
+        ({"batch_size": 3, "sharding": TwoDevices()}, "3 images cannot be shared evenly by 2 devices"),
     ],
 )
-def test_arguments_that_do_not_fit_are_refused_at_once(options, message):
+def test_invalid_arguments_are_refused_at_once(options, message):
     with pytest.raises(InputError, match=message), training(**options):
-        pass
-
-
-def test_batch_that_does_not_divide_over_the_devices_is_refused():
-    class TwoDevices:
-        addressable_devices = (0, 1)
-
-    with (
-        pytest.raises(InputError, match="3 images cannot be shared evenly by 2 devices"),
-        training(batch_size=3, sharding=TwoDevices()),
-    ):
         pass
 
 
@@ -339,15 +302,8 @@ class Tiny(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self):
         for i, record in enumerate(make_source(5)):
             objects = record["objects"]
-            rows = zip(*objects.values(), strict=True)
-            yield (
-                i,
-                record
-                | {
-                    "image_id": record["image_id"].decode(),
-                    "objects": [dict(zip(objects, row, strict=True)) for row in rows],
-                },
-            )
+            rows = [dict(zip(objects, row, strict=True)) for row in zip(*objects.values(), strict=True)]
+            yield i, record | {"image_id": record["image_id"].decode(), "objects": rows}
 
 
 def test_prepared_data_set_feeds_the_pipeline_through_array_record(tmp_path):
@@ -358,14 +314,14 @@ def test_prepared_data_set_feeds_the_pipeline_through_array_record(tmp_path):
     source = pipeline.open_split(builder, "train")
     assert len(source) == 5
     assert isinstance(source[0]["visible"], bytes)
-    batches = list(pipeline.evaluation_batches(source, batch_size=5, **SHAPES))
-    np.testing.assert_array_equal(np.sort(batches[0].visible[:, 0, 0, 0]), 10 + np.arange(5))
-    assert batches[0].is_person.sum() == 0 + 1 + 2 + 0 + 1
+    (batch,) = pipeline.evaluation_batches(source, batch_size=5, **SHAPES)
+    np.testing.assert_array_equal(np.sort(batch.visible[:, 0, 0, 0]), 10 + np.arange(5))
+    assert batch.is_person.sum() == 0 + 1 + 2 + 0 + 1
     with pytest.raises(InputError, match=r"validation.*train"):
         pipeline.open_split(builder, "validation")
 
 
-def test_records_without_people_are_dropped_and_the_others_keep_their_order():
+def test_records_without_people_are_dropped_and_the_order_is_kept():
     source = make_source(8)
     source[4]["objects"]["label"] = [b"people"]
     source[5]["objects"]["occlusion"] = [2, 0]

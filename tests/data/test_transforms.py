@@ -10,7 +10,8 @@ from dcrl_jax.errors import InputError
 from dcrl_jax.structures import MODALITIES
 
 HEIGHT, WIDTH = 20, 30
-RGB_ALONE = ("visible",)
+RGB_ONLY = ("visible",)
+TOO_MANY_PIXELS = b"P6 1048575 1048575 255\n"  # the header of a PPM file
 
 
 def make_record(objects=(), visible=None, lwir=None, condition=0):
@@ -37,29 +38,36 @@ def person(x, y, w, h, occlusion=0, ignore=False, label="person"):
     return ((x, y, w, h), label, occlusion, ignore)
 
 
+def decode(*objects, **images):
+    return transforms.decode(make_record(objects, **images))
+
+
+def without_lwir(mapping):
+    return {name: value for name, value in mapping.items() if name != "lwir"}
+
+
+def assert_equal_but_for_lwir(rgb_only, pair):
+    assert set(rgb_only) == set(pair) - {"lwir"}
+    for name, value in rgb_only.items():
+        np.testing.assert_array_equal(value, pair[name])
+
+
 def test_decode_gives_rgb_order_grey_and_xyxy():
     visible = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     visible[..., 0] = 200  # red
-    lwir = np.full((HEIGHT, WIDTH), 77, np.uint8)
-    pair = transforms.decode(make_record([person(2, 3, 4, 10)], visible, lwir, condition=1))
-    assert pair["visible"].shape == (HEIGHT, WIDTH, 3)
-    assert pair["lwir"].shape == (HEIGHT, WIDTH, 1)
-    assert pair["visible"][0, 0].tolist() == [200, 0, 0]
-    assert (pair["lwir"] == 77).all()
-    assert pair["boxes"].tolist() == [[2, 3, 6, 13]]
-    assert pair["boxes"].dtype == np.float32
-    assert pair["image_id"] == "I00019"
-    assert pair["is_night"] is True
-
-
-def test_lwir_file_of_three_equal_channels_decodes_to_the_same_grey():
     grey = np.arange(HEIGHT * WIDTH, dtype=np.uint8).reshape(HEIGHT, WIDTH)
-    pair = transforms.decode(make_record(lwir=np.repeat(grey[..., None], 3, axis=2)))
-    np.testing.assert_array_equal(pair["lwir"][..., 0], grey)
+    for lwir in (grey, np.repeat(grey[..., None], 3, axis=2)):  # files of one and of three channels
+        pair = decode(person(2, 3, 4, 10), visible=visible, lwir=lwir, condition=1)
+        assert pair["visible"].shape == (HEIGHT, WIDTH, 3)
+        assert pair["visible"][0, 0].tolist() == [200, 0, 0]
+        np.testing.assert_array_equal(pair["lwir"], grey[..., None])
+        assert pair["boxes"].tolist() == [[2, 3, 6, 13]]
+        assert pair["boxes"].dtype == np.float32
+        assert (pair["image_id"], pair["is_night"]) == ("I00019", True)
 
 
-def test_image_without_objects_has_empty_arrays_of_the_right_shape():
-    pair = transforms.decode(make_record())
+def test_image_without_objects_has_empty_arrays():
+    pair = decode()
     assert pair["boxes"].shape == (0, 4)
     padded = transforms.to_padded(transforms.flip_pair(pair), 3, BoxFilter())
     assert padded["boxes"].shape == (3, 4)
@@ -67,20 +75,20 @@ def test_image_without_objects_has_empty_arrays_of_the_right_shape():
     assert not padded["is_ignore"].any()
 
 
-@pytest.mark.parametrize("modality", ["visible", "lwir"])
-@pytest.mark.parametrize("encoded", [b"", b"not an image", b"\x89PNG\r\n\x1a\n1234"])
+@pytest.mark.parametrize("modality", MODALITIES)
+@pytest.mark.parametrize("encoded", [b"", b"not an image", b"\x89PNG\r\n\x1a\n1234", TOO_MANY_PIXELS])
 def test_broken_image_is_named_with_its_modality(modality, encoded):
     with pytest.raises(InputError, match=f"I00019: the {modality} image"):
         transforms.decode(make_record() | {modality: encoded})
 
 
-def test_pair_of_two_sizes_is_an_error_naming_both():
+def test_pair_of_two_sizes_is_refused_with_both():
     with pytest.raises(InputError, match=r"I00019.*30x20.*31x20"):
-        transforms.decode(make_record(lwir=np.zeros((HEIGHT, WIDTH + 1), np.uint8)))
+        decode(lwir=np.zeros((HEIGHT, WIDTH + 1), np.uint8))
 
 
 def test_box_partly_outside_is_clipped_and_keeps_its_annotated_height():
-    pair = transforms.decode(make_record([person(-4, -5, 10, 12), person(25, 11, 9, 30)]))
+    pair = decode(person(-4, -5, 10, 12), person(25, 11, 9, 30))
     assert pair["boxes"].tolist() == [[0, 0, 6, 7], [25, 11, 30, 20]]
     assert pair["annotated"][:, 3].tolist() == [12, 30]
 
@@ -98,92 +106,73 @@ def test_box_partly_outside_is_clipped_and_keeps_its_annotated_height():
         ((1, -9, 3, 9), "outside"),
     ],
 )
-def test_box_of_no_size_or_wholly_outside_is_an_error_naming_image_and_box(box, problem):
-    record = make_record([person(2, 3, 4, 10), (box, "cyclist", 0, True)])
+def test_box_without_size_or_outside_is_refused_with_image_and_box(box, problem):
     with pytest.raises(InputError, match=rf"I00019.*box 1 \(cyclist.*{problem}"):
-        transforms.decode(record)
+        decode(person(2, 3, 4, 10), (box, "cyclist", 0, True))
 
 
 def test_resize_scales_each_axis_of_the_boxes_by_its_own_factor():
-    pair = transforms.resize_pair(transforms.decode(make_record([person(3, 4, 6, 8)])), 40, 45)
+    pair = transforms.resize_pair(decode(person(3, 4, 6, 8)), 40, 45)
     assert pair["visible"].shape == (40, 45, 3)
     assert pair["lwir"].shape == (40, 45, 1)
     np.testing.assert_allclose(pair["boxes"], [[4.5, 8, 13.5, 24]])
     assert pair["annotated"][:, 3].tolist() == [8]
+    assert transforms.resize_pair(pair, 40, 45) is pair
 
 
-def test_resized_box_still_covers_the_object_it_covered():
+def test_resized_box_still_covers_its_object():
     visible, lwir = np.zeros((40, 60, 3), np.uint8), np.zeros((40, 60), np.uint8)
     visible[8:32, 12:24], lwir[8:32, 12:24] = 255, 255
-    pair = transforms.resize_pair(transforms.decode(make_record([person(12, 8, 12, 24)], visible, lwir)), 20, 15)
+    pair = transforms.resize_pair(decode(person(12, 8, 12, 24), visible=visible, lwir=lwir), 20, 15)
     x1, y1, x2, y2 = pair["boxes"][0].astype(int)
     for modality in MODALITIES:
         bright = np.argwhere(pair[modality][..., 0] > 127)
         assert [*bright.min(0), *(bright.max(0) + 1)] == [y1, x1, y2, x2]
 
 
-def test_resize_to_the_same_size_changes_nothing():
-    pair = transforms.decode(make_record([person(3, 4, 6, 8)]))
-    assert transforms.resize_pair(pair, HEIGHT, WIDTH) is pair
-
-
 def test_flip_moves_both_images_and_the_boxes_together():
-    pair = transforms.decode(make_record([person(2, 3, 4, 10)]))
+    pair = decode(person(2, 3, 4, 10))
     flipped = transforms.flip_pair(pair)
+    again = transforms.flip_pair(flipped)
     assert flipped["boxes"].tolist() == [[24, 3, 28, 13]]
     for modality in MODALITIES:
         np.testing.assert_array_equal(flipped[modality][3:13, 24:28], pair[modality][3:13, 2:6][:, ::-1])
-        np.testing.assert_array_equal(transforms.flip_pair(flipped)[modality], pair[modality])
-    np.testing.assert_array_equal(transforms.flip_pair(flipped)["boxes"], pair["boxes"])
+    for name in (*MODALITIES, "boxes"):
+        np.testing.assert_array_equal(again[name], pair[name])
 
 
-def test_brightness_scales_rounds_and_saturates_the_visible_image_alone():
+def test_brightness_scales_rounds_and_saturates_only_the_visible_image():
     visible = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     visible[0, 0] = 10, 101, 250
-    pair = transforms.decode(make_record(visible=visible))
+    pair = decode(visible=visible)
     brighter = transforms.scale_brightness(pair, 1.25)
     assert brighter["visible"][0, 0].tolist() == [12, 126, 255]
     np.testing.assert_array_equal(brighter["lwir"], pair["lwir"])
     np.testing.assert_array_equal(transforms.scale_brightness(pair, 1.0)["visible"], pair["visible"])
 
 
-def test_blank_switches_off_one_modality_and_keeps_the_other():
-    pair = transforms.decode(make_record())
-    blanked = transforms.blank(pair, "lwir")
-    assert (blanked["lwir"] == transforms.BLANK_GREY).all()
-    np.testing.assert_array_equal(blanked["visible"], pair["visible"])
-    assert pair["lwir"].any()
-
-
 def test_random_blank_takes_each_modality_equally_often_and_never_both():
-    rng = np.random.default_rng(5)
-    pair = transforms.decode(make_record())
-    blanked = [transforms.random_blank(pair, rng, 0.5) for _ in range(600)]
-    is_blank = np.array([[not one[modality].any() for modality in MODALITIES] for one in blanked])
-    assert not is_blank.all(1).any()
-    np.testing.assert_allclose(is_blank.mean(0), [0.25, 0.25], atol=0.06)
+    pair, rng, rng_of_rgb = decode(), np.random.default_rng(5), np.random.default_rng(5)
+    is_blank = []
+    for _ in range(600):
+        blanked = transforms.random_blank(pair, rng, 0.5)
+        is_blank.append([(blanked[modality] == transforms.BLANK_GREY).all() for modality in MODALITIES])
+        for modality, blank in zip(MODALITIES, is_blank[-1], strict=True):
+            assert blank or blanked[modality] is pair[modality]
+        # RGB-only data has the same visible images by the same draws.
+        assert_equal_but_for_lwir(transforms.random_blank(without_lwir(pair), rng_of_rgb, 0.5), blanked)
+    assert not np.all(is_blank, axis=1).any()
+    np.testing.assert_allclose(np.mean(is_blank, axis=0), [0.25, 0.25], atol=0.06)
+    assert rng.random() == rng_of_rgb.random()
 
 
-def without_lwir(record):
-    return {name: value for name, value in record.items() if name != "lwir"}
-
-
-def test_decoding_rgb_alone_needs_no_thermal_image_and_gives_the_rest_unchanged():
+def test_decoding_rgb_only_does_not_read_the_thermal_image():
     record = make_record([person(2, 3, 4, 10), person(-4, 5, 10, 12)], condition=1)
-    alone, pair = transforms.decode(without_lwir(record), RGB_ALONE), transforms.decode(record)
-    assert set(alone) == set(pair) - {"lwir"}
-    for name, value in alone.items():
-        np.testing.assert_array_equal(value, pair[name])
-
-
-def test_decoding_rgb_alone_does_not_look_at_a_thermal_image_that_is_there():
-    record = make_record(lwir=np.zeros((HEIGHT, WIDTH + 1), np.uint8)) | {"lwir": b"not an image"}
-    assert "lwir" not in transforms.decode(record, RGB_ALONE)
-
-
-def test_pair_that_lacks_its_thermal_image_is_not_passed_off_as_rgb():
+    pair = transforms.decode(record)
+    for rgb_record in (without_lwir(record), record | {"lwir": b"not an image"}):
+        assert_equal_but_for_lwir(transforms.decode(rgb_record, RGB_ONLY), pair)
     with pytest.raises(KeyError, match="lwir"):
-        transforms.decode(without_lwir(make_record()))
+        transforms.decode(without_lwir(record))
 
 
 @pytest.mark.parametrize(
@@ -193,36 +182,24 @@ def test_pair_that_lacks_its_thermal_image_is_not_passed_off_as_rgb():
         lambda pair: transforms.resize_pair(pair, 10, 15),
         transforms.flip_pair,
         lambda pair: transforms.scale_brightness(pair, 1.25),
-        lambda pair: transforms.blank(pair, "visible"),
         lambda pair: transforms.to_padded(pair, 3, BoxFilter()),
     ],
-    ids=["enlarge", "shrink", "flip", "brightness", "blank", "pad"],
+    ids=["enlarge", "shrink", "flip", "brightness", "pad"],
 )
-def test_transform_of_rgb_alone_is_that_of_the_pair_without_its_thermal_image(transform):
-    record = make_record([person(2, 3, 4, 10), person(9, 5, 6, 12, ignore=True)])
-    alone, pair = transform(transforms.decode(without_lwir(record), RGB_ALONE)), transform(transforms.decode(record))
-    assert set(alone) == set(pair) - {"lwir"}
-    for name, value in alone.items():
-        np.testing.assert_array_equal(value, pair[name])
+def test_transform_of_rgb_only_equals_that_of_the_pair(transform):
+    pair = decode(person(2, 3, 4, 10), person(9, 5, 6, 12, ignore=True))
+    assert_equal_but_for_lwir(transform(without_lwir(pair)), transform(pair))
 
 
-def test_random_blank_of_rgb_alone_takes_the_images_that_it_takes_of_pairs_and_as_many_draws():
-    pair = transforms.decode(make_record())
-    alone = {name: value for name, value in pair.items() if name != "lwir"}
-    first, second = np.random.default_rng(5), np.random.default_rng(5)
-    blanked = set()
-    for _ in range(60):
-        of_pair = transforms.random_blank(pair, first, 0.5)
-        of_alone = transforms.random_blank(alone, second, 0.5)
-        np.testing.assert_array_equal(of_alone["visible"], of_pair["visible"])
-        assert "lwir" not in of_alone
-        blanked.add((bool(of_pair["visible"].any()), bool(of_pair["lwir"].any())))
-    assert blanked == {(True, True), (True, False), (False, True)}
-    assert first.random() == second.random()
+def padded_roles(pair, box_filter, max_boxes=8):
+    """x1 of the people and of the ignore regions."""
+    padded = transforms.to_padded(pair, max_boxes, box_filter)
+    assert not padded["boxes"][~(padded["is_person"] | padded["is_ignore"])].any()
+    return [padded["boxes"][padded[name], 0].tolist() for name in ("is_person", "is_ignore")]
 
 
 def test_filter_separates_people_ignore_regions_and_background():
-    objects = [
+    pair = decode(
         person(1, 1, 5, 12),
         person(2, 1, 5, 12, ignore=True),
         person(3, 1, 5, 9),
@@ -230,38 +207,25 @@ def test_filter_separates_people_ignore_regions_and_background():
         person(5, 1, 5, 12, label="people"),
         person(6, 1, 5, 12, label="car"),
         person(7, 1, 5, 12, occlusion=1),
-    ]
-    pair = transforms.decode(make_record(objects))
-    padded = transforms.to_padded(pair, 8, BoxFilter(min_height_px=10, max_occlusion=1))
-    assert padded["boxes"][:6, 0].tolist() == [1, 2, 3, 4, 5, 7]
-    assert padded["is_person"].tolist() == [True, False, False, False, False, True, False, False]
-    assert padded["is_ignore"].tolist() == [False, True, True, True, True, False, False, False]
-    assert not padded["boxes"][6:].any()
+        person(8, 1, 5, 12, label="cyclist"),
+    )
+    assert padded_roles(pair, BoxFilter(min_height_px=10, max_occlusion=1)) == [[1, 7], [2, 3, 4, 5, 8]]
+    labels = BoxFilter(labels=("person", "cyclist"), ignore_labels=())
+    assert padded_roles(pair, labels) == [[1, 3, 4, 7, 8], [2]]
+    assert padded_roles(pair, None) == [[], []]
 
 
-def test_other_labels_can_be_people():
-    pair = transforms.decode(make_record([person(1, 1, 5, 12, label="cyclist"), person(2, 1, 5, 12)]))
-    padded = transforms.to_padded(pair, 2, BoxFilter(labels=("person", "cyclist"), ignore_labels=()))
-    assert padded["is_person"].tolist() == [True, True]
+def test_height_limit_and_border_are_in_annotated_pixels():
+    small = transforms.resize_pair(decode(person(2, 1, 5, 12)), 10, 15)
+    assert padded_roles(small, BoxFilter(min_height_px=12)) == [[1], []]
+    assert padded_roles(small, BoxFilter(min_height_px=12.5)) == [[], [1]]
+    boxes = [(2, 2, 5, 5), (1, 2, 5, 5), (2, 1, 5, 5), (2, 2, 8.5, 5), (2, 2, 5, 8.5)]
+    pair = transforms.flip_pair(transforms.resize_pair(decode(*(person(*box) for box in boxes)), 40, 60))
+    assert padded_roles(pair, BoxFilter(border_px=(2, 2, 10, 10))) == [[46], [48, 46, 39, 46]]
 
 
-def test_height_limit_is_in_annotated_pixels_not_in_those_of_the_network():
-    pair = transforms.resize_pair(transforms.decode(make_record([person(1, 1, 5, 12)])), 10, 15)
-    assert transforms.to_padded(pair, 1, BoxFilter(min_height_px=12))["is_person"].tolist() == [True]
-    assert transforms.to_padded(pair, 1, BoxFilter(min_height_px=12.5))["is_ignore"].tolist() == [True]
-
-
-def test_border_is_in_annotated_pixels_and_whoever_leaves_it_is_an_ignore_region():
-    objects = [person(2, 2, 5, 5), person(1, 2, 5, 5), person(2, 1, 5, 5), person(2, 2, 8.5, 5), person(2, 2, 5, 8.5)]
-    pair = transforms.flip_pair(transforms.resize_pair(transforms.decode(make_record(objects)), 40, 60))
-    padded = transforms.to_padded(pair, 5, BoxFilter(border_px=(2, 2, 10, 10)))
-    assert padded["is_person"].tolist() == [True, False, False, False, False]
-    assert padded["is_ignore"].tolist() == [False, True, True, True, True]
-
-
-def test_too_many_boxes_names_the_image_and_the_key():
-    objects = [person(i, 1, 5, 12) for i in range(4)] + [person(9, 1, 5, 12, label="car")]
-    pair = transforms.decode(make_record(objects))
+def test_too_many_boxes_are_refused_with_the_image_and_the_key():
+    pair = decode(*(person(i, 1, 5, 12) for i in range(4)), person(9, 1, 5, 12, label="car"))
     assert transforms.to_padded(pair, 4, BoxFilter())["is_person"].all()
     with pytest.raises(InputError, match=r"I00019.*4 people.*data\.max_boxes=3"):
         transforms.to_padded(pair, 3, BoxFilter())

@@ -1,11 +1,10 @@
-"""Small copies of KAIST for the tests: stand-in images of the real size, annotations of a line or two."""
+"""Small copies of KAIST: images of the real size, annotations of a line or two."""
 
 import functools
-from pathlib import Path
 
 import cv2
 import numpy as np
-import tensorflow_datasets as tfds
+from prepared_data import prepare
 
 from datasets.kaist import open_builder
 
@@ -18,20 +17,20 @@ BBGT_ROWS = [("person", [10, 20, 30, 60], 1, False), ("people", [200, 100, 50, 7
 
 @functools.cache
 def encoded(suffix=".jpg", width=640, height=512, channels=3):
-    """A file that is an image, of some kilobytes."""
+    """Return an image file of some kilobytes."""
     grey = np.add.outer(np.arange(height), np.arange(width)) // 8 % 256
     return cv2.imencode(suffix, np.repeat(grey[..., None], channels, 2).astype(np.uint8))[1].tobytes()
 
 
 def picture(image_id, modality, suffix=".jpg"):
-    """The file of one image; behind its end stands whose it is, so that no two are alike."""
+    """Return the file of one image; its name after the end of the image makes every file different."""
     return encoded(suffix, channels=3 if modality == "visible" else 1) + f"{image_id} {modality}".encode()
 
 
 def place(root, layout, image_id, modality=""):
-    """The path of one file in a layout."""
+    """Return the path of one file in a layout."""
     video, _, frame = image_id.rpartition("/")
-    names = {
+    parts = {
         "video": video,
         "frame": frame,
         "flat": image_id.replace("/", "_"),
@@ -39,17 +38,17 @@ def place(root, layout, image_id, modality=""):
         "modality": modality,
         "infrared": "infrared" if modality == "lwir" else modality,
     }
-    return root / layout.format(**names)
+    return root / layout.format(**parts)
 
 
 def write(path, content):
-    """Writes text or bytes, with the folders above."""
+    """Write text or bytes, and create the parent folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
 def make_images(root, layout=VIDEO_TREE, image_ids=TRAIN + TEST):
-    """Writes the pairs of some frames."""
+    """Write the pairs of some frames."""
     for image_id in image_ids:
         for modality in ("visible", "lwir"):
             path = place(root, layout, image_id, modality)
@@ -57,57 +56,23 @@ def make_images(root, layout=VIDEO_TREE, image_ids=TRAIN + TEST):
 
 
 def make_annotations(root, text=BBGT, layout="annotations/{video}/{frame}.txt", image_ids=TRAIN + TEST, modality=""):
-    """Writes the annotations of some frames, all of the same text."""
+    """Write the annotations of some frames, all with the same text."""
     for image_id in image_ids:
         write(place(root, layout, image_id, modality), text)
 
 
 def list_options(folder, train=TRAIN, test=TEST):
-    """Writes image lists; returns the options that name them."""
+    """Write image lists, and return the options that name them."""
     write(folder / "train.txt", "\n".join(train))
     write(folder / "test.txt", "\n".join(test))
     return {"train_list": str(folder / "train.txt"), "test_list": str(folder / "test.txt")}
 
 
 def open_copy(folder, train=TRAIN, test=TEST, **options):
-    """The builder of a small copy, with lists of its own and its data in ``folder/data``."""
+    """Return the builder of a small copy with its own lists, and prepared data in ``folder/data``."""
     return open_builder(str(folder / "data"), **list_options(folder, train, test), **options)
 
 
-def run(builder, manual_dir):
-    """Prepares with a builder."""
-    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=str(manual_dir)))
-    return builder
-
-
-def prepare(folder, **options):
-    """Prepares the copy in ``folder/raw``."""
-    return run(open_copy(folder, **options), folder / "raw")
-
-
-def read(builder, split):
-    """All records in their order, images as their bytes."""
-    skip = tfds.decode.SkipDecoding()
-    return list(builder.as_data_source(split, decoders={"visible": skip, "lwir": skip}))
-
-
-def names(records):
-    """The image ids of records."""
-    return [record["image_id"].decode() for record in records]
-
-
-def rows(record, key="objects"):
-    """The objects of a record: label, box, occlusion, ignore."""
-    objects = record[key]
-    columns = (
-        [label.decode() for label in objects["label"]],
-        [box.tolist() for box in objects["box"]],
-        [int(level) for level in objects["occlusion"]],
-        [bool(ignore) for ignore in objects["ignore"]],
-    )
-    return list(zip(*columns, strict=True))
-
-
-def files(folder: Path):
-    """All files below a folder, relative to it."""
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+def prepare_copy(folder, **options):
+    """Prepare the copy in ``folder/raw``."""
+    return prepare(open_copy(folder, **options), folder / "raw")

@@ -1,12 +1,6 @@
-"""KAIST prepared from small copies in every layout and format, and the command that does it."""
+"""KAIST prepared from small copies in every layout and format."""
 
 import json
-import os
-import re
-import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -17,31 +11,21 @@ from kaist_copies import (
     TEST,
     TRAIN,
     VIDEO_TREE,
-    files,
     list_options,
     make_annotations,
     make_images,
-    names,
     open_copy,
     picture,
-    prepare,
-    read,
-    rows,
-    run,
+    prepare_copy,
     write,
 )
+from prepared_data import files_below, findings_of, names, prepare, read, rows, table_of
 
-from configs import teacher
-from datasets import records
-from datasets.kaist import KaistConfig, kaist, open_builder
-from datasets.kaist.prepare import main
-from dcrl_jax import progress
+from datasets.kaist import Kaist, KaistConfig, kaist, open_builder
 from dcrl_jax.annotations.kaist import frames
-from dcrl_jax.data import sources
 from dcrl_jax.errors import InputError
 
-REPOSITORY = Path(__file__).parents[2]
-REAL = REPOSITORY.parent / "shared" / "kaist"
+REAL = Path(__file__).parents[3] / "shared" / "kaist"
 
 
 @pytest.fixture
@@ -85,7 +69,7 @@ def raw(tmp_path):
 def test_layout_is_recognised_named_and_prepared(tmp_path, capsys, layout, annotations, line):
     make_images(tmp_path / "raw", layout)
     make_annotations(tmp_path / "raw", layout=annotations)
-    builder = prepare(tmp_path)
+    builder = prepare_copy(tmp_path)
     assert f"\nlayout: {line}\n" in capsys.readouterr().out
     assert builder.info.metadata["layout"] == line
     suffix = Path(layout).suffix
@@ -104,7 +88,7 @@ def test_two_layouts_in_one_copy_are_both_named(tmp_path, raw):
             (raw / "images" / image_id.rpartition("/")[0] / modality / f"{image_id[-6:]}.jpg").unlink()
     make_images(raw, "more/{flat}_{modality}.png", TEST[:2])
     make_images(raw, "{infrared}/{split}/{flat}.png", TEST[2:])
-    assert prepare(tmp_path).info.metadata["layout"] == (
+    assert prepare_copy(tmp_path).info.metadata["layout"] == (
         "video tree, images/setNN/VNNN/{modality}/INNNNN.jpg: 6 files; flat, more/setNN_VNNN_INNNNN_{modality}.png: "
         "4 files; ICAFusion, {modality}/{split}/setNN_VNNN_INNNNN.png: 2 files"
     )
@@ -132,7 +116,7 @@ XML_CORNERS = """<annotation><object><name>person</name><bndbox><xmin>10</xmin><
 def test_annotation_format_is_chosen_by_content(tmp_path, text, ending, name):
     make_images(tmp_path / "raw")
     make_annotations(tmp_path / "raw", text, f"annotations/{{video}}/{{frame}}.{ending}")
-    builder = prepare(tmp_path)
+    builder = prepare_copy(tmp_path)
     assert builder.info.metadata["annotations"] == {
         "train": f"annotations: original, {name}, 3 of 3 frames",
         "test": f"annotations: original, {name}, 3 of 3 frames",
@@ -154,7 +138,7 @@ def test_coco_file_annotates_both_splits(tmp_path):
         "categories": [{"id": 4, "name": "person"}, {"id": 7, "name": "cyclist"}],
     }
     write(tmp_path / "raw" / "all.json", json.dumps(content))
-    builder = prepare(tmp_path)
+    builder = prepare_copy(tmp_path)
     assert builder.info.metadata["annotations"]["train"] == "all.json: original, COCO, 3 of 3 frames"
     assert [rows(record) for record in read(builder, "train")] == [[], [("person", [10, 20, 30, 60], 1, False)], []]
     assert [rows(record) for record in read(builder, "test")] == [
@@ -168,7 +152,7 @@ def test_records_have_condition_occlusion_and_ignore_as_annotated(tmp_path, raw)
     text = "person 1 2 3 4 2 0 0 0 0 1 0\nperson?a 5.5 6 7 8 0 0 0 0 0 0 0\ncyclist -4 6 7 8 0 0 0 0 0 0 0\n"
     make_annotations(raw, text, image_ids=TEST[1:2])
     make_annotations(raw, "% bbGt version=3\n", image_ids=TEST[2:])
-    builder = prepare(tmp_path)
+    builder = prepare_copy(tmp_path)
     assert [record["condition"] for record in read(builder, "train")] == [0, 0, 1]
     found = read(builder, "test")
     assert [record["condition"] for record in found] == [0, 1, 1]
@@ -179,23 +163,23 @@ def test_records_have_condition_occlusion_and_ignore_as_annotated(tmp_path, raw)
     ]
     assert rows(found[2]) == []
     assert "objects_lwir" not in found[0]
-    assert not (tmp_path / "data" / "kaist" / builder.builder_config.name / "findings.txt").exists()
+    assert findings_of(tmp_path / "data") == []
 
 
-def test_records_of_many_files_are_in_the_order_of_frames_whatever_the_order_of_the_list(tmp_path, raw, monkeypatch):
-    monkeypatch.setattr(kaist, "_SHARD", 2)
+def test_records_of_many_files_are_in_the_order_of_frames(tmp_path, raw, monkeypatch):
+    monkeypatch.setattr(Kaist, "SHARD_RECORDS", 2)
     monkeypatch.setattr(kaist, "_READ_AHEAD", 1)
     image_ids = [f"set00/V000/I{number:05d}" for number in range(7)]
     make_images(raw, image_ids=image_ids)
     make_annotations(raw, image_ids=image_ids)
-    builder = prepare(tmp_path, train=image_ids[::-1])
+    builder = prepare_copy(tmp_path, train=image_ids[::-1])
     assert len(list(Path(builder.data_dir).glob("kaist-train.array_record-*-of-00004"))) == 4
     records = read(builder, "train")
     assert names(records) == image_ids
     assert [record["lwir"] for record in records] == [picture(image_id, "lwir") for image_id in image_ids]
 
 
-def test_strides_choose_frames_and_day_and_night_are_parts_of_the_test(tmp_path):
+def test_strides_choose_frames(tmp_path):
     options = {"train_stride": 3000, "test_stride": 2500}
     train = ["set00/V000/I02999", "set03/V000/I02999", "set04/V000/I02999", "set04/V001/I02999"]
     train = [one for one in train if frames.is_known(one)]
@@ -206,7 +190,7 @@ def test_strides_choose_frames_and_day_and_night_are_parts_of_the_test(tmp_path)
     ]
     make_images(tmp_path / "raw", image_ids=train + test)
     make_annotations(tmp_path / "raw", image_ids=train + test)
-    builder = run(open_builder(str(tmp_path / "data"), **options), tmp_path / "raw")
+    builder = prepare(open_builder(str(tmp_path / "data"), **options), tmp_path / "raw")
     assert builder.info.full_name == "kaist/original-train_stride_3000-test_stride_2500/1.0.0"
     assert names(read(builder, "train")) == train
     assert names(read(builder, "test")) == test
@@ -228,8 +212,8 @@ def test_table_counts_frames_pairs_people_and_ignore_regions_by_condition(tmp_pa
     text = "person 1 2 3 4 0 0 0 0 0 1 0\nperson 1 2 3 4 0 0 0 0 0 0 0\nperson 9 2 3 4 2 0 0 0 0 0 0\n"
     make_annotations(raw, text + "tree 1 2 3 4 0 0 0 0 0 0 0\n", image_ids=TEST[1:2])
     (raw / "images" / "set03" / "V000" / "lwir" / "I00001.jpg").unlink()
-    table = prepare(tmp_path).info.metadata["table"]
-    assert [line.split() for line in table.splitlines()] == [
+    builder = prepare_copy(tmp_path)
+    assert table_of(builder) == [
         ["all", "day", "night"],
         ["train:", "frames", "asked", "for", "3", "2", "1"],
         ["train:", "pairs", "2", "2", "0"],
@@ -239,19 +223,11 @@ def test_table_counts_frames_pairs_people_and_ignore_regions_by_condition(tmp_pa
         ["test:", "frames", "asked", "for", "3", "1", "2"],
         ["test:", "pairs", "3", "1", "2"],
         ["test:", "pairs", "without", "a", "person", "0", "0", "0"],
-        # The second test image has two people and one ignored; a tree is neither.
+        # The second test image has two people and an ignored person; its tree is neither.
         ["test:", "people", "4", "1", "3"],
         ["test:", "ignore", "regions", "3", "1", "2"],
     ]
-    assert len({len(line) for line in table.splitlines()}) == 1
-
-
-def test_progress_of_checking_and_writing_is_shown(tmp_path, raw, capsys, monkeypatch):
-    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
-    prepare(tmp_path)
-    shown = capsys.readouterr().err
-    for what in ("checking train", "checking test", "writing train", "writing test"):
-        assert re.search(rf"^{what}: (\d+) of \1 pairs, ", shown, re.MULTILINE)
+    assert len({len(line) for line in builder.info.metadata["table"].splitlines()}) == 1
 
 
 @pytest.mark.parametrize(
@@ -269,21 +245,13 @@ def test_progress_of_checking_and_writing_is_shown(tmp_path, raw, capsys, monkey
 def test_option_out_of_range_is_named(options, message):
     with pytest.raises(InputError, match=message):
         open_builder(**options)
-
-
-def test_list_with_a_line_that_is_no_frame_is_named_with_its_line(tmp_path):
-    with pytest.raises(InputError, match=r"test\.txt:2: 'set06/V000/I99999' is no frame of KAIST"):
-        open_copy(tmp_path, test=("set06/V000/I00019", "set06/V000/I99999"))
-
-
-def test_unknown_option_is_a_type_error_of_the_builder_and_named_by_the_config(tmp_path):
     with pytest.raises(TypeError, match="strides"):
         open_builder(strides=3)
-    data = teacher.get_config("kaist").data
-    with data.unlocked():
-        data.options.strides = 3
-    with pytest.raises(InputError, match=r"config\.data\.options: .*strides"):
-        sources.prepare(data)
+
+
+def test_line_of_a_list_that_is_no_frame_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"test\.txt:2: 'set06/V000/I99999' is no frame of KAIST"):
+        open_copy(tmp_path, test=("set06/V000/I00019", "set06/V000/I99999"))
 
 
 def test_names_of_configs_differ_wherever_an_option_differs(tmp_path):
@@ -313,142 +281,18 @@ def test_names_of_configs_differ_wherever_an_option_differs(tmp_path):
     assert KaistConfig(train_stride=2, test_stride=20).name == "original"
 
 
-def test_list_of_the_same_frames_in_another_place_and_order_is_the_same_config(tmp_path):
+def test_lists_of_the_same_frames_are_the_same_config(tmp_path):
     first = KaistConfig(**list_options(tmp_path / "a"))
     second = KaistConfig(**list_options(tmp_path / "b", TRAIN[::-1], [one.replace("/", "_") for one in TEST]))
     assert first.name == second.name
     assert first.image_ids("test") == second.image_ids("test") == list(TEST)
 
 
-def test_data_prepared_once_is_read_without_the_copy_and_left_as_it_is(tmp_path, raw, capsys):
-    prepared = Path(prepare(tmp_path).data_dir)
-    times = {path: path.stat().st_mtime_ns for path in prepared.iterdir()}
-    raw.rename(tmp_path / "moved")
-    capsys.readouterr()
-    builder = prepare(tmp_path)
-    assert capsys.readouterr().out == ""
-    assert {path: path.stat().st_mtime_ns for path in prepared.iterdir()} == times
-    assert names(read(builder, "test")) == list(TEST)
-    assert builder.info.metadata["annotations"]["train"] == "annotations: original, bbGt, 3 of 3 frames"
-
-
-def test_run_without_a_copy_says_how_to_get_one(tmp_path):
-    data = teacher.get_config("kaist").data
-    data.data_dir = str(tmp_path / "data")
-    with pytest.raises(InputError) as caught:
-        sources.prepare(data)
-    message = str(caught.value)
-    assert "kaist/improved/1.0.0 is not prepared" in message or "kaist/original/1.0.0 is not prepared" in message
-    for part in (
-        "https://huggingface.co/datasets/McCheng/KAIST\n",
-        "richidubey/KAIST-Multispectral-Pedestrian-Detection-Dataset (reported incomplete)",
-        "CC BY-NC-SA 4.0",
-        "python -m datasets.kaist.prepare --manual_dir=",
-        "--config.data.manual_dir=",
-        ":synthetic",
-    ):
-        assert part in message
-    assert not (tmp_path / "data").exists()
-    data.manual_dir = str(tmp_path / "absent")
-    with pytest.raises(InputError, match=r"absent: no such folder\.\n(.|\n)*McCheng"):
-        sources.prepare(data)
-    assert not (tmp_path / "data").exists()
-
-
-def test_run_prepares_from_the_manual_folder(tmp_path, raw):
-    data = teacher.get_config("kaist").data
-    data.data_dir, data.manual_dir = str(tmp_path / "data"), str(raw)
-    data.options.update(annotations="original", **list_options(tmp_path))
-    (raw / "annotations" / "set06" / "V000" / "I00019.txt").unlink()
-    with pytest.raises(InputError, match=r"test split is incomplete.*config\.data\.options\.allow_incomplete=True"):
-        sources.prepare(data)
-    with data.unlocked():
-        data.options.allow_incomplete = True
-    builder = sources.prepare(data)
-    assert "3 train" in sources.describe(builder)
-    assert "2 test" in sources.describe(builder)
-    assert any(text.startswith("incomplete test split: 1 of 3") for text in sources.warnings_of(builder))
-
-
 def test_folder_without_images_shows_what_is_expected(tmp_path):
     write(tmp_path / "raw" / "picture.jpg", picture("", "visible"))
     with pytest.raises(InputError, match=r"raw: no image of KAIST found\. Expected .*images/set00/V000/visible"):
-        prepare(tmp_path)
-    assert files(tmp_path / "data") == ["kaist/.lock"]
-
-
-def command(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "datasets.kaist.prepare", *arguments],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-
-
-def arguments(tmp_path):
-    lists = [f"--{name}={path}" for name, path in list_options(tmp_path).items()]
-    return [f"--manual_dir={tmp_path / 'raw'}", f"--data_dir={tmp_path / 'data'}", *lists]
-
-
-def test_command_prepares_and_prints_the_table(tmp_path, raw):
-    found = command(*arguments(tmp_path))
-    assert found.returncode == 0
-    builder = open_copy(tmp_path)
-    assert f"KAIST in {raw}: looking for files\n" in found.stdout
-    assert f"\n{builder.info.metadata['table']}\n" in found.stdout
-    assert found.stdout.endswith(f"prepared: {builder.info.full_name}, in {builder.data_dir}\n")
-    assert "WARNING" not in found.stderr
-    assert names(read(builder, "test")) == list(TEST)
-
-
-def test_command_ends_with_one_message_and_status_1_for_a_broken_copy(tmp_path, raw):
-    (raw / "images" / "set06" / "V000" / "lwir" / "I00019.jpg").unlink()
-    found = command(*arguments(tmp_path))
-    assert found.returncode == 1
-    last = found.stderr.splitlines()[-1]
-    assert last.startswith("error: the test split is incomplete: 1 image missing; ")
-    assert "Traceback" not in found.stderr
-    assert "image missing: 1\n  test: set06/V000/I00019 lwir\n" in found.stdout
-
-
-def test_command_given_again_shows_the_table_and_the_warnings_of_what_is_there(tmp_path, raw, capsys):
-    (raw / "images" / "set06" / "V000" / "lwir" / "I00019.jpg").unlink()
-    main([*arguments(tmp_path), "--allow_incomplete"])
-    warning = (
-        "warning: incomplete test split: 1 of 3 images are left out; scores on it are not comparable with others, "
-    )
-    first = capsys.readouterr().out
-    assert f"\n{warning}" in first
-    main(arguments(tmp_path))
-    again = capsys.readouterr().out
-    assert again.startswith("prepared already, in ")
-    assert open_copy(tmp_path).info.metadata["table"] in again
-    assert f"\n{warning}" in again
-
-
-def test_command_that_is_told_to_end_in_the_middle_of_writing_says_so_and_leaves_nothing(tmp_path, raw, monkeypatch):
-    def told_to_end(annotations):
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(60)
-
-    monkeypatch.setattr(records, "objects", told_to_end)
-    former = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit, match="interrupted; nothing half-written is left, and the same command"):
-        main(arguments(tmp_path))
-    assert signal.getsignal(signal.SIGTERM) is former
-    folder = tmp_path / "data" / "kaist" / open_copy(tmp_path).builder_config.name
-    assert list(folder.iterdir()) == []
-
-
-def test_command_names_a_folder_that_cannot_be_written(tmp_path, raw):
-    write(tmp_path / "data", "a file")
-    found = command(*arguments(tmp_path))
-    assert found.returncode == 1
-    assert found.stderr.splitlines()[-1].startswith("error: ")
-    assert f"{tmp_path / 'data'}" in found.stderr.splitlines()[-1]
-    assert "Traceback" not in found.stderr
+        prepare_copy(tmp_path)
+    assert files_below(tmp_path / "data") == ["kaist/.lock"]
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="no part of the real data beside the repository")
@@ -463,8 +307,8 @@ def test_real_pairs_are_read_with_the_improved_annotations(tmp_path):
         source = next((REAL / "pairs").glob(f"*_{modality}.png"))
         (raw / f"set00_V000_I00001_{modality}.png").symlink_to(source)
     with pytest.raises(InputError, match=r"the boxes of original\.json equal the improved test annotations"):
-        prepare(tmp_path, train=TRAIN[:1], test=test, test_annotations="original.json")
-    builder = prepare(tmp_path, train=TRAIN[:1], test=test, annotations="improved")
+        prepare_copy(tmp_path, train=TRAIN[:1], test=test, test_annotations="original.json")
+    builder = prepare_copy(tmp_path, train=TRAIN[:1], test=test, annotations="improved")
     assert builder.info.metadata["layout"].startswith("flat, pairs/setNN_VNNN_INNNNN_{modality}.png: 18 files")
     assert builder.info.metadata["annotations"]["test"] == (
         "original.json: improved, COCO, 9 of 9 frames, boxes equal to the improved test annotations in 16 of 16 videos"

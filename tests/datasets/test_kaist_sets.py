@@ -1,9 +1,10 @@
-"""Which annotation set of a copy is read: the four configs, and the traps of sets that are not what they are called."""
+"""The annotation set that is read from a copy: the four configs, and sets that are not what their name says."""
 
 import json
 
 import pytest
-from kaist_copies import BBGT, TRAIN, files, make_annotations, make_images, open_copy, prepare, read, rows, run, write
+from kaist_copies import TRAIN, make_annotations, make_images, prepare_copy, write
+from prepared_data import files_below, read, rows
 
 from dcrl_jax.annotations.kaist import bbgt, frames, truths
 from dcrl_jax.annotations.types import checksum
@@ -18,13 +19,13 @@ TEST = FRAMES[VIDEO][:2]
 
 
 def person(x, label="person"):
-    """A file of one object, told apart by its left edge."""
+    """Return a file of one object with its left edge at x."""
     return f"% bbGt version=3\n{label} {x} 20 30 60 0 0 0 0 0 0 0\n"
 
 
 @pytest.fixture
 def raw(tmp_path, monkeypatch):
-    """A copy without test annotations; the improved boxes of both videos are made to be those at 40 pixels."""
+    """A copy without test annotations; the improved boxes of both videos are set to those at 40 pixels."""
     for video, image_ids in FRAMES.items():
         improved = checksum([bbgt.parse(person(40))] * len(image_ids))
         monkeypatch.setitem(truths.IMPROVED_TEST, video, improved)
@@ -43,19 +44,19 @@ def make_paired(raw, visible, lwir, image_ids=(*TRAIN, *TEST)):
 
 
 def prepare_sets(tmp_path, **options):
-    return prepare(tmp_path, test=TEST, **options)
+    return prepare_copy(tmp_path, test=TEST, **options)
 
 
 def error_of(tmp_path, **options):
-    """The message of a refusal, after which no data set is there."""
+    """Return the message of a refusal; no data set may be written."""
     with pytest.raises(InputError) as caught:
         prepare_sets(tmp_path, **options)
-    assert [name for name in files(tmp_path / "data") if name != "kaist/.lock"] == []
+    assert [name for name in files_below(tmp_path / "data") if name != "kaist/.lock"] == []
     return str(caught.value)
 
 
 def lefts(builder, split="test", key="objects"):
-    """The left edge of the first box of each record."""
+    """Return the left edge of the first box of each record."""
     return [rows(record, key)[0][1][0] for record in read(builder, split)]
 
 
@@ -83,15 +84,7 @@ def test_four_configs_choose_their_sets_from_one_copy(tmp_path, raw):
     assert lefts(builder, key="objects_lwir") == [60, 60]
 
 
-def test_sanitized_labels_are_people_and_ignore_regions(tmp_path, raw):
-    make_set(raw, "labels", person(40))
-    make_annotations(raw, "person 80 20 90 60\nignore 5 6 7 9\n", "clean/{flat}.txt", TRAIN)
-    builder = prepare_sets(tmp_path, annotations="sanitized")
-    expected = [("person", [80, 20, 10, 40], 0, False), ("ignore", [5, 6, 2, 3], 0, True)]
-    assert [rows(record) for record in read(builder, "train")] == [expected] * 3
-
-
-def test_original_asked_for_where_only_the_improved_ones_are_is_refused(tmp_path, raw, capsys):
+def test_original_is_refused_if_there_are_only_improved_annotations(tmp_path, raw, capsys):
     make_set(raw, "annotations-new", person(40))
     message = error_of(tmp_path)
     assert message.startswith("test annotations: config 'original' needs original ones. Found:\n")
@@ -108,7 +101,7 @@ def test_original_asked_for_where_only_the_improved_ones_are_is_refused(tmp_path
     assert builder.info.metadata["annotations"]["test"] == line
 
 
-def test_improved_asked_for_where_only_others_are_is_refused_unless_named(tmp_path, raw):
+def test_improved_is_refused_without_improved_annotations_unless_named(tmp_path, raw):
     make_set(raw, "labels", person(70))
     message = error_of(tmp_path, annotations="improved")
     assert "config 'improved' needs improved ones. Found:\n  labels: original, bbGt, 2 of 2 frames" in message
@@ -118,7 +111,7 @@ def test_improved_asked_for_where_only_others_are_is_refused_unless_named(tmp_pa
     ]
 
 
-def test_two_folders_of_the_same_boxes_are_named_and_the_first_is_read(tmp_path, raw, capsys):
+def test_first_of_two_folders_with_the_same_boxes_is_read(tmp_path, raw, capsys):
     for name in ("labels-b", "labels-a"):
         make_set(raw, name, person(40))
     note = "test annotations: labels-a and labels-b hold the same boxes; labels-a is read"
@@ -128,7 +121,7 @@ def test_two_folders_of_the_same_boxes_are_named_and_the_first_is_read(tmp_path,
     assert f"\nwarning: {note}\n" in capsys.readouterr().out
 
 
-def test_two_different_sets_ask_for_a_choice(tmp_path, raw):
+def test_two_different_sets_need_a_choice(tmp_path, raw):
     make_set(raw, "labels/one", person(70))
     make_set(raw, "labels/two", person(71))
     message = error_of(tmp_path)
@@ -143,40 +136,7 @@ def test_two_different_sets_ask_for_a_choice(tmp_path, raw):
         assert builder.info.metadata["warnings"] == []
 
 
-def test_two_sets_of_the_same_boxes_but_other_people_ask_for_a_choice(tmp_path, raw):
-    make_set(raw, "labels-a", person(70))
-    make_set(raw, "labels-b", person(70, "people"))
-    assert "several sets could be the original ones" in error_of(tmp_path)
-
-
-def test_two_sets_of_training_labels_ask_for_a_choice_of_their_own(tmp_path, raw):
-    make_set(raw, "labels", person(70))
-    make_set(raw, "more", person(11), TRAIN)
-    assert "train annotations: several sets could be the original ones. Name one with --train_annotations" in error_of(
-        tmp_path
-    )
-    assert set(lefts(prepare_sets(tmp_path, train_annotations="more"), "train")) == {11}
-
-
-def test_folder_that_is_not_there_lists_those_that_are(tmp_path, raw):
-    make_set(raw, "labels", person(70))
-    message = error_of(tmp_path, test_annotations="absent")
-    assert message.startswith("test annotations: 'absent' is not one of the sets found:\n  labels: original, bbGt")
-
-
-def test_copy_without_test_annotations_says_so(tmp_path, raw):
-    message = error_of(tmp_path)
-    assert "config 'original' needs original ones. Found:\n  none that has these frames\n" in message
-
-
-def test_set_of_no_format_is_named_with_the_reason_of_its_first_file(tmp_path, raw):
-    make_annotations(raw, "0 0.5 0.5 0.1 0.2\n", "yolo/{flat}.txt", TEST)
-    message = error_of(tmp_path)
-    assert "yolo: original, no objects, 0 of 2 frames; annotation unreadable: " in message
-    assert "set11_V001_I00019.txt: line 1: label '0'; files of five fields a line have person and ignore" in message
-
-
-def test_named_set_of_another_kind_is_refused_or_marked(tmp_path, raw):
+def test_named_set_of_another_kind_is_refused_or_a_warning(tmp_path, raw):
     make_paired(raw, person(50), person(60))
     make_set(raw, "labels", person(70))
     make_annotations(raw, "person 80 20 90 60\n", "clean/{flat}.txt", TRAIN)
@@ -191,27 +151,76 @@ def test_named_set_of_another_kind_is_refused_or_marked(tmp_path, raw):
 
 
 @pytest.mark.parametrize("options", [{}, {"test_annotations": "labels"}], ids=["found", "named"])
-def test_set_that_equals_the_improved_one_in_part_is_marked(tmp_path, raw, options):
+def test_set_partly_equal_to_the_improved_one_is_a_warning(tmp_path, raw, options):
     make_set(raw, "labels", person(40))
     make_set(raw, "labels", person(70), FRAMES[OTHER_VIDEO])
     builder = prepare_sets(tmp_path, **options)
     assert builder.info.metadata["warnings"] == [
         "test annotations: the boxes of labels equal the improved test annotations in 1 of 2 videos; scores on them "
-        "are not on the original annotations alone"
+        "are not on the original annotations only"
     ]
 
 
-def test_set_of_no_complete_video_is_marked_as_one_that_cannot_be_told(tmp_path, raw):
+YOLO = "0 0.5 0.5 0.1 0.2\n"
+
+
+@pytest.mark.parametrize(
+    ("sets", "options", "message"),
+    [
+        ({}, {}, "test annotations: config 'original' needs original ones. Found:\n  none that has these frames\n"),
+        (
+            {"labels": person(70)},
+            {"test_annotations": "absent"},
+            "test annotations: 'absent' is not one of the sets found:\n  labels: original, bbGt",
+        ),
+        (
+            {"labels-a": person(70), "labels-b": person(70, "people")},
+            {},
+            "test annotations: several sets could be the original ones. Name one with --test_annotations=FOLDER:\n",
+        ),
+        (
+            {"yolo": YOLO},
+            {},
+            "test annotations: config 'original' needs original ones. Found:\n  yolo: original, no objects, 0 of 2 "
+            "frames; annotation unreadable: ",
+        ),
+        (
+            {"labels": person(70), "labels/visible": person(70)},
+            {},
+            "{raw}/labels/set11/V001/I00019.txt and {raw}/labels/visible/set11/V001/I00019.txt both annotate set11/V",
+        ),
+    ],
+    ids=["no set", "absent name", "other people", "no format", "two files of a frame"],
+)
+def test_unclear_test_annotations_are_refused(tmp_path, raw, sets, options, message):
+    for name, text in sets.items():
+        make_set(raw, name, text, TEST)
+    assert error_of(tmp_path, **options).startswith(message.format(raw=raw))
+
+
+def test_two_sets_of_training_annotations_need_a_choice(tmp_path, raw):
+    make_set(raw, "labels", person(70))
+    make_annotations(raw, "person 80 20 90 60\nignore 5 6 7 9\n", "more/{flat}.txt", TRAIN[:1])
+    make_set(raw, "more", person(11), TRAIN[1:])
+    make_set(raw, "other", person(12), TRAIN)
+    message = error_of(tmp_path)
+    assert "train annotations: several sets could be the original ones. Name one with --train_annotations" in message
+    builder = prepare_sets(tmp_path, train_annotations="more")
+    assert [rows(record)[0][1][0] for record in read(builder, "train")] == [80, 11, 11]
+    assert rows(read(builder, "train")[0])[1] == ("ignore", [5, 6, 2, 3], 0, True)
+
+
+def test_set_without_a_complete_video_is_a_warning(tmp_path, raw):
     make_set(raw, "labels", person(40), FRAMES[VIDEO][:-1])
     builder = prepare_sets(tmp_path)
     assert builder.info.metadata["annotations"]["test"] == "labels: original, bbGt, 2 of 2 frames"
     assert builder.info.metadata["warnings"] == [
-        "test annotations: labels has all test frames of no video; whether it is the original or the improved ones "
-        "cannot be told"
+        "test annotations: labels has all test frames of no video, so it cannot be told whether these are the original "
+        "or the improved annotations"
     ]
 
 
-def test_coco_file_is_told_by_its_boxes_too_and_other_json_files_are_listed(tmp_path, raw, capsys):
+def test_coco_file_is_recognised_by_its_boxes(tmp_path, raw, capsys):
     content = {
         "images": [{"id": place, "im_name": one} for place, one in enumerate(FRAMES[VIDEO])],
         "annotations": [
@@ -225,12 +234,12 @@ def test_coco_file_is_told_by_its_boxes_too_and_other_json_files_are_listed(tmp_
     capsys.readouterr()
     builder = prepare_sets(tmp_path, annotations="improved")
     assert lefts(builder) == [40, 40]
-    assert f"JSON file that is not read: 1\n  {raw / 'scores.json'}: expected COCO annotations" in (
+    assert f"JSON file that is not read: 1\n  {raw / 'scores.json'}: object missing required field `images`; " in (
         capsys.readouterr().out
     )
 
 
-def test_frames_that_a_coco_file_lacks_are_missing(tmp_path, raw):
+def test_frames_missing_in_a_coco_file_are_missing(tmp_path, raw):
     content = {"images": [{"id": 0, "im_name": TEST[0]}], "annotations": [], "categories": []}
     write(raw / "test.json", json.dumps(content))
     with pytest.raises(InputError, match="the test split is incomplete: 1 annotation missing; "):
@@ -238,7 +247,7 @@ def test_frames_that_a_coco_file_lacks_are_missing(tmp_path, raw):
     assert next((tmp_path / "data").rglob("findings.txt")).read_text() == f"annotation missing\ttest: {TEST[1]}\n"
 
 
-def test_paired_rows_correspond_and_a_row_that_one_image_lacks_is_unpaired_there(tmp_path, raw):
+def test_paired_row_without_a_box_in_one_image_is_unpaired_there(tmp_path, raw):
     visible = [
         "person 10 20 30 60 0 0 0 0 0 0 0",
         "unpaired 0 0 0 0 0 0 0 0 0 0 0",
@@ -282,7 +291,7 @@ def test_paired_rows_correspond_and_a_row_that_one_image_lacks_is_unpaired_there
     ]
 
 
-def test_paired_row_of_no_size_in_both_images_is_left_out_of_both_and_listed(tmp_path, raw, capsys):
+def test_paired_row_without_a_box_in_either_image_is_left_out(tmp_path, raw, capsys):
     make_paired(raw, person(50), person(60))
     empty = "person 1 2 0 4 0 0 0 0 0 0 0\n"
     make_paired(raw, person(50) + empty + "cyclist 7 2 3 4 0 0 0 0 0 0 0\n", person(60) + empty + person(9)[17:], TEST)
@@ -298,7 +307,7 @@ def test_paired_row_of_no_size_in_both_images_is_left_out_of_both_and_listed(tmp
     )
 
 
-def test_paired_files_of_different_numbers_of_rows_leave_the_frame_out(tmp_path, raw):
+def test_frame_with_different_numbers_of_paired_rows_is_left_out(tmp_path, raw):
     make_paired(raw, person(50), person(60))
     make_paired(raw, person(50), person(60) + person(70)[17:], [TEST[0], TRAIN[1]])
     with pytest.raises(InputError, match="incomplete: 1 paired annotations of different length; "):
@@ -308,33 +317,25 @@ def test_paired_files_of_different_numbers_of_rows_leave_the_frame_out(tmp_path,
         "paired annotations of different length\ttrain: set00/V000/I00003: 1 rows for visible, 2 for lwir",
         "paired annotations of different length\ttest: set11/V001/I00019: 1 rows for visible, 2 for lwir",
     ]
-    builder = run(open_copy(tmp_path, test=TEST, annotations="paired", allow_incomplete=True), raw)
+    builder = prepare_sets(tmp_path, annotations="paired", allow_incomplete=True)
     assert [len(read(builder, split)) for split in ("train", "test")] == [2, 1]
     assert [text.partition(",")[0].partition(";")[0] for text in builder.info.metadata["warnings"]] == [
-        "incomplete training split: 1 of 3 images are left out",
+        "incomplete train split: 1 of 3 images are left out",
         "incomplete test split: 1 of 2 images are left out",
     ]
 
 
-def test_paired_frame_that_one_folder_lacks_is_missing(tmp_path, raw):
+def test_paired_frame_of_only_one_modality_is_missing(tmp_path, raw):
     make_paired(raw, person(50), person(60))
     (raw / "paired" / "lwir" / "set11_V001_I00039.txt").unlink()
     with pytest.raises(InputError, match="incomplete: 1 annotation missing; "):
         prepare_sets(tmp_path, annotations="paired")
 
 
-def test_two_files_of_one_frame_in_one_set_are_an_error(tmp_path, raw):
-    make_set(raw, "labels", BBGT, TEST)
-    first = raw / "labels" / "set11_V001_I00039_visible.txt"
-    write(first, BBGT)
-    second = raw / "labels" / "set11" / "V001" / "I00039.txt"
-    assert error_of(tmp_path) == f"{first} and {second} both annotate set11/V001/I00039; keep one of them"
-
-
 def test_frames_in_both_splits_are_a_warning(tmp_path, raw):
     make_set(raw, "labels", person(70))
     make_annotations(raw, person(70), "annotations/{video}/{frame}.txt", TEST)
-    builder = prepare(
+    builder = prepare_copy(
         tmp_path, train=(*TRAIN, TEST[1]), test=TEST, test_annotations="labels", train_annotations="annotations"
     )
     assert builder.info.metadata["warnings"] == ["frames in both splits: 1 (set11/V001/I00039)"]

@@ -1,4 +1,4 @@
-"""MSRS from folders made here, from archives served here, and from a part of the real data where it lies beside."""
+"""MSRS from small folders, from archives of a local server, and from a part of the real data."""
 
 import functools
 import http.server
@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from prepared_data import prepare, read, rows
 
-from datasets.msrs import Msrs, msrs
+from datasets.msrs import Msrs, msrs, open_builder
 from dcrl_jax.errors import InputError
 
 REAL = Path(__file__).parents[2].parent / "shared" / "msrs"
@@ -50,55 +51,46 @@ def raw(tmp_path):
     return tmp_path / "raw"
 
 
-def prepare(data_dir, manual_dir, config="fusion", **options):
-    builder = Msrs(config=config, data_dir=data_dir, file_format="array_record")
-    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir, **options))
-    return builder
+def open_msrs(folder, labels="fusion"):
+    return open_builder(str(folder / "data"), labels)
 
 
-def read(builder, split):
-    skip = tfds.decode.SkipDecoding()
-    source = builder.as_data_source(split, decoders={"visible": skip, "lwir": skip})
-    return {record["image_id"].decode(): record for record in source}
+def by_id(builder, split):
+    return {record["image_id"].decode(): record for record in read(builder, split)}
 
 
-def prepare_error(tmp_path, raw):
-    """The message of a failed preparation, after which nothing may have been written."""
+def error_of(tmp_path, raw):
+    """Return the message of a refusal; nothing may be written."""
     with pytest.raises(InputError) as caught:
-        prepare(tmp_path / "data", raw)
+        prepare(open_msrs(tmp_path), raw)
     assert not (tmp_path / "data").exists()
     return str(caught.value)
 
 
-def test_records_hold_untouched_files_conditions_and_boxes_in_pixels(tmp_path, raw):
-    builder = prepare(tmp_path / "data", raw)
+def test_records_have_stored_files_conditions_and_boxes_in_pixels(tmp_path, raw):
+    builder = prepare(open_msrs(tmp_path), raw)
     assert {name: split.num_examples for name, split in builder.info.splits.items()} == {"train": 3, "test": 2}
-    found = read(builder, "train")
+    found = by_id(builder, "train")
     assert set(found) == set(IDS["train"])
     night, day = found["00003N"], found["00017D"]
     assert night["visible"] == (raw / "train" / "vi" / "00003N.png").read_bytes()
     assert night["lwir"] == (raw / "train" / "ir" / "00003N.png").read_bytes()
     assert (night["condition"], day["condition"]) == (1, 0)
-    assert night["objects"]["label"] == [b"person", b"car"]
-    np.testing.assert_allclose(night["objects"]["box"], [[12, 6, 8, 12], [0, 12, 16, 12]])
-    assert night["objects"]["occlusion"] == [0, 0]
-    assert night["objects"]["ignore"] == [False, False]
-    assert day["objects"]["label"] == [b"person"]
-
-
-def test_builder_config_chooses_the_label_set_and_empty_labels_are_images_without_people(tmp_path, raw):
-    found = read(prepare(tmp_path / "data", raw, config="visible"), "test")
-    assert [len(record["objects"]["box"]) for record in found.values()] == [0, 0]
+    assert rows(night) == [("person", [12, 6, 8, 12], 0, False), ("car", [0, 12, 16, 12], 0, False)]
+    assert [label for label, *_ in rows(day)] == ["person"]
+    # The visible label set is another config; its files are empty.
+    other = read(prepare(open_msrs(tmp_path, "visible"), raw), "test")
+    assert [rows(record) for record in other] == [[], []]
     assert Msrs(data_dir=tmp_path / "data").builder_config.name == "fusion"
 
 
 def test_jpeg_files_are_read_too(tmp_path):
     make_images(tmp_path / "raw", suffix=".jpg")
     make_labels(tmp_path / "raw" / "labels")
-    assert len(read(prepare(tmp_path / "data", tmp_path / "raw"), "test")) == 2
+    assert len(read(prepare(open_msrs(tmp_path), tmp_path / "raw"), "test")) == 2
 
 
-def test_all_missing_and_broken_files_are_named_in_one_message_before_anything_is_written(tmp_path, raw):
+def test_all_missing_and_broken_files_are_listed_before_writing(tmp_path, raw):
     (raw / "train" / "ir" / "00003N.png").unlink()
     (raw / "test" / "vi" / "00004N.png").unlink()
     (raw / "labels" / "fusion" / "test" / "00055D.txt").unlink()
@@ -106,7 +98,7 @@ def test_all_missing_and_broken_files_are_named_in_one_message_before_anything_i
     truncated.write_bytes(truncated.read_bytes()[:20])
     cv2.imwrite(str(raw / "train" / "vi" / "00020D.png"), np.zeros((HEIGHT, WIDTH + 8, 3), np.uint8))
     (raw / "labels" / "fusion" / "train" / "00020D.txt").write_text("0 0.5 0.5 0.25 0.5\n7 0.5 0.5 0.25 0.5\n")
-    lines = prepare_error(tmp_path, raw).splitlines()
+    lines = error_of(tmp_path, raw).splitlines()
     assert "6 problems" in lines[0]
     assert sorted(line.strip().removeprefix(f"{raw}/") for line in lines[1:7]) == [
         "labels/fusion/test/00055D.txt: the label file is missing",
@@ -127,13 +119,13 @@ def test_file_that_is_no_complete_image_is_named(tmp_path, raw, content):
         path = path.with_suffix(".jpg")
         content = encoded.tobytes()[: len(encoded) // 2]
     path.write_bytes(content)
-    message = prepare_error(tmp_path, raw)
+    message = error_of(tmp_path, raw)
     assert f"{path}: not a complete image ({len(content)} bytes)" in message
 
 
 def test_label_file_without_images_names_both_images(tmp_path, raw):
     (raw / "labels" / "fusion" / "test" / "00099N.txt").write_text("")
-    message = prepare_error(tmp_path, raw)
+    message = error_of(tmp_path, raw)
     assert f"{raw}/test/vi/00099N: the image is missing" in message
     assert f"{raw}/test/ir/00099N: the image is missing" in message
 
@@ -141,43 +133,43 @@ def test_label_file_without_images_names_both_images(tmp_path, raw):
 def test_name_without_day_or_night_and_two_files_of_one_id_are_errors(tmp_path, raw):
     shutil.copy(raw / "test" / "vi" / "00004N.png", raw / "test" / "vi" / "frame4.png")
     shutil.copy(raw / "test" / "vi" / "00004N.png", raw / "test" / "vi" / "00004N.jpg")
-    message = prepare_error(tmp_path, raw)
+    message = error_of(tmp_path, raw)
     assert "frame4: the name is not a number and D (day) or N (night)" in message
-    assert "00004N: 2 files of one name, 00004N.jpg, 00004N.png" in message
+    assert "00004N: 2 files with this name, 00004N.jpg, 00004N.png" in message
 
 
 def test_many_missing_files_are_counted(tmp_path, raw):
     for number in range(100, 130):
         shutil.copy(raw / "test" / "vi" / "00004N.png", raw / "test" / "vi" / f"{number:05}D.png")
-    message = prepare_error(tmp_path, raw)
+    message = error_of(tmp_path, raw)
     assert "60 problems" in message
-    assert "... and 40 more" in message
+    assert "\n  and 40 more\n" in message
 
 
-def test_folder_of_another_layout_and_missing_folder_show_the_expected_layout(tmp_path, raw):
+def test_other_and_missing_folders_show_the_expected_layout(tmp_path, raw):
     (raw / "train").rename(raw / "training")
     shutil.rmtree(raw / "labels" / "fusion")
-    message = prepare_error(tmp_path, raw)
+    message = error_of(tmp_path, raw)
     assert f"{raw}/train/vi: no such folder" in message
     assert f"{raw}/labels/fusion/test: no such folder" in message
     assert "labels/{fusion,visible,infrared}/{train,test}/ID.txt" in message
-    assert "6 problems" in prepare_error(tmp_path, tmp_path / "absent")
+    assert "6 problems" in error_of(tmp_path, tmp_path / "absent")
 
 
 def test_folder_without_images_is_an_error(tmp_path, raw):
     for folder in (raw / "test" / "vi", raw / "test" / "ir", raw / "labels" / "fusion" / "test"):
         shutil.rmtree(folder)
         folder.mkdir()
-    assert f"{raw}/test: no images" in prepare_error(tmp_path, raw)
+    assert f"{raw}/test: no images" in error_of(tmp_path, raw)
 
 
-def test_broken_folder_leaves_data_prepared_before_intact(tmp_path, raw):
-    builder = prepare(tmp_path / "data", raw)
+def test_broken_folder_does_not_change_prepared_data(tmp_path, raw):
+    builder = prepare(open_msrs(tmp_path), raw)
     (raw / "test" / "ir" / "00055D.png").unlink()
     with pytest.raises(InputError):
-        prepare(tmp_path / "data", raw, download_mode=tfds.GenerateMode.REUSE_CACHE_IF_EXISTS)
+        prepare(open_msrs(tmp_path), raw, download_mode=tfds.GenerateMode.REUSE_CACHE_IF_EXISTS)
     assert len(read(builder, "test")) == 2
-    prepare(tmp_path / "data", raw)
+    prepare(open_msrs(tmp_path), raw)
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
@@ -187,7 +179,7 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def repositories(tmp_path, monkeypatch):
-    """Serves archives like those of the two repositories; returns a function that makes them and points there."""
+    """A local server of the two repositories; call the function to make their archives and use their URLs."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     (tmp_path / "served").mkdir()
     handler = functools.partial(QuietHandler, directory=tmp_path / "served")
@@ -207,40 +199,32 @@ def repositories(tmp_path, monkeypatch):
     publish.stop()
 
 
-def test_archives_are_downloaded_and_images_without_a_label_file_have_no_objects(tmp_path, repositories):
+def test_archives_are_downloaded_once_for_all_label_sets(tmp_path, repositories):
     repositories(lambda images, labels: (labels / "fusion" / "test" / "00055D.txt").unlink())
-    builder = Msrs(data_dir=tmp_path / "data", file_format="array_record")
+    builder = open_msrs(tmp_path)
     builder.download_and_prepare()
-    assert {image_id: len(record["objects"]["box"]) for image_id, record in read(builder, "test").items()} == {
+    # An image without a label file has no objects.
+    assert {image_id: len(rows(record)) for image_id, record in by_id(builder, "test").items()} == {
         "00004N": 2,
         "00055D": 0,
     }
-
-
-def test_second_label_set_needs_no_second_download(tmp_path, repositories):
-    repositories()
-    Msrs(data_dir=tmp_path / "data", file_format="array_record").download_and_prepare()
     repositories.stop()
-    builder = Msrs(config="visible", data_dir=tmp_path / "data", file_format="array_record")
-    builder.download_and_prepare()
-    assert len(read(builder, "test")) == 2
+    other = open_msrs(tmp_path, "visible")
+    other.download_and_prepare()
+    assert len(read(other, "test")) == 2
 
 
-def test_archive_of_another_layout_is_one_clear_error(tmp_path, repositories):
+def test_archive_of_another_content_is_refused(tmp_path, repositories):
     repositories(lambda images, labels: shutil.rmtree(images / "train" / "vi"))
-    builder = Msrs(data_dir=tmp_path / "data", file_format="array_record")
+    builder = open_msrs(tmp_path)
     with pytest.raises(InputError, match=r"train/vi: no such folder"):
         builder.download_and_prepare()
-    assert not builder.data_path.exists()
     assert not list((tmp_path / "data").rglob("*.array_record*"))
-
-
-def test_download_that_is_no_archive_is_named(tmp_path, repositories):
-    repositories()
+    shutil.rmtree(tmp_path / "data")
     (tmp_path / "served" / "labels.zip").write_text("<html>log in</html>")
-    builder = Msrs(data_dir=tmp_path / "data", file_format="array_record")
     with pytest.raises(InputError, match="is not a zip archive"):
         builder.download_and_prepare()
+    assert not builder.data_path.exists()
 
 
 def test_failed_download_names_addresses_and_the_manual_folder(tmp_path, repositories, monkeypatch):
@@ -248,7 +232,7 @@ def test_failed_download_names_addresses_and_the_manual_folder(tmp_path, reposit
     monkeypatch.setattr(msrs, "LABELS_URL", msrs.IMAGES_URL.replace("images", "absent"))
     for images_url in (msrs.IMAGES_URL, "http://127.0.0.1:9/images.zip"):
         monkeypatch.setattr(msrs, "IMAGES_URL", images_url)
-        builder = Msrs(data_dir=tmp_path / "data", file_format="array_record")
+        builder = open_msrs(tmp_path)
         with pytest.raises(InputError, match=r"absent\.zip could not be downloaded.*manual_dir"):
             builder.download_and_prepare()
         assert not builder.data_path.exists()
@@ -256,10 +240,10 @@ def test_failed_download_names_addresses_and_the_manual_folder(tmp_path, reposit
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="no part of the real data beside the repository")
 def test_part_of_the_real_data_is_read(tmp_path):
-    builder = prepare(tmp_path, REAL)
+    builder = prepare(open_msrs(tmp_path), REAL)
     counts = {}
     for split in msrs.SPLITS:
-        found = read(builder, split).values()
+        found = read(builder, split)
         counts[split] = (
             len(found),
             sum(record["condition"] for record in found),

@@ -1,13 +1,15 @@
 """From the outputs of both stages to detections."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from configs import teacher
-from dcrl_jax.models.build import ProposalRules, build_anchors, build_model, init_params
-from dcrl_jax.models.detect import DetectionRules, detect, detection_rules
+from dcrl_jax.models.detect import DetectionRules, ProposalRules, detect
+from dcrl_jax.models.network import build_network, detection_rules
 from dcrl_jax.structures import RegionOutputs
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -150,48 +152,32 @@ def test_rules_come_from_the_config():
     )
 
 
-def test_detections_of_a_pair_are_the_same_alone_and_in_any_batch(tiny_config, random_params):
-    config = tiny_config()
-    model, anchors, rules = build_model(config), build_anchors(config), detection_rules(config)
-    params = random_params(model, config)
+@pytest.mark.parametrize("role", ["teacher", "baseline"])
+def test_detections_of_an_image_are_the_same_in_any_batch(tiny_config, random_params, role):
+    network = build_network(tiny_config(role))
+    params = random_params(network)
     rng = np.random.default_rng(1)
-    visible = rng.integers(0, 256, (3, 32, 48, 3), dtype=np.uint8)
-    lwir = rng.integers(0, 256, (3, 32, 48, 1), dtype=np.uint8)
-    run_pair = jax.jit(lambda visible, lwir: detect(model, params, anchors, rules, visible, lwir))
-    first, first_weights = run_pair(visible[[0, 1]], lwir[[0, 1]])
-    second, second_weights = run_pair(visible[[2, 0]], lwir[[2, 0]])
-    assert first.boxes.shape == (2, 100, 4)
-    assert first.mask.sum() > 2
-    for old, new in zip(first, second, strict=True):
-        np.testing.assert_allclose(old[0], new[1], rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(first_weights[0], second_weights[1], rtol=1e-6)
-    assert not np.allclose(first.scores[1], second.scores[0])
-
-
-def test_student_detects_from_the_visible_image_alone_and_has_nothing_to_weigh(tiny_config, random_params):
-    config = tiny_config("baseline")
-    model, anchors, rules = build_model(config), build_anchors(config), detection_rules(config)
-    assert model.modalities == ("visible",)
-    params = random_params(model, config)
-    visible = np.random.default_rng(1).integers(0, 256, (3, 32, 48, 3), dtype=np.uint8)
-    run_image = jax.jit(lambda visible: detect(model, params, anchors, rules, visible))
-    first, weights = run_image(visible[[0, 1]])
-    second, _ = run_image(visible[[2, 0]])
-    assert weights is None
+    images = [rng.integers(0, 256, image.shape, dtype=np.uint8) for image in network.image_shapes(3)]
+    assert network.modalities == ("visible", "lwir")[: len(images)]
+    run = jax.jit(functools.partial(network.detect, params))
+    first, first_weights = run(*(image[[0, 1]] for image in images))
+    second, second_weights = run(*(image[[2, 0]] for image in images))
     assert first.boxes.shape == (2, 100, 4)
     assert first.mask.sum() > 2
     for old, new in zip(first, second, strict=True):
         np.testing.assert_allclose(old[0], new[1], rtol=1e-5, atol=1e-5)
     assert not np.allclose(first.scores[1], second.scores[0])
+    if role == "teacher":
+        np.testing.assert_allclose(first_weights[0], second_weights[1], rtol=1e-6)
+    else:
+        assert first_weights is None
 
 
 def test_student_s_detector_is_the_baseline_s_program(tiny_config):
     def program(role):
-        config = tiny_config(role)
-        model, anchors, rules = build_model(config), build_anchors(config), detection_rules(config)
-        params = jax.eval_shape(lambda: init_params(model, config, 0))
-        visible = jax.ShapeDtypeStruct((2, 32, 48, 3), np.uint8)
-        return params, jax.jit(lambda p, image: detect(model, p, anchors, rules, image)[0]).lower(params, visible)
+        network = build_network(tiny_config(role))
+        params, images = network.param_shapes(), network.image_shapes(2)
+        return params, jax.jit(lambda params, image: network.detect(params, image)[0]).lower(params, *images)
 
     (student_params, student), (baseline_params, baseline) = program("student"), program("baseline")
     assert set(student_params) - set(baseline_params) == {"adaption_layer"}

@@ -1,22 +1,21 @@
 """The region head of one modality."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+import pytest
+from module_cases import apply, random_params, zero_params
 
 from dcrl_jax.models.roi_head import RoiHead
 
-
-def zero_params(module, features):
-    shapes = jax.eval_shape(module.init, jax.random.key(0), features)["params"]
-    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
+pytestmark = pytest.mark.usefixtures("quick_compile")
 
 
 def test_values_by_hand_through_both_layers_and_their_relus():
-    features = jnp.zeros((1, 3, 2, 2, 3)).at[0, 1, 1, 0, 2].set(2.0).at[0, 2, 0, 0, 0].set(5.0)
+    features = np.zeros((1, 3, 2, 2, 3), np.float32)
+    features[0, 1, 1, 0, 2], features[0, 2, 0, 0, 0] = 2, 5
     module = RoiHead(hidden=2)
     params = zero_params(module, features)
-    # Bins come row by row with their channels: channel 2 of bin (1, 0) is input 8.
+    # Bins are in row order, with their channels: channel 2 of bin (1, 0) is input 8.
     params["fc6"]["kernel"][8] = [3.0, -3.0]
     params["fc6"]["kernel"][0] = [0.0, 1.0]
     params["fc6"]["bias"][:] = [1.0, 0.0]
@@ -24,14 +23,15 @@ def test_values_by_hand_through_both_layers_and_their_relus():
     params["logits"]["kernel"][:] = [[0.5, 1.0], [0.0, 2.0]]
     params["logits"]["bias"][:] = [0.0, -1.0]
     params["offsets"]["kernel"][0] = [1.0, 2.0, 3.0, 4.0]
-    logits, offsets = module.apply({"params": params}, features)
+    logits, offsets = apply(module, params, features)
     # fc6 gives (1, 0), (1 + 6, 0) and (1, 5), fc7 (1, 0), (7, 0) and (1 + 50, 5 - 1).
     np.testing.assert_allclose(logits, [[[0.5, 0.0], [3.5, 6.0], [25.5, 58.0]]])
     np.testing.assert_allclose(offsets, [[[1, 2, 3, 4], [7, 14, 21, 28], [51, 102, 153, 204]]])
 
 
-def test_layers_have_the_sizes_of_the_paper_s_detector():
-    shapes = jax.eval_shape(RoiHead(hidden=4096).init, jax.random.key(0), jnp.zeros((1, 1, 7, 7, 512)))["params"]
+def test_layers_have_the_sizes_of_the_papers_detector():
+    features = jax.ShapeDtypeStruct((1, 1, 7, 7, 512), np.float32)
+    shapes = jax.eval_shape(RoiHead(hidden=4096).init, jax.random.key(0), features)["params"]
     assert {name: tree["kernel"].shape for name, tree in shapes.items()} == {
         "fc6": (7 * 7 * 512, 4096),
         "fc7": (4096, 4096),
@@ -40,14 +40,12 @@ def test_layers_have_the_sizes_of_the_paper_s_detector():
     }
 
 
-def test_a_region_s_outputs_depend_on_no_other_region():
-    rng = np.random.default_rng(0)
-    features = rng.normal(size=(2, 3, 2, 2, 3)).astype(np.float32)
+def test_outputs_of_a_region_depend_on_no_other_region():
+    features = np.random.default_rng(0).normal(size=(2, 3, 2, 2, 3)).astype(np.float32)
     module = RoiHead(hidden=5)
-    params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), zero_params(module, features))
-    before = module.apply({"params": params}, features)
+    params = random_params(module, features)
+    before = apply(module, params, features)
     features[1, 2] += 1.0
-    after = module.apply({"params": params}, features)
-    for old, new in zip(before, after, strict=True):
+    for old, new in zip(before, apply(module, params, features), strict=True):
         changed = np.any(old != new, axis=-1)
         np.testing.assert_array_equal(changed, [[False, False, False], [False, False, True]])

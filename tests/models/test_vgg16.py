@@ -1,9 +1,8 @@
-"""VGG-16's features beside torchvision's, at an eighth of its channels."""
+"""VGG-16's features compared with torchvision's, at an eighth of its channels."""
 
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -11,17 +10,19 @@ from safetensors.numpy import save_file
 from dcrl_jax.models import pretrained, vgg16
 from dcrl_jax.models.vgg16 import BLOCKS, Vgg16
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "vgg16_features.npz"
 WIDTH = 0.125
 
 
 @pytest.fixture(scope="module")
-def theirs():
+def torchvision():
     return dict(np.load(FIXTURE))
 
 
 def all_blocks(module, image, stride):
-    """Features of every block, each fed by the pooled ones before it."""
+    """Features of every block, each from the pooled features of the block before."""
     features, outputs = vgg16.normalise(image), []
     for block in range(1, len(BLOCKS) + 1):
         features = module.block(block, features)
@@ -31,84 +32,69 @@ def all_blocks(module, image, stride):
     return outputs
 
 
-def initial_params(norm, image):
-    abstract = jax.eval_shape(lambda key: Vgg16(WIDTH, norm).init(key, image, 8, method=all_blocks), jax.random.key(0))
-    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), abstract["params"])
+def zero_params(norm, image):
+    shapes = jax.eval_shape(lambda key: Vgg16(WIDTH, norm).init(key, image, 8, method=all_blocks), jax.random.key(0))
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes["params"])
 
 
 @pytest.fixture(scope="module")
-def convolutions(theirs, tmp_path_factory):
-    """The fixture's weights, by the way that a user's file of torchvision's weights takes."""
+def convolutions(torchvision, tmp_path_factory):
+    """The fixture's weights, loaded as a user's file of torchvision's weights is."""
     tensors = {}
-    for name, values in theirs.items():
+    for name, values in torchvision.items():
         if name.startswith("features.") and not name.endswith("scale"):
-            tensors[name] = values * theirs[f"{name.rsplit('.', 1)[0]}.scale"]
+            tensors[name] = values * torchvision[f"{name.rsplit('.', 1)[0]}.scale"]
     path = tmp_path_factory.mktemp("weights") / "vgg16.safetensors"
     save_file(tensors, path)
-    params = {"backbones_visible": initial_params("none", theirs["image"][None])}
+    params = {"backbones_visible": zero_params("none", torchvision["image"][None])}
     return pretrained.load_vgg16(str(path), params)["backbones_visible"]
 
 
-@pytest.fixture(scope="module")
-def features(theirs, convolutions):
-    """Features of every block by stride."""
-    run = jax.jit(Vgg16(WIDTH).apply, static_argnums=2, static_argnames="method")
-    image = jnp.asarray(theirs["image"])[None]
-    return {stride: run({"params": convolutions}, image, stride, method=all_blocks) for stride in (8, 16)}
-
-
-def assert_close(ours, expected):
+def assert_close(ours, expected, name):
     assert ours.shape == (1, *expected.shape)
-    assert np.abs(np.asarray(ours[0]) - expected).max() / np.abs(expected).max() < 1e-5
+    assert np.abs(np.asarray(ours[0]) - expected).max() / np.abs(expected).max() < 1e-5, name
 
 
 @pytest.mark.parametrize("stride", [8, 16])
-@pytest.mark.parametrize("block", [1, 2, 3, 4, 5])
-def test_features_of_each_block_are_torchvisions(theirs, features, block, stride):
-    name = f"conv5_stride{stride}" if block == 5 else f"conv{block}"
-    assert_close(features[stride][block - 1], theirs[name])
+def test_features_of_each_block_equal_torchvision(torchvision, convolutions, stride):
+    run = jax.jit(Vgg16(WIDTH).apply, static_argnums=2, static_argnames="method")
+    features = run({"params": convolutions}, torchvision["image"][None], stride, method=all_blocks)
+    for name, ours in zip(["conv1", "conv2", "conv3", "conv4", f"conv5_stride{stride}"], features, strict=True):
+        assert_close(ours, torchvision[name], name)
+    assert features[-1].shape[1:3] == {8: (4, 6), 16: (2, 3)}[stride]
 
 
-def test_group_norm_stands_between_convolution_and_relu_as_torchs_does(theirs, convolutions):
+def test_group_norm_is_between_convolution_and_relu(torchvision, convolutions):
     params = dict(convolutions)
     for name in ("norm1_1", "norm1_2"):
-        params[name] = {kind: theirs[f"{name}.{kind}"] for kind in ("scale", "bias")}
-    image = vgg16.normalise(theirs["image"][None])
-    ours = Vgg16(WIDTH, "group").apply({"params": params}, 1, image, method="block")
-    assert_close(ours, theirs["conv1_with_group_norm"])
+        params[name] = {kind: torchvision[f"{name}.{kind}"] for kind in ("scale", "bias")}
+    block = jax.jit(lambda p, x: Vgg16(WIDTH, "group").apply({"params": p}, 1, vgg16.normalise(x), method="block"))
+    assert_close(block(params, torchvision["image"][None]), torchvision["conv1_with_group_norm"], "conv1")
 
 
-@pytest.mark.parametrize(("norm", "layers_per_convolution"), [("none", 1), ("group", 2)])
-def test_every_convolution_has_a_norm_only_where_asked(theirs, norm, layers_per_convolution):
-    params = initial_params(norm, theirs["image"][None])
-    assert len(params) == 13 * layers_per_convolution
-    assert {name for name in params if name.startswith("conv")} == {
-        f"conv{block}_{layer}" for block, (_, count) in enumerate(BLOCKS, 1) for layer in range(1, count + 1)
-    }
+def test_every_convolution_has_a_norm_if_configured(torchvision):
+    layers = [f"{block}_{layer}" for block, (_, count) in enumerate(BLOCKS, 1) for layer in range(1, count + 1)]
+    assert len(layers) == 13
+    for norm, kinds in (("none", ["conv"]), ("group", ["conv", "norm"])):
+        params = zero_params(norm, torchvision["image"][None])
+        assert set(params) == {f"{kind}{layer}" for kind in kinds for layer in layers}
 
 
-def test_normalise_is_torchvisions(theirs):
-    np.testing.assert_array_equal(vgg16.IMAGENET_MEAN, theirs["mean"])
-    np.testing.assert_array_equal(vgg16.IMAGENET_STD, theirs["std"])
-    np.testing.assert_allclose(vgg16.normalise(theirs["image"]), theirs["normalised"], rtol=1e-5, atol=1e-6)
+def test_normalise_equals_torchvision_and_replicates_grey(torchvision):
+    np.testing.assert_array_equal(vgg16.IMAGENET_MEAN, torchvision["mean"])
+    np.testing.assert_array_equal(vgg16.IMAGENET_STD, torchvision["std"])
+    image, normalise = torchvision["image"], jax.jit(vgg16.normalise)
+    np.testing.assert_allclose(normalise(image), torchvision["normalised"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(normalise(image[..., :1]), normalise(np.repeat(image[..., :1], 3, axis=-1)))
 
 
-def test_normalise_replicates_grey(theirs):
-    grey = theirs["image"][..., :1]
-    np.testing.assert_array_equal(vgg16.normalise(grey), vgg16.normalise(np.repeat(grey, 3, axis=-1)))
-
-
-def test_channels_follow_the_width_and_never_fall_below_four():
-    assert [vgg16.block_channels(block, 1.0) for block in range(1, 6)] == [64, 128, 256, 512, 512]
-    assert [vgg16.block_channels(block, WIDTH) for block in range(1, 6)] == [8, 16, 32, 64, 64]
-    assert [vgg16.block_channels(block, 0.01) for block in range(1, 6)] == [4, 4, 4, 5, 5]
-
-
-@pytest.mark.parametrize(("stride", "cells"), [(8, (4, 6)), (16, (2, 3))])
-def test_last_features_have_the_stride_asked_for(features, stride, cells):
-    assert features[stride][-1].shape[1:3] == cells
+@pytest.mark.parametrize(
+    ("width", "channels"), [(1.0, [64, 128, 256, 512, 512]), (WIDTH, [8, 16, 32, 64, 64]), (0.01, [4, 4, 4, 5, 5])]
+)
+def test_channels_follow_the_width_and_are_at_least_four(width, channels):
+    assert [vgg16.block_channels(block, width) for block in range(1, 6)] == channels
 
 
 def test_pool_takes_the_largest_of_two_by_two():
-    features = jnp.arange(24.0).reshape(1, 2, 6, 2)
+    features = np.arange(24, dtype=np.float32).reshape(1, 2, 6, 2)
     np.testing.assert_array_equal(vgg16.pool(features)[0], [[[14, 15], [18, 19], [22, 23]]])

@@ -2,7 +2,7 @@
 
 from configs import baseline, student, teacher
 from dcrl_jax.losses.distillation import NOTHING, Distillation
-from dcrl_jax.models.build import ProposalRules
+from dcrl_jax.models.detect import ProposalRules
 from dcrl_jax.training.targets import RdrRules, RpgRules
 from dcrl_jax.training.terms import training_rules
 

@@ -1,6 +1,5 @@
 """Keys that are given and would have no effect."""
 
-import pathlib
 import re
 
 import pytest
@@ -161,14 +160,3 @@ def test_seg_alone_without_stages_asks_for_no_teacher():
 def test_rules_name_keys_that_exist():
     known = keys_of(teacher.get_config()) | keys_of(student.get_config())
     assert {key for rule in _RULES for key in rule.keys} <= known
-
-
-def test_program_reads_every_key_of_every_recipe():
-    package = pathlib.Path(__file__).parents[2] / "dcrl_jax"
-    readers = [path for path in package.rglob("*.py") if path.name not in ("config_checks.py", "given_keys.py")]
-    source = "\n".join(path.read_text() for path in readers)
-    configs = [make() for make in (teacher.get_config, student.get_config, baseline.get_config)]
-    configs += [finetune.get_config(name) for name in ("caltech", "nightowls", "synthetic_visible")]
-    names = {key for config in configs for key in keys_of(config) if not key.startswith("data.options.")}
-    unread = {key for key in names if not re.search(rf"\b{key.rpartition('.')[2]}\b", source)}
-    assert unread == set()

@@ -1,1 +1,1 @@
-"""Caltech Pedestrians: its frames and splits, its videos (.seq), and its original (.vbb) and new (text) annotations."""
+"""Caltech Pedestrians: frames and splits, videos (.seq), original (.vbb) and new (text) annotations."""

@@ -1,15 +1,17 @@
-"""Caltech's new annotations (Zhang and others, 2016): a bbGt file for each frame, as KAIST's.
+"""Caltech's new annotations (Zhang et al., CVPR 2016): a bbGt file per frame, as in KAIST.
 
-What they add to KAIST's is the visible part of a person, which says how much of it is hidden.
+Unlike KAIST's files they give the visible part of a person, and so the degree of occlusion.
 """
+
+from collections.abc import Sequence
 
 from dcrl_jax.annotations.caltech import occlusion
 from dcrl_jax.annotations.kaist import bbgt
-from dcrl_jax.annotations.types import Annotation
+from dcrl_jax.annotations.types import HEAVY, NONE, Annotation
 
 
 def parse(text: str) -> list[Annotation]:
-    """Parses one file; boxes as annotated, occlusion by the visible share as the toolbox's ``bbGt`` reads it.
+    """Parse one file; boxes as annotated, occlusion by the visible share as the toolbox's ``bbGt`` reads it.
 
     Raises:
         InputError: another version, or a malformed line; names its number, counted from 1.
@@ -21,10 +23,10 @@ def parse(text: str) -> list[Annotation]:
     ]
 
 
-def _level(annotation, visible):
+def _level(annotation: Annotation, visible: Sequence[float]) -> int:
     if not annotation.occlusion:
-        return occlusion.NONE
-    # An occluded person whose visible part was never drawn: bbGt takes it for hardly visible.
+        return NONE
+    # The annotator marked the person as occluded and drew no visible part: bbGt assumes that little is visible.
     if tuple(visible) == annotation.box:
-        return occlusion.HEAVY
+        return HEAVY
     return occlusion.level(annotation.box, visible)

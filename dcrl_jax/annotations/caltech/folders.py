@@ -1,6 +1,7 @@
-"""Finding Caltech's files in the tree of the original archives, with or without folders above.
+"""Search for Caltech's files in a copy of the original archives, in any parent folders.
 
-``setXX/VYYY.seq``, ``setXX/VYYY.vbb``, and the new annotations as ``setXX_VYYY_IZZZZZ.jpg.txt`` or without ``.jpg``.
+Videos are ``setXX/VYYY.seq``, original annotations ``setXX/VYYY.vbb``, new ones ``setXX_VYYY_IZZZZZ.jpg.txt``, also
+without ``.jpg``.
 """
 
 import re
@@ -20,17 +21,17 @@ class Files(NamedTuple):
     seq: dict[str, Path]  # by video
     vbb: dict[str, Path]  # by video
     texts: dict[str, Path]  # by image id
-    text_folders: tuple[str, ...]  # that have texts, relative to the root
+    text_folders: tuple[str, ...]  # folders of the texts, relative to the root
     unused: list[str]  # a line for each .seq and .vbb file that belongs to no video
 
 
 def index(root: Path) -> Files:
-    """Finds all files below a folder.
+    """Find all files below a folder.
 
     Raises:
-        InputError: two files are of the same video, or of the same frame; or a folder cannot be read.
+        InputError: two files belong to the same video or frame, or a folder cannot be read.
     """
-    found: dict[str, dict[str, Path]] = {"seq": {}, "vbb": {}, "texts": {}}
+    files: dict[str, dict[str, Path]] = {"seq": {}, "vbb": {}, "texts": {}}
     folders, unused = set(), []
     for path in walk(root, (".seq", ".vbb", ".txt")):
         relative = path.relative_to(root).as_posix()
@@ -43,7 +44,7 @@ def index(root: Path) -> Files:
             if path.suffix.lower() != ".txt":
                 unused.append(f"{path}: its path does not end in setXX/VYYY{path.suffix}")
             continue
-        first = found[kind].setdefault(name, path)
+        first = files[kind].setdefault(name, path)
         if first != path:
             raise InputError(f"{first} and {path} are both of {name}; keep one of them")
-    return Files(**found, text_folders=tuple(sorted(folders)), unused=unused)
+    return Files(**files, text_folders=tuple(sorted(folders)), unused=unused)

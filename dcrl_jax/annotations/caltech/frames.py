@@ -1,18 +1,18 @@
-"""Caltech's frames: 137 videos in 11 sets, and which of their frames are the training and the test images.
+"""Caltech's frames: 137 videos in 11 sets, and the frames that are training and test images.
 
-An image id is ``set06/V000/I00029``: set, video and frame, counted from 0. Sorted ids are in the order of the toolbox.
+An image id is ``set06/V000/I00029``: set, video and frame, counted from 0. Sorted ids have the order of the toolbox.
 """
 
 WIDTH_PX, HEIGHT_PX = 640, 480
 
 SPLITS = ("train", "test")
-# Of the test, frames from one image to the next. Training takes as many, or every third frame ("10x").
+# Frames from one test image to the next. Training takes every 30th frame too, or every third ("10x").
 TEST_SKIP = 30
 
-# Videos of each set.
+# Number of videos of each set.
 _TRAIN_VIDEOS = (15, 6, 12, 13, 12, 13)
-# Test images of each video of sets 6 to 10: its frames, divided by TEST_SKIP and rounded down. Counted in a list of the
-# 4,024 test images.
+# Number of test images of each video of sets 6 to 10: its frames divided by TEST_SKIP, rounded down. Counted in a list
+# of the 4,024 test images.
 _TEST_IMAGES = (
     (61, 61, 59, 59, *[61] * 15),
     (61, 61, 61, 61, 65, 72, 61, 61, 61, 61, 61, 60),
@@ -32,27 +32,27 @@ VIDEOS = {
 
 
 def numbers(length: int, skip: int) -> range:
-    """The frames of a video that are images of a split: the last one of each run of ``skip``, counted from 0."""
+    """Return the frames of a video that are images of a split: the last of each run of ``skip``, counted from 0."""
     return range(skip - 1, length, skip)
 
 
 def image_id(video: str, number: int) -> str:
-    """The id of a frame of a video like ``set06/V000``."""
+    """Return the id of a frame of a video like ``set06/V000``."""
     return f"{video}/I{number:05d}"
 
 
 def video_of(image_id: str) -> str:
-    """Returns the frame's video, ``set06/V000``."""
+    """Return the frame's video, ``set06/V000``."""
     return image_id.rpartition("/")[0]
 
 
 def number_of(image_id: str) -> int:
-    """Returns the frame's number within its video, counted from 0."""
+    """Return the frame's number within its video, counted from 0."""
     return int(image_id.rpartition("/I")[2])
 
 
 def test_frames() -> list[str]:
-    """Returns the ids of the 4,024 test images, in order."""
+    """Return the ids of the 4,024 test images, in order."""
     return [
         image_id(video, number)
         for video, images in TEST_IMAGES.items()

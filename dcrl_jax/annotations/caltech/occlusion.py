@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 
-NONE, PARTIAL, HEAVY = 0, 1, 2
-# Of the area of the box: with less to be seen, occlusion is heavy.
+from dcrl_jax.annotations.types import HEAVY, NONE, PARTIAL
+
+# Share of the box's area; occlusion is heavy if less is visible.
 MIN_PARTIAL_SHARE = 0.65
 
 
 def level(box: Sequence[float], visible: Sequence[float]) -> int:
-    """The level of a person.
+    """Return a person's level of occlusion.
 
     Args:
         box: x, y, w, h in pixels.
-        visible: the same of the visible part; all zero where nothing hides the person.
+        visible: the same of the visible part; all zero if nothing hides the person.
     """
     if not any(visible):
         return NONE

@@ -1,9 +1,9 @@
-"""Norpix ``.seq`` videos of JPEG images, as the Caltech videos are: frames are handed out as the bytes that are stored.
+"""Norpix ``.seq`` videos of JPEG images, the format of the Caltech videos. Frames are returned as stored bytes.
 
-Little-endian. The header has 1,024 bytes: u32 0xFEED at 0, ``Norpix seq`` in UTF-16 at 4, the header's size at 32, and
-from 548 on u32 width, height, bits, real bits, image bytes, format, frames, 0, true size. A frame is a u32, the number
-of bytes up to the end of its JPEG, itself counted, then the JPEG, then a time of 6 bytes and 2 or 10 that are empty.
-There is no index: where a frame begins is known from all before it.
+The format is little-endian. The header has 1,024 bytes: u32 0xFEED at 0, ``Norpix seq`` in UTF-16 at 4, the header's
+size at 32, and from 548 on u32 width, height, bits, real bits, image bytes, format, frames, 0, true size. A frame is a
+u32 (4 plus the size of the JPEG in bytes), the JPEG, a time of 6 bytes, and 2 or 10 empty bytes. There is no index: the
+offset of a frame follows from all frames before it.
 """
 
 import os
@@ -20,28 +20,28 @@ HEADER_BYTES = 1024
 _MAGIC = struct.pack("<I", 0xFEED) + "Norpix seq".encode("utf-16-le")
 JPEG_FORMATS = (102, 201)
 _BEGIN, _END = b"\xff\xd8", b"\xff\xd9"
-# After the JPEG: the time, and nothing or eight bytes more.
+# Bytes after a JPEG: the time and 2 or 10 empty bytes.
 _EXTRA, _LONG_EXTRA = 8, 16
 
 
 class SeqFile(NamedTuple):
-    """Where the frames of a video lie."""
+    """The frames of a video by their place in the file."""
 
     path: Path
     offsets: np.ndarray  # int64 [N], byte at which each JPEG begins
     sizes: np.ndarray  # int64 [N], bytes of each JPEG
-    problem: str | None  # why frames are missing behind the last one; None where the file is whole
+    problem: str | None  # why frames after the last one are missing; None if the file is complete
 
 
 def index(path: str | os.PathLike[str]) -> SeqFile:
-    """Finds the frames of a video by going through it from frame to frame; nothing is decoded.
+    """Find the frames of a video by walking from frame to frame; nothing is decoded.
 
-    Where the header counts no frames, as some recorders leave it, the file is followed to its end. Of a file that is
-    cut off the complete frames are found, and ``problem`` says what is missing.
+    If the header's number of frames is 0, as some recorders leave it, the walk ends with the file. If the file is cut
+    off, the complete frames are returned and ``problem`` names the first missing one.
 
     Raises:
-        InputError: the file cannot be read, is no .seq file, holds no JPEG images or images of another size, or not one
-            complete frame.
+        InputError: the file cannot be read, is no .seq file, has images of another format or size, or has no complete
+            frame.
     """
     path = Path(path)
     try:
@@ -52,15 +52,15 @@ def index(path: str | os.PathLike[str]) -> SeqFile:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     if not offsets:
-        raise InputError(f"{path}: holds no frames: {problem or 'it ends behind its header'}; get it again")
+        raise InputError(f"{path}: holds no frames: {problem or 'it ends after its header'}; get it again")
     return SeqFile(path, np.asarray(offsets, np.int64), np.asarray(sizes, np.int64), problem)
 
 
 def read_frame(video: SeqFile, number: int) -> bytes:
-    """The JPEG of a frame, counted from 0, as it is stored.
+    """Return the stored JPEG of a frame, counted from 0.
 
     Raises:
-        InputError: the file cannot be read, or what it holds there is no JPEG from begin to end.
+        InputError: the file cannot be read, or the bytes of the frame are no complete JPEG.
     """
     offset, size = int(video.offsets[number]), int(video.sizes[number])
     try:
@@ -70,9 +70,7 @@ def read_frame(video: SeqFile, number: int) -> bytes:
     except OSError as error:
         raise InputError(f"{video.path}: cannot be read ({error.strerror})") from error
     if len(encoded) < size or not (encoded.startswith(_BEGIN) and encoded.endswith(_END)):
-        raise InputError(
-            f"{video.path}: frame {number} is no JPEG from begin to end; the file is damaged: get it again"
-        )
+        raise InputError(f"{video.path}: frame {number} is no complete JPEG; the file is damaged: get it again")
     return encoded
 
 
@@ -98,7 +96,7 @@ def _read_header(path, header):
 
 
 def _scan(file, size, count):
-    """Offsets and sizes of the complete frames, and what is wrong with the next one."""
+    """Return the offsets and sizes of the complete frames, and the problem of the next frame."""
     offsets, sizes = [], []
     position, extra = HEADER_BYTES, _EXTRA
     while len(offsets) < count or (count == 0 and position < size):
@@ -112,7 +110,7 @@ def _scan(file, size, count):
         offsets.append(position + 4)
         sizes.append(length - 4)
         position += length + extra
-        # Which of the two it is shows behind the first frame: no frame has length 0.
+        # The first frame tells which: a frame has no length 0, so a zero after 8 bytes means that 16 follow each JPEG.
         if len(offsets) == 1 and os.pread(file, 4, position) == bytes(4):
             position, extra = position + _LONG_EXTRA - _EXTRA, _LONG_EXTRA
     return offsets, sizes, None

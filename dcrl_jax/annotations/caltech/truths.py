@@ -1,4 +1,4 @@
-"""The annotations of images of Caltech, of either kind, and the truth files of the toolbox."""
+"""Caltech's annotations of either kind by video, and the truth files of the toolbox."""
 
 import os
 from collections.abc import Sequence
@@ -19,18 +19,18 @@ KINDS = ("original", "new")
 class VideoTruths(NamedTuple):
     """The annotations of some frames of one video."""
 
-    by_number: dict[int, list[Annotation]]  # of the frames, from 0, that have any file
-    findings: list[Finding]  # on the others: MISSING or UNREADABLE
+    by_number: dict[int, list[Annotation]]  # by frame number, counted from 0; only frames that could be read
+    findings: list[Finding]  # on the other frames: MISSING or UNREADABLE
 
 
 def read_video(video: str, numbers: Sequence[int], files: Files, kind: str) -> VideoTruths:
-    """Reads the annotations of frames of one video.
+    """Read the annotations of frames of one video.
 
     Args:
-        video: as ``set06/V000``.
-        numbers: of the frames, from 0.
-        files: of a copy.
-        kind: ``original`` (.vbb) or ``new`` (a text for each frame).
+        video: its id, like ``set06/V000``.
+        numbers: of the frames, counted from 0.
+        files: the files of the copy.
+        kind: ``original`` (.vbb) or ``new`` (one text per frame).
     """
     return _read_vbb(video, numbers, files) if kind == "original" else _read_texts(video, numbers, files)
 
@@ -73,15 +73,15 @@ def _read_texts(video, numbers, files):
 
 
 def read_toolbox(path: str | os.PathLike[str]) -> list[np.ndarray]:
-    """Reads the truth that the toolbox's ``dbEval`` keeps, such as ``gt-Reasonable.mat``.
+    """Read a truth file of the toolbox's ``dbEval``, such as ``gt-Reasonable.mat``.
 
-    Who counts is already decided in it, and who does has the aspect ratio 0.41.
+    The rules of the subset are already applied in it: people who count have the aspect ratio (width / height) 0.41.
 
     Returns:
-        float64 [G, 5] for each test image, in order: x, y, w, h in pixels, and 1 for what is ignored, else 0.
+        float64 [G, 5] for each test image, in order: x, y, w, h in pixels, and 1 for an ignored box, else 0.
 
     Raises:
-        InputError: it cannot be read, or holds something else.
+        InputError: the file cannot be read, or has another content.
     """
     try:
         with open(path, "rb") as file:
@@ -89,7 +89,7 @@ def read_toolbox(path: str | os.PathLike[str]) -> list[np.ndarray]:
         truths = [np.asarray(cell, np.float64).reshape(-1, 5) for cell in cells.ravel()]
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except Exception as error:  # the parser raises whatever it stumbles upon
+    except Exception as error:  # SciPy's parser raises all kinds of exceptions
         raise InputError(
             f"{path}: no truth of the toolbox ({error}); expected a MAT file with `gt`, a cell of rows x y w h ignore "
             "for each image"

@@ -1,8 +1,8 @@
-"""Caltech's original annotations: one ``.vbb`` file for each video, a MAT file of the toolbox's struct ``A``.
+"""Caltech's original annotations: one ``.vbb`` file per video, a MAT file with the toolbox's struct ``A``.
 
-``A`` has ``nFrame``, ``objLists`` (a cell for each frame, empty or with a struct for each object: ``id`` from 1,
-``pos`` and ``posv``, which are the box and its visible part as left, top, width, height, ``occl``, ``lock``) and
-``objLbl``, the label of each id.
+``A`` has ``nFrame``, ``objLists`` (a cell per frame, empty or with a struct per object) and ``objLbl``, the label of
+each id. An object has ``id``, counted from 1, ``pos`` and ``posv`` (the box and its visible part as left, top, width,
+height), ``occl`` and ``lock``.
 """
 
 import os
@@ -19,21 +19,21 @@ _OBJECT_FIELDS = ("id", "pos", "posv")
 
 
 def read(path: str | os.PathLike[str]) -> list[list[Annotation]]:
-    """Reads one file.
+    """Read one file.
 
     Returns:
-        The objects of each frame of the video, in the order of the file. Boxes are as annotated, in coordinates from 1,
-        which the toolbox does not subtract. Occlusion is the level of the visible share (``occlusion.level``).
+        The objects of each frame of the video, in the order of the file. Boxes are as annotated, with coordinates from
+        1, as the toolbox uses them. Occlusion is the level of the visible share (``occlusion.level``).
 
     Raises:
-        InputError: the file cannot be read, is no such file, or an object in it is malformed.
+        InputError: the file cannot be read, is no .vbb file, or an object is malformed.
     """
     try:
         with open(path, "rb") as file:
             content = scipy.io.loadmat(file)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except Exception as error:  # the parser raises whatever it stumbles upon
+    except Exception as error:  # SciPy's parser raises all kinds of exceptions
         raise InputError(f"{path}: no .vbb file, or cut off ({error}); get it again") from error
     struct = content.get("A")
     names = getattr(struct, "dtype", np.dtype(float)).names or ()
@@ -57,17 +57,18 @@ def _parse_frame(path, number, objects, labels):
     if not set(_OBJECT_FIELDS) <= set(objects.dtype.names or ()):
         raise InputError(f"{path}: frame {number}: expected objects with {', '.join(_OBJECT_FIELDS)}")
     annotations = []
-    for one in objects.ravel():
+    for entry in objects.ravel():
         try:
-            place = int(one["id"].item())
-            box = tuple(float(value) for value in one["pos"].ravel())
-            visible = tuple(float(value) for value in one["posv"].ravel())
+            object_id = int(entry["id"].item())
+            box = tuple(float(value) for value in entry["pos"].ravel())
+            visible = tuple(float(value) for value in entry["posv"].ravel())
         except (AttributeError, TypeError, ValueError) as error:
             raise InputError(f"{path}: frame {number}: an object is malformed ({error})") from error
-        if not 1 <= place <= len(labels) or len(box) != 4 or len(visible) != 4 or not np.isfinite([box, visible]).all():
+        is_valid = 1 <= object_id <= len(labels) and len(box) == len(visible) == 4
+        if not (is_valid and np.isfinite([box, visible]).all()):
             raise InputError(
-                f"{path}: frame {number}: object {place} with pos {box} and posv {visible}; expected an id from 1 to "
-                f"{len(labels)} and four numbers each"
+                f"{path}: frame {number}: object {object_id} with pos {box} and posv {visible}; expected an id from 1 "
+                f"to {len(labels)} and four numbers each"
             )
-        annotations.append(Annotation(labels[place - 1], box, occlusion.level(box, visible)))
+        annotations.append(Annotation(labels[object_id - 1], box, occlusion.level(box, visible)))
     return annotations

@@ -1,1 +1,1 @@
-"""KAIST: its frames and splits, its annotation formats and folders, and which annotation set is which."""
+"""KAIST: frames and splits, annotation formats and folders, and the checksums of the improved annotations."""

@@ -1,7 +1,8 @@
-"""bbGt text, version 3, of Dollar's toolbox: KAIST's own format and, without its first line too, the paired one.
+"""bbGt text, version 3, of Dollar's toolbox: the format of KAIST and of its paired annotations.
 
-After ``% bbGt version=3`` there is one object a line: ``label x y w h occ vx vy vw vh ignore angle``, in pixels;
-occ is 0 none, 1 partial, 2 heavy, v... the visible part, ignore 0 or 1.
+The first line is ``% bbGt version=3``; paired annotations may lack it. Each other line is an object, ``label x y w h
+occ vx vy vw vh ignore angle``, in pixels. occ is 0 none, 1 partial, 2 heavy; vx to vh are the visible part; ignore is 0
+or 1.
 """
 
 import re
@@ -15,7 +16,7 @@ FIELDS = 12
 
 
 def parse(text: str) -> list[Annotation]:
-    """Parses one file.
+    """Parse one file.
 
     Raises:
         InputError: another version, or a malformed line; names its number, counted from 1.

@@ -1,4 +1,4 @@
-"""The sanitized training labels of MSDS-RCNN: one object a line, ``person|ignore x1 y1 x2 y2``, in pixels."""
+"""The sanitized training labels of MSDS-RCNN: one object per line, ``person|ignore x1 y1 x2 y2``, in pixels."""
 
 from dcrl_jax.annotations.text import number
 from dcrl_jax.annotations.types import Annotation
@@ -9,7 +9,7 @@ FIELDS = 5
 
 
 def parse(text: str) -> list[Annotation]:
-    """Parses one file.
+    """Parse one file.
 
     Raises:
         InputError: a malformed line; names its number, counted from 1.

@@ -1,23 +1,22 @@
-"""Finding KAIST's files in whatever tree they were copied to.
+"""Search for KAIST's files in a copy of any layout.
 
-The name of a frame says where it belongs, so all known layouts are read by one rule: set, video and frame stand in a
-file's path (``set00/V000/visible/I00000.jpg``) or in its name (``set00_V000_I00000.png``,
-``set00_V000_I00000_visible.png``), and the modality in its name or in a folder above it.
+One rule covers all known layouts: the set, video and frame are in a file's path (``set00/V000/visible/I00000.jpg``) or
+name (``set00_V000_I00000.png``, ``set00_V000_I00000_visible.png``), and the modality is in its name or in the name of a
+parent folder.
 """
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from dcrl_jax.annotations.files import walk
+from dcrl_jax.annotations.types import MODALITIES
 from dcrl_jax.errors import InputError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 ANNOTATION_SUFFIXES = (".txt", ".xml")
 
-MODALITIES = ("visible", "lwir")
 _NAMES = {
     **dict.fromkeys(("visible", "vis", "vi", "rgb", "color"), "visible"),
     **dict.fromkeys(("lwir", "infrared", "ir", "thermal", "tir"), "lwir"),
@@ -37,31 +36,32 @@ class FrameFile(NamedTuple):
 
     path: Path
     image_id: str
-    modality: str | None  # where the path says one
-    folder: str  # what the files of one kind have in common, relative to the root: "annotations"
-    template: str  # the path with the frame's own parts taken out
+    modality: str | None  # None if the path names none
+    folder: str  # relative to the root, without the parts for video and modality; annotation sets are named by it
+    template: str  # the path with placeholders for the parts that name the frame
     layout: str  # "video tree", "flat" or "ICAFusion"
 
 
 class AnnotationFolder(NamedTuple):
-    """One set of annotations: a file for each frame, or for each frame and modality."""
+    """One set of annotations: a file per frame, or per frame and modality."""
 
     name: str  # relative to the root
-    files: dict[str | None, dict[str, Path]]  # by modality (None: of both), then by image id
+    files: dict[str | None, dict[str, Path]]  # by modality (None: one file for both), then by image id
 
     @property
     def is_paired(self) -> bool:
+        """Whether there are files for each modality."""
         return set(MODALITIES) <= set(self.files)
 
     def frames(self) -> set[str]:
-        """Returns all image ids that it has a file for."""
+        """Return the image ids of all files."""
         return set().union(*self.files.values())
 
     def by_image(self) -> dict[str, Path]:
-        """Returns the one file of each frame, whichever modality its path says.
+        """Return the file of each frame, of any modality.
 
         Raises:
-            InputError: a frame has several; two of them are named.
+            InputError: a frame has several files; names two of them.
         """
         files: dict[str, Path] = {}
         for image_id, path in (item for by_id in self.files.values() for item in by_id.items()):
@@ -70,7 +70,7 @@ class AnnotationFolder(NamedTuple):
 
 
 def recognise(path: Path, root: Path) -> FrameFile | None:
-    """Says which frame a file belongs to; None where its name is that of no frame."""
+    """Return the frame of a file; None if its name is not that of a frame."""
     relative = path.relative_to(root).as_posix()
     match = _FILE.fullmatch(relative)
     if match is None:
@@ -79,7 +79,7 @@ def recognise(path: Path, root: Path) -> FrameFile | None:
     parents = before.lower().split("/")
     named = match["outer"] or match["inner"] or next((p for p in reversed(parents) if p in _NAMES), None)
     modality = _NAMES[named.lower()] if named else None
-    # The folder of an annotation set says neither the modality, for both make one set, nor the video.
+    # The files of both modalities and of all videos make one annotation set, so its name contains neither.
     own = [part for part in before.split("/") if part and part.lower() not in _NAMES and not _PLACE.fullmatch(part)]
     folder = "/".join(own) or "."
     if match["joint"] == "/":
@@ -108,44 +108,40 @@ class ImageIndex(NamedTuple):
     """The images of a tree."""
 
     files: dict[str, dict[str, Path]]  # by modality, then by image id
-    unused: list[str]  # a line for each file of a frame whose modality is not known or which another file has named
-    layout: str  # one line
+    unused: list[str]  # a line for each file of a frame without a modality, or that repeats another file's frame
+    layout: str  # the layouts in one line
 
 
 def index_images(root: Path) -> ImageIndex:
-    """Finds all images of frames below a folder."""
+    """Find all images of frames below a folder."""
     files: dict[str, dict[str, Path]] = {modality: {} for modality in MODALITIES}
     unused, templates = [], Counter()
     for path in walk(root, IMAGE_SUFFIXES):
-        found = recognise(path, root)
-        if found is None:
+        file = recognise(path, root)
+        if file is None:
             continue
-        if found.modality is None:
+        if file.modality is None:
             unused.append(f"{path}: neither visible nor lwir by its path")
             continue
-        first = files[found.modality].setdefault(found.image_id, path)
+        first = files[file.modality].setdefault(file.image_id, path)
         if first != path:
-            unused.append(f"{path}: {found.image_id} {found.modality} is {first} already")
+            unused.append(f"{path}: {file.image_id} {file.modality} is {first} already")
             continue
-        templates[found.layout, found.template] += 1
+        templates[file.layout, file.template] += 1
     shown = [f"{layout}, {template}: {count:,} files" for (layout, template), count in templates.most_common()]
     return ImageIndex(files, unused, "; ".join(shown) or "no images recognised")
 
 
 def index_annotations(root: Path) -> list[AnnotationFolder]:
-    """Finds all annotation sets below a folder, by name; files that belong to no frame are none."""
-    return group_annotations(filter(None, (recognise(path, root) for path in walk(root, ANNOTATION_SUFFIXES))))
-
-
-def group_annotations(found: Iterable[FrameFile]) -> list[AnnotationFolder]:
-    """Groups annotation files into sets.
+    """Find all annotation sets below a folder, sorted by name; files of no frame are skipped.
 
     Raises:
-        InputError: two files of one set name the same frame.
+        InputError: two files of one set annotate the same frame, or a folder cannot be read.
     """
     folders: dict[str, dict[str | None, dict[str, Path]]] = defaultdict(lambda: defaultdict(dict))
-    for file in found:
-        _put(folders[file.folder][file.modality], file.image_id, file.path)
+    for path in walk(root, ANNOTATION_SUFFIXES):
+        if file := recognise(path, root):
+            _put(folders[file.folder][file.modality], file.image_id, path)
     return [
         AnnotationFolder(name, {modality: dict(by_id) for modality, by_id in by_modality.items()})
         for name, by_modality in sorted(folders.items())

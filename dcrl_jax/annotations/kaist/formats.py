@@ -1,20 +1,19 @@
-"""One annotation file of KAIST, whatever its format: the content decides, not the ending."""
+"""One annotation file of KAIST in any format; the content decides the format, not the suffix."""
 
 import re
 from typing import NamedTuple
 
+from dcrl_jax.annotations import labels
 from dcrl_jax.annotations.kaist import bbgt, corners, pascal
 from dcrl_jax.annotations.types import Annotation, Finding
 from dcrl_jax.errors import InputError
 
-# "unpaired" stands where the other modality's file has an object that this modality does not show.
-LABELS = ("person", "people", "person?", "cyclist", "ignore", "unpaired")
-# The doubtful person has variants, such as "person?a".
+LABELS = (labels.PERSON, *labels.KAIST_IGNORE)
 _DOUBTFUL = re.compile(r"person\?.*")
 
 UNKNOWN_LABEL = "unknown label"
 NO_SIZE = "box of no size"
-ONE_MODALITY = "object of one modality alone"
+ONE_MODALITY = "object of one modality only"
 
 
 class Parsed(NamedTuple):
@@ -22,42 +21,46 @@ class Parsed(NamedTuple):
 
     annotations: list[Annotation]
     findings: list[Finding]
-    format: str  # "bbGt", "XML", "corners", or "" for a file without objects that could be either text format
+    format: str  # "bbGt", "XML", "corners", or "" for an empty text, which could be either text format
 
 
 def parse(text: str, place: str, keep_rows: bool = False) -> Parsed:
-    """Parses the text of one file.
+    """Parse the text of one file.
 
     Args:
-        text: its content.
-        place: its name, for findings.
-        keep_rows: keep boxes of no size, so that rows go on corresponding to those of another file.
+        text: the file's content.
+        place: the file's name, for findings.
+        keep_rows: keep boxes of no size, so that rows still correspond to those of another file.
 
     Returns:
-        Annotations with labels as annotated (but for variants of ``person?``), boxes of no size left out; what was
-        left out, and labels that nobody knows, are in the findings.
+        The annotations, their labels brought to ``plain_label``, without boxes of no size. The findings list the boxes
+        that were left out and the unknown labels.
 
     Raises:
-        InputError: the file is malformed, or of none of the formats; without the file's name.
+        InputError: the file is malformed or has none of the formats; the message does not name the file.
     """
     annotations, notes, kind = _parse(text)
     findings = [Finding(ONE_MODALITY, f"{place}: {note}") for note in notes]
     kept = []
     for annotation in annotations:
-        if _DOUBTFUL.fullmatch(annotation.label):
-            annotation = annotation._replace(label="person?")
+        annotation = annotation._replace(label=plain_label(annotation.label))
         box = " ".join(f"{value:g}" for value in annotation.box)
         if annotation.label not in LABELS:
             findings.append(Finding(UNKNOWN_LABEL, f"{place}: {annotation.label[:40]!r}"))
         if min(annotation.box[2:]) <= 0:
-            # The placeholder of a missing object may well be empty.
-            if annotation.label != "unpaired":
+            # The placeholder of a missing object is often empty.
+            if annotation.label != labels.UNPAIRED:
                 findings.append(Finding(NO_SIZE, f"{place}: {annotation.label[:40]} {box}"))
             if not keep_rows:
                 continue
             annotation = annotation._replace(ignore=True)
         kept.append(annotation)
     return Parsed(kept, findings, kind)
+
+
+def plain_label(label: str) -> str:
+    """Return the label, with "person?" for its variants such as "person?a"."""
+    return "person?" if _DOUBTFUL.fullmatch(label) else label
 
 
 def _parse(text):

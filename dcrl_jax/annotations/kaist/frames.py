@@ -1,11 +1,10 @@
-"""KAIST's frames: 41 videos in 12 sets, which of their frames are the training and the test images, day and night.
+"""KAIST's frames: 41 videos in 12 sets, the frames that are training and test images, and day and night.
 
-An image id is ``set06/V000/I00019``: set, video and frame. Sorted ids are in the order of the published image lists.
+An image id is ``set06/V000/I00019``: set, video and frame. Sorted ids have the order of the published image lists.
 """
 
 import os
 import re
-from collections.abc import Iterable
 
 from dcrl_jax.annotations.text import read_text
 from dcrl_jax.errors import InputError
@@ -16,7 +15,7 @@ SPLITS = ("train", "test")
 _FIRST_TEST_SET = "set06"
 _NIGHT_SETS = ("set03", "set04", "set05", "set09", "set10", "set11")
 
-# Every second frame for training, every twentieth for the test, as in the lists train-all-02 and test-all-20.
+# Training takes every second frame, the test every twentieth, as in the lists train-all-02 and test-all-20.
 STRIDES = {"train": 2, "test": 20}
 
 # Frames of each video, numbered from 0 (counted in the annotations of all 95,324 frames).
@@ -45,28 +44,28 @@ _NAME = re.compile(r"(?:.*[/\\])?(set\d\d)[/_\\](V\d{3})[/_\\](I\d{5})(?:\.\w+)?
 
 
 def condition(image_id: str) -> str:
-    """Returns ``day`` or ``night``."""
+    """Return ``day`` or ``night``."""
     return "night" if image_id.startswith(_NIGHT_SETS) else "day"
 
 
 def split_of(image_id: str) -> str:
-    """Returns the split that a frame's set belongs to, ``train`` (sets 0 to 5) or ``test`` (6 to 11)."""
+    """Return the split of a frame's set, ``train`` (sets 0 to 5) or ``test`` (6 to 11)."""
     return "train" if image_id < _FIRST_TEST_SET else "test"
 
 
 def video_of(image_id: str) -> str:
-    """Returns the frame's video, ``set06/V000``."""
+    """Return the frame's video, ``set06/V000``."""
     return image_id.rpartition("/")[0]
 
 
 def is_known(image_id: str) -> bool:
-    """Says whether the data set has such a frame."""
+    """Return whether the data set has this frame."""
     video, _, frame = image_id.rpartition("/")
     return int(frame[1:]) < VIDEO_LENGTHS.get(video, 0)
 
 
 def split_frames(split: str, stride: int | None = None) -> list[str]:
-    """Returns the image ids of a split by rule: in every video the last frame of each run of ``stride`` frames.
+    """Return the image ids of a split by rule: in every video the last frame of each run of ``stride`` frames.
 
     Args:
         split: ``train`` or ``test``.
@@ -82,9 +81,9 @@ def split_frames(split: str, stride: int | None = None) -> list[str]:
 
 
 def parse_name(name: str) -> str | None:
-    """Returns the image id of a frame as lists and annotation files name it; None for what is no frame of KAIST.
+    """Return the image id of a frame named as in lists and annotation files; None if it is no frame of KAIST.
 
-    Set, video and frame may be joined by ``/`` or ``_``; folders may stand before the set, and an ending at the end.
+    Set, video and frame are joined by ``/`` or ``_``. Parent folders and a suffix are allowed.
     """
     match = _NAME.fullmatch(name)
     image_id = "/".join(match.groups()) if match else ""
@@ -92,10 +91,10 @@ def parse_name(name: str) -> str | None:
 
 
 def read_list(path: str | os.PathLike[str]) -> list[str]:
-    """Reads an image list: one frame a line, named as for ``parse_name``, in any order.
+    """Read an image list, one frame per line as ``parse_name`` takes it, and return the sorted image ids.
 
     Raises:
-        InputError: the file cannot be read, a line is no frame of the data set, a frame is listed twice, or none is.
+        InputError: the file cannot be read, a line is no frame of KAIST, a frame is listed twice, or the list is empty.
     """
     ids: dict[str, int] = {}
     for number, line in enumerate(read_text(path).splitlines(), start=1):
@@ -113,9 +112,3 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
     if not ids:
         raise InputError(f"{path}: lists no frames; expected lines like set06/V000/I00019")
     return sorted(ids)
-
-
-def shorten(image_ids: Iterable[str], shown: int = 5) -> str:
-    """Names the first few of many image ids."""
-    ids = list(image_ids)
-    return ", ".join(ids[:shown]) + (f" and {len(ids) - shown:,} more" if len(ids) > shown else "")

@@ -1,7 +1,7 @@
-"""XML in the manner of PASCAL VOC, in the two dialects that KAIST is copied in.
+"""XML of PASCAL VOC's form, in the two dialects of the KAIST copies.
 
-``bndbox`` holds ``x y w h`` or ``xmin ymin xmax ymax``, in pixels; the width is xmax - xmin. ``occlusion`` is 0, 1 or 2
-and may be missing. An object with a ``label`` element of its own was annotated on that modality alone.
+``bndbox`` has ``x y w h`` or ``xmin ymin xmax ymax``, in pixels; the width is xmax - xmin. ``occlusion`` is 0, 1 or 2
+and may be missing. An object with a ``label`` element was annotated on that modality only.
 """
 
 import xml.etree.ElementTree as ElementTree
@@ -12,15 +12,15 @@ from dcrl_jax.errors import InputError
 
 
 def parse(text: str) -> tuple[list[Annotation], list[str]]:
-    """Parses one file.
+    """Parse one file.
 
     Returns:
-        The objects annotated for both modalities, and a note on each that was annotated on one alone: such a person
-        stands within a group of ``people``, and is in none of the published truths.
+        The objects annotated for both modalities, and a note on each object annotated on only one. The latter are
+        persons within a group of ``people``, and are in none of the published truths.
 
     Raises:
-        InputError: it is not well-formed, or an object is incomplete or says something twice; names the object, counted
-            from 1.
+        InputError: the text is not well-formed, or an object lacks an element or has it twice; names the object,
+            counted from 1.
     """
     try:
         root = ElementTree.fromstring(text)
@@ -40,7 +40,7 @@ def parse(text: str) -> tuple[list[Annotation], list[str]]:
         else:
             box = " ".join(f"{value:g}" for value in annotation.box)
             notes.append(
-                f"object {count}, {annotation.label} {box}: annotated on the {modality.strip()[:20]} image alone"
+                f"object {count}, {annotation.label} {box}: annotated on the {modality.strip()[:20]} image only"
             )
     return annotations, notes
 
@@ -66,10 +66,10 @@ def _parse_object(element):
 
 
 def _only(element, name):
-    found = element.findall(name)
-    if len(found) > 1:
-        raise InputError(f"has {len(found)} elements <{name}>; expected one")
-    return found[0] if found else None
+    elements = element.findall(name)
+    if len(elements) > 1:
+        raise InputError(f"has {len(elements)} elements <{name}>; expected one")
+    return elements[0] if elements else None
 
 
 def _text(element, name):
@@ -77,7 +77,7 @@ def _text(element, name):
     if child is None:
         return ""
     if len(child):
-        raise InputError(f"<{name}> holds other elements; expected text alone")
+        raise InputError(f"<{name}> contains other elements; expected only text")
     return (child.text or "").strip()
 
 

@@ -1,4 +1,4 @@
-"""The annotations of a list of frames, read from a folder, and what they turn out to be."""
+"""The annotations of a list of frames, and their comparison with the improved annotations."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,8 +13,8 @@ from dcrl_jax.errors import InputError
 
 ROWS_DIFFER = "paired annotations of different length"
 
-# Of the improved test annotations: a checksum for each video, of the boxes and occlusion levels of its test frames
-# (``checksum``). Whoever has the same numbers has the same boxes, whatever their files are called.
+# The improved test annotations: the ``checksum`` of each video's test frames. A folder with the same checksums has the
+# same boxes, whatever its name.
 IMPROVED_TEST = {
     "set06/V000": 0x24D7A067,
     "set06/V001": 0x8F76EA4A,
@@ -38,21 +38,21 @@ IMPROVED_TEST = {
 class Truths(NamedTuple):
     """The annotations of one set on a list of frames."""
 
-    by_id: dict[str, list[Annotation]]  # of the frames that could be read
+    by_id: dict[str, list[Annotation]]  # only frames that could be read
     findings: list[Finding]
-    formats: frozenset[str]  # of ``formats.Parsed``, of all files with objects
+    formats: frozenset[str]  # ``Parsed.format`` of all files with objects
 
 
 def read_truths(files: Mapping[str, Path], image_ids: Iterable[str], keep_rows: bool = False) -> Truths:
-    """Reads the annotation files of some frames, in threads.
+    """Read the annotation files of some frames, in threads.
 
     Args:
         files: by image id.
-        image_ids: which frames to read.
+        image_ids: the frames to read.
         keep_rows: as for ``formats.parse``.
 
     Returns:
-        What could be read. A frame without file, or whose file is malformed, is not in it but in the findings.
+        The annotations. A frame whose file is missing or malformed is in the findings only.
     """
     image_ids = list(image_ids)
 
@@ -77,11 +77,11 @@ def read_truths(files: Mapping[str, Path], image_ids: Iterable[str], keep_rows: 
         if parsed is not None
     }
     kinds = frozenset(parsed.format for parsed, _ in read_files if parsed is not None and parsed.annotations)
-    return Truths(by_id, [finding for _, found in read_files for finding in found], kinds)
+    return Truths(by_id, [finding for _, findings in read_files for finding in findings], kinds)
 
 
 def improved_videos(by_id: Mapping[str, Sequence[Annotation]]) -> tuple[int, int]:
-    """In how many videos of the test split the boxes are those of the improved annotations, and of how many."""
+    """Return the number of test videos whose boxes equal the improved annotations, and of complete test videos."""
     by_video = defaultdict(list)
     for image_id in frames.split_frames("test"):
         by_video[frames.video_of(image_id)].append(by_id.get(image_id))

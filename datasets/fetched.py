@@ -1,0 +1,142 @@
+"""Data sets that this program may not download: the user fetches a copy, and a builder checks and converts it."""
+
+import abc
+import functools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Self
+
+import tensorflow_datasets as tfds
+
+from datasets.preparation import is_prepared, preparation_lock
+from dcrl_jax.errors import InputError
+from dcrl_jax.progress import progress_bar
+
+
+class Copy(NamedTuple):
+    """The user's copy of a data set."""
+
+    root: Path
+    findings: Path  # the file that lists all problems of the copy; it lies beside the prepared data set
+
+
+class CheckedCopy(NamedTuple):
+    """The usable part of a copy."""
+
+    kept: dict[str, list[Any]]  # by split: the checked items, one per record
+    metadata: dict[str, Any]  # stored with the records: ``table`` of counts, ``warnings`` to print with every score...
+
+
+class FetchedBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
+    """The builder of a data set from the user's copy. Images are copied byte for byte.
+
+    ``info.metadata`` has the ``table`` of counts and the ``warnings`` that belong to every score.
+    ``MANUAL_DOWNLOAD_INSTRUCTIONS`` is the message for a missing copy.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES: ClassVar = {"1.0.0": "First release."}
+    SHARD_RECORDS: ClassVar[int]  # records per file; TFDS keeps those of one file in memory until it is written
+    UNIT: ClassVar[str] = "images"  # of the progress bar
+
+    # Whether missing or unreadable images of the scored split are a warning instead of an error.
+    allow_incomplete: bool = False
+
+    _checked: CheckedCopy | None = None
+
+    @classmethod
+    def open(cls, data_dir: str | None, allow_incomplete: bool, config: tfds.core.BuilderConfig | None = None) -> Self:
+        """Return a builder.
+
+        Args:
+            data_dir: folder of the prepared data; None for TFDS's default.
+            allow_incomplete: whether missing images of the scored split are a warning instead of an error.
+            config: None if the data set has no configs.
+        """
+        # TFDS accepts a config with the name of one in BUILDER_CONFIGS only if it is that object.
+        known = {one.name: one for one in cls.BUILDER_CONFIGS}
+        config = known.get(config.name, config) if config else None
+        builder = cls(config=config, data_dir=data_dir, file_format="array_record")
+        builder.allow_incomplete = allow_incomplete
+        return builder
+
+    @abc.abstractmethod
+    def check_copy(self, copy: Copy) -> CheckedCopy:
+        """Check every file of the copy and print the result.
+
+        Raises:
+            InputError: the copy cannot be used.
+        """
+
+    @abc.abstractmethod
+    def make_records(self, items: Sequence[Any]) -> Iterator[dict[str, Any]]:
+        """Yield the records of checked items, in order."""
+
+    def download_and_prepare(
+        self, *, download_config: tfds.download.DownloadConfig | None = None, **options: Any
+    ) -> None:
+        """Prepare the data set unless it is prepared; for the arguments see TFDS.
+
+        The complete copy in ``manual_dir`` is checked and a table of counts is printed before anything is written. A
+        file beside the data set lists all problems.
+
+        Raises:
+            InputError: there is no manual folder, the copy cannot be used, or another process is preparing.
+        """
+        with copy_to_prepare(self, download_config) as copy:
+            if copy:
+                self._checked = self.check_copy(copy)
+                super().download_and_prepare(download_config=download_config, **options)
+
+    def _shard_iterators_per_split(self, dl_manager):
+        self.info.metadata.update(self._checked.metadata)
+        return {
+            split: [
+                functools.partial(self._numbered_records, split, items, start)
+                for start in range(0, len(items), self.SHARD_RECORDS)
+            ]
+            for split, items in self._checked.kept.items()
+        }
+
+    def _numbered_records(self, split, items, start):
+        """Yield the numbered records of one file, under a progress bar that covers all files of the split."""
+        end = start + self.SHARD_RECORDS
+        records = self.make_records(items[start:end])
+        bar = progress_bar(records, f"writing {split}", len(items), self.UNIT, start, leave=end >= len(items))
+        yield from enumerate(bar, start)
+
+
+@contextmanager
+def copy_to_prepare(
+    builder: tfds.core.DatasetBuilder, download_config: tfds.download.DownloadConfig | None
+) -> Iterator[Copy | None]:
+    """Hold the data set's lock and yield the copy to prepare it from, or None if it is prepared.
+
+    Args:
+        builder: the data set.
+        download_config: its ``manual_dir`` is the folder of the copy.
+
+    Raises:
+        InputError: no folder was given or there is none, or another process holds the lock.
+    """
+    if is_prepared(builder):
+        yield None
+        return
+    how_to_get_it = builder.MANUAL_DOWNLOAD_INSTRUCTIONS
+    if download_config is None or download_config.manual_dir is None:
+        raise InputError(f"{builder.info.full_name} is not prepared in {builder.data_dir}.\n{how_to_get_it}")
+    root = Path(download_config.manual_dir).expanduser()
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder.\n{how_to_get_it}")
+    folder = Path(builder.data_path).parent
+    # One lock for all configs: two of them would read the same copy at the same time.
+    with preparation_lock(builder, folder.parent if builder.builder_config else folder) as needs_preparing:
+        if not needs_preparing:
+            yield None
+            return
+        findings = folder / "findings.txt"
+        findings.unlink(missing_ok=True)
+        # The builder has its own progress bar.
+        tfds.display_progress_bar(False)
+        yield Copy(root, findings)

@@ -1,0 +1,61 @@
+"""Decoding of JSON annotation files into typed structs, with messages that name the field."""
+
+import codecs
+import os
+import re
+from typing import Annotated, TypeVar
+
+import msgspec
+
+from dcrl_jax.annotations.text import LIMIT_BYTES, read_bytes
+from dcrl_jax.errors import InputError
+
+# Pixels. No image is as large as the limits, which are those of the text formats.
+Coordinate = Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)]
+Box = tuple[Coordinate, Coordinate, Coordinate, Coordinate]  # x, y, w, h
+
+Content = TypeVar("Content")
+
+
+class Category(msgspec.Struct):
+    """A class of objects in a file of COCO's form."""
+
+    id: int
+    name: str
+
+
+def read_json(
+    path: str | os.PathLike[str], content_type: type[Content], kind: str, limit_bytes: int = LIMIT_BYTES
+) -> Content:
+    """Read one file; unknown fields are skipped.
+
+    Args:
+        path: the file.
+        content_type: a ``msgspec.Struct``.
+        kind: name of the expected annotations, for messages.
+        limit_bytes: a larger file is refused.
+
+    Raises:
+        InputError: the file cannot be read, is no JSON, or a field is missing or has another type; names the field, and
+            the entry of a list counted from 1.
+    """
+    content = read_bytes(path, limit_bytes).removeprefix(codecs.BOM_UTF8)
+    try:
+        return msgspec.json.decode(content, type=content_type)
+    except msgspec.ValidationError as error:
+        raise InputError(f"{path}: {_explain(str(error))}; expected {kind} annotations") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        byte = re.search(r"\(byte (\d+)\)", str(error))
+        line = content.count(b"\n", 0, int(byte[1]) if byte else None) + 1
+        raise InputError(f"{path}:{line}: not valid JSON, as {kind} annotations are, or cut off: {error}") from error
+
+
+def _explain(message):
+    """Turn "Expected `int`, got `str` - at `$.images[1].id`" into "images, entry 2, id: expected `int`, got `str`"."""
+    problem, _, place = message.partition(" - at `$.")
+    problem = problem[0].lower() + problem[1:]
+    if not place:
+        return problem
+    name, index, field = re.fullmatch(r"(\w+)(?:\[(\d+)\])?\.?(.*)`", place).groups()
+    entry = f"entry {int(index) + 1}" if index else ""
+    return f"{', '.join(filter(None, (name, entry, field)))}: {problem}"
