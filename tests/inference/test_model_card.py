@@ -19,22 +19,13 @@ START = {
 
 
 def row(miss_rate, people):
-    return {
-        "miss_rate_percent": miss_rate,
-        "recall_percent": 90.125,
-        "average_precision_percent": 71.0,
-        "people": people,
-        "images": 10 * people,
-    }
+    rates = {"miss_rate_percent": miss_rate, "recall_percent": 90.125, "average_precision_percent": 71.0}
+    return rates | {"people": people, "images": 10 * people}
 
 
 def scores(**changes):
     return {
-        "scores": {
-            "reasonable-all": row(12.344, 5),
-            "reasonable-day": row(None, 0),
-            "reasonable-night": row(7.0, 3),
-        },
+        "scores": {"reasonable-all": row(12.344, 5), "reasonable-day": row(None, 0), "reasonable-night": row(7.0, 3)},
         "further": {},
         "blanked": {},
         "modality_weights": {},
