@@ -19,7 +19,6 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
-from grain.checkpoint import CheckpointHandler, CheckpointRestore, CheckpointSave
 from ml_collections import ConfigDict
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
@@ -38,6 +37,8 @@ def open_manager(folder: Path, keep: int = 1) -> ocp.CheckpointManager:
 
     Create the folder if needed. Delete checkpoints that a killed run left incomplete.
     """
+    from grain.checkpoint import CheckpointHandler, CheckpointRestore, CheckpointSave  # not needed to read parameters
+
     _remove_incomplete(folder)
     registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
     for item, save, restore, handler in (
@@ -84,6 +85,8 @@ def save_training(manager: ocp.CheckpointManager, state: Any, data_iterator: Any
         data_iterator: the Grain iterator whose next batch is the next step's.
         config: of the run.
     """
+    from grain.checkpoint import CheckpointSave
+
     step = int(jax.device_get(state.step))
     if step in manager.all_steps():
         return
@@ -180,6 +183,8 @@ def _check_processes(folder):
 
 
 def _restore_step(manager, step, state, data_iterator):
+    from grain.checkpoint import CheckpointRestore
+
     folder = Path(manager.directory / str(step))
     _check_processes(folder)
     wanted = {"params": state.params, "optimizer": {"step": state.step, "opt_state": state.opt_state}}

@@ -1,7 +1,7 @@
-"""A published model: one folder, or a repository of the Hugging Face hub, that holds parameters and their config.
+"""The format of a published model: a folder, or a repository on the Hugging Face hub, with parameters and config.
 
-``model.safetensors`` has the parameters by the path of their keys, joined by dots, float32; ``config.json`` has the
-config, the step and the number of this format; ``README.md`` is for people. See ``inference/publish.py``.
+``model.safetensors`` holds the parameters, float32, under their key paths joined by dots. ``config.json`` holds the
+config, the step and the number of this format. ``README.md`` is for people; see ``inference/publish.py``.
 """
 
 import json
@@ -23,18 +23,18 @@ FORMAT = 1
 
 
 def is_published(path: str) -> bool:
-    """Whether a path names a published model: ``hf://...``, or a folder with its parameters."""
+    """Return whether a path names a published model: ``hf://...``, or a folder with its parameters."""
     return path.startswith(HUB) or (Path(path) / PARAMS_FILE).is_file()
 
 
 def write(folder: Path, params: Any, config: dict, step: int) -> None:
-    """Write a model's two files into a folder.
+    """Write the parameters and the config of a model.
 
     Args:
-        folder: is there.
-        params: the tree, float32.
+        folder: an existing folder.
+        params: the parameter tree, float32.
         config: as plain JSON values.
-        step: that the parameters are of.
+        step: the training step of the parameters.
 
     Raises:
         OSError: the folder cannot be written to.
@@ -44,16 +44,16 @@ def write(folder: Path, params: Any, config: dict, step: int) -> None:
     metadata = {"format": "flax", "library": "dcrl_jax", "role": config["role"], "step": str(step)}
     try:
         save_file(tensors, folder / PARAMS_FILE, metadata)
-    except SafetensorError as error:  # wraps the system's
+    except SafetensorError as error:  # wraps the error of the system
         raise OSError(str(error)) from error
     values = {"format": FORMAT, "library": "dcrl_jax", "role": config["role"], "step": step, "config": config}
     (folder / CONFIG_FILE).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    # The library makes it the owner's alone.
+    # safetensors makes its file readable by the owner only.
     (folder / PARAMS_FILE).chmod((folder / CONFIG_FILE).stat().st_mode)
 
 
 def read(source: str) -> tuple[Any, dict, int]:
-    """Read what ``write`` wrote.
+    """Read a published model.
 
     Args:
         source: a folder; or ``hf://OWNER/NAME`` or ``hf://OWNER/NAME@REVISION``, through huggingface_hub's cache.
@@ -62,12 +62,12 @@ def read(source: str) -> tuple[Any, dict, int]:
         The parameter tree on the first local device, the config as plain JSON values, and the step.
 
     Raises:
-        InputError: it cannot be fetched, a file is missing or broken, or it is of another format.
+        InputError: the model cannot be fetched, a file is missing or damaged, or it has another format.
     """
     folder = _download(source) if source.startswith(HUB) else Path(source)
     config, step = _read_config(folder / CONFIG_FILE, source)
     tensors = _read_tensors(folder / PARAMS_FILE, source)
-    return jax.device_put(_nested(tensors, source), jax.local_devices()[0]), config, step
+    return jax.device_put(_nest(tensors, source), jax.local_devices()[0]), config, step
 
 
 def _download(source):
@@ -88,10 +88,10 @@ def _read_config(file, source):
         values = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise _unreadable(file, source, error) from error
-    found = values.get("format") if isinstance(values, dict) and values.get("library") == "dcrl_jax" else None
-    if found != FORMAT:
-        shown = "no config of a model of dcrl_jax" if found is None else f"of format {found}"
-        raise InputError(f"{file} is {shown}; expected format {FORMAT}, as --mode=publish of this version writes it.")
+    number = values.get("format") if isinstance(values, dict) and values.get("library") == "dcrl_jax" else None
+    if number != FORMAT:
+        kind = "not the config of a dcrl_jax model" if number is None else f"of format {number}"
+        raise InputError(f"{file} is {kind}; expected format {FORMAT}, which --mode=publish of this version writes.")
     config, step = values.get("config"), values.get("step")
     if not isinstance(config, dict) or not isinstance(step, int):
         raise InputError(f"{file} has no config or no step; expected both, as --mode=publish writes them.")
@@ -101,18 +101,19 @@ def _read_config(file, source):
 def _read_tensors(file, source):
     try:
         with safe_open(str(file), framework="numpy") as opened:
-            names = sorted(opened.keys())
-            others = [name for name in names if opened.get_slice(name).get_dtype() != "F32"]
-            if others:
-                kind = opened.get_slice(others[0]).get_dtype()
-                raise InputError(f"{file}: {others[0]} is of type {kind}; expected float32, F32, in all of them.")
-            return {name: opened.get_tensor(name) for name in names}
+            tensors = {}
+            for name in sorted(opened.keys()):
+                dtype = opened.get_slice(name).get_dtype()
+                if dtype != "F32":
+                    raise InputError(f"{file}: {name} has type {dtype}; expected float32, F32, for every tensor.")
+                tensors[name] = opened.get_tensor(name)
+            return tensors
     except (OSError, SafetensorError) as error:
         raise _unreadable(file, source, error) from error
 
 
-def _nested(tensors, source):
-    """The tree; names are sorted, so that of ``a`` and ``a.b``, which cannot both be, ``a`` comes first."""
+def _nest(tensors, source):
+    """Return the tree of tensors with dotted names, which are sorted: a name comes before its extensions."""
     tree = {}
     for name, tensor in tensors.items():
         *path, last = name.split(".")
@@ -120,6 +121,6 @@ def _nested(tensors, source):
         for key in path:
             node = node.setdefault(key, {})
             if not isinstance(node, dict):
-                raise InputError(f"{source}: in {PARAMS_FILE}, {name} is a part of another tensor's name.")
+                raise InputError(f"{source}: in {PARAMS_FILE}, the name {name} extends the name of another tensor.")
         node[last] = tensor
     return tree

@@ -1,61 +1,48 @@
-"""Choosing the CPU where JAX would fall back to it after a stack trace."""
+"""The CPU is selected where JAX would fall back to it after a stack trace; memory respects a container."""
 
 import ctypes
 import importlib.util
 import os
+from pathlib import Path
 
 import pytest
 
-from dcrl_jax.devices import quiet_without_gpu
+from dcrl_jax.devices import machine_memory_bytes, quiet_without_gpu
 
 
-@pytest.fixture
-def machine(monkeypatch):
-    """Sets up a machine with or without JAX's CUDA plugin and NVIDIA's driver; returns the libraries asked for."""
+@pytest.mark.parametrize(
+    ("plugin", "has_driver", "platforms", "selected", "loaded"),
+    [
+        ("jax_cuda12_plugin", False, None, "cpu", ["libcuda.so.1"]),
+        ("jax_cuda13_plugin", False, None, "cpu", ["libcuda.so.1"]),
+        ("jax_cuda12_plugin", True, None, None, ["libcuda.so.1"]),
+        (None, False, None, None, []),
+        ("jax_cuda12_plugin", False, "cuda", "cuda", []),
+        ("jax_cuda12_plugin", False, "cpu", "cpu", []),
+        ("jax_cuda12_plugin", False, "cuda,cpu", "cuda,cpu", []),
+    ],
+)
+def test_cpu_is_selected_for_a_plugin_without_driver(monkeypatch, plugin, has_driver, platforms, selected, loaded):
+    libraries = []
 
-    def set_up(plugin, has_driver, platforms=None):
-        asked = []
+    def load(name):
+        libraries.append(name)
+        if not has_driver:
+            raise OSError(f"{name}: cannot open shared object file")
 
-        def load(name):
-            asked.append(name)
-            if not has_driver:
-                raise OSError(f"{name}: cannot open shared object file")
-
-        monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if name == plugin else None)
-        monkeypatch.setattr(ctypes, "CDLL", load)
-        # Set before it is deleted, so that the tests' own value comes back in any case.
-        monkeypatch.setenv("JAX_PLATFORMS", platforms or "")
-        if platforms is None:
-            monkeypatch.delenv("JAX_PLATFORMS")
-        return asked
-
-    return set_up
-
-
-@pytest.mark.parametrize("plugin", ["jax_cuda12_plugin", "jax_cuda13_plugin"])
-def test_plugin_without_a_driver_chooses_the_cpu(machine, plugin):
-    asked = machine(plugin, has_driver=False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if name == plugin else None)
+    monkeypatch.setattr(ctypes, "CDLL", load)
+    # Set before it is deleted, so that the tests' own value is restored in any case.
+    monkeypatch.setenv("JAX_PLATFORMS", platforms or "")
+    if platforms is None:
+        monkeypatch.delenv("JAX_PLATFORMS")
     quiet_without_gpu()
-    assert os.environ["JAX_PLATFORMS"] == "cpu"
-    assert asked == ["libcuda.so.1"]
+    assert os.environ.get("JAX_PLATFORMS") == selected
+    assert libraries == loaded
 
 
-def test_plugin_with_a_driver_leaves_the_choice_to_jax(machine):
-    machine("jax_cuda12_plugin", has_driver=True)
-    quiet_without_gpu()
-    assert "JAX_PLATFORMS" not in os.environ
-
-
-def test_machine_without_the_plugin_is_left_alone_and_no_library_is_loaded(machine):
-    asked = machine(None, has_driver=False)
-    quiet_without_gpu()
-    assert "JAX_PLATFORMS" not in os.environ
-    assert asked == []
-
-
-@pytest.mark.parametrize("platforms", ["cuda", "cpu", "cuda,cpu"])
-def test_platform_that_the_user_chose_stays(machine, platforms):
-    asked = machine("jax_cuda12_plugin", has_driver=False, platforms=platforms)
-    quiet_without_gpu()
-    assert os.environ["JAX_PLATFORMS"] == platforms
-    assert asked == []
+@pytest.mark.parametrize(("limit", "expected"), [("1000000\n", 1_000_000), ("max\n", None)])
+def test_memory_is_that_of_the_machine_or_its_container(monkeypatch, limit, expected):
+    monkeypatch.setattr(Path, "read_text", lambda self: limit)
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert machine_memory_bytes() == (expected or machine)

@@ -1,4 +1,4 @@
-"""The notebook for Colab, run from top to bottom with a small training run of a few steps."""
+"""The notebook for Colab runs from top to bottom, here with a training of a few steps."""
 
 import pathlib
 
@@ -14,9 +14,9 @@ def test_every_cell_runs_and_the_last_checkpoint_detects(tmp_path, monkeypatch):
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbformat.validate(notebook)
     settings = notebook.cells[1]
-    given = "SCENES, STEPS = 1200, 600"
-    assert given in settings.source
-    settings.source = settings.source.replace(given, "SCENES, STEPS = 40, 4")
+    sizes = "SCENES, STEPS = 1200, 600"
+    assert sizes in settings.source
+    settings.source = settings.source.replace(sizes, "SCENES, STEPS = 40, 4")
     (work,) = [cell for cell in notebook.cells if 'WORK = Path("runs/colab").resolve()' in cell.source]
     work.source = work.source.replace('Path("runs/colab").resolve()', f"Path({str(tmp_path)!r})")
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")

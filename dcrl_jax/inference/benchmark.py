@@ -1,4 +1,4 @@
-"""How fast a detector is on the machine at hand, and why: time, operations, memory, the share of what is no network."""
+"""The speed of a detector on this machine: seconds, operations, memory, and the share of steps beside the network."""
 
 import functools
 import platform
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import psutil
 from ml_collections import ConfigDict
 
 from dcrl_jax.devices import usable_cores
@@ -24,42 +25,41 @@ from dcrl_jax.reports.tables import format_table
 from dcrl_jax.structures import CHANNELS
 
 REPEATS = 15
-# Of a camera, height and width: no network's input, so that it has to be resized and put between bars.
-FRAME = (720, 1280)
+FRAME = (720, 1280)  # height and width of a camera's frame, which must be resized and padded
 BATCHES = (1, 4, 8, 16, 32, 64)
 BATCH_REPEATS = 3
-# A larger batch is not tried if it would take longer, or more of the memory that is free.
+# Limits of a batch: its time, and its share of the free memory.
 BATCH_SECONDS, MEMORY_SHARE = 30.0, 0.8
-# A matrix product shows the machine's peak once it takes this long.
+# A matrix product that takes this long reaches the machine's peak.
 PRODUCT_SECONDS, LARGEST_PRODUCT = 0.2, 16384
-PAPER = "The paper (Table VII, an RTX 2080 Ti) has 0.128 s a frame for the student and 0.175 s for the teacher."
+PAPER = "The paper (Table VII, RTX 2080 Ti) reports 0.128 s per frame for the student and 0.175 s for the teacher."
 GIB = 2**30
 
 
 def benchmark(checkpoint: str | None, config: ConfigDict | None) -> None:
-    """Measure a detector on the first device and print tables; at 640x512 on a CPU that takes minutes.
+    """Measure a detector on the first device and print tables; at 640x512 on a CPU this takes minutes.
 
     Args:
-        checkpoint: a run's workdir, a checkpoint or a published model; or None.
-        config: of a detector with random parameters, where there is no checkpoint.
+        checkpoint: a run's workdir, a checkpoint or a published model.
+        config: without a checkpoint, the config of a detector with random parameters.
 
     Raises:
-        InputError: both or neither are given, or they are no detector's.
+        InputError: both or neither are given, or they do not describe a detector.
     """
-    if (checkpoint is None) == (config is None):
-        found = "neither" if config is None else "both"
-        raise InputError(
-            "--mode=benchmark needs one of --checkpoint=PATH, a trained detector, and --config=FILE, whose parameters "
-            f"are then random; {found} given."
-        )
-    if config is None:
+    if checkpoint is not None and config is None:
         network, params, config, step = restore_trained(checkpoint)
         origin = f"the parameters of {checkpoint}, step {step}"
-    else:
+    elif config is not None and checkpoint is None:
         network = build_network(config)
         params, origin = network.init_params(config.seed), "random parameters"
+    else:
+        number = "neither is" if config is None else "both are"
+        raise InputError(
+            "--mode=benchmark needs one of --checkpoint=PATH, a trained detector, and --config=FILE, whose parameters "
+            f"are then random; {number} given."
+        )
     detector = Detector(params, config)
-    print(f"{_describe(config)}; {origin}\n{_machine()}\n", flush=True)
+    print(f"{_describe_detector(config)}; {origin}\n{_describe_machine()}\n", flush=True)
 
     images = noise_images(detector, config.data.height_px, config.data.width_px)
     on_device = [jax.device_put(image[None]) for image in images]
@@ -88,7 +88,10 @@ def benchmark(checkpoint: str | None, config: ConfigDict | None) -> None:
 
 
 def time_in_turns(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of several calls, each run once for warming up and then in turns, so that other load meets all alike."""
+    """Return the seconds of each run of several calls.
+
+    Each call runs once to warm up. Then the calls take turns, so that other load on the machine affects all alike.
+    """
     for call in calls.values():
         jax.block_until_ready(call())
     times = {name: [] for name in calls}
@@ -101,52 +104,54 @@ def time_in_turns(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str
 
 
 def count_flops(network: Network) -> float:
-    """Return the floating point operations of one image, as XLA counts them before it compiles the program.
+    """Return the floating point operations for one image, as XLA counts them before compilation.
 
-    A multiply-add is two operations; convolutions are direct, without their padding. XLA counts one round of a loop:
-    only NMS has one, and its share is small.
+    A multiply-add is two operations; convolutions are direct and skip their padding. XLA counts one iteration of a
+    loop: only NMS has one, and its share is small.
     """
-    return jax.jit(network.detect).lower(network.param_shapes(), *network.image_shapes(1)).cost_analysis()["flops"]
+    lowered = jax.jit(network.detect).lower(network.param_shapes(), *network.image_shapes(1))
+    costs: Any = lowered.cost_analysis()
+    return costs["flops"]
 
 
 def _print_seconds(times, parts):
-    print(f"\nSeconds a frame, one image at a time, {REPEATS} runs after the first\n")
+    print(f"\nSeconds per frame, one image at a time, {REPEATS} runs after the first\n")
     rows = [
         ["network, input on the device", *_spread(times["network"])],
         [f"{FRAME[1]}x{FRAME[0]} pixels in, people out", *_spread(times["frame"])],
     ]
     print(format_table(rows, ["", "median", "lower quartile", "upper quartile", "fastest"], decimals=4))
-    print(f"\nThe second also resizes the image and brings the boxes back; reading files is not in it.\n{PAPER}")
+    print(f"\nThe second row includes resizing the image and mapping the boxes back, but not reading files.\n{PAPER}")
 
-    print("\nWhat is no network, timed alone on the values that it gets in the frame\n")
+    print("\nSteps beside the network, timed separately on the values that they get in a frame\n")
     network = np.median(times["network"])
     rows = [[name, 1000 * np.median(times[name]), 100 * np.median(times[name]) / network] for name in parts]
-    rows.append(["together", *np.sum([row[1:] for row in rows], axis=0)])
+    rows.append(["total", *np.sum([row[1:] for row in rows], axis=0)])
     print(format_table(rows, ["", "median, ms", "% of the network's time"], decimals=2))
 
 
 def _print_operations(times, network, config, product_flops):
-    print(f"\nOperations, and the peak of a large matrix product, {config.backbone.dtype}\n")
+    print(f"\nOperations, beside the peak of a large matrix product, {config.backbone.dtype}\n")
     flops, peak = count_flops(network), product_flops / min(times["product"])
     rows = []
     for name, work in (("network", flops), ("product", product_flops)):
-        for which, take in (("median", np.median), ("fastest", min)):
-            rate = work / take(times[name])
-            rows.append([f"{name}, {which}", work / 1e9, rate / 1e9, 100 * rate / peak])
+        for statistic, of in (("median", np.median), ("fastest", min)):
+            rate = work / of(times[name])
+            rows.append([f"{name}, {statistic}", work / 1e9, rate / 1e9, 100 * rate / peak])
     print(format_table(rows, ["", "GFLOP", "GFLOP/s", "% of the peak"], decimals=1))
     side = round((product_flops / 2) ** (1 / 3))
     print(
-        "\nOf one image; a multiply-add is two. Counted are the model's operations with direct convolutions.\n"
-        f"The product is of {side}x{side} matrices; its median beside its fastest tells of other load on the machine."
+        "\nOne image; a multiply-add is two operations, and convolutions count as direct ones.\n"
+        f"The product is of {side}x{side} matrices; a median far below its fastest run means other load on the machine."
     )
     if jax.default_backend() == "cpu" and config.backbone.dtype == "float32":
         print(
-            "On a CPU the wide 3x3 convolutions are done by Winograd's algorithm, which takes fewer:\n"
-            "the share may be more than direct convolutions could reach, and above 100 %."
+            "On a CPU, wide 3x3 convolutions use Winograd's algorithm, which needs fewer operations:\n"
+            "the share may exceed what direct convolutions could reach, and 100 %."
         )
 
 
-def _describe(config):
+def _describe_detector(config):
     data, backbone = config.data, config.backbone
     return (
         f"{config.role}, {data.width_px}x{data.height_px} pixels, stride {backbone.stride}, width {backbone.width:g}, "
@@ -154,7 +159,7 @@ def _describe(config):
     )
 
 
-def _machine():
+def _describe_machine():
     device = jax.local_devices()[0]
     name = _processor() if device.platform == "cpu" else device.device_kind
     return (
@@ -164,52 +169,55 @@ def _machine():
 
 
 def _processor():
-    """The processor's name, which JAX does not tell."""
-    account = Path("/proc/cpuinfo")
-    lines = account.read_text().splitlines() if account.is_file() else ()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    """Return the name of the CPU, which neither JAX nor psutil tells."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.is_file() else ()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
 
 
 def noise_images(detector: Detector, height: int, width: int) -> list[np.ndarray]:
-    """One image of each modality, uint8 [height, width, C]."""
+    """Return a random image of each modality, uint8 [height, width, C]."""
     rng = np.random.default_rng(0)
     return [rng.integers(0, 256, (height, width, CHANNELS[name]), np.uint8) for name in detector.modalities]
 
 
 def parts_beside_the_network(network: Network, params: Any, images: Sequence[Any]) -> dict[str, Callable[[], Any]]:
-    """Proposals and final NMS as calls of compiled programs on what the model's stages give for the images."""
-    model, rules = network.model, network.rules
-    anchors = jax.device_put(network.anchors)
+    """Return the proposals and the final NMS as calls of compiled programs.
+
+    Args:
+        network: the detector.
+        params: its parameters.
+        images: whose outputs of the model's stages are the arguments of the programs.
+    """
+    apply: Any = network.model.apply
+    rules = network.rules
+    propose_only = jax.jit(functools.partial(propose, **rules.proposals._asdict()))
+    decide_only = jax.jit(functools.partial(decide, rules=rules))
 
     @jax.jit
-    def propose_alone(logits, offsets, anchors):
-        return propose(logits, offsets, anchors, **rules.proposals._asdict())
-
-    @jax.jit
-    def decide_alone(logits, offsets, rois, mask):
-        return decide(logits, offsets, rois, mask, rules)
-
     def first_stage(params, *images):
-        features, outputs = model.apply({"params": params}, *images, method="propose_regions")
-        return features, outputs.logits, outputs.offsets, anchors
+        features, outputs = apply({"params": params}, *images, method="propose_regions")
+        return features, outputs.logits, outputs.offsets
 
+    @jax.jit
     def second_stage(params, features, rois):
-        outputs = model.apply({"params": params}, features, rois, method="refine")
+        outputs = apply({"params": params}, features, rois, method="refine")
         return outputs.logits, outputs.offsets
 
-    features, *of_anchors = jax.jit(first_stage)(params, *images)
-    proposals = propose_alone(*of_anchors)
+    features, *rpg = first_stage(params, *images)
+    rpg.append(jax.device_put(network.anchors))
+    proposals = propose_only(*rpg)
     rois = jnp.where(proposals.mask[..., None], proposals.boxes, 0.0)
-    of_rois = jax.jit(second_stage)(params, features, rois)
+    rdr = second_stage(params, features, rois)
     return {
-        "proposals and their NMS": lambda: propose_alone(*of_anchors),
-        "final NMS": lambda: decide_alone(*of_rois, rois, proposals.mask),
+        "proposals and their NMS": lambda: propose_only(*rpg),
+        "final NMS": lambda: decide_only(*rdr, rois, proposals.mask),
     }
 
 
 def matrix_product(dtype: jnp.dtype) -> tuple[Callable[[], jax.Array], int]:
-    """A product large enough to show the machine's peak, as a call, and its floating point operations."""
+    """Return a matrix product that reaches the machine's peak, as a call, and its floating point operations."""
     multiply = jax.jit(jnp.matmul)
     side, seconds = 512, 0.0
     while seconds < PRODUCT_SECONDS and side < LARGEST_PRODUCT:
@@ -221,62 +229,66 @@ def matrix_product(dtype: jnp.dtype) -> tuple[Callable[[], jax.Array], int]:
 
 
 def _spread(seconds: Sequence[float]) -> list[float]:
-    """Median, lower and upper quartile, minimum."""
+    """Return the median, the lower and upper quartile, and the minimum."""
     return [float(np.percentile(seconds, percent)) for percent in (50, 25, 75, 0)]
 
 
 def _memory_table(program, device):
-    """By the compiled program's own account, and by the device's where it keeps one."""
-    account = program.memory_analysis()
+    """Return the memory of a compiled program, and the device's peak if the device records it."""
+    analysis = program.memory_analysis()
     rows = [
-        ["arguments: parameters, image", account.argument_size_in_bytes / GIB],
-        ["temporary", account.temp_size_in_bytes / GIB],
-        ["results", account.output_size_in_bytes / GIB],
+        ["arguments: parameters, image", analysis.argument_size_in_bytes / GIB],
+        ["temporary", analysis.temp_size_in_bytes / GIB],
+        ["results", analysis.output_size_in_bytes / GIB],
     ]
-    rows.append(["in all", sum(size for _, size in rows)])
+    rows.append(["total", sum(size for _, size in rows)])
     stats = device.memory_stats() or {}
     if "peak_bytes_in_use" in stats:
-        rows.append(["the device's peak until after the first image", stats["peak_bytes_in_use"] / GIB])
+        rows.append(["peak of the device after the first image", stats["peak_bytes_in_use"] / GIB])
     return format_table(rows, ["", "GiB"], decimals=3)
 
 
-def free_bytes(device) -> int | None:
-    """What a further program may take; None where nobody says."""
+def free_bytes(device: Any) -> int | None:
+    """Return the memory in bytes that another program may take; None if the device does not tell."""
     stats = device.memory_stats() or {}
     if "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
-    account = Path("/proc/meminfo")
-    if device.platform == "cpu" and account.is_file():
-        values = dict(line.split(":") for line in account.read_text().splitlines())
-        return 1024 * int(values["MemAvailable"].split()[0])
-    return None
+    return psutil.virtual_memory().available if device.platform == "cpu" else None
 
 
 class _Rate(NamedTuple):
+    """The speed of one size of batch."""
+
     images: int
-    seconds: float  # of the batch, median
+    seconds: float  # median of the batch
     gib: float  # arguments, temporary and results
 
 
 def print_batches(detector: Detector, images: Sequence[np.ndarray]) -> None:
-    """Time batches of growing size, each of copies of one image of each modality, and print what they reach."""
-    rates, why = [], f"{BATCHES[-1]} is the largest that is tried"
+    """Time batches of growing size and print their rates.
+
+    Args:
+        detector: the detector.
+        images: one of each modality, repeated to fill a batch.
+    """
+    rates, end = [], f"{BATCHES[-1]} is the largest size tried"
     device = jax.local_devices()[0]
     for size in BATCHES:
         expected = rates[-1].seconds * size / rates[-1].images if rates else 0.0
         if expected > BATCH_SECONDS:
-            why = f"{size} images would take {expected:.0f} s, more than {BATCH_SECONDS:.0f}"
+            end = f"{size} images would take {expected:.0f} s, more than {BATCH_SECONDS:.0f}"
             break
         batch = [jax.device_put(np.repeat(image[None], size, axis=0)) for image in images]
         print(f"compiling and timing a batch of {size}", flush=True)
-        account, free = detector.lower_network(*batch).compile().memory_analysis(), free_bytes(device)
-        # Parameters and images are there already.
-        further = account.temp_size_in_bytes + account.output_size_in_bytes
-        if free is not None and further > MEMORY_SHARE * free:
-            why = f"{size} images need {further / GIB:.1f} GiB more, and {free / GIB:.1f} are free"
+        analysis: Any = detector.lower_network(*batch).compile().memory_analysis()
+        free = free_bytes(device)
+        # Parameters and images are already allocated.
+        needed = analysis.temp_size_in_bytes + analysis.output_size_in_bytes
+        if free is not None and needed > MEMORY_SHARE * free:
+            end = f"{size} images need {needed / GIB:.1f} GiB more, and {free / GIB:.1f} GiB are free"
             break
         times = time_in_turns({"batch": lambda batch=batch: detector.run_network(*batch)}, BATCH_REPEATS)["batch"]
-        rates.append(_Rate(size, float(np.median(times)), (further + account.argument_size_in_bytes) / GIB))
+        rates.append(_Rate(size, float(np.median(times)), (needed + analysis.argument_size_in_bytes) / GIB))
     rows = [[rate.images, rate.images / rate.seconds, rate.seconds, rate.gib] for rate in rates]
-    print(f"\nImages together, network alone, median of {BATCH_REPEATS} runs after the first; {why}\n")
-    print(format_table(rows, ["batch", "images/s", "s a batch", "GiB"], decimals=3), flush=True)
+    print(f"\nBatches, network only, median of {BATCH_REPEATS} runs after the first; {end}\n")
+    print(format_table(rows, ["batch", "images/s", "s per batch", "GiB"], decimals=3), flush=True)

@@ -1,68 +1,70 @@
-"""A trained detector as a function: images in, people out.
+"""A trained detector as a function from images to people.
 
 detector = Detector.from_checkpoint("runs/student")  # or from_pretrained("hf://OWNER/NAME")
-found = detector("street.jpg")                        # one image, a path or uint8 [H, W, 3] RGB
-found.boxes, found.scores                             # [n, 4] x1, y1, x2, y2 in its pixels, and [n]
-for found in detector(["a.jpg", "b.jpg"]): ...        # several
+people = detector("street.jpg")                       # one image: a path, or uint8 [H, W, 3] RGB
+people.boxes, people.scores                           # [n, 4] x1, y1, x2, y2 in pixels of the image, and [n]
+for people in detector(["a.jpg", "b.jpg"]): ...       # several images
 Detector.from_checkpoint("runs/teacher")("visible.jpg", "lwir.jpg").modality_weights
 """
 
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from dcrl_jax import checkpoints, published
-from dcrl_jax.data import transforms
+from dcrl_jax.data.transforms import resize
 from dcrl_jax.errors import InputError
 from dcrl_jax.inference.images import Image, read_lwir, read_visible
 from dcrl_jax.inference.trained import check_trained
 from dcrl_jax.models.fast_convolutions import transform_kernels, winograd_convolutions
-from dcrl_jax.structures import MODALITIES, Detections
+from dcrl_jax.structures import Detections
 
 FITS = ("letterbox", "stretch")
 
 
 class People(NamedTuple):
-    """Who was found in one image, by falling score."""
+    """The people in one image, by falling score."""
 
-    boxes: np.ndarray  # float32 [n, 4], x1, y1, x2, y2 in pixels of the image that was given
-    scores: np.ndarray  # float32 [n], probability of being a pedestrian
-    modality_weights: dict[str, float] | None  # of a teacher: mu of Eq. 11 by modality; None of a student
+    boxes: np.ndarray  # float32 [n, 4], x1, y1, x2, y2 in pixels of the original image
+    scores: np.ndarray  # float32 [n], probability of the pedestrian class
+    modality_weights: dict[str, float] | None  # mu of Eq. 11 by modality (teacher); None for a student
 
 
 class Detector:
-    """Parameters, their model and its compiled programs, one for each size of batch that was asked for."""
+    """A network with its parameters, and one compiled program per batch size in use."""
 
     def __init__(self, params: Any, config: ConfigDict, fit: str = "letterbox", batch_size: int = 8):
-        """Make a detector of parameters in memory.
+        """Build a detector from parameters in memory.
 
         Args:
-            params: of ``build_network(config)``.
-            config: that they were trained with.
-            fit: how an image gets the network's size: 'letterbox' keeps its proportions and fills up with black,
-                'stretch' does not; training and scoring stretch. Both are the same for images of the network's
-                proportions.
-            batch_size: images that are looked at together, where there are as many; at least 1.
+            params: the parameters of ``build_network(config)``.
+            config: the config of their training.
+            fit: how an image gets the size of the network's input. 'letterbox' keeps the proportions and pads with
+                black; 'stretch' does not keep them, as in training and scoring. Both give the same for an image with
+                the proportions of the input.
+            batch_size: the number of images per batch when there are several; at least 1.
 
         Raises:
-            InputError: the config or the parameters are of another model or version, ``fit`` is neither, or
-                ``batch_size`` is less than 1.
+            InputError: the config or the parameters belong to another network or version, or ``fit`` or ``batch_size``
+                is invalid.
         """
         if fit not in FITS:
             raise InputError(f"fit is {fit!r}; it must be one of: {', '.join(FITS)}.")
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; it must be at least 1.")
         self.config = config
-        self._fit, self.batch_size = fit, batch_size
+        self.batch_size = batch_size
+        self._fit = fit
         network = check_trained(params, config)
         self.modalities = network.modalities
+        self._input_size = network.input_size
         self._params = jax.device_put(params)
-        # GPUs' libraries choose such algorithms themselves.
+        # GPU libraries choose such algorithms themselves.
         self._kernels = transform_kernels(self._params) if jax.default_backend() == "cpu" else {}
 
         def run(params, kernels, *images):
@@ -76,12 +78,13 @@ class Detector:
         """Restore a detector, whatever devices it was trained on.
 
         Args:
-            path: a run's workdir (the parameters that it scored), a folder of checkpoints, or one checkpoint; also in a
-                bucket; or what ``from_pretrained`` takes.
-            fit, batch_size: see ``__init__``.
+            path: a run's workdir (the parameters that it scored), a folder of checkpoints, or one checkpoint, local or
+                in a bucket; or a source of ``from_pretrained``.
+            fit: see ``__init__``.
+            batch_size: see ``__init__``.
 
         Raises:
-            InputError: nothing is there, it cannot be read, or it is of another model or version.
+            InputError: the path holds no checkpoint, cannot be read, or belongs to another network or version.
         """
         params, config, _ = checkpoints.restore_params(str(path))
         try:
@@ -94,16 +97,17 @@ class Detector:
         """Restore a published detector.
 
         Args:
-            source: ``hf://OWNER/NAME`` or ``hf://OWNER/NAME@REVISION`` of the Hugging Face hub, or a folder that
+            source: ``hf://OWNER/NAME`` or ``hf://OWNER/NAME@REVISION`` on the Hugging Face hub, or a folder that
                 ``--mode=publish`` wrote.
-            fit, batch_size: see ``__init__``.
+            fit: see ``__init__``.
+            batch_size: see ``__init__``.
 
         Raises:
-            InputError: it cannot be fetched or read, or is of another model or version.
+            InputError: the source cannot be fetched or read, or belongs to another network or version.
         """
         if not published.is_published(str(source)):
             raise InputError(
-                f"{source} is no published model: expected {published.HUB}OWNER/NAME, or a folder with "
+                f"{source} is not a published model: expected {published.HUB}OWNER/NAME, or a folder with "
                 f"{published.PARAMS_FILE}. Detector.from_checkpoint opens the workdir of a run."
             )
         return cls.from_checkpoint(source, fit, batch_size)
@@ -111,89 +115,91 @@ class Detector:
     def __call__(
         self, visible: Image | Sequence[Image], lwir: Image | Sequence[Image] | None = None
     ) -> People | list[People]:
-        """Find the people in one image, or in several of any sizes.
+        """Detect the people in one image, or in several images of any sizes.
 
         Args:
             visible: a path or uint8 [H, W, 3], RGB, of NumPy or JAX; or several of them, or uint8 [B, H, W, 3].
-            lwir: of a teacher, the registered thermal images: paths or uint8 [H, W] or [H, W, 1] or grey [H, W, 3].
+            lwir: the registered thermal images of a teacher: paths, or uint8 [H, W], [H, W, 1] or grey [H, W, 3].
 
         Returns:
-            People, or a list of them where several images were given.
+            People; a list of them if ``visible`` is several images.
 
         Raises:
-            InputError: an image cannot be used, or a thermal one is missing or is not wanted.
+            InputError: an image cannot be used, or a thermal image is missing or unexpected.
         """
         if len(self.modalities) > 1 and lwir is None:
-            raise InputError("this detector is a teacher, which looks at pairs: give it the thermal images too.")
+            raise InputError("this detector is a teacher, which takes pairs: give the thermal images too.")
         if len(self.modalities) == 1 and lwir is not None:
-            raise InputError(f"this detector is a {self.config.role}, which sees RGB alone: give it no thermal images.")
-        if _is_one(visible):
+            raise InputError(f"this detector is a {self.config.role}, which sees RGB only: give no thermal images.")
+        if _is_single(visible):
             return self._detect([visible], None if lwir is None else [lwir])[0]
-        if lwir is not None and (_is_one(lwir) or len(lwir) != len(visible)):
-            count = 1 if _is_one(lwir) else len(lwir)
-            raise InputError(f"{len(visible)} visible images and {count} thermal ones: give as many of both.")
+        visible, lwir = cast(Sequence[Image], visible), cast(Sequence[Image] | None, lwir)
+        if lwir is not None and (_is_single(lwir) or len(lwir) != len(visible)):
+            count = 1 if _is_single(lwir) else len(lwir)
+            raise InputError(f"{len(visible)} visible images but {count} thermal ones: give as many of both.")
         return self._detect(list(visible), None if lwir is None else list(lwir))
 
     def run_network(self, *images: np.ndarray | jax.Array) -> tuple[Detections, jax.Array | None]:
-        """What ``detect`` gives for images of the network's size, uint8 [B, H, W, 3] and for a teacher [B, H, W, 1]."""
+        """Return the result of ``Network.detect``.
+
+        Args:
+            images: of the network's size: uint8 [B, H, W, 3] and, for a teacher, uint8 [B, H, W, 1].
+        """
         return self._run(self._params, self._kernels, *images)
 
     def lower_network(self, *images: jax.ShapeDtypeStruct | np.ndarray | jax.Array) -> jax.stages.Lowered:
-        """The program of ``run_network`` for such images before it is compiled; what it needs can be asked of it."""
+        """Return the program of ``run_network`` before compilation, to analyse its cost and memory."""
         return self._run.lower(self._params, self._kernels, *images)
 
     def _detect(self, visible, lwir):
-        found = []
+        people = []
         for start in range(0, len(visible), self.batch_size):
-            stop = start + self.batch_size
-            pairs = []
-            for place in range(start, min(stop, len(visible))):
+            scenes = []
+            for index in range(start, min(start + self.batch_size, len(visible))):
                 try:
-                    pair = (read_visible(visible[place]),)
-                    pairs.append(pair if lwir is None else (*pair, read_lwir(lwir[place], pair[0])))
+                    scene = [read_visible(visible[index])]
+                    if lwir is not None:
+                        scene.append(read_lwir(lwir[index], scene[0]))
                 except InputError as error:
-                    # An array has no name of its own.
-                    raise InputError(f"[{place}]: {error}" if len(visible) > 1 else str(error)) from error
-            found += self._detect_batch(pairs)
-        return found
+                    # An array has no name for the message.
+                    raise InputError(f"[{index}]: {error}" if len(visible) > 1 else str(error)) from error
+                scenes.append(scene)
+            people += self._detect_batch(scenes)
+        return people
 
-    def _detect_batch(self, pairs):
-        data = self.config.data
-        places = [self._place(pair[0].shape[:2]) for pair in pairs]
-        fitted = [
-            tuple(_put(image, place, data.height_px, data.width_px) for image in pair)
-            for pair, place in zip(pairs, places, strict=True)
+    def _detect_batch(self, scenes):
+        regions = [self._region(*scene[0].shape[:2]) for scene in scenes]
+        inputs = [
+            [_place(image, region, *self._input_size) for image in scene]
+            for scene, region in zip(scenes, regions, strict=True)
         ]
-        # One program for single images and one for batches, the last of which is filled up.
-        size = 1 if len(fitted) == 1 else self.batch_size
-        fitted += [fitted[-1]] * (size - len(fitted))
-        detections, mu = jax.device_get(self.run_network(*map(np.stack, zip(*fitted, strict=True))))
-        found = []
-        for row, (pair, place) in enumerate(zip(pairs, places, strict=True)):
-            height, width = pair[0].shape[:2]
-            kept = detections.mask[row]
-            boxes = (detections.boxes[row][kept] - np.array([place.x, place.y] * 2)) / np.array(
-                [place.width / width, place.height / height] * 2
-            )
+        # One program for single images, one for full batches: repeat the last scene to fill a batch.
+        size = 1 if len(inputs) == 1 else self.batch_size
+        inputs += [inputs[-1]] * (size - len(inputs))
+        detections, weights = jax.device_get(self.run_network(*map(np.stack, zip(*inputs, strict=True))))
+        people = []
+        for row, (scene, region) in enumerate(zip(scenes, regions, strict=True)):
+            height, width = scene[0].shape[:2]
+            mask = detections.mask[row]
+            scale = np.array([region.width / width, region.height / height] * 2)
+            boxes = (detections.boxes[row][mask] - np.array([region.x, region.y] * 2)) / scale
             boxes = np.clip(boxes, 0, np.array([width, height] * 2)).astype(np.float32)
-            weights = None if mu is None else dict(zip(MODALITIES, mu[row].tolist(), strict=True))
-            found.append(People(boxes, detections.scores[row][kept], weights))
-        return found
+            by_modality = None if weights is None else dict(zip(self.modalities, weights[row].tolist(), strict=True))
+            people.append(People(boxes, detections.scores[row][mask], by_modality))
+        return people
 
-    def _place(self, size):
-        height, width = size
-        data = self.config.data
+    def _region(self, height, width):
+        """Return the region of the network's input that an image of this size fills."""
+        full_height, full_width = self._input_size
         if self._fit == "stretch":
-            return _Place(0, 0, data.height_px, data.width_px)
-        scale = min(data.height_px / height, data.width_px / width)
-        inner_height, inner_width = max(1, round(height * scale)), max(1, round(width * scale))
-        return _Place(
-            (data.width_px - inner_width) // 2, (data.height_px - inner_height) // 2, inner_height, inner_width
-        )
+            return _Region(0, 0, full_height, full_width)
+        scale = min(full_height / height, full_width / width)
+        height, width = max(1, round(height * scale)), max(1, round(width * scale))
+        return _Region((full_width - width) // 2, (full_height - height) // 2, height, width)
 
 
-class _Place(NamedTuple):
-    """Where an image stands in the network's input, in its pixels."""
+class _Region(NamedTuple):
+    """A region of the network's input, in pixels."""
 
     x: int
     y: int
@@ -201,19 +207,19 @@ class _Place(NamedTuple):
     width: int
 
 
-def _is_one(image):
+def _is_single(image):
     if isinstance(image, (np.ndarray, jax.Array)):
         return image.ndim < 4
-    # What is none of all this is one image too, which is then refused.
+    # Any other object counts as one image, which is refused later.
     return isinstance(image, (str, bytes, os.PathLike)) or not isinstance(image, Iterable)
 
 
-def _put(image, place, height, width):
-    """The image at its place in a black one of the network's size."""
-    if image.shape[:2] != (place.height, place.width):
-        image = transforms.resize(image, place.height, place.width)
-    if (place.height, place.width) == (height, width):
+def _place(image, region, height, width):
+    """Return a black image of the network's size with the image in a region of it."""
+    if image.shape[:2] != (region.height, region.width):
+        image = resize(image, region.height, region.width)
+    if (region.height, region.width) == (height, width):
         return image
-    filled = np.zeros((height, width, image.shape[2]), np.uint8)
-    filled[place.y : place.y + place.height, place.x : place.x + place.width] = image
-    return filled
+    canvas = np.zeros((height, width, image.shape[2]), np.uint8)
+    canvas[region.y : region.y + region.height, region.x : region.x + region.width] = image
+    return canvas

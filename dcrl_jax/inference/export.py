@@ -1,10 +1,7 @@
-"""A trained detector as files that run without this project: a ``jax.export`` artefact and an ONNX model."""
+"""Export: a detector as a ``jax.export`` artefact and an ONNX model, which both run without this project."""
 
-import contextlib
-import importlib
 import importlib.metadata
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,14 +10,13 @@ import jax.export
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
-from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from dcrl_jax.errors import InputError
-from dcrl_jax.inference.output_folder import new_folder
+from dcrl_jax.inference.extras import import_extra
+from dcrl_jax.inference.output_folder import fill_folder, new_folder
 from dcrl_jax.inference.trained import restore_trained
 from dcrl_jax.models.network import Network, build_network
-from dcrl_jax.signals import raise_on_sigterm
 from dcrl_jax.structures import CHANNELS
 
 PARAMS_FILE, JAX_FILE, ONNX_FILE, CARD_FILE = "params.safetensors", "detector.jax", "detector.onnx", "detector.json"
@@ -41,147 +37,119 @@ session = onnxruntime.InferenceSession("detector.onnx")  # needs params.safetens
 """
 FIT = (
     "Keep the proportions: scale = min(height / h, width / w) for an image of h x w pixels; resize it to "
-    "round(h * scale) x round(w * scale) (averaging areas to shrink, bilinear to enlarge); put it on black, its top at "
-    "(height - new_h) // 2, its left at (width - new_w) // 2. Back: x = (x - left) * w / new_w, y = (y - top) * h / "
-    "new_h, clipped to the image. Both images of a pair alike."
+    "round(h * scale) x round(w * scale) (area averaging to shrink, bilinear to enlarge); paste it into a black image "
+    "with its top at (height - new_h) // 2 and its left at (width - new_w) // 2. Map boxes back with "
+    "x = (x - left) * w / new_w, y = (y - top) * h / new_h, and clip them to the image. Treat both images of a pair "
+    "the same way."
+)
+# https://docs.jax.dev/en/latest/export/export.html#compatibility-guarantees
+JAX_VERSIONS = (
+    "JAX runs an exported program for six months after the release of the version that made it (see made_with), and "
+    "with versions up to three weeks older. Export the checkpoint again after that."
 )
 
 
-@raise_on_sigterm()
 def export(checkpoint: str, output: str | Path) -> None:
-    """Write a detector in forms that other programs can run, with normalisation, proposals and NMS inside.
+    """Write a detector for other programs, with normalisation, proposals and NMS inside; print the files.
 
-    ``output`` gets ``params.safetensors``, the parameters of both programs; ``detector.jax``, a serialized
-    ``jax.export`` artefact for CPU and CUDA; ``detector.onnx``, which refers to the parameters; ``detector.json``,
-    what goes in and comes out, and how to load both; what was written is printed. The batch may have any size.
+    The batch may have any size.
 
     Args:
-        checkpoint: a run's workdir, a folder of checkpoints, or one checkpoint; also in a bucket.
-        output: a new or empty folder.
+        checkpoint: a run's workdir, a folder of checkpoints, one checkpoint, local or in a bucket, or a published
+            model.
+        output: a new or empty folder. It gets ``params.safetensors``, the parameters of both programs;
+            ``detector.jax``, a serialized ``jax.export`` artefact for CPU and CUDA; ``detector.onnx``, which refers to
+            the parameters; ``detector.json``, the inputs and outputs and how to load both programs. After an error it
+            is as before.
 
     Raises:
-        InputError: there is no checkpoint, or it is no detector's; a package is missing; ONNX has no operator for what
-            this version of JAX makes of the detector; the folder is not empty or cannot be written. Nothing is left
-            behind.
-        KeyboardInterrupt, Preempted: Ctrl-C or SIGTERM ended it; nothing is left behind either.
+        InputError: there is no checkpoint, or not of a detector; a package is missing; the folder is not empty or
+            cannot be written to; or ONNX has no operator for a primitive that this version of JAX uses.
     """
     output = new_folder(output)
     for package in ("flatbuffers", "onnx"):
-        try:
-            importlib.import_module(package)
-        except ImportError as error:
-            raise InputError(f"export needs {package}: pip install flatbuffers onnx.") from error
+        import_extra(package, "export")
     _, params, config, step = restore_trained(checkpoint)
     config = ConfigDict(config)
-    # Of use in training only.
-    config.backbone.remat = False
-    is_new, partial = not output.exists(), output / ".partial"
+    config.backbone.remat = False  # only for training
+    params = jax.device_get(flatten_dict(params, sep="/"))
     try:
-        partial.mkdir(parents=True)
-        _write(jax.device_get(flatten_dict(params, sep="/")), config, {"checkpoint": checkpoint, "step": step}, partial)
-        for file in FILES:
-            (partial / file).replace(output / file)
-        partial.rmdir()
-    except BaseException as error:
-        for file in FILES:
-            with contextlib.suppress(OSError):
-                (output / file).unlink()
-        shutil.rmtree(output if is_new else partial, ignore_errors=True)
-        if isinstance(error, (OSError, SafetensorError)):
-            reason = getattr(error, "strerror", None) or error
-            raise InputError(f"{output} cannot be written: {reason}. Make room, or give another --output.") from error
-        if isinstance(error, NotImplementedError):
-            raise InputError(
-                f"this detector has no ONNX model with jax {jax.__version__}: {error} Export it with another version; "
-                "requirements-cpu.txt names the oldest that was tried."
-            ) from error
-        raise
+        with fill_folder(output) as folder:
+            _write(params, config, {"checkpoint": checkpoint, "step": step}, folder)
+    except NotImplementedError as error:
+        raise InputError(
+            f"this detector has no ONNX model with jax {jax.__version__}: {error} Export it with another version; "
+            "requirements-cpu.txt names the oldest tested one."
+        ) from error
     sizes = "\n".join(f"  {file}  {(output / file).stat().st_size / 1e6:,.1f} MB" for file in FILES)
     print(f"{config.role}, step {step} of {checkpoint}, in {output}:\n{sizes}\n{CARD_FILE} says how to load them.")
 
 
 def _write(params, config, origin, folder):
-    # Imported when asked for: training and detection do without ONNX.
-    from dcrl_jax.inference.onnx_export import onnx_model
+    from dcrl_jax.inference.onnx_export import external_arrays, onnx_model  # needs onnx
 
     save_file(params, folder / PARAMS_FILE)
-    height, width = config.data.height_px, config.data.width_px
     network = build_network(config)
-    images = {name: (height, width, CHANNELS[name]) for name in network.modalities}
+    images = {name: (*network.input_size, CHANNELS[name]) for name in network.modalities}
     outputs = ["boxes", "scores", "mask"] + ["modality_weights"] * (len(images) > 1)
 
     (batch,) = jax.export.symbolic_shape("b")
     shapes = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), params)
     inputs = [jax.ShapeDtypeStruct((batch, *shape), np.uint8) for shape in images.values()]
-    exported = jax.export.export(jax.jit(program(network)), platforms=PLATFORMS)(shapes, *inputs)
+    exported = jax.export.export(jax.jit(flat_detect(network)), platforms=PLATFORMS)(shapes, *inputs)
     (folder / JAX_FILE).write_bytes(exported.serialize())
 
-    # ONNX's runtimes on a CPU know no bfloat16.
+    # ONNX runtimes on a CPU have no bfloat16.
     exact = ConfigDict(config)
     exact.backbone.dtype = "float32"
-    weights = places(folder / PARAMS_FILE)
-    model = network.model
-    onnx = onnx_model(program(build_network(exact)), weights, images, outputs, model.stride, model.roi_samples_per_bin)
+    weights = external_arrays(folder / PARAMS_FILE)
+    program, model = flat_detect(build_network(exact)), network.model
+    onnx = onnx_model(program, weights, images, outputs, model.stride, model.roi_samples_per_bin)
     (folder / ONNX_FILE).write_bytes(onnx.SerializeToString())
     card = _card(config, origin, images, outputs)
     (folder / CARD_FILE).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    # The library makes it the owner's alone.
+    # safetensors makes its file readable by the owner only.
     (folder / PARAMS_FILE).chmod((folder / CARD_FILE).stat().st_mode)
 
 
-def program(network: Network) -> Callable:
-    """Return ``Network.detect`` as a function of parameters by flat names and of images, which returns a dict."""
+def flat_detect(network: Network) -> Callable[..., dict[str, jax.Array]]:
+    """Return ``Network.detect`` as a function of a flat dict of parameters and of images, with a dict as result."""
 
-    def program(params, *images):
+    def detect(params, *images):
         detections, weights = network.detect(unflatten_dict(params, sep="/"), *images)
         return detections._asdict() | ({} if weights is None else {"modality_weights": weights})
 
-    return program
-
-
-def places(file):
-    """Where each array of a safetensors file lies."""
-    from dcrl_jax.inference.onnx_export import ExternalArray
-
-    with file.open("rb") as opened:
-        size = int.from_bytes(opened.read(8), "little")
-        header = json.loads(opened.read(size))
-    header.pop("__metadata__", None)
-    places = {}
-    for name, entry in header.items():
-        start, stop = entry["data_offsets"]
-        places[name] = ExternalArray(
-            tuple(entry["shape"]), np.dtype(np.float32), file.name, 8 + size + start, stop - start
-        )
-    return places
+    return detect
 
 
 def _card(config, origin, images, outputs):
-    """What a person needs to know to run the programs."""
+    """Return what a user must know to run the programs."""
     count = config.final.max_detections
-    described = {
-        "boxes": ("float32", ["batch", count, 4], "x1, y1, x2, y2 in pixels of the network input, by falling score"),
-        "scores": ("float32", ["batch", count], "probability of being a pedestrian"),
-        "mask": ("bool", ["batch", count], "False for empty places, whose boxes and scores mean nothing"),
-        "modality_weights": ("float32", ["batch", 2], "weights of visible and lwir, adding up to one"),
-    }
-    meaning = {
-        "visible": "RGB, 0 to 255, in this order of the channels",
+    inputs = {
+        "visible": "RGB, 0 to 255, channels in this order",
         "lwir": "grey thermal image, registered with the visible one, 0 to 255",
     }
+    results = {
+        "boxes": ("float32", ["batch", count, 4], "x1, y1, x2, y2 in pixels of the network input, by falling score"),
+        "scores": ("float32", ["batch", count], "probability of being a pedestrian"),
+        "mask": ("bool", ["batch", count], "False for padding, whose boxes and scores have no meaning"),
+        "modality_weights": ("float32", ["batch", 2], "weights of visible and lwir, adding up to one"),
+    }
+    feed = ", ".join(f'"{name}": {name}' for name in images)
     packages = ("jax", "jaxlib", "flax", "onnx", "dcrl_jax")
     return {
         "detector": {"role": config.role, "classes": ["person"], **origin},
         "inputs": [
-            {"name": name, "dtype": "uint8", "shape": ["batch", *shape], "meaning": meaning[name]}
+            {"name": name, "dtype": "uint8", "shape": ["batch", *shape], "meaning": inputs[name]}
             for name, shape in images.items()
         ],
         "outputs": [
-            dict(zip(("name", "dtype", "shape", "meaning"), (name, *described[name]), strict=True)) for name in outputs
+            dict(zip(("name", "dtype", "shape", "meaning"), (name, *results[name]), strict=True)) for name in outputs
         ],
         "fit": FIT,
         JAX_FILE: {
             "platforms": PLATFORMS,
+            "versions": JAX_VERSIONS,
             "activations": config.backbone.dtype,
             "arguments": ["a dict of the arrays in params.safetensors by name", *images],
             "result": "a dict of the outputs by name",
@@ -189,9 +157,7 @@ def _card(config, origin, images, outputs):
         },
         ONNX_FILE: {
             "activations": "float32",
-            "load": LOAD_ONNX.format(
-                outputs=", ".join(outputs), feed=", ".join(f'"{name}": {name}' for name in images)
-            ).splitlines(),
+            "load": LOAD_ONNX.format(outputs=", ".join(outputs), feed=feed).splitlines(),
         },
         "made_with": {name: _version(name) for name in packages},
     }

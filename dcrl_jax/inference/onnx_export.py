@@ -1,10 +1,12 @@
-"""A traced detector as an ONNX model of any batch size.
+"""A detector as an ONNX model for any batch size.
 
-The program is JAX's own trace of ``detect``, primitive by primitive (``onnx_primitives.RULES``), except for its two
-large steps, for which ONNX has operators with the same results: NonMaxSuppression and RoiAlign.
+JAX traces ``detect``, and each primitive of the trace becomes ONNX operators (``onnx_primitives.RULES``). Two functions
+become one operator with the same results each: NonMaxSuppression and RoiAlign.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -16,28 +18,42 @@ from onnx import TensorProto, helper, numpy_helper
 
 from dcrl_jax.inference.onnx_primitives import RULES
 
-OPSET = 18  # the first whose reductions all take their axes as an input
-IR_VERSION = 8  # of that opset; newer ones are refused by older runtimes
+OPSET = 18  # the first one whose reductions all take their axes as an input
+IR_VERSION = 8  # the one of this opset; older runtimes refuse newer ones
 BATCH = "batch"
 
 
 class Value(NamedTuple):
-    """An array of the graph; ``shape`` has a one where an axis is still to be broadcast to ``whole``."""
+    """An array of the graph, which may still have to be broadcast."""
 
     name: str
     dtype: np.dtype
-    shape: tuple
-    whole: tuple
+    shape: tuple  # of the ONNX array: 1 for an axis that is not yet broadcast
+    full_shape: tuple  # of the JAX array
 
 
 class ExternalArray(NamedTuple):
-    """An array that lies in a file: its shape, dtype and bytes there."""
+    """An array stored in a file."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
     file: str  # relative to the ONNX file
-    offset: int
-    length: int
+    offset: int  # bytes
+    length: int  # bytes
+
+
+def external_arrays(file: Path) -> dict[str, ExternalArray]:
+    """Return the arrays of a safetensors file, which are float32, by name."""
+    with file.open("rb") as opened:
+        size = int.from_bytes(opened.read(8), "little")
+        header = json.loads(opened.read(size))
+    header.pop("__metadata__", None)
+    arrays = {}
+    for name, entry in header.items():
+        start, stop = entry["data_offsets"]
+        shape, dtype = tuple(entry["shape"]), np.dtype(np.float32)
+        arrays[name] = ExternalArray(shape, dtype, file.name, 8 + size + start, stop - start)
+    return arrays
 
 
 def onnx_model(
@@ -48,53 +64,61 @@ def onnx_model(
     stride: int,
     samples_per_bin: int,
 ) -> onnx.ModelProto:
-    """Translate a detector.
+    """Translate a detector to ONNX.
 
     Args:
-        program: maps ``weights``' arrays by name and the images, uint8 [B, H, W, C], to a dict of named arrays.
-        weights: where the parameters lie, by name; the model refers to them.
+        program: a function from a dict of parameters and images, uint8 [B, H, W, C], to a dict of arrays.
+        weights: the stored parameters by name; the model refers to them.
         images: (H, W, C) of each image by name, in the order of ``program``'s arguments.
-        outputs: names of ``program``'s results in the order that the model shall have.
-        stride, samples_per_bin: of the detector's RoIAlign.
+        outputs: the names of ``program``'s results in the order of the model's outputs.
+        stride: pixels per feature cell of the detector's RoIAlign.
+        samples_per_bin: of the detector's RoIAlign, on a side.
 
     Raises:
-        NotImplementedError: the program has a primitive without a rule; names it.
+        NotImplementedError: the program has a primitive without a rule; the message names it.
     """
     (batch,) = jax.export.symbolic_shape("b")
     arrays = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in weights.items()}
     inputs = [jax.ShapeDtypeStruct((batch, *shape), np.uint8) for shape in images.values()]
     traced = jax.make_jaxpr(program)(arrays, *inputs)
     graph = Graph({"greedy_nms": _nms, "roi_align": _roi_align(stride, samples_per_bin)})
-    # Dicts are flattened by sorted names, going in and coming out.
+    # JAX flattens dicts, arguments and results alike, by sorted names.
     leaves = [graph.external(name, weights[name]) for name in sorted(arrays)]
     leaves += [graph.image(name, (batch, *shape)) for name, shape in images.items()]
-    found = dict(zip(sorted(outputs), graph.call(traced, leaves), strict=True))
-    return graph.model([graph.output(name, graph.whole(found[name])) for name in outputs])
+    results = dict(zip(sorted(outputs), graph.call(traced, leaves), strict=True))
+    return graph.model([graph.output(name, graph.full(results[name])) for name in outputs])
 
 
 class Graph:
-    """Nodes and constants so far."""
+    """An ONNX graph under construction."""
 
     def __init__(self, functions: Mapping[str, Callable]):
-        """Start empty; ``functions`` are rules for jitted functions by name, in place of what is inside."""
+        """Start an empty graph.
+
+        Args:
+            functions: rules by name for jitted functions that are translated as a unit.
+        """
         self._functions = functions
         self._nodes, self._inputs, self._initializers, self._count = [], [], {}, 0
 
     def call(self, traced: Any, operands: Sequence[Value]) -> list[Value]:
-        """The results of a closed jaxpr."""
+        """Add the equations of a closed jaxpr, and return its results."""
         values = dict(zip(traced.jaxpr.invars, operands, strict=True))
         values |= {
             var: self.constant(np.asarray(x)) for var, x in zip(traced.jaxpr.constvars, traced.consts, strict=True)
         }
 
         def read(atom):
-            return self.constant(np.asarray(atom.val, atom.aval.dtype)) if isinstance(atom, Literal) else values[atom]
+            if not isinstance(atom, Literal):
+                return values[atom]
+            aval: Any = atom.aval
+            return self.constant(np.asarray(atom.val, aval.dtype))
 
         for eqn in traced.jaxpr.eqns:
-            found = self._apply(eqn, [read(atom) for atom in eqn.invars])
-            found = found if isinstance(found, list) else [found]
-            for var, value in zip(eqn.outvars, found, strict=True):
-                values[var] = value._replace(whole=tuple(var.aval.shape))
+            results = self._apply(eqn, [read(atom) for atom in eqn.invars])
+            results = results if isinstance(results, list) else [results]
+            for var, value in zip(eqn.outvars, results, strict=True):
+                values[var] = value._replace(full_shape=tuple(var.aval.shape))
         return [read(atom) for atom in traced.jaxpr.outvars]
 
     def _apply(self, eqn, operands):
@@ -109,14 +133,14 @@ class Graph:
         raise NotImplementedError(f"no ONNX operator is known for the primitive {name}.")
 
     def constant(self, array: np.ndarray) -> Value:
-        """A constant; equal ones are one."""
+        """Return a constant; equal arrays share one."""
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self._initializers:
             self._initializers[key] = numpy_helper.from_array(array, self._name("constant"))
         return Value(self._initializers[key].name, array.dtype, array.shape, array.shape)
 
     def external(self, name: str, array: ExternalArray) -> Value:
-        """A parameter, whose values stay where they are."""
+        """Return a parameter whose values stay in their file."""
         tensor = TensorProto(name=name, data_type=_onnx_type(array.dtype), dims=array.shape)
         tensor.data_location = TensorProto.EXTERNAL
         for key, value in (("location", array.file), ("offset", array.offset), ("length", array.length)):
@@ -125,17 +149,17 @@ class Graph:
         return Value(name, array.dtype, array.shape, array.shape)
 
     def image(self, name: str, shape: tuple) -> Value:
-        """An input of the model, uint8."""
+        """Add an input of the model, uint8."""
         self._inputs.append(helper.make_tensor_value_info(name, TensorProto.UINT8, _named(shape)))
         return Value(name, np.dtype(np.uint8), shape, shape)
 
     def output(self, name: str, value: Value) -> onnx.ValueInfoProto:
-        """An output of the model."""
+        """Add an output of the model."""
         self._nodes.append(helper.make_node("Identity", [value.name], [name], name))
         return helper.make_tensor_value_info(name, _onnx_type(value.dtype), _named(value.shape))
 
     def model(self, outputs: Sequence[onnx.ValueInfoProto]) -> onnx.ModelProto:
-        """The finished model, without what no output needs."""
+        """Return the finished model without the nodes and constants that no output needs."""
         needed, nodes = {output.name for output in outputs}, []
         for node in reversed(self._nodes):
             if needed.intersection(node.output):
@@ -149,18 +173,18 @@ class Graph:
     def add(
         self, operator: str, *operands: Value | np.ndarray, shape: Sequence, dtype: Any = None, **attributes
     ) -> Value:
-        """A node with one result, of the first operand's dtype unless another is given."""
+        """Add a node with one result; ``dtype`` defaults to the first operand's."""
         return self.add_many(operator, *operands, shapes=[shape], dtypes=[dtype], **attributes)[0]
 
     def add_many(self, operator, *operands, shapes, dtypes=None, **attributes) -> list[Value]:
-        """A node with several results."""
+        """Add a node with several results."""
         operands = [self.constant(x) if isinstance(x, np.ndarray) else x for x in operands]
         names = [self._name(operator) for _ in shapes]
         attributes = {
             key: [int(x) for x in value] if isinstance(value, (tuple, list, np.ndarray)) else value
             for key, value in attributes.items()
         }
-        # Named, since the optimizer of older runtimes names what it makes of nodes by them.
+        # The optimizer of older runtimes derives the names of its own nodes from these names.
         self._nodes.append(helper.make_node(operator, [x.name for x in operands], names, names[0], **attributes))
         dtypes = dtypes or [None] * len(shapes)
         return [
@@ -169,9 +193,9 @@ class Graph:
         ]
 
     def elementwise(self, operator: str, *operands: Value) -> Value:
-        """A node of operands that broadcast to each other."""
-        truths = ("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "And", "Or", "Not", "IsNaN", "IsInf")
-        dtype = np.dtype(bool) if operator in truths else operands[-1].dtype
+        """Add a node whose operands broadcast to each other."""
+        predicates = ("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "And", "Or", "Not", "IsNaN", "IsInf")
+        dtype = np.dtype(bool) if operator in predicates else operands[-1].dtype
         rank = max(len(x.shape) for x in operands)
         shape = [1] * rank
         for x in operands:
@@ -179,14 +203,14 @@ class Graph:
                 shape[axis] = shape[axis] if _is_one(size) else size
         return self.add(operator, *operands, shape=shape, dtype=dtype)
 
-    def whole(self, value: Value) -> Value:
-        """The array with its broadcast written out."""
-        if value.shape == value.whole:
+    def full(self, value: Value) -> Value:
+        """Return an array broadcast to its full shape."""
+        if value.shape == value.full_shape:
             return value
-        return self.add("Expand", value, self.shape(value.whole), shape=value.whole)
+        return self.add("Expand", value, self.shape(value.full_shape), shape=value.full_shape)
 
     def shape(self, sizes: Sequence) -> Value:
-        """Numbers, and the batch's size where it is none, int64 [rank]."""
+        """Return a shape as an array, int64 [rank]; a size that is not a number is the batch size."""
         if all(isinstance(size, (int, np.integer)) for size in sizes):
             return self.constant(np.array(sizes, np.int64))
         image = Value(self._inputs[0].name, np.dtype(np.uint8), (), ())
@@ -198,18 +222,18 @@ class Graph:
         return self.add("Concat", *parts, shape=(len(sizes),), dtype=np.int64, axis=0)
 
     def reshape(self, value: Value, shape: Sequence) -> Value:
-        """Other axes; a size with the batch in it follows from the others."""
+        """Reshape an array; a size that contains the batch size follows from the others."""
         sizes = np.array([size if isinstance(size, (int, np.integer)) else -1 for size in shape], np.int64)
         return self.add("Reshape", value, sizes, shape=shape)
 
     def transpose(self, value: Value, axes: Sequence[int]) -> Value:
-        """The axes in another order."""
+        """Permute the axes of an array."""
         if list(axes) == list(range(len(value.shape))):
             return value
         return self.add("Transpose", value, shape=[value.shape[axis] for axis in axes], perm=axes)
 
     def cast(self, value: Value, dtype: Any) -> Value:
-        """Another dtype."""
+        """Convert an array to another dtype."""
         return self.add("Cast", value, shape=value.shape, dtype=dtype, to=_onnx_type(dtype))
 
     def _name(self, kind):
@@ -226,14 +250,14 @@ def _is_one(size):
 
 
 def _named(shape):
-    return [size if isinstance(size, (int, np.integer)) else BATCH for size in shape]
+    return [int(size) if isinstance(size, (int, np.integer)) else BATCH for size in shape]
 
 
 def _nms(graph, eqn, boxes, scores, mask, threshold):
-    """``ops.nms.greedy_nms`` of every image: boxes [B, N, 4], scores and mask [B, N], to index and kept [B, K]."""
-    boxes, scores, mask = (graph.whole(x) for x in (boxes, scores, mask))
+    """Translate ``ops.nms.greedy_nms``: boxes [B, N, 4], scores and mask [B, N] to index and kept [B, K]."""
+    boxes, scores, mask = (graph.full(x) for x in (boxes, scores, mask))
     count, kept_count = boxes.shape[1], eqn.outvars[0].aval.shape[1]
-    lowest, least = np.array(-np.inf, np.float32), np.finfo(np.float32).min
+    lowest = np.array(-np.inf, np.float32)
     inside = graph.reshape(mask, (*mask.shape, 1))
     boxes = graph.elementwise("Where", inside, boxes, graph.constant(np.zeros((), np.float32)))
     scores = graph.elementwise("Where", mask, scores, graph.constant(lowest))
@@ -243,15 +267,15 @@ def _nms(graph, eqn, boxes, scores, mask, threshold):
         graph.reshape(scores, (scores.shape[0], 1, count)),
         np.array([kept_count], np.int64),
         graph.reshape(threshold, (1,)),
-        np.array([least], np.float32),
+        np.array([np.finfo(np.float32).min], np.float32),
         shape=(None, 3),
         dtype=np.int64,
     )
-    # The operator's rows are image, class and box. Their order is not relied upon: the scores give it again.
-    places = graph.add("Gather", chosen, np.array([0, 2], np.int64), shape=(None, 2), axis=1)
+    # The operator's rows are image, class and box. Sort by score again, since their order is not specified.
+    pairs = graph.add("Gather", chosen, np.array([0, 2], np.int64), shape=(None, 2), axis=1)
     nothing = graph.add("Expand", graph.constant(lowest), graph.shape(scores.shape), shape=scores.shape)
-    survivors = graph.add("GatherND", scores, places, shape=(None,))
-    sparse = graph.add("ScatterND", nothing, places, survivors, shape=scores.shape)
+    survivors = graph.add("GatherND", scores, pairs, shape=(None,))
+    sparse = graph.add("ScatterND", nothing, pairs, survivors, shape=scores.shape)
     shape = (scores.shape[0], kept_count)
     if count < kept_count:
         room = (scores.shape[0], kept_count - count)
@@ -267,7 +291,7 @@ def _nms(graph, eqn, boxes, scores, mask, threshold):
 
 def _roi_align(stride, samples_per_bin):
     def rule(graph, eqn, features, rois):
-        """``ops.roi_align`` of every image: features [B, H, W, C] and RoIs [B, R, 4] to [B, R, bins, bins, C]."""
+        """Translate ``ops.roi_align``: features [B, H, W, C] and RoIs [B, R, 4] to [B, R, bins, bins, C]."""
         batch, count, bins, _, channels = eqn.outvars[0].aval.shape
         numbers = graph.shape((batch, count))
         size = graph.add("Gather", numbers, np.array(0, np.int64), shape=())
@@ -275,8 +299,8 @@ def _roi_align(stride, samples_per_bin):
         image = graph.add("Expand", graph.reshape(image, (batch, 1)), numbers, shape=(batch, count))
         pooled = graph.add(
             "RoiAlign",
-            graph.transpose(graph.whole(features), (0, 3, 1, 2)),
-            graph.reshape(graph.whole(rois), (batch * count, 4)),
+            graph.transpose(graph.full(features), (0, 3, 1, 2)),
+            graph.reshape(graph.full(rois), (batch * count, 4)),
             graph.reshape(image, (batch * count,)),
             shape=(batch * count, channels, bins, bins),
             output_height=bins,

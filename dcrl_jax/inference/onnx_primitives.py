@@ -1,8 +1,7 @@
-"""JAX's primitives as ONNX operators: as many as the detectors have outside NMS and RoIAlign.
+"""ONNX operators for JAX's primitives: those of the detectors outside NMS and RoIAlign.
 
-A rule takes the graph, the equation and its operands (see ``onnx_export.Graph``) and returns the one result, or a list
-of them. Element-wise operators broadcast like NumPy's in ONNX, so that a broadcast is written out only for an operator
-that needs the whole array: ``Graph.whole``.
+A rule takes the graph, the equation and its operands (see ``onnx_export.Graph``) and returns the result, or a list of
+results. Element-wise operators of ONNX broadcast as NumPy's do; for all others, ``Graph.full`` broadcasts an operand.
 """
 
 import string
@@ -13,11 +12,11 @@ INT64_MAX = np.iinfo(np.int64).max
 
 
 def _reshape(graph, eqn, operand):
-    return graph.reshape(graph.whole(operand), eqn.outvars[0].aval.shape)
+    return graph.reshape(graph.full(operand), eqn.outvars[0].aval.shape)
 
 
 def _broadcast(graph, eqn, operand, *_):
-    # Axes of length one until an operator needs all of it.
+    # The new axes keep length 1 until an operator needs the full array.
     shape = [1] * len(eqn.params["shape"])
     for axis, size in zip(eqn.params["broadcast_dimensions"], operand.shape, strict=True):
         shape[axis] = size
@@ -31,26 +30,26 @@ def _transpose(graph, eqn, operand):
 def _slice(graph, eqn, operand, *_):
     starts, limits = eqn.params["start_indices"], eqn.params["limit_indices"]
     steps = eqn.params["strides"] or (1,) * len(starts)
-    # A limit that is no number is the batch's: all of it.
+    # A limit that is not a number is the batch size.
     limits = [limit if isinstance(limit, (int, np.integer)) else INT64_MAX for limit in limits]
     numbers = [np.array(values, np.int64) for values in (starts, limits, range(len(starts)), steps)]
-    return graph.add("Slice", graph.whole(operand), *numbers, shape=eqn.outvars[0].aval.shape)
+    return graph.add("Slice", graph.full(operand), *numbers, shape=eqn.outvars[0].aval.shape)
 
 
 def _split(graph, eqn, operand):
     sizes = np.array(eqn.params["sizes"], np.int64)
     shapes = [var.aval.shape for var in eqn.outvars]
-    return graph.add_many("Split", graph.whole(operand), sizes, shapes=shapes, axis=eqn.params["axis"])
+    return graph.add_many("Split", graph.full(operand), sizes, shapes=shapes, axis=eqn.params["axis"])
 
 
 def _concatenate(graph, eqn, *operands):
-    operands = [graph.whole(operand) for operand in operands]
+    operands = [graph.full(operand) for operand in operands]
     return graph.add("Concat", *operands, shape=eqn.outvars[0].aval.shape, axis=eqn.params["dimension"])
 
 
 def _stack(graph, eqn, *operands):
     axis = eqn.params["axis"]
-    parts = [graph.whole(operand) for operand in operands]
+    parts = [graph.full(operand) for operand in operands]
     parts = [graph.reshape(part, (*part.shape[:axis], 1, *part.shape[axis:])) for part in parts]
     return graph.add("Concat", *parts, shape=eqn.outvars[0].aval.shape, axis=axis)
 
@@ -68,9 +67,9 @@ def _select(graph, eqn, which, *cases):
 def _reduce(operator):
     def rule(graph, eqn, operand):
         is_bool = operand.dtype == bool
-        # ONNX's reductions know no truth values.
-        result = graph.cast(graph.whole(operand), np.int32) if is_bool else graph.whole(operand)
-        # Axis by axis: long sums in one go lose ten times the precision in ONNX Runtime.
+        # ONNX's reductions do not take booleans.
+        result = graph.cast(graph.full(operand), np.int32) if is_bool else graph.full(operand)
+        # One axis at a time: a long sum in one node loses a digit of precision in ONNX Runtime.
         for axis in sorted(eqn.params["axes"], reverse=True):
             shape = result.shape[:axis] + result.shape[axis + 1 :]
             result = graph.add(operator, result, np.array([axis], np.int64), shape=shape, keepdims=0)
@@ -80,8 +79,8 @@ def _reduce(operator):
 
 
 def _is_finite(graph, eqn, operand):
-    wild = graph.elementwise("Or", graph.elementwise("IsNaN", operand), graph.elementwise("IsInf", operand))
-    return graph.elementwise("Not", wild)
+    is_not_finite = graph.elementwise("Or", graph.elementwise("IsNaN", operand), graph.elementwise("IsInf", operand))
+    return graph.elementwise("Not", is_not_finite)
 
 
 def _power(graph, eqn, operand):
@@ -98,8 +97,8 @@ def _convolution(graph, eqn, inputs, kernel):
     before, after = zip(*params["padding"], strict=True)
     outputs = graph.add(
         "Conv",
-        graph.transpose(graph.whole(inputs), dimensions.lhs_spec),
-        graph.transpose(graph.whole(kernel), dimensions.rhs_spec),
+        graph.transpose(graph.full(inputs), dimensions.lhs_spec),
+        graph.transpose(graph.full(kernel), dimensions.rhs_spec),
         shape=[eqn.outvars[0].aval.shape[axis] for axis in dimensions.out_spec],
         strides=params["window_strides"],
         pads=(*before, *after),
@@ -114,11 +113,11 @@ def _max_pool(graph, eqn, inputs):
     window, strides, padding = params["window_dimensions"], params["window_strides"], params["padding"]
     outer = [axis for axis, size in enumerate(window) if size == 1]
     if len(window) != 4 or len(outer) != 2 or np.any(padding) or {*params["window_dilation"]} != {1}:
-        raise NotImplementedError("a pool that is not of two axes without padding")
+        raise NotImplementedError("a max pool other than over two axes without padding")
     axes = outer + [axis for axis in range(4) if axis not in outer]
     pooled = graph.add(
         "MaxPool",
-        graph.transpose(graph.whole(inputs), axes),
+        graph.transpose(graph.full(inputs), axes),
         shape=[eqn.outvars[0].aval.shape[axis] for axis in axes],
         kernel_shape=[window[axis] for axis in axes[2:]],
         strides=[strides[axis] for axis in axes[2:]],
@@ -128,7 +127,7 @@ def _max_pool(graph, eqn, inputs):
 
 def _product(graph, eqn, left, right):
     (left_sum, right_sum), (left_batch, right_batch) = eqn.params["dimension_numbers"]
-    left, right, shape = graph.whole(left), graph.whole(right), eqn.outvars[0].aval.shape
+    left, right, shape = graph.full(left), graph.full(right), eqn.outvars[0].aval.shape
     ranks = len(left.shape), len(right.shape)
     if not left_batch and (tuple(left_sum), tuple(right_sum), ranks[1]) == ((ranks[0] - 1,), (0,), 2):
         return graph.add("MatMul", left, right, shape=shape)
@@ -148,21 +147,24 @@ def _top_k(graph, eqn, operand):
     if eqn.params.get("axis", len(shapes[0]) - 1) != len(shapes[0]) - 1:
         raise NotImplementedError("top_k along an inner axis")
     count = np.array([eqn.params["k"]], np.int64)
-    values, indices = graph.add_many("TopK", graph.whole(operand), count, shapes=shapes, dtypes=(None, np.int64))
+    values, indices = graph.add_many("TopK", graph.full(operand), count, shapes=shapes, dtypes=(None, np.int64))
     return [values, graph.cast(indices, np.int32)]
 
 
 def _gather(graph, eqn, operand, indices):
-    """Rows of each image, [B, N, ...] by [B, K, 1], a stretch of an axis, or places on one; the indices lie inside."""
+    """Translate three kinds of gather, whose indices lie inside the operand.
+
+    These are rows of each image, [B, N, ...] by [B, K, 1]; a slice of one axis; and indices on the last axis.
+    """
     numbers, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
-    operand, indices = graph.whole(operand), graph.cast(graph.whole(indices), np.int64)
+    operand, indices = graph.full(operand), graph.cast(graph.full(indices), np.int64)
     shape = eqn.outvars[0].aval.shape
-    # What ``x[..., :n]`` becomes where the batch has no fixed size.
+    # x[..., :n] for a symbolic batch size.
     if indices.shape == (1,) and tuple(numbers.offset_dims) == tuple(range(len(operand.shape))):
         (axis,) = numbers.start_index_map
         stop = graph.add("Add", indices, np.array([sizes[axis]], np.int64), shape=(1,))
         return graph.add("Slice", operand, indices, stop, np.array([axis], np.int64), shape=shape)
-    # And ``x[..., ::2]``, in some versions of JAX.
+    # x[..., ::2] in some versions of JAX.
     others = (size for axis, size in enumerate(sizes) if axis not in numbers.collapsed_slice_dims)
     expected = [size for axis, size in enumerate(operand.shape) if axis not in numbers.collapsed_slice_dims]
     last = len(operand.shape) - 1
@@ -177,7 +179,7 @@ def _gather(graph, eqn, operand, indices):
         or tuple(sizes[2:]) != tuple(operand.shape[2:])
         or len(indices.shape) != 3
     ):
-        raise NotImplementedError("a gather of something else than whole rows, image by image")
+        raise NotImplementedError("a gather other than of complete rows per image")
     return graph.add("GatherND", operand, indices, shape=shape, batch_dims=1)
 
 

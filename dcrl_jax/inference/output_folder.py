@@ -1,17 +1,62 @@
-"""Where a mode writes what it makes."""
+"""The folder that a command fills."""
 
+import contextlib
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from dcrl_jax.errors import InputError
 
 
 def new_folder(path: str | Path) -> Path:
-    """The folder, which is not made yet.
+    """Return the path of a folder that is empty or does not exist yet.
 
     Raises:
-        InputError: something is there that is no empty folder.
+        InputError: the path names a file, or a folder with something in it.
     """
     path = Path(path)
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise InputError(f"{path} is there already and is no empty folder: give another --output.")
+        raise InputError(f"{path} exists and is not an empty folder: give another --output.")
     return path
+
+
+@contextlib.contextmanager
+def fill_folder(folder: Path) -> Iterator[Path]:
+    """Yield a folder whose files move into ``folder`` on success; otherwise leave ``folder`` as it was.
+
+    Args:
+        folder: from ``new_folder``.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    existed = folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with tempfile.TemporaryDirectory(prefix=".partial", dir=folder) as partial:
+                yield Path(partial)
+                for file in Path(partial).iterdir():
+                    file.rename(folder / file.name)
+        except BaseException:
+            for file in folder.iterdir():
+                file.unlink()
+            if not existed:
+                folder.rmdir()
+            raise
+    except (OSError, SafetensorError) as error:  # safetensors wraps the error of the system
+        raise not_writable(folder, error) from error
+
+
+def not_writable(folder: Path, error: Exception, kept: str = "") -> InputError:
+    """Return the error of a folder that cannot be written to.
+
+    Args:
+        folder: the output of the command.
+        error: the reason.
+        kept: a sentence about the results so far.
+    """
+    reason = getattr(error, "strerror", None) or error
+    return InputError(f"{folder} cannot be written to: {reason}.{kept} Make room, or give another --output.")

@@ -1,8 +1,7 @@
-"""A run's parameters as a folder for the Hugging Face hub: what of the run is published, and what stays at home."""
+"""Publishing: a run's parameters as a folder for the Hugging Face hub, without private paths of the run."""
 
 import json
 import shlex
-import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,50 +12,45 @@ from dcrl_jax import checkpoints, published
 from dcrl_jax.errors import InputError
 from dcrl_jax.files import read_json_lines
 from dcrl_jax.inference.model_card import model_card
-from dcrl_jax.inference.output_folder import new_folder
+from dcrl_jax.inference.output_folder import fill_folder, new_folder
 from dcrl_jax.inference.trained import restore_trained
-from dcrl_jax.signals import raise_on_sigterm
 
 CARD_FILE = "README.md"
-FILES = (CARD_FILE, published.CONFIG_FILE, published.PARAMS_FILE)
-# What names a place on the publisher's machine, whatever it is called there.
+# Keys whose values name places on the publisher's machine, whatever they look like.
 _PLACES = ("data_dir", "manual_dir", "checkpoint", "vgg16")
 
 
-class Run(NamedTuple):
-    """What a workdir tells of the parameters that are published; None for what it does not tell."""
+class RunRecord(NamedTuple):
+    """What a workdir records about the published parameters."""
 
-    scores: dict | None  # its evaluation/scores.json
-    why_not: str  # why there are none
-    start: dict | None  # the line of its environment.jsonl that they come from
+    scores: dict | None  # its evaluation/scores.json; None if these parameters have no scores
+    why_no_scores: str
+    start: dict | None  # the line of its environment.jsonl for the training of these parameters
 
 
-@raise_on_sigterm()
 def publish(checkpoint: str, output: str | Path) -> None:
-    """Write a model's parameters, config and card into a folder, and print what publishes it.
+    """Write a detector's parameters, config and model card into a folder, and print how to publish it.
 
     Args:
-        checkpoint: a run's workdir; or a folder of checkpoints or one of them, whose card has no scores.
-        output: a new or empty folder, which gets ``model.safetensors``, ``config.json`` and ``README.md``, or stays as
-            it is.
+        checkpoint: a run's workdir; or a folder of checkpoints or one checkpoint, whose card has no scores.
+        output: a new or empty folder. It gets ``model.safetensors``, ``config.json`` and ``README.md``; after an error
+            it is as before.
 
     Raises:
-        InputError: there is no checkpoint or none of a detector, or the folder holds something or cannot be written to.
-        KeyboardInterrupt, Preempted: Ctrl-C or SIGTERM ended it.
+        InputError: there is no checkpoint, or not of a detector; or the folder is not empty or cannot be written to.
     """
     output = new_folder(output)
     if published.is_published(checkpoint):
-        raise InputError(f"{checkpoint} is published already; --checkpoint must name a run's workdir or a checkpoint.")
+        raise InputError(f"{checkpoint} is already published; --checkpoint must name a run's workdir or a checkpoint.")
     _, params, config, step = restore_trained(checkpoint)
-    run = _read_run(checkpoint, checkpoints.fingerprint(params), step)
+    record = _read_record(checkpoint, checkpoints.fingerprint(params), step)
     values = without_places(checkpoints.config_to_json(config))
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
-    card = model_card(values, step, count, _started_from(config), run.scores, run.why_not, run.start)
-    try:
-        _write(output, params, values, step, card)
-    except OSError as error:
-        raise InputError(f"{output} cannot be written to: {error.strerror or error}.") from error
-    measured = "its scores" if run.scores else f"no scores: {run.why_not}"
+    card = model_card(values, step, count, _initialisation(config), record.scores, record.why_no_scores, record.start)
+    with fill_folder(output) as folder:
+        published.write(folder, params, values, step)
+        (folder / CARD_FILE).write_text(card, encoding="utf-8")
+    measured = "its scores" if record.scores else f"no scores: {record.why_no_scores}"
     print(
         f"{config.role}, step {step} of {checkpoint}, with {measured}\n"
         f"  {published.PARAMS_FILE}  parameters\n  {published.CONFIG_FILE}  config\n"
@@ -66,73 +60,60 @@ def publish(checkpoint: str, output: str | Path) -> None:
     )
 
 
-def without_places(config: Any, name: str = "") -> Any:
-    """A config, as plain JSON values, with None for whatever names a place on the machine that it was trained on.
+def without_places(value: Any, key: str = "") -> Any:
+    """Return a config with None for every place on the machine of its training.
 
-    Those are the values of keys that are places, and every text that looks like a path; one on the hub may stay.
+    A place is the value of a key in ``_PLACES``, or a text that looks like a path. Names on the hub stay.
+
+    Args:
+        value: the config as plain JSON values, or a part of it.
+        key: of a part, its last key.
     """
-    if isinstance(config, dict):
-        return {key: without_places(value, key) for key, value in config.items()}
-    if isinstance(config, list):
-        return [without_places(value, name) for value in config]
-    if isinstance(config, str) and not config.startswith(published.HUB):
-        return None if name in _PLACES or any(sign in config for sign in "/\\~") else config
-    return config
+    if isinstance(value, dict):
+        return {name: without_places(item, name) for name, item in value.items()}
+    if isinstance(value, list):
+        return [without_places(item, key) for item in value]
+    if isinstance(value, str) and not value.startswith(published.HUB):
+        return None if key in _PLACES or any(sign in value for sign in "/\\~") else value
+    return value
 
 
-def _started_from(config):
+def _initialisation(config):
     if config.init.checkpoint:
         return "the parameters of another run"
     if config.init.vgg16:
-        public = config.init.vgg16.startswith(published.HUB)
-        return f"VGG-16's convolutions from {config.init.vgg16 if public else 'a file'}, the rest random"
+        is_public = config.init.vgg16.startswith(published.HUB)
+        return f"VGG-16's convolutions from {config.init.vgg16 if is_public else 'a file'}, the rest random"
     return "random parameters"
 
 
-def _read_run(checkpoint, fingerprint, step):
+def _read_record(checkpoint, fingerprint, step):
     if not checkpoints.is_workdir(checkpoint):
-        return Run(None, "published from a checkpoint alone, without the run that it came from", None)
+        return RunRecord(None, "published from a checkpoint, without the run that it comes from", None)
     workdir = epath.Path(checkpoint)
-    scores, why_not = _read_scores(workdir / "evaluation" / "scores.json", fingerprint)
-    return Run(scores, why_not, _read_start(workdir / "environment.jsonl", step))
+    scores, why_no_scores = _read_scores(workdir / "evaluation" / "scores.json", fingerprint)
+    return RunRecord(scores, why_no_scores, _read_start(workdir / "environment.jsonl", step))
 
 
 def _read_scores(file, fingerprint):
-    """The scores, if they are of these very parameters, and why there are none."""
+    """Return the scores if they are of exactly these parameters; otherwise None and the reason."""
     if not file.is_file():
         return None, "the run has no scores yet"
     try:
         scores = json.loads(file.read_text())
     except ValueError as error:
         raise InputError(f"{file}: not valid JSON ({error}). Score the run again with --mode=eval.") from error
-    of = scores.get("parameters")
-    if of != fingerprint:
-        whose = "are of other parameters" if of else "do not say of which parameters they are"
-        return None, f"the scores in the run's folder {whose}; --mode=eval scores these"
+    scored = scores.get("parameters")
+    if scored != fingerprint:
+        whose = "are of other parameters" if scored else "do not say of which parameters they are"
+        return None, f"the scores in the workdir {whose}; --mode=eval scores these"
     return scores, ""
 
 
 def _read_start(file, step):
-    """The start of the run in which it came to this step: what is started later adds nothing to these parameters."""
+    """Return the last start of the run before this step; later starts add nothing to these parameters."""
     start = None
-    for found in read_json_lines(file):
-        if start is None or found["step"] < step:
-            start = found
+    for line in read_json_lines(file):
+        if start is None or line["step"] < step:
+            start = line
     return start
-
-
-def _write(output, params, config, step, card):
-    was_there = output.exists()
-    output.mkdir(parents=True, exist_ok=True)
-    try:
-        with tempfile.TemporaryDirectory(prefix=".partial", dir=output) as partial:
-            published.write(Path(partial), params, config, step)
-            (Path(partial) / CARD_FILE).write_text(card, encoding="utf-8")
-            for name in FILES:
-                (Path(partial) / name).rename(output / name)
-    except BaseException:
-        for name in FILES:
-            (output / name).unlink(missing_ok=True)
-        if not was_there:
-            output.rmdir()
-        raise

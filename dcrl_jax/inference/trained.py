@@ -22,13 +22,13 @@ def check_trained(params: Any, config: ConfigDict) -> Network:
     """Build the network of a config, and check that the parameters fit it.
 
     Raises:
-        InputError: the config or the parameters are of another network or version.
+        InputError: the config or the parameters belong to another network or version.
     """
     try:
         network = build_network(config)
     except (AttributeError, KeyError, TypeError) as error:
         reason = str(error).strip('"')
-        raise InputError(f"the config is not one of this version's detectors: {reason}.") from error
+        raise InputError(f"the config does not describe a detector of this version: {reason}.") from error
     checkpoints.check_params(params, network.param_shapes(), "the tree of parameters")
     return network
 
@@ -37,10 +37,10 @@ def restore_trained(path: str) -> Trained:
     """Restore and check a detector.
 
     Args:
-        path: as for ``checkpoints.restore_params``.
+        path: see ``checkpoints.restore_params``.
 
     Raises:
-        InputError: the path holds no checkpoint, or as ``check_trained``; names the path.
+        InputError: the path holds no checkpoint, or ``check_trained`` refuses it; the message names the path.
     """
     params, config, step = checkpoints.restore_params(path)
     try:

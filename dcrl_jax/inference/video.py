@@ -1,84 +1,148 @@
-"""Frames of a video, and a video of frames."""
+"""Videos read and written frame by frame with PyAV, every frame with its presentation time."""
 
 import contextlib
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 
 from dcrl_jax.errors import InputError
+from dcrl_jax.inference.extras import import_extra
+
+DEFAULT_RATE = Fraction(20)  # frames per second of a file that names no plausible rate
 
 
 class VideoInfo(NamedTuple):
-    """What a file says of itself; counts of frames are often estimates."""
+    """What the header of a video says."""
 
-    frames: int
-    per_second: float
+    frames: int  # an estimate in many formats
+    rate: Fraction  # mean frames per second
+    time_base: Fraction  # seconds; every presentation time is a multiple of it
+
+
+class Frame(NamedTuple):
+    """One frame of a video."""
+
+    pixels: np.ndarray  # [H, W, 3] uint8, RGB; of a grey video [H, W], uint8 or uint16
+    time: Fraction  # presentation time in seconds
 
 
 def video_info(path: Path) -> VideoInfo:
-    """Read a video's header and first frame; raises InputError for a file without frames."""
-    with _opened(path) as video:
-        if not video.read()[0]:
-            size = path.stat().st_size if path.is_file() else None
-            raise InputError(
-                f"{path}: " + ("no such file." if size is None else f"no frame can be read from its {size} bytes.")
-            )
-        frames, per_second = video.get(cv2.CAP_PROP_FRAME_COUNT), video.get(cv2.CAP_PROP_FPS)
-    return VideoInfo(max(1, int(frames)), per_second if 0 < per_second < 1000 else 20.0)
-
-
-def read_frames(path: Path) -> Iterator[np.ndarray]:
-    """The frames of a video, uint8 [H, W, 3], RGB, up to the last that can be read."""
-    with _opened(path) as video:
-        while True:
-            is_read, frame = video.read()
-            if not is_read:
-                return
-            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-
-
-@contextlib.contextmanager
-def open_writer(path: Path, per_second: float) -> Iterator[Callable[[np.ndarray], None]]:
-    """Opens an MPEG-4 video for frames of one size, uint8 [H, W, 3], RGB; what was written is kept, whatever happens.
-
-    The file and its folder are made with the first frame.
+    """Read the header and the first frame of a video.
 
     Raises:
-        InputError: it cannot be written, or the disk had no room for all of it; then it is removed.
-        OSError: the folder cannot be made.
+        InputError: there is no such file, no frame can be read from it, or PyAV is missing.
     """
-    writer = None
+    if not path.is_file():
+        raise InputError(f"{path}: no such file.")
+    if next(read_frames(path), None) is None:
+        raise _no_frame(path)
+    with _open(path) as container:
+        stream = container.streams.video[0]
+        rate, time_base = _rate(stream), stream.time_base
+        # The container counts microseconds.
+        seconds = stream.duration * time_base if stream.duration else Fraction(container.duration or 0, 1_000_000)
+        return VideoInfo(stream.frames or max(1, round(seconds * rate)), rate, time_base)
 
-    def write(frame):
-        nonlocal writer
-        if writer is None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            height, width = frame.shape[:2]
-            writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), per_second, (width, height))
-            if not writer.isOpened():
-                raise InputError(f"{path}: cannot be written as a video of {width}x{height} pixels.")
-        writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
 
-    try:
-        yield write
-    finally:
-        if writer is not None:
-            writer.release()
-            # The library says nothing of a full disk; what it lacks then is the index at the end of the file.
-            with _opened(path) as written:
-                is_whole = written.read()[0]
-            if not is_whole:
-                path.unlink(missing_ok=True)
-                raise InputError(f"{path}: could not be written to its end, and is removed. Make room on its disk.")
+def read_frames(path: Path) -> Iterator[Frame]:
+    """Yield the frames of a video, turned upright, up to the last one that can be read.
+
+    Raises:
+        InputError: the file is no video, or PyAV is missing.
+    """
+    with _open(path) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        for number, frame in enumerate(_decode(container, stream)):
+            time = number / _rate(stream) if frame.pts is None else frame.pts * frame.time_base
+            # Both the angle and rot90 turn counterclockwise.
+            yield Frame(np.rot90(_pixels(frame), frame.rotation // 90), time)
 
 
 @contextlib.contextmanager
-def _opened(path):
-    video = cv2.VideoCapture(str(path))
+def open_writer(path: Path, rate: Fraction, time_base: Fraction) -> Iterator[Callable[[np.ndarray, Fraction], None]]:
+    """Yield a function that appends a frame, uint8 [H, W, 3] RGB, and its presentation time to an MP4 file.
+
+    The codec is H.264 with 4:2:0 chroma, which every browser plays. It needs even sizes: an odd one grows by a copy of
+    the last row or column. The first frame creates the file and its folder. If the block raises, the frames so far
+    are kept. A time that does not increase becomes the next multiple of ``time_base``.
+
+    Raises:
+        OSError: the file cannot be written completely; it is deleted.
+    """
+    av = import_extra("av", "video")
+    with contextlib.ExitStack() as on_exit:
+        container: Any = None
+        stream: Any = None
+        last = None
+
+        def write(pixels, time):
+            nonlocal container, stream, last
+            height, width = pixels.shape[:2]
+            if container is None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                container = on_exit.enter_context(_delete_if_not_written(path))
+                # The start of the video is a multiple of the movie timescale.
+                options = {"movie_timescale": str(time_base.denominator)}
+                container = on_exit.enter_context(av.open(path, "w", options=options))
+                stream = container.add_stream("libx264", rate=rate, pix_fmt="yuv420p")
+                stream.width, stream.height = width + width % 2, height + height % 2
+                stream.codec_context.time_base = time_base
+                on_exit.callback(lambda: container.mux(stream.encode(None)))
+            even = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
+            frame = av.VideoFrame.from_ndarray(even, format="rgb24")
+            ticks = round(time / time_base)
+            last = ticks if last is None else max(ticks, last + 1)
+            frame.time_base, frame.pts = time_base, last
+            container.mux(stream.encode(frame))
+
+        yield write
+
+
+@contextlib.contextmanager
+def _delete_if_not_written(path):
     try:
-        yield video
-    finally:
-        video.release()
+        yield
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _open(path) -> Any:
+    av = import_extra("av", "video")
+    try:
+        container = av.open(path)
+    except (av.error.FFmpegError, OSError) as error:
+        raise _no_frame(path) from error
+    if not container.streams.video:
+        container.close()
+        raise _no_frame(path)
+    return container
+
+
+def _decode(container, stream):
+    """Yield the decoded frames; skip damaged packets, and stop where the file breaks off."""
+    error = import_extra("av", "video").error.FFmpegError
+    with contextlib.suppress(error):
+        for packet in container.demux(stream):
+            with contextlib.suppress(error):
+                yield from packet.decode()
+
+
+def _no_frame(path):
+    return InputError(f"{path}: no frame can be read from its {path.stat().st_size} bytes.")
+
+
+def _rate(stream):
+    rate = stream.average_rate
+    return rate if rate and rate < 1000 else DEFAULT_RATE
+
+
+def _pixels(frame):
+    if not frame.format.name.startswith("gray"):
+        return frame.to_ndarray(format="rgb24")
+    # Grey values stay as they are: more than eight bits are for the caller to refuse.
+    return frame.to_ndarray(format="gray" if frame.format.components[0].bits == 8 else "gray16le")

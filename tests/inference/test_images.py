@@ -1,10 +1,9 @@
-"""Images as a person gives them: what is taken, and how each kind that cannot be is refused."""
+"""Images that a network can use are read, and each other kind is refused with its reason."""
 
 import cv2
 import jax.numpy as jnp
 import numpy as np
 import PIL.Image
-import PIL.ImageOps
 import pytest
 
 from dcrl_jax.errors import InputError
@@ -19,57 +18,78 @@ def grey(height=6, width=8):
     return np.random.default_rng(2).integers(0, 256, (height, width, 1), dtype=np.uint8)
 
 
+def smooth():
+    """An image that JPEG changes little, and whose turns all differ."""
+    return cv2.resize(colours(3, 4), (64, 48), interpolation=cv2.INTER_LINEAR)
+
+
 def write(path, rgb):
     order = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
     channels = rgb.shape[2] if rgb.ndim == 3 else 1
-    cv2.imwrite(str(path), cv2.cvtColor(rgb, order[channels]) if channels in order else rgb)
+    assert cv2.imwrite(str(path), cv2.cvtColor(rgb, order[channels]) if channels in order else rgb)
     return path
 
 
-def with_alpha(value):
-    return np.concatenate([colours(), np.full((6, 8, 1), value, np.uint8)], axis=2)
+def with_alpha(value, pixels=None):
+    return np.dstack([colours() if pixels is None else pixels, np.full((6, 8, 1), value, np.uint8)])
 
 
-def test_visible_array_and_file_give_rgb(tmp_path):
-    for given in (colours(), write(tmp_path / "a.png", colours()), str(tmp_path / "a.png")):
-        np.testing.assert_array_equal(read_visible(given), colours())
+def test_visible_arrays_and_files_give_rgb(tmp_path):
+    path = write(tmp_path / "a.png", colours())
+    opaque = with_alpha(255)
+    for image in (colours(), jnp.asarray(colours()), path, str(path), opaque, write(tmp_path / "b.png", opaque)):
+        np.testing.assert_array_equal(read_visible(image), colours())
 
 
-def test_array_of_jax_gives_what_numpy_s_gives():
-    np.testing.assert_array_equal(read_visible(jnp.asarray(colours())), colours())
-    np.testing.assert_array_equal(read_lwir(jnp.asarray(grey()), colours()), grey())
-    with pytest.raises(InputError, match="float32 values; expected uint8"):
-        read_visible(jnp.asarray(colours(), jnp.float32))
-
-
-@pytest.mark.parametrize(
-    ("given", "kind"),
-    [(None, "NoneType"), (b"\xff\xd8", "bytes"), (3, "int"), (PIL.Image.new("RGB", (8, 6)), "Image")],
-    ids=["None", "bytes", "int", "PIL"],
-)
-def test_what_is_neither_path_nor_array_is_refused_with_its_type(given, kind):
-    expected = r"expected a path or a uint8 array of NumPy or JAX \(np.asarray makes one of a PIL image\)\.$"
-    with pytest.raises(InputError, match=f"^visible image: of type {kind}; {expected}"):
-        read_visible(given)
-    with pytest.raises(InputError, match=f"^thermal image: of type {kind}; {expected}"):
-        read_lwir(given, colours())
-
-
-def test_alpha_channel_that_hides_nothing_is_left_out(tmp_path):
-    for given in (with_alpha(255), write(tmp_path / "a.png", with_alpha(255))):
-        np.testing.assert_array_equal(read_visible(given), colours())
-
-
-def test_alpha_channel_of_a_thermal_image_that_hides_nothing_is_left_out(tmp_path):
-    pixels = np.dstack([np.repeat(grey(), 3, axis=2), np.full((6, 8, 1), 255, np.uint8)])
-    for given in (pixels, write(tmp_path / "a.png", pixels)):
-        np.testing.assert_array_equal(read_lwir(given, colours()), grey())
-
-
-def test_thermal_image_of_one_channel_or_of_three_equal_ones_is_grey(tmp_path):
+def test_thermal_arrays_and_files_give_grey(tmp_path):
     three = np.repeat(grey(), 3, axis=2)
-    for given in (grey(), grey()[..., 0], three, write(tmp_path / "a.png", grey()), write(tmp_path / "b.png", three)):
-        np.testing.assert_array_equal(read_lwir(given, colours()), grey())
+    opaque = with_alpha(255, three)
+    arrays = (grey(), jnp.asarray(grey()), grey()[..., 0], three, opaque, with_alpha(255, grey()))
+    files = [write(tmp_path / f"{index}.png", pixels) for index, pixels in enumerate((grey(), three, opaque))]
+    PIL.Image.fromarray(grey()[..., 0]).convert("LA").save(tmp_path / "la.png")
+    for image in (*arrays, *files, tmp_path / "la.png"):
+        np.testing.assert_array_equal(read_lwir(image, colours()), grey())
+
+
+@pytest.mark.parametrize("suffix", ["avif", "bmp", "jpg", "png", "tif", "webp"])
+def test_pixels_of_a_file_are_those_that_opencv_reads(tmp_path, suffix):
+    image = PIL.Image.fromarray(smooth())
+    versions = [image, image.convert("L")]
+    if suffix in ("bmp", "png", "tif"):
+        versions += [image.quantize(16), image.convert("L").convert("1")]
+    for number, version in enumerate(versions):
+        path = tmp_path / f"{number}.{suffix}"
+        version.save(path)
+        expected = cv2.imread(str(path), cv2.IMREAD_COLOR)[..., ::-1]
+        if version.mode in ("1", "L"):
+            # WebP has no grey images; the weights of its three channels round.
+            np.testing.assert_allclose(read_lwir(path, expected).astype(int), expected[..., :1], atol=suffix == "webp")
+        else:
+            np.testing.assert_array_equal(read_visible(path), expected)
+
+
+def test_cmyk_photograph_gives_rgb(tmp_path):
+    PIL.Image.fromarray(smooth()).convert("CMYK").save(tmp_path / "a.jpg", quality=100, subsampling=0)
+    np.testing.assert_allclose(read_visible(tmp_path / "a.jpg").astype(int), smooth(), atol=4)
+
+
+@pytest.mark.parametrize("suffix", ["avif", "jpg", "png", "tif", "webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pair_is_turned_as_its_orientation_tags_say(tmp_path, suffix, orientation):
+    turns = {1: (0, False), 2: (0, True), 3: (2, False), 4: (2, True), 5: (1, True), 6: (3, False), 7: (3, True)}
+    turn, is_mirrored = turns.get(orientation, (1, False))
+    options = {"avif": {"quality": 100, "subsampling": "4:4:4"}, "webp": {"lossless": True}}
+    options["jpg"] = {"quality": 100, "subsampling": 0}
+    for mode in ("RGB", "L"):
+        exif = PIL.Image.Exif()
+        exif[0x0112] = orientation
+        image = PIL.Image.fromarray(smooth()).convert(mode)
+        image.save(tmp_path / f"{mode}.{suffix}", exif=exif, **options.get(suffix, {}))
+    visible = read_visible(tmp_path / f"RGB.{suffix}")
+    lwir = read_lwir(tmp_path / f"L.{suffix}", visible)
+    for found, stored in ((visible, smooth()), (lwir[..., 0], cv2.cvtColor(smooth(), cv2.COLOR_RGB2GRAY))):
+        expected = np.rot90(stored[:, ::-1] if is_mirrored else stored, turn)
+        np.testing.assert_allclose(found.astype(int), expected, atol=4)
 
 
 @pytest.mark.parametrize(
@@ -80,95 +100,108 @@ def test_thermal_image_of_one_channel_or_of_three_equal_ones_is_grey(tmp_path):
         (with_alpha(128), "RGB with an alpha channel, 4 channels; expected the three"),
         (colours().astype(np.uint16) * 256, "uint16 values; expected uint8, 0 to 255"),
     ],
+    ids=["grey", "two axes", "alpha", "16 bits"],
 )
-def test_visible_image_that_is_not_rgb_of_8_bits_is_refused(tmp_path, pixels, message):
-    with pytest.raises(InputError, match=message) as refusal:
-        read_visible(pixels)
-    assert str(refusal.value).startswith("visible image: ")
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_visible_image_that_is_not_rgb_of_8_bits_is_refused(tmp_path, pixels, message, suffix):
+    path = write(tmp_path / f"a.{suffix}", pixels)
+    for image, name in ((pixels, "visible image"), (path, path)):
+        with pytest.raises(InputError, match=f"^{name}: {message}"):
+            read_visible(image)
+
+
+@pytest.mark.parametrize(
+    ("mode", "message"),
+    [
+        ("L", "grey with an alpha channel, 2 channels"),
+        ("P", "RGB with an alpha channel, 4 channels"),
+        ("RGB", "RGB with an alpha channel, 4 channels"),
+    ],
+)
+def test_visible_file_with_a_transparent_colour_is_refused(tmp_path, mode, message):
+    image = PIL.Image.fromarray(np.zeros((6, 8, 3), np.uint8)).convert(mode)
+    image.save(tmp_path / "a.png", transparency=(0, 0, 0) if mode == "RGB" else 0)
+    with pytest.raises(InputError, match=f"a.png: {message}; expected the three"):
+        read_visible(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (colours(), "3 channels that differ; expected a grey thermal image"),
+        (with_alpha(128), "4 channels; expected a grey thermal image, .* without an alpha channel"),
+        (grey(5), "8x5 pixels, but its visible image has 8x6"),
+        (grey().astype(np.uint16) * 64, "uint16 values; expected uint8, 0 to 255. Scale thermal images of more bits"),
+    ],
+    ids=["false colours", "alpha", "another size", "16 bits"],
+)
+def test_thermal_image_that_is_not_registered_grey_of_8_bits_is_refused(tmp_path, pixels, message):
     path = write(tmp_path / "a.png", pixels)
-    with pytest.raises(InputError, match=message) as refusal:
-        read_visible(path)
-    assert str(refusal.value).startswith(f"{path}: ")
+    for image, name in ((pixels, "thermal image"), (path, path)):
+        with pytest.raises(InputError, match=f"^{name}: {message}"):
+            read_lwir(image, colours())
 
 
-def test_floating_point_image_is_refused():
-    with pytest.raises(InputError, match="float32 values; expected uint8"):
-        read_visible(colours().astype(np.float32) / 255)
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_file_of_32_bits_is_refused_with_its_type(tmp_path, mode):
+    PIL.Image.fromarray(grey()[..., 0]).convert(mode).save(tmp_path / "a.tif")
+    with pytest.raises(InputError, match=r"a.tif: (int32|float32) values; expected uint8"):
+        read_lwir(tmp_path / "a.tif", colours())
 
 
-@pytest.mark.parametrize("shape", [(6, 0, 3), (8,), (1, 1, 6, 3)])
-def test_array_that_is_no_image_is_refused_with_its_shape(shape):
-    with pytest.raises(InputError, match="expected height, width and channels") as refusal:
-        read_visible(np.zeros(shape, np.uint8))
-    assert str(shape) in str(refusal.value)
+@pytest.mark.parametrize("array", [np.zeros(shape, np.uint8) for shape in ((6, 0, 3), (8,), (1, 1, 6, 3))])
+def test_array_that_is_no_image_is_refused_with_its_shape(array):
+    with pytest.raises(InputError) as refusal:
+        read_visible(array)
+    shape = f"visible image: an array of shape {array.shape}; expected height, width and channels."
+    assert str(refusal.value) == shape
 
 
-def test_thermal_image_of_16_bits_is_refused_with_what_to_do(tmp_path):
-    path = write(tmp_path / "a.png", grey().astype(np.uint16) * 64)
-    with pytest.raises(InputError, match=r"uint16 values; .* must be scaled as those were"):
-        read_lwir(path, colours())
+def test_floating_point_arrays_are_refused():
+    for module in (np, jnp):
+        with pytest.raises(InputError, match=r"^visible image: float32 values; expected uint8"):
+            read_visible(module.asarray(colours(), module.float32) / 255)
 
 
-def test_thermal_image_in_false_colours_is_refused():
-    with pytest.raises(InputError, match="3 channels that are not the same; expected a grey thermal image"):
-        read_lwir(colours(), colours())
+@pytest.mark.parametrize(
+    ("image", "kind"),
+    [(None, "NoneType"), (b"\xff\xd8", "bytes"), (3, "int"), (PIL.Image.new("RGB", (8, 6)), "Image")],
+    ids=["None", "bytes", "int", "PIL"],
+)
+def test_object_that_is_neither_path_nor_array_is_refused(image, kind):
+    expected = r"expected a path or a uint8 array of NumPy or JAX \(np.asarray makes one of a PIL image\)\.$"
+    with pytest.raises(InputError, match=f"^visible image: of type {kind}; {expected}"):
+        read_visible(image)
+    with pytest.raises(InputError, match=f"^thermal image: of type {kind}; {expected}"):
+        read_lwir(image, colours())
 
 
-def test_thermal_image_with_an_alpha_channel_is_refused():
-    with pytest.raises(InputError, match=r"4 channels; expected a grey thermal image, .* without an alpha channel"):
-        read_lwir(with_alpha(128), colours())
-
-
-def test_thermal_image_of_another_size_is_refused_with_both():
-    with pytest.raises(InputError, match="8x5 pixels, and its visible image 8x6"):
-        read_lwir(grey(5), colours())
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_photographs_of_a_pair_are_turned_as_their_orientation_tags_say(tmp_path, orientation):
-    exif = PIL.Image.Exif()
-    exif[0x0112] = orientation
-    # Smooth, so that JPEG changes it little, and no turn of it is like another.
-    pixels = cv2.resize(colours(3, 4), (64, 48), interpolation=cv2.INTER_LINEAR)
-    upright = []
-    for mode in ("RGB", "L"):
-        path = tmp_path / f"{mode}.jpg"
-        PIL.Image.fromarray(pixels).convert(mode).save(path, quality=100, subsampling=0, exif=exif)
-        with PIL.Image.open(path) as image:
-            upright.append(np.asarray(PIL.ImageOps.exif_transpose(image)))
-    visible = read_visible(tmp_path / "RGB.jpg")
-    lwir = read_lwir(tmp_path / "L.jpg", visible)
-    assert visible.shape[:2] == ((48, 64) if orientation < 5 else (64, 48))
-    for found, expected in zip((visible, lwir[..., 0]), upright, strict=True):
-        np.testing.assert_allclose(found.astype(int), expected, atol=4)
-
-
-@pytest.mark.parametrize("content", [b"", b"no image", None], ids=["empty", "text", "truncated"])
-def test_file_that_is_no_image_is_refused_with_its_name(tmp_path, content):
-    path = tmp_path / "a.png"
-    if content is None:
-        content = write(path, colours()).read_bytes()[:20]
-    path.write_bytes(content)
-    with pytest.raises(InputError, match=f"{len(content)} bytes that cannot be read as an image") as refusal:
-        read_visible(path)
-    assert str(path) in str(refusal.value)
-
-
-@pytest.mark.parametrize("ending", ["png", "jpg", "bmp", "webp", "tif"])
+@pytest.mark.parametrize("suffix", ["avif", "bmp", "jpg", "png", "tif", "webp"])
 @pytest.mark.parametrize("share", [0.3, 0.9])
-def test_truncated_file_of_any_format_is_refused(tmp_path, ending, share):
-    path = tmp_path / f"a.{ending}"
-    content = write(path, colours(60, 80)).read_bytes()
-    path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(InputError, match="bytes that cannot be read as an image"):
+def test_truncated_file_is_refused_with_its_name(tmp_path, suffix, share):
+    path = tmp_path / f"a.{suffix}"
+    PIL.Image.fromarray(colours(60, 80)).save(path)
+    content = path.read_bytes()[: int(share * path.stat().st_size)]
+    path.write_bytes(content)
+    with pytest.raises(InputError) as refusal:
         read_visible(path)
+    assert str(refusal.value) == f"{path}: {len(content)} bytes that cannot be read as an image."
 
 
-def test_folder_is_no_image_and_it_is_said_what_takes_folders(tmp_path):
+@pytest.mark.parametrize(
+    "content", [b"", b"no image", b"\x89PNG\r\n\x1a\n", None], ids=["empty", "text", "cut", "bomb"]
+)
+def test_file_that_is_no_image_is_refused_with_its_name(tmp_path, content):
+    if content is None:  # a header that asks for a gigapixel
+        content = bytearray(write(tmp_path / "a.bmp", colours()).read_bytes())
+        content[18:26] = np.array([40000, 40000], np.int32).tobytes()
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(InputError, match=f"a.png: {len(content)} bytes that cannot be read as an image"):
+        read_visible(tmp_path / "a.png")
+
+
+def test_folder_and_missing_file_are_refused(tmp_path):
     with pytest.raises(InputError, match=f"^{tmp_path}: a folder; expected an image. --mode=detect takes folders.$"):
         read_visible(tmp_path)
-
-
-def test_file_that_is_missing_is_refused_with_its_name(tmp_path):
-    with pytest.raises(InputError, match="No such file"):
+    with pytest.raises(InputError, match=r"nothing\.png: No such file"):
         read_visible(tmp_path / "nothing.png")

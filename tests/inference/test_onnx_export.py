@@ -1,4 +1,4 @@
-"""ONNX models in ONNX Runtime: NMS, RoIAlign and every kind of detector give what JAX gives."""
+"""ONNX Runtime gives what JAX gives: for NMS, RoIAlign and every kind of detector."""
 
 import jax
 import jax.numpy as jnp
@@ -9,17 +9,15 @@ import pytest
 from flax.traverse_util import flatten_dict
 from safetensors.numpy import save_file
 
-from dcrl_jax.inference import export
-from dcrl_jax.inference.onnx_export import onnx_model
-from dcrl_jax.models.build import build_model
+from dcrl_jax.inference.export import flat_detect
+from dcrl_jax.inference.onnx_export import external_arrays, onnx_model
+from dcrl_jax.models.network import build_network
 from dcrl_jax.ops.nms import nms
 from dcrl_jax.ops.roi_align import roi_align
 
-pytestmark = pytest.mark.usefixtures("quick_compile", "shallow_backbone")
-
 
 def run_onnx(program, images, outputs, stride=8, samples_per_bin=2):
-    """What ONNX Runtime finds with a program of uint8 arrays alone, by name."""
+    """The results of ONNX Runtime for a program of uint8 arrays, by name."""
     shapes = {name: image.shape[1:] for name, image in images.items()}
     model = onnx_model(lambda _, *images: program(*images), {}, shapes, outputs, stride, samples_per_bin)
     onnx.checker.check_model(model, full_check=True)
@@ -27,8 +25,9 @@ def run_onnx(program, images, outputs, stride=8, samples_per_bin=2):
     return dict(zip(outputs, session.run(None, images), strict=True))
 
 
-@pytest.mark.parametrize("iou", [0.0, 0.3, 0.5, 1.0])
-@pytest.mark.parametrize(("count", "kept"), [(60, 10), (7, 20), (1, 1)])
+@pytest.mark.parametrize(
+    ("count", "kept", "iou"), [(60, 10, 0.0), (60, 10, 0.3), (60, 10, 0.5), (60, 10, 1.0), (7, 20, 0.3), (1, 1, 0.5)]
+)
 def test_nms_keeps_the_same_boxes_in_the_same_order(count, kept, iou):
     def program(boxes, scores, mask):
         mask = mask.astype(jnp.float32) > 0
@@ -45,9 +44,9 @@ def test_nms_keeps_the_same_boxes_in_the_same_order(count, kept, iou):
     mask = rng.integers(0, 8, (4, count), np.uint8)
     mask[0], mask[2] = 1, 0
     images = {"boxes": boxes, "scores": rng.integers(0, 16, (4, count), np.uint8), "mask": mask}
-    found, expected = run_onnx(program, images, ["index", "kept"]), jax.device_get(program(*images.values()))
-    np.testing.assert_array_equal(found["kept"], expected["kept"])
-    np.testing.assert_array_equal(found["index"], expected["index"])
+    results, expected = run_onnx(program, images, ["index", "kept"]), jax.device_get(program(*images.values()))
+    np.testing.assert_array_equal(results["kept"], expected["kept"])
+    np.testing.assert_array_equal(results["index"], expected["index"])
     assert expected["kept"][0].any()
     assert not expected["kept"][2].any()
 
@@ -60,14 +59,14 @@ def test_roi_align_samples_each_image_as_jax_does(stride, size, samples):
 
     rng = np.random.default_rng(0)
     features = rng.integers(0, 256, (3, 5, 9, 4), np.uint8)
-    # Some reach beyond the map, the first is empty.
+    # Some RoIs reach beyond the map; the first one is empty.
     corners = rng.integers(0, 100, (3, 6, 2))
     rois = np.concatenate([corners, corners + rng.integers(1, 150, (3, 6, 2))], axis=-1).astype(np.uint8)
     rois[:, 0, 2:] = rois[:, 0, :2]
-    found = run_onnx(program, {"features": features, "rois": rois}, ["pooled"], stride, samples)
+    results = run_onnx(program, {"features": features, "rois": rois}, ["pooled"], stride, samples)
     expected = program(features, rois)["pooled"]
     assert expected.shape == (3, 6, size, size, 4)
-    np.testing.assert_allclose(found["pooled"], expected, rtol=1e-5, atol=1e-3)
+    np.testing.assert_allclose(results["pooled"], expected, rtol=1e-5, atol=1e-3)
 
 
 def test_primitive_without_a_rule_is_named():
@@ -97,26 +96,25 @@ def averaged(config):
 
 
 @pytest.mark.parametrize("change", [without_cfl, without_mfl, averaged])
-def test_every_kind_of_teacher_gives_what_its_model_gives(tiny_config, random_params, tmp_path, change):
+def test_every_kind_of_teacher_gives_what_its_network_gives(tiny_config, random_params, tmp_path, change):
     config = tiny_config("teacher")
     change(config)
-    model = build_model(config)
-    params = flatten_dict(random_params(model, config), sep="/")
+    network = build_network(config)
+    params = flatten_dict(random_params(network), sep="/")
     save_file(params, tmp_path / "params.safetensors")
-    weights = export.places(tmp_path / "params.safetensors")
     outputs = ["boxes", "scores", "mask", "modality_weights"]
-    program = export.program(config)
     shapes = {"visible": (32, 48, 3), "lwir": (32, 48, 1)}
-    made = onnx_model(program, weights, shapes, outputs, model.stride, model.roi_samples_per_bin)
-    onnx.save(made, tmp_path / "detector.onnx")
+    weights, program, model = external_arrays(tmp_path / "params.safetensors"), flat_detect(network), network.model
+    onnx_detector = onnx_model(program, weights, shapes, outputs, model.stride, model.roi_samples_per_bin)
+    onnx.save(onnx_detector, tmp_path / "detector.onnx")
     rng = np.random.default_rng(0)
     images = {name: rng.integers(0, 256, (2, *shape), np.uint8) for name, shape in shapes.items()}
-    found = onnxruntime.InferenceSession(tmp_path / "detector.onnx").run(None, images)
+    results = onnxruntime.InferenceSession(tmp_path / "detector.onnx").run(None, images)
+    results = dict(zip(outputs, results, strict=True))
     expected = jax.device_get(jax.jit(program)(params, *images.values()))
-    found = dict(zip(outputs, found, strict=True))
     mask = expected["mask"]
     assert mask.any()
-    np.testing.assert_array_equal(found["mask"], mask)
-    np.testing.assert_allclose(found["boxes"][mask], expected["boxes"][mask], rtol=0, atol=1e-4)
-    np.testing.assert_allclose(found["scores"][mask], expected["scores"][mask], rtol=0, atol=1e-5)
-    np.testing.assert_allclose(found["modality_weights"], expected["modality_weights"], rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(results["mask"], mask)
+    np.testing.assert_allclose(results["boxes"][mask], expected["boxes"][mask], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(results["scores"][mask], expected["scores"][mask], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(results["modality_weights"], expected["modality_weights"], rtol=0, atol=1e-6)

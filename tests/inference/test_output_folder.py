@@ -1,0 +1,95 @@
+"""An output folder is filled completely or left as it was."""
+
+import os
+import signal
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from dcrl_jax.errors import InputError
+from dcrl_jax.inference.output_folder import fill_folder, new_folder
+
+
+def fill(output, error=None):
+    with fill_folder(output) as folder:
+        (folder / "a.txt").write_text("a")
+        save_file({"b": np.zeros(1000, np.float32)}, folder / "b.safetensors")
+        if error is KeyboardInterrupt:
+            signal.raise_signal(signal.SIGINT)
+        if error:
+            raise error
+
+
+@pytest.mark.parametrize("existed", [True, False])
+def test_new_or_empty_folder_is_filled(tmp_path, existed):
+    output = tmp_path / "new/out"
+    if existed:
+        output.mkdir(parents=True)
+    fill(new_folder(output))
+    assert sorted(file.name for file in output.iterdir()) == ["a.txt", "b.safetensors"]
+
+
+def test_folder_that_is_not_empty_is_refused(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    for path in (tmp_path, tmp_path / "mine.txt"):
+        with pytest.raises(InputError) as refusal:
+            new_folder(str(path))
+        assert str(refusal.value) == f"{path} exists and is not an empty folder: give another --output."
+
+
+@pytest.mark.parametrize("existed", [True, False])
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (KeyboardInterrupt, None),
+        (NotImplementedError("no operator"), None),
+        (OSError(28, "No space left on device"), "No space left on device."),
+        ("full disk", ".*File too large.*"),
+        ("move", "Permission denied."),
+    ],
+    ids=["signal", "exception", "error", "full disk", "move"],
+)
+def test_folder_is_left_as_it_was_after_an_error(tmp_path, monkeypatch, no_room, error, reason, existed):
+    output, rename, moved = tmp_path / "out", Path.rename, []
+    if existed:
+        output.mkdir()
+
+    def denied(self, target):
+        if moved:
+            raise PermissionError(13, "Permission denied")
+        moved.append(rename(self, target))
+
+    if error == "move":
+        monkeypatch.setattr(Path, "rename", denied)
+    size = 500 if error == "full disk" else 2**30
+    expected = (KeyboardInterrupt, NotImplementedError) if reason is None else InputError
+    message = reason and f"^{output} cannot be written to: {reason} Make room, or give another --output.$"
+    with no_room(size), pytest.raises(expected, match=message):
+        fill(output, None if isinstance(error, str) else error)
+    assert output.exists() == existed
+    assert not existed or not any(output.iterdir())
+
+
+def test_folder_that_cannot_be_created_is_reported(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match=f"^{tmp_path}/file/out cannot be written to: Not a directory"):
+        fill(tmp_path / "file/out")
+
+
+def test_folder_without_permission_is_reported():
+    is_root = os.geteuid() == 0
+    # Not pytest's folder, which nobody else may enter.
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o555)
+        try:
+            if is_root:
+                os.seteuid(65534)  # nobody: root may write anywhere
+            with pytest.raises(InputError, match=f"^{folder}/out cannot be written to: Permission denied"):
+                fill(Path(folder) / "out")
+        finally:
+            if is_root:
+                os.seteuid(0)
+            os.chmod(folder, 0o755)
