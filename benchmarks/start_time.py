@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 from absl import logging
 
+from benchmarks.gpu.pack import folder_bytes
 from configs import student
 from dcrl_jax.command_line import Parser, exit_on_error
 from dcrl_jax.data import sources
@@ -99,11 +100,6 @@ def run(arguments: Sequence[str], cache: Path) -> Start:
     if process.returncode:
         raise InputError(f"the command ended with status {process.returncode}: {' '.join(arguments)}")
     return Start(*times, time.monotonic() - started)
-
-
-def folder_bytes(folder: Path) -> int:
-    """Return the size of all files below a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def measure(folder: Path) -> None:
