@@ -1,0 +1,1 @@
+"""Measurements: speed, memory, many devices, and whether distillation and fine-tuning help."""

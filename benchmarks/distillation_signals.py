@@ -1,212 +1,222 @@
-"""What a teacher has to tell its student, term by term: sizes, gradients, features that RGB predicts, soft labels.
+"""The signals that a teacher gives its student: sizes and gradients of the terms, explained features, soft labels.
 
     python -m benchmarks.distillation_signals --student=runs/gain/seed1/student
 
-Reads two finished runs, a student's workdir and its teacher's (``--teacher``; by default the folder ``teacher`` beside
-the student's), on synthetic scenes, and prints three tables:
+Reads two finished runs on synthetic scenes, a student's workdir and its teacher's (``--teacher``; by default the folder
+``teacher`` beside the student's), and prints three tables:
 
 1. every term of Eq. 14 on training batches: its mean, its weight, and the norm of its weighted gradient with respect to
    the backbone, at the initial and at the trained parameters;
 2. the share of the variance of the teacher's conv5 features, E^t, that A(E^s) explains on validation scenes, by day and
    night, of each modality's half, inside and outside of people's boxes (a student without the feature term has no A);
-3. hard and soft labels of the RoIs that training samples, beside the exact ones (known for synthetic scenes, also under
-   label noise): the Brier score, mean (p - y)^2, by day and night, and the teacher's mean score of labelled people, of
-   people whom the labels miss, and of boxes of nothing.
+3. hard and soft labels of the RoIs that training samples, beside the exact labels (known for synthetic scenes, also
+   under label noise): the Brier score, mean (p - y)^2, by day and night, and the teacher's mean score of labelled
+   people, of people that the labels miss, and of boxes without a person.
 """
 
-import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
+from ml_collections import ConfigDict
 
 from dcrl_jax import checkpoints
+from dcrl_jax.command_line import Parser, exit_on_error
 from dcrl_jax.data import pipeline, sources
 from dcrl_jax.data.transforms import BoxFilter
 from dcrl_jax.devices import quiet_without_gpu
 from dcrl_jax.losses.detection import box_mask, cell_centres, weighted_sum
-from dcrl_jax.models.build import build_anchors, build_model, init_params
-from dcrl_jax.ops import boxes as box_ops
+from dcrl_jax.models.network import build_network
+from dcrl_jax.ops.boxes import iou_matrix
 from dcrl_jax.reports.tables import format_table
+from dcrl_jax.structures import Batch
 from dcrl_jax.training import distill
-from dcrl_jax.training.rules import training_rules
-from dcrl_jax.training.terms import detection_terms, distillation_terms, forward
+from dcrl_jax.training.terms import detection_terms, distillation_terms, forward, training_rules
 
 HOURS = ("day", "night")
-OVERLAP = 0.5  # of an annotation with an exact box, to be of that person
+BATCHES = 25  # of training scenes
+OVERLAP = 0.5  # IoU of an annotation with an exact box, above which it is of that person
 
 
-class Setting:
-    """The two runs, opened."""
+class Runs:
+    """A student and its teacher, restored."""
 
-    def __init__(self, student_dir: str, teacher_dir: str, batches: int):
-        self.params, self.config, self.step = checkpoints.restore_params(student_dir)
-        self.model, self.anchors = build_model(self.config), build_anchors(self.config)
-        self.guide = distill.load_guide(teacher_dir)
-        distill.check_fits(self.config, self.guide)
+    def __init__(self, student_dir: str, teacher_dir: str):
+        """Restore both.
+
+        Raises:
+            InputError: a workdir holds no checkpoint, or the teacher does not fit the student.
+        """
+        self.params, self.config, _ = checkpoints.restore_params(student_dir)
+        self.network = build_network(self.config)
+        self.teacher = distill.load_teacher(teacher_dir)
+        distill.check_fits(self.config, self.teacher)
         self.rules = training_rules(self.config)
-        self.batches = batches
 
-    def read(self, split: str, data=None, batches: int | None = None) -> list:
-        """The first batches of a split in order, as NumPy."""
+    def read(self, split: str, data: ConfigDict | None = None) -> list[Batch]:
+        """Return the batches of a split in order, as NumPy; ``data`` replaces the config's."""
         data = data or self.config.data
-        source = pipeline.open_split(sources.prepare(data), split)
-        rows = pipeline.evaluation_batches(
-            source,
+        batches = pipeline.evaluation_batches(
+            pipeline.open_split(sources.prepare(data), split),
             height=data.height_px,
             width=data.width_px,
             max_boxes=data.max_boxes,
             batch_size=self.config.train.batch_size,
             box_filter=BoxFilter(),
         )
-        return [batch for batch, _ in zip(rows, range(batches or self.batches), strict=False)]
+        return list(batches)
 
     def keys(self, number: int) -> jax.Array:
-        """Keys of the images of one batch."""
+        """Return the random keys of the images of a batch."""
         return jax.random.split(jax.random.key(number), self.config.train.batch_size)
 
 
-def term_table(setting: Setting) -> str:
-    """Table 1."""
-    on, teacher = setting.rules, setting.guide
+def term_table(runs: Runs) -> str:
+    """Return table 1."""
+    network, teacher, rules = runs.network, runs.teacher, runs.rules
 
     def terms_of(params, batch, keys):
-        run = forward(setting.model, params, setting.anchors, batch, keys, on)
-        extra = distillation_terms(run, setting.model, params, teacher.model, teacher.params, batch, on)
+        run = forward(network, params, batch, keys, rules)
+        extra = distillation_terms(run, network, params, teacher.network, teacher.params, batch, rules)
         return detection_terms(run) | extra
 
     @jax.jit
-    def measure(params, batch, keys, chosen):
+    def measure(params, batch, keys, weights):
         def loss(backbone):
             terms = terms_of({**params, "backbone": backbone}, batch, keys)
-            return sum(chosen[name] * terms[name] for name in terms), terms
+            return sum(weights[name] * terms[name] for name in terms), terms
 
         gradient, terms = jax.grad(loss, has_aux=True)(params["backbone"])
         return jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(gradient))), terms
 
-    batches = setting.read(setting.config.data.train_split)
-    stages = {
-        "initial": init_params(setting.model, setting.config, setting.config.seed),
-        "trained": setting.params,
-    }
-    weights = setting.rules.weights
-    names = sorted(jax.eval_shape(terms_of, setting.params, batches[0], setting.keys(0)))
-    figures = {name: [weights[name]] for name in names} | {"all together": [None]}
+    batches = runs.read(runs.config.data.train_split)[:BATCHES]
+    stages = {"initial": network.init_params(runs.config.seed), "trained": runs.params}
+    weights = rules.weights
+    names = sorted(jax.eval_shape(terms_of, runs.params, batches[0], runs.keys(0)))
+    rows = {name: [weights[name]] for name in names} | {"all together": [None]}
     for params in stages.values():
-        sizes, norms = {n: [] for n in names}, {n: [] for n in figures}
+        sizes, norms = {name: [] for name in names}, {name: [] for name in rows}
         for number, batch in enumerate(batches):
-            for name in figures:
-                chosen = {n: weights[n] if name in (n, "all together") else 0.0 for n in names}
-                norm, terms = measure(params, batch, setting.keys(number), chosen)
+            for name in rows:
+                of_row = {n: weights[n] if name in (n, "all together") else 0.0 for n in names}
+                norm, terms = measure(params, batch, runs.keys(number), of_row)
                 norms[name].append(float(norm))
             for n in names:
                 sizes[n].append(float(terms[n]))
-        for name, row in figures.items():
-            total = weighted_sum({n: np.mean(v) for n, v in sizes.items()}, weights)
+        for name, row in rows.items():
+            total = weighted_sum({n: np.mean(values) for n, values in sizes.items()}, weights)
             row += [np.mean(sizes[name]) if name in sizes else total, np.mean(norms[name])]
-    columns = ["term", "weight"] + [f"{stage}: {what}" for stage in stages for what in ("size", "weighted gradient")]
-    return format_table([[name, *row] for name, row in figures.items()], columns, decimals=3)
+    columns = ["term", "weight"] + [f"{stage}: {value}" for stage in stages for value in ("size", "weighted gradient")]
+    return format_table([[name, *row] for name, row in rows.items()], columns, decimals=3)
 
 
-def feature_table(setting: Setting) -> str:
-    """Table 2."""
-    if not setting.model.adaption:
-        return "the student has no adaption layer: nothing to say of its features"
-    teacher = setting.guide
+def feature_table(runs: Runs) -> str:
+    """Return table 2."""
+    network, teacher = runs.network, runs.teacher
+    if not network.model.adaption:
+        return "The student has no adaption layer, so its features cannot be compared."
 
     @jax.jit
-    def errors(batch):
-        features = setting.model.apply({"params": setting.params}, batch.visible, method="extract")
-        adapted = setting.model.apply({"params": setting.params}, features, method="adapt")
-        seen, _ = teacher.model.apply({"params": teacher.params}, batch.visible, batch.lwir, method="propose_regions")
-        goal = seen.concatenated()
-        x, y = cell_centres(goal.shape[1], goal.shape[2], setting.rules.stride)
+    def compare(batch):
+        features = network.model.apply({"params": runs.params}, batch.visible, method="extract")
+        adapted = network.model.apply({"params": runs.params}, features, method="adapt")
+        features, _ = _teacher_features(teacher, batch)
+        goal = features.concatenated()
+        x, y = cell_centres(goal.shape[1], goal.shape[2], runs.rules.stride)
         inside = jax.vmap(box_mask, in_axes=(None, None, 0, 0))(x, y, batch.boxes, batch.is_person)
         return adapted, goal, inside
 
-    kept = {hour: [] for hour in HOURS}
-    for batch in setting.read(setting.config.data.validation_split, batches=10**6):
-        rows = jax.device_get(errors(batch))
-        for row in np.flatnonzero(batch.valid):
-            kept[HOURS[int(batch.is_night[row])]].append([array[row] for array in rows])
-    table = []
-    for hour, images in kept.items():
-        adapted, goal, inside = (np.stack(arrays) for arrays in zip(*images, strict=True))
+    images = {hour: [] for hour in HOURS}
+    for batch in runs.read(runs.config.data.validation_split):
+        arrays = jax.device_get(compare(batch))
+        for index in np.flatnonzero(batch.valid):
+            images[_hour(batch, index)].append([array[index] for array in arrays])
+    rows = []
+    for hour in HOURS:
+        adapted, goal, inside = (np.stack(arrays) for arrays in zip(*images[hour], strict=True))
         half = goal.shape[-1] // 2
         for part, channels in (("visible half", slice(0, half)), ("thermal half", slice(half, None))):
-            squared = (adapted[..., channels] - goal[..., channels]) ** 2
+            error = (adapted[..., channels] - goal[..., channels]) ** 2
             spread = (goal[..., channels] - goal[..., channels].mean(axis=(0, 1, 2))) ** 2
-            table.append(
-                [hour, part]
-                + [1 - squared[cells].sum() / spread[cells].sum() for cells in (inside | ~inside, inside, ~inside)]
-            )
-    return format_table(table, ["hour", "features", "everywhere", "inside people", "outside"])
+            masks = (np.ones_like(inside), inside, ~inside)
+            rows.append([hour, part, *(1 - error[cells].sum() / spread[cells].sum() for cells in masks)])
+    return format_table(rows, ["hour", "features", "everywhere", "inside people", "outside"])
 
 
-def label_table(setting: Setting) -> str:
-    """Table 3."""
-    exact_data = setting.config.data.copy_and_resolve_references()
-    images = setting.batches * setting.config.train.batch_size
+def label_table(runs: Runs) -> str:
+    """Return table 3."""
+    teacher = runs.teacher
+    exact_data = runs.config.data.copy_and_resolve_references()
     with exact_data.unlocked():
+        images = min(BATCHES * runs.config.train.batch_size, exact_data.options.train)
         exact_data.options.update(label_noise=False, train=images, validation=1, test=1)
-    noisy, exact = setting.read("train"), setting.read("train", exact_data)
-    teacher = setting.guide
 
     @jax.jit
     def score_boxes(batch, boxes):
-        variables = {"params": teacher.params}
-        seen, _ = teacher.model.apply(variables, batch.visible, batch.lwir, method="propose_regions")
-        return jax.nn.softmax(teacher.model.apply(variables, seen, boxes, method="refine").logits)[..., 1]
+        features, variables = _teacher_features(teacher, batch)
+        return jax.nn.softmax(teacher.network.model.apply(variables, features, boxes, method="refine").logits)[..., 1]
 
     @jax.jit
-    def sampled(batch, keys):
-        run = forward(setting.model, setting.params, setting.anchors, batch, keys, setting.rules)
+    def sample(batch, keys):
+        run = forward(runs.network, runs.params, batch, keys, runs.rules)
         return run.rois, run.rdr.targets
 
-    brier = {hour: {"hard": [], "soft": [], "mean of both": []} for hour in HOURS}
-    scores = {"labelled people": [], "people whom the labels miss": [], "boxes of nothing": []}
-    for number, (seen, truth) in enumerate(zip(noisy, exact, strict=True)):
-        rois, targets = jax.device_get(sampled(seen, setting.keys(number)))
-        soft = np.asarray(score_boxes(seen, rois))
-        of_labels, of_truth = np.asarray(score_boxes(seen, seen.boxes)), np.asarray(score_boxes(seen, truth.boxes))
-        for row in np.flatnonzero(seen.valid):
-            people = truth.boxes[row][truth.is_person[row]]
-            labels = seen.boxes[row][seen.is_person[row]]
-            taken = targets.is_sampled[row]
-            known = np.asarray(box_ops.iou_matrix(rois[row], people)).max(axis=1, initial=0.0) > OVERLAP
-            hard = targets.is_positive[row].astype(float)
-            hour = HOURS[int(seen.is_night[row])]
-            for name, p in (("hard", hard), ("soft", soft[row]), ("mean of both", (hard + soft[row]) / 2)):
-                brier[hour][name].append(((p - known) ** 2)[taken])
-            overlap = np.asarray(box_ops.iou_matrix(labels, people))
-            real, found = overlap.max(axis=1, initial=0.0) > OVERLAP, overlap.max(axis=0, initial=0.0) > OVERLAP
-            scores["labelled people"].append(of_labels[row][seen.is_person[row]][real])
-            scores["boxes of nothing"].append(of_labels[row][seen.is_person[row]][~real])
-            scores["people whom the labels miss"].append(of_truth[row][truth.is_person[row]][~found])
+    brier = {name: {hour: [] for hour in HOURS} for name in ("hard", "soft", "mean of both")}
+    scores = {"labelled people": [], "people that the labels miss": [], "boxes without a person": []}
+    noisy_batches, exact_batches = runs.read("train")[:BATCHES], runs.read("train", exact_data)
+    for number, (noisy, exact) in enumerate(zip(noisy_batches, exact_batches, strict=True)):
+        rois, targets = jax.device_get(sample(noisy, runs.keys(number)))
+        roi_scores, label_scores, person_scores = (
+            np.asarray(score_boxes(noisy, boxes)) for boxes in (rois, noisy.boxes, exact.boxes)
+        )
+        for index in np.flatnonzero(noisy.valid):
+            is_label, is_person = noisy.is_person[index], exact.is_person[index]
+            people, labels = exact.boxes[index][is_person], noisy.boxes[index][is_label]
+            truth = np.asarray(iou_matrix(rois[index], people)).max(axis=1, initial=0.0) > OVERLAP
+            hard, soft = targets.is_positive[index].astype(float), roi_scores[index]
+            for name, p in (("hard", hard), ("soft", soft), ("mean of both", (hard + soft) / 2)):
+                brier[name][_hour(noisy, index)].append(((p - truth) ** 2)[targets.is_sampled[index]])
+            overlap = np.asarray(iou_matrix(labels, people))
+            is_real = overlap.max(axis=1, initial=0.0) > OVERLAP
+            is_labelled = overlap.max(axis=0, initial=0.0) > OVERLAP
+            scores["labelled people"].append(label_scores[index][is_label][is_real])
+            scores["boxes without a person"].append(label_scores[index][is_label][~is_real])
+            scores["people that the labels miss"].append(person_scores[index][is_person][~is_labelled])
     rows = [
-        [f"Brier score of {name} labels", *(np.concatenate(brier[hour][name]).mean() for hour in HOURS)]
-        for name in brier["day"]
+        [f"Brier score of {name} labels", *(np.concatenate(by_hour[hour]).mean() for hour in HOURS)]
+        for name, by_hour in brier.items()
     ]
-    first = format_table(rows, ["RoIs sampled in training", *HOURS], decimals=4)
-    rows = [[name, len(np.concatenate(v)), np.concatenate(v).mean()] for name, v in scores.items()]
-    return first + "\n\n" + format_table(rows, ["boxes of the training scenes", "number", "teacher's mean score"])
+    brier_table = format_table(rows, ["RoIs sampled in training", *HOURS], decimals=4)
+    values = {name: np.concatenate(arrays) for name, arrays in scores.items()}
+    rows = [[name, len(array), array.mean()] for name, array in values.items()]
+    return f"{brier_table}\n\n" + format_table(rows, ["boxes of the training scenes", "number", "teacher's mean score"])
 
 
-def main() -> None:
+def _teacher_features(teacher, batch):
+    variables = {"params": teacher.params}
+    features, _ = teacher.network.model.apply(variables, batch.visible, batch.lwir, method="propose_regions")
+    return features, variables
+
+
+def _hour(batch, index):
+    return HOURS[int(batch.is_night[index])]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables."""
-    logging.set_verbosity(logging.ERROR)
-    quiet_without_gpu()
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = Parser(__doc__)
     parser.add_argument("--student", required=True, help="a student's workdir")
     parser.add_argument("--teacher", help="its teacher's workdir")
-    parser.add_argument("--batches", type=int, default=25, help="of training scenes")
-    options = parser.parse_args()
-    teacher = options.teacher or str(Path(options.student).parent / "teacher")
-    setting = Setting(options.student, teacher, options.batches)
-    for table in (term_table, feature_table, label_table):
-        print(f"\n{table(setting)}", flush=True)
+    options = parser.parse_args(arguments)
+    logging.set_verbosity(logging.ERROR)
+    quiet_without_gpu()
+    with exit_on_error():
+        runs = Runs(options.student, options.teacher or str(Path(options.student).parent / "teacher"))
+        for table in (term_table, feature_table, label_table):
+            print(f"\n{table(runs)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,24 +1,22 @@
-"""Images/s of the input pipeline at 640x512, from JPEG pairs to batches, and how many cores a GPU needs to be fed.
+"""Images/s of the input pipeline at 640x512, from JPEG pairs to batches, and the cores that a GPU needs to be fed.
 
-    python -m benchmarks.input_throughput                              pairs of its own making, in a temporary folder
-    python -m benchmarks.input_throughput --manual_dir=KAIST           real ones, prepared if they are not yet
+    python -m benchmarks.input_throughput                              rendered pairs, in a temporary folder
+    python -m benchmarks.input_throughput --manual_dir=KAIST           real pairs, prepared if they are not yet
     python -m benchmarks.input_throughput --data_dir=DIR --threads=8,16
-    python -m benchmarks.input_throughput --override=data.brightness_jitter=0.2 --override=data.height_px=256
+    python -m benchmarks.input_throughput --config.data.brightness_jitter=0.2
 
-The batches are those of training: ``train_data`` of the training loop, with the config of configs/student.py (pairs;
-the teacher's are the same) and of configs/baseline.py (RGB alone), onto the devices of the machine. The pairs of its
-own making are scenes of datasets/synthetic_rgbt, stored as JPEG in the shape of KAIST (visible 640x512, some 60 kB;
-thermal in one channel, some 35 kB), which the builder of KAIST prepares; they lie in memory after the first epoch, so
-that no disk is measured.
+The batches are those of training (``training.data.train_batches``) with the configs of configs/student.py (pairs; the
+teacher's are the same) and configs/baseline.py (RGB only), onto the devices of the machine. Rendered pairs are scenes
+of datasets/synthetic_rgbt, stored as JPEG in the layout and the file sizes of KAIST (visible 640x512, some 60 kB;
+thermal in one channel, some 35 kB) and prepared by the builder of KAIST. They are in memory after the first epoch, so
+no disk is measured.
 
-Images/s depend on what else the machine does, and cores in use say how many it left; images per second of processor
-time, of all threads together, depend on it less. Decoding, mirroring and copying let go of Python's lock, so threads
-can use all cores; reading records, padding and Grain took 1 ms an image together on one busy core, so what holds the
-lock should bound one process at some 1,000 images/s. Up to there worker processes should win little.
+Images/s depend on other load on the machine; the cores in use show how many it left. Images per second of processor
+time, of all threads together, depend on it less. Decoding, mirroring and copying release Python's lock, so that threads
+can use all cores; reading records, padding and Grain took 1 ms an image together on one busy core, so the lock should
+bound one process at some 1,000 images/s. Up to there worker processes should gain little.
 
-A GPU takes as many images/s as its peak and a share of it (``--utilisation``) make of a training step's floating point
-operations. The peaks are those of bfloat16: a network in float32 takes fewer images, so the cores in the last table are
-the most that are needed.
+A GPU consumes its peak, times the share that training reaches, over the operations of a training step.
 """
 
 import argparse
@@ -37,28 +35,29 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from benchmarks.overrides import changes_of
-from configs import baseline, student
+from datasets.synthetic_rgbt.scenes import render
 from dcrl_jax import parallel
+from dcrl_jax.command_line import Parser, exit_on_error, parse_recipe
 from dcrl_jax.data import sources, transforms
 from dcrl_jax.devices import quiet_without_gpu, usable_cores
-from dcrl_jax.errors import InputError
 from dcrl_jax.reports.tables import format_table
 from dcrl_jax.structures import MODALITIES
-from dcrl_jax.training.loop import box_filter_of, open_train_source, train_data
+from dcrl_jax.training.data import box_filter_of, open_train_source, train_batches
 
+ROOT = Path(__file__).resolve().parents[1]
+RECIPES = {"pairs": "student", "RGB only": "baseline"}
 # 1e12 floating point operations of one image's training step at 640x512: `python -m benchmarks.full_size --flops`.
 TERAFLOPS_PER_IMAGE = {"teacher": 2.10, "student": 1.64, "baseline": 0.92}
-# 1e12 floating point operations a second in bfloat16, without sparsity, by NVIDIA's data sheets.
-PEAK_TERAFLOPS = {"A100": 312.0, "H100 SXM": 989.0}
+# 1e12 floating point operations a second, without sparsity, by NVIDIA's data sheets.
+PEAK_TERAFLOPS = {"A100, TF32": 156.0, "A100, bfloat16": 312.0, "H100 SXM, TF32": 495.0, "H100 SXM, bfloat16": 989.0}
+UTILISATION = 0.4  # assumed share of a GPU's peak that training reaches
 
-# Of the pairs of its own making: JPEG qualities that give files of about KAIST's size.
-QUALITIES = {"visible": 90, "lwir": 80}
+QUALITIES = {"visible": 90, "lwir": 80}  # of rendered pairs as JPEG: they give files of about KAIST's size
 STAGES = ("read", "decode", "resize", "augment", "pad", "collate")
 
 
 class Rate(NamedTuple):
-    """What one run of the pipeline took."""
+    """The time of one run of the pipeline."""
 
     images: int
     wall_s: float
@@ -66,46 +65,40 @@ class Rate(NamedTuple):
 
     @property
     def per_second(self) -> float:
+        """Images per second."""
         return self.images / self.wall_s
 
     @property
     def per_core_second(self) -> float:
+        """Images per second of processor time."""
         return self.images / self.processor_s
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--manual_dir", help="a copy of KAIST, instead of pairs of its own making")
-    parser.add_argument("--data_dir", help="where prepared data of KAIST lies, or is put from --manual_dir")
-    parser.add_argument("--pairs", type=int, default=128, help="of its own making, all different")
-    parser.add_argument("--batches", type=int, default=8, help="that are timed in each run; two come before")
-    parser.add_argument("--threads", help="numbers of threads, by default 1,2,4 and the number of CPUs")
-    parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE", help="a key of the config")
-    parser.add_argument("--utilisation", type=float, default=0.4, help="share of a GPU's peak that training reaches")
-    parser.add_argument(
-        "--teraflops_per_image", type=float, help="of one image's training step, instead of the known ones"
-    )
-    options = parser.parse_args(arguments)
-    for name in ("pairs", "batches", "utilisation", "teraflops_per_image"):
-        if (value := getattr(options, name)) is not None and value <= 0:
-            parser.error(f"--{name} {value}: expected more than 0")
+def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """Parse the command line; return its options and the arguments that set config keys."""
+    parser = Parser(__doc__)
+    parser.add_argument("--manual_dir", help="a copy of KAIST, instead of rendered pairs")
+    parser.add_argument("--data_dir", help="folder of KAIST's prepared data, or for preparing --manual_dir")
+    parser.add_argument("--pairs", type=int, default=128, help="rendered pairs, all different; default: 128")
+    parser.add_argument("--batches", type=int, default=8, help="timed in each run, after two others; default: 8")
+    parser.add_argument("--threads", help="numbers of threads; default: 1,2,4 and the number of CPUs")
+    options, rest = parser.parse_known_args(arguments)
+    for name in ("pairs", "batches"):
+        if (value := getattr(options, name)) < 1:
+            parser.error(f"--{name} {value}: expected at least 1")
+    default = f"1,2,4,{usable_cores()}"
     try:
-        threads = (
-            [int(number) for number in options.threads.split(",")] if options.threads else [1, 2, 4, usable_cores()]
-        )
+        threads = {int(number) for number in (options.threads or default).split(",")}
     except ValueError:
-        threads = [0]
+        threads = {0}
     if min(threads) < 1:
         parser.error(f"--threads {options.threads}: expected whole numbers of at least 1, as in 1,2,4")
-    options.threads = sorted(set(threads))
-    return options
+    options.threads = sorted(threads)
+    return options, rest
 
 
 def make_pairs(folder: Path, count: int) -> dict[str, Any]:
-    """Writes ``count`` training pairs and a test pair in KAIST's layout; returns the ``data`` keys that name them."""
-    from datasets.synthetic_rgbt.scenes import render
-
+    """Write ``count`` training pairs and a test pair in KAIST's layout; return the ``data`` keys that name them."""
     lists = {"train": [f"set00/V000/I{number:05d}" for number in range(count)], "test": ["set06/V000/I00000"]}
     for scene_number, image_id in enumerate([*lists["train"], *lists["test"]]):
         scene = render(0, scene_number, 512, 640)
@@ -119,8 +112,8 @@ def make_pairs(folder: Path, count: int) -> dict[str, Any]:
         _write(folder / "annotations" / video / f"{frame}.txt", ("% bbGt version=3\n" + "".join(lines)).encode())
     for split, image_ids in lists.items():
         _write(folder / f"{split}.txt", "\n".join(image_ids).encode())
-    named = {f"options.{split}_list": str(folder / f"{split}.txt") for split in lists}
-    return {"manual_dir": str(folder), "data_dir": str(folder / "prepared"), **named}
+    split_lists = {f"data.options.{split}_list": str(folder / f"{split}.txt") for split in lists}
+    return {"data.manual_dir": str(folder), "data.data_dir": str(folder / "prepared"), **split_lists}
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -129,18 +122,21 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def recipes(data: dict[str, Any], overrides: Sequence[str]) -> dict[str, ConfigDict]:
-    """The configs whose batches are measured, by the modalities that they read."""
-    made = {"pairs": student.get_config(), "RGB alone": baseline.get_config()}
-    for config in made.values():
-        config.update_from_flattened_dict({f"data.{key}": value for key, value in data.items()})
-        config.update_from_flattened_dict(changes_of(overrides))
-    return made
+    """Return the configs whose batches are measured, by the modalities that they read.
+
+    Raises:
+        InputError: an override is not --config.KEY=VALUE, or a config has no such key or value.
+    """
+    configs = {}
+    for name, role in RECIPES.items():
+        configs[name] = parse_recipe([f"--config={ROOT / 'configs' / role}.py", *overrides]).config
+        configs[name].update_from_flattened_dict(data)
+    return configs
 
 
 def timed_batches(source: Sequence[Any], config: ConfigDict, threads: int, batches: int) -> Rate:
-    """Takes batches as fast as they come; two that fill the buffers are not counted."""
-    sharding = parallel.batch_sharding(parallel.device_mesh())
-    iterator = train_data(source, config, sharding, num_threads=threads)
+    """Take batches as fast as they come; the first two, which fill the buffers, are not counted."""
+    iterator = train_batches(source, config, parallel.batch_sharding(parallel.device_mesh()), num_threads=threads)
     try:
         for _ in range(2):
             jax.block_until_ready(next(iterator))
@@ -154,7 +150,7 @@ def timed_batches(source: Sequence[Any], config: ConfigDict, threads: int, batch
 
 
 def stage_times(source: Sequence[Any], config: ConfigDict, images: int) -> dict[str, float]:
-    """Processor time in ms an image of each of ``STAGES``, one image after the other in one thread."""
+    """Return the processor time in ms an image of each of ``STAGES``, one image after the other in one thread."""
     data, rng = config.data, np.random.default_rng(0)
     modalities = MODALITIES if config.role == "student" else MODALITIES[:1]
     box_filter = box_filter_of(data)
@@ -191,80 +187,78 @@ def stage_times(source: Sequence[Any], config: ConfigDict, images: int) -> dict[
     return {stage: 1000 * total / images for stage, total in seconds.items()}
 
 
-def images_consumed(teraflops_per_image: float, peak_teraflops: float, utilisation: float) -> float:
-    """Images/s that a training step takes on one GPU."""
-    return utilisation * peak_teraflops / teraflops_per_image
+def demand(per_core_second: dict[str, float]) -> list[list[object]]:
+    """Return rows of role, its operations, GPU, images/s that the GPU consumes, and the cores that feed it.
 
-
-def demand(
-    teraflops_per_image: dict[str, float], per_core_second: dict[str, float], utilisation: float
-) -> list[list[object]]:
-    """Rows of the last table: role, its operations, GPU, images/s that it takes, cores that give as many."""
+    Args:
+        per_core_second: images that one core reads per second, by the keys of ``RECIPES``.
+    """
     rows = []
-    for role, teraflops in teraflops_per_image.items():
-        supply = per_core_second["RGB alone" if role == "baseline" else "pairs"]
+    for role, teraflops in TERAFLOPS_PER_IMAGE.items():
+        supply = per_core_second["RGB only" if role == "baseline" else "pairs"]
         for gpu, peak in PEAK_TERAFLOPS.items():
-            images = images_consumed(teraflops, peak, utilisation)
-            rows.append([role, teraflops, gpu, images, images / supply])
+            consumed = UTILISATION * peak / teraflops
+            rows.append([role, teraflops, gpu, consumed, consumed / supply])
     return rows
 
 
-def measure(options: argparse.Namespace, data: dict[str, Any]) -> None:
-    """Print the three tables."""
-    configs = recipes(data, options.override)
-    found = io.StringIO()
-    # What the builder of KAIST finds in pairs of our own making is of no interest.
-    with contextlib.redirect_stdout(found if "options.train_list" in data else sys.stdout):
+def measure(configs: dict[str, ConfigDict], batches: int, threads: Sequence[int], quietly: bool) -> None:
+    """Print the three tables.
+
+    Args:
+        configs: of ``recipes``.
+        batches: timed in each run.
+        threads: the numbers of threads of the runs.
+        quietly: whether to hide what the builder reports of its data.
+    """
+    with contextlib.redirect_stdout(io.StringIO() if quietly else sys.stdout):
         builder = sources.prepare(configs["pairs"].data)
     opened = {name: open_train_source(builder, config.data) for name, config in configs.items()}
-    some = [opened["pairs"][place] for place in range(min(100, len(opened["pairs"])))]
-    kilobytes = {name: np.mean([len(record[name]) for record in some]) / 1000 for name in MODALITIES}
-    size = f"{configs['pairs'].data.width_px}x{configs['pairs'].data.height_px}"
+    pairs, config = opened["pairs"], configs["pairs"]
+    records = [pairs[index] for index in range(min(100, len(pairs)))]
+    kilobytes = {name: np.mean([len(record[name]) for record in records]) / 1000 for name in MODALITIES}
     print(
-        f"\n{len(opened['pairs']):,} pairs of {builder.info.full_name}; visible {kilobytes['visible']:.0f} kB, "
-        f"thermal {kilobytes['lwir']:.0f} kB on average; batches of {configs['pairs'].train.batch_size} at {size}."
+        f"\n{len(pairs):,} pairs of {builder.info.full_name}; visible {kilobytes['visible']:.0f} kB, thermal "
+        f"{kilobytes['lwir']:.0f} kB on average; batches of {config.train.batch_size} at "
+        f"{config.data.width_px}x{config.data.height_px}."
     )
     print(f"{usable_cores()} CPUs, {jax.devices()[0].device_kind}, OpenCV {cv2.__version__}, jax {jax.__version__}.\n")
 
     rows, per_core_second = [], {}
     for name, config in configs.items():
-        for threads in options.threads:
-            rate = timed_batches(opened[name], config, threads, options.batches)
-            rows.append([name, threads, rate.per_second, rate.per_core_second, rate.processor_s / rate.wall_s])
+        for count in threads:
+            rate = timed_batches(opened[name], config, count, batches)
+            rows.append([name, count, rate.per_second, rate.per_core_second, rate.processor_s / rate.wall_s])
             per_core_second[name] = max(rate.per_core_second, per_core_second.get(name, 0.0))
     columns = ("batches of", "threads", "images/s", "images a second of a core", "cores in use")
     print(format_table(rows, columns, decimals=1), flush=True)
 
     rows = []
     for name, config in configs.items():
-        images = options.batches * config.train.batch_size
-        times = stage_times(opened[name], config, images)
+        times = stage_times(opened[name], config, batches * config.train.batch_size)
         total = sum(times.values())
         rows += [[name, stage, time_ms, 100 * time_ms / total] for stage, time_ms in times.items()]
         rows.append([name, "all", total, 100.0])
     print("\n" + format_table(rows, ("batches of", "stage, in one thread", "ms an image", "%")), flush=True)
 
-    given = options.teraflops_per_image
-    known = {"a step as given": given} if given else TERAFLOPS_PER_IMAGE
-    columns = ("step of", "TFLOP an image", "GPU", "images/s it takes", "cores to feed it")
-    print(f"\nOne GPU at {options.utilisation:g} of its peak in bfloat16, and cores like these:\n")
-    print(format_table(demand(known, per_core_second, options.utilisation), columns))
+    columns = ("step of", "TFLOP an image", "GPU", "images/s it consumes", "cores to feed it")
+    print(f"\nOne GPU at {UTILISATION:g} of its peak, and cores like these:\n")
+    print(format_table(demand(per_core_second), columns))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure on real data if there is any, else on pairs made for it; raises InputError."""
+    """Measure on real pairs if there are any, else on rendered ones."""
+    options, overrides = parse(arguments)
     quiet_without_gpu()
     logging.set_verbosity(logging.ERROR)
-    options = parse(arguments)
-    if options.data_dir or options.manual_dir:
-        measure(options, {"data_dir": options.data_dir, "manual_dir": options.manual_dir})
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        measure(options, make_pairs(Path(folder), options.pairs))
+    with exit_on_error(), tempfile.TemporaryDirectory() as folder:
+        if real := options.data_dir or options.manual_dir:
+            data = {"data.data_dir": options.data_dir, "data.manual_dir": options.manual_dir}
+        else:
+            recipes({}, overrides)  # refuses overrides before pairs are rendered
+            data = make_pairs(Path(folder), options.pairs)
+        measure(recipes(data, overrides), options.batches, options.threads, quietly=not real)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    main()

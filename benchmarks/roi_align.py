@@ -1,46 +1,50 @@
-"""Time of RoIAlign, forward and with the gradient of the features, beside torchvision's where that is installed.
+"""Time of RoIAlign, forward and with the gradient of the features, beside torchvision's if that is installed.
 
     python -m benchmarks.roi_align
-    python -m benchmarks.roi_align --repeats 31 --chunk_size 64
+    python -m benchmarks.roi_align --repeats=31
 
-300 RoIs of pedestrians' shape on the 512 channels that a 512 x 640 px input has at stride 8 and 16. Each library has
-its own layout (channels last here, channels first there) and all the cores that the process may use. Runs take turns,
-so that another process on the machine slows both; the ratio within one table is what counts.
+300 RoIs of pedestrians' shape on the 512 channels that an input of 640x512 has at stride 8 and 16. Each library has its
+own layout (channels last here, channels first in torchvision) and all cores that the process may use. Runs take turns,
+so that other processes on the machine slow both; the ratio within one table is what counts.
 """
 
-import argparse
 import functools
-import importlib
-import statistics
-import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import torchvision_side
+from benchmarks.timing import median_seconds
+from dcrl_jax.command_line import Parser, exit_on_error
 from dcrl_jax.devices import quiet_without_gpu, usable_cores
 from dcrl_jax.ops.roi_align import roi_align
+from dcrl_jax.reports.tables import format_table
 
 HEIGHT, WIDTH, CHANNELS, BINS, SAMPLES_PER_BIN = 512, 640, 512, 7, 2
+ROIS, LARGE_ROIS = 300, 20
 STRIDES = (8, 16)
 
 
-def pedestrians(rng: np.random.Generator, count: int, large: int) -> np.ndarray:
-    """RoIs float32 [count, 4]: heights from 30 to 300 px at a ratio of 0.41, and some large ones of any shape."""
-    height = np.exp(rng.uniform(np.log(30), np.log(300), count))
+def pedestrians(rng: np.random.Generator) -> np.ndarray:
+    """Return RoIs float32 [ROIS, 4]: heights from 30 to 300 px at a ratio of 0.41, and large ones of any shape."""
+    height = np.exp(rng.uniform(np.log(30), np.log(300), ROIS))
     width = 0.41 * height
-    height[:large], width[:large] = rng.uniform(200, HEIGHT, large), rng.uniform(200, WIDTH, large)
+    height[:LARGE_ROIS] = rng.uniform(200, HEIGHT, LARGE_ROIS)
+    width[:LARGE_ROIS] = rng.uniform(200, WIDTH, LARGE_ROIS)
     half = np.stack([width, height], axis=1) / 2
-    centre = rng.uniform(0, (WIDTH, HEIGHT), (count, 2))
+    centre = rng.uniform(0, (WIDTH, HEIGHT), (ROIS, 2))
     corners = np.concatenate([centre - half, centre + half], axis=1)
     return np.clip(corners, 0, [WIDTH, HEIGHT, WIDTH, HEIGHT]).astype(np.float32)
 
 
-def ours(features, rois, output_gradient, stride, chunk_size):
-    """Calls that run RoIAlign forward, and forward and backward."""
-    align = functools.partial(
-        roi_align, stride=stride, output_size=BINS, samples_per_bin=SAMPLES_PER_BIN, chunk_size=chunk_size
-    )
+def roi_align_calls(
+    features: np.ndarray, rois: np.ndarray, output_gradient: np.ndarray, stride: int
+) -> dict[str, Callable[[], Any]]:
+    """Return calls of this project's RoIAlign; the arguments are those of ``torchvision_side.roi_align_calls``."""
+    align = functools.partial(roi_align, stride=stride, output_size=BINS, samples_per_bin=SAMPLES_PER_BIN)
 
     @jax.jit
     def with_gradient(features, rois, output_gradient):
@@ -48,88 +52,46 @@ def ours(features, rois, output_gradient, stride, chunk_size):
         return pooled, pull_back(output_gradient)
 
     arrays = jnp.asarray(features), jnp.asarray(rois), jnp.asarray(output_gradient)
-    return {
-        "forward": lambda: jax.block_until_ready(align(*arrays[:2])),
-        "with gradient": lambda: jax.block_until_ready(with_gradient(*arrays)),
-    }
+    return {"forward": lambda: align(*arrays[:2]), "with gradient": lambda: with_gradient(*arrays)}
 
 
-def torchvisions(torch, ops, features, rois, output_gradient, stride):
-    """The same calls of torchvision, on the kind of device that JAX runs on."""
-    device = "cpu" if jax.default_backend() == "cpu" else "cuda"
-    synchronize = torch.cuda.synchronize if device == "cuda" else lambda: None
-    tensor = torch.tensor(features.transpose(2, 0, 1)[None].copy(), device=device, requires_grad=True)
-    rois = torch.tensor(np.pad(rois, ((0, 0), (1, 0))), device=device)
-    output_gradient = torch.tensor(output_gradient.transpose(0, 3, 1, 2).copy(), device=device)
-
-    def align():
-        return ops.roi_align(tensor, rois, BINS, 1 / stride, SAMPLES_PER_BIN, aligned=True)
-
-    def forward():
-        with torch.no_grad():
-            align()
-        synchronize()
-
-    def with_gradient():
-        tensor.grad = None
-        align().backward(output_gradient)
-        synchronize()
-
-    return {"forward": forward, "with gradient": with_gradient}
-
-
-def medians_ms(calls: dict, repeats: int) -> dict:
-    """Median time of each call; they take turns, after two rounds that are not counted."""
-    times = {name: [] for name in calls}
-    for _ in range(repeats + 2):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            times[name].append(time.perf_counter() - start)
-    return {name: 1000 * statistics.median(values[2:]) for name, values in times.items()}
-
-
-def import_torch():
-    """torch, torchvision.ops and None; or two None and the reason."""
-    try:
-        return importlib.import_module("torch"), importlib.import_module("torchvision.ops"), None
-    except (ImportError, OSError, RuntimeError) as error:  # the latter two come from builds that do not fit each other
-        return None, None, error
-
-
-def main() -> None:
-    quiet_without_gpu()
-    parser = argparse.ArgumentParser(description="Times RoIAlign, beside torchvision's if that is installed.")
-    parser.add_argument("--repeats", type=int, default=15, help="runs behind each median")
-    parser.add_argument("--rois", type=int, default=300)
-    parser.add_argument("--chunk_size", type=int, default=16, help="RoIs whose gradient is computed together")
-    options = parser.parse_args()
-    for name, value in vars(options).items():
-        if value < 1:
-            parser.error(f"--{name} {value}: expected at least 1")
-    torch, ops, problem = import_torch()
-
+def measure(repeats: int, beside_torchvision: bool) -> str:
+    """Return the table."""
     rng = np.random.default_rng(0)
-    rois = pedestrians(rng, options.rois, large=options.rois // 15)
-    output_gradient = rng.standard_normal((options.rois, BINS, BINS, CHANNELS), np.float32)
-    versions = f"jax {jax.__version__}" + (f", torch {torch.__version__}" if torch else "")
-    print(f"RoIAlign of {options.rois} RoIs, {BINS}x{BINS} bins of {SAMPLES_PER_BIN}x{SAMPLES_PER_BIN} samples.")
-    print(f"{jax.devices()[0].device_kind}, {usable_cores()} cores, {versions}, median of {options.repeats} runs.\n")
-    print(f"{'stride':>6}  {'map':<10}  {'':<13}  {'dcrl_jax':>9}  {'torchvision':>11}  {'ratio':>5}")
+    rois = pedestrians(rng)
+    output_gradient = rng.standard_normal((ROIS, BINS, BINS, CHANNELS), np.float32)
+    rows = []
     for stride in STRIDES:
         height, width = HEIGHT // stride, WIDTH // stride
-        features = rng.standard_normal((height, width, CHANNELS), np.float32)
-        calls = {("ours", k): f for k, f in ours(features, rois, output_gradient, stride, options.chunk_size).items()}
-        if torch:
-            theirs = torchvisions(torch, ops, features, rois, output_gradient, stride)
-            calls |= {("theirs", kind): call for kind, call in theirs.items()}
-        times = medians_ms(calls, options.repeats)
-        for kind in ("forward", "with gradient"):
-            own, other = times["ours", kind], times.get(("theirs", kind))
-            beside = f"{other:>8.1f} ms  {own / other:>5.2f}" if other else f"{'-':>11}  {'-':>5}"
-            print(f"{stride:>6}  {f'{height}x{width}x{CHANNELS}':<10}  {kind:<13}  {own:>6.1f} ms  {beside}")
-    if problem:
-        print(f"\nNo torchvision column ({problem}): pip install torch torchvision, in an environment of its own.")
+        arrays = rng.standard_normal((height, width, CHANNELS), np.float32), rois, output_gradient, stride
+        calls = {("dcrl_jax", name): call for name, call in roi_align_calls(*arrays).items()}
+        if beside_torchvision:
+            others = torchvision_side.roi_align_calls(*arrays, BINS, SAMPLES_PER_BIN)
+            calls |= {("torchvision", name): call for name, call in others.items()}
+        seconds = median_seconds(calls, repeats)
+        for name in ("forward", "with gradient"):
+            ours, theirs = seconds["dcrl_jax", name], seconds.get(("torchvision", name))
+            beside = [f"{1000 * theirs:.1f}", ours / theirs] if theirs else [None, None]
+            rows.append([stride, f"{height}x{width}x{CHANNELS}", name, f"{1000 * ours:.1f}", *beside])
+    return format_table(rows, ["stride", "map", "", "dcrl_jax, ms", "torchvision, ms", "ratio"])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table."""
+    parser = Parser(__doc__)
+    parser.add_argument("--repeats", type=int, default=15, help="runs behind each median")
+    options = parser.parse_args(arguments)
+    if options.repeats < 1:
+        parser.error(f"--repeats {options.repeats}: expected at least 1")
+    quiet_without_gpu()
+    with exit_on_error():
+        problem = torchvision_side.import_problem()
+        print(f"RoIAlign of {ROIS} RoIs, {BINS}x{BINS} bins of {SAMPLES_PER_BIN}x{SAMPLES_PER_BIN} samples.")
+        device = f"{jax.devices()[0].device_kind}, {usable_cores()} cores, jax {jax.__version__}"
+        print(f"{device}, median of {options.repeats} runs.\n")
+        print(measure(options.repeats, beside_torchvision=problem is None))
+        if problem:
+            print(f"\nWithout torchvision ({problem}): pip install torch torchvision, in another environment.")
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Everything that is to be measured on a GPU, in one run of a quarter of an hour; see benchmarks/README.md."""
+"""Every measurement that needs a GPU, in one run of a quarter of an hour; see benchmarks/README.md."""

@@ -1,6 +1,5 @@
-"""The machine: device, driver, versions, memory, and the peak of a matrix product, by which all else is judged."""
+"""The machine: device, driver, versions, memory, and the peak of a matrix product, the yardstick of all else."""
 
-import argparse
 import importlib.metadata
 import shutil
 import subprocess
@@ -16,27 +15,32 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "torc
 REPEATS = 5
 
 
-def run(record: Record, options: argparse.Namespace) -> None:
+def run(record: Record) -> None:
     """Record facts and peaks."""
     device = jax.local_devices()[0]
     record.add(
         "machine",
-        devices=[one.device_kind for one in jax.local_devices()],
+        devices=[each.device_kind for each in jax.local_devices()],
         memory=device.memory_stats() or None,
         cores=usable_cores(),
         nvidia_smi=_nvidia_smi(),
         versions={name: _version(name) for name in PACKAGES},
     )
-    for name in PRECISIONS:
-        record.add("peak", precision=name, tflops_per_second=matrix_peak(name))
+    record_peaks(record)
 
 
-def matrix_peak(precision: str) -> float:
-    """Return the fastest TFLOP/s of a large product of random square matrices; a multiply-add is two."""
-    dtype, matmul = PRECISIONS[precision]
-    with jax.default_matmul_precision(matmul):
-        product, flops = matrix_product(jnp.dtype(dtype))
-        return flops / min(time_in_turns({"product": product}, REPEATS)["product"]) / 1e12
+def record_peaks(record: Record) -> dict[str, float]:
+    """Record and return the peak of each precision in TFLOP/s: the fastest of large products of square matrices.
+
+    A multiply-add is two operations.
+    """
+    peaks = {}
+    for name, (dtype, matmul) in PRECISIONS.items():
+        with jax.default_matmul_precision(matmul):
+            product, flops = matrix_product(jnp.dtype(dtype))
+            peaks[name] = flops / min(time_in_turns({"product": product}, REPEATS)["product"]) / 1e12
+        record.add("peak", precision=name, tflops_per_second=peaks[name])
+    return peaks
 
 
 def _version(package: str) -> str | None:

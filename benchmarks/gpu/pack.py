@@ -1,11 +1,11 @@
-"""Pack what a GPU machine without a network needs into one folder of at most 60 MiB; see benchmarks/README.md.
+"""Pack the files that a GPU machine without a network needs into one folder of at most 60 MiB.
 
     python -m benchmarks.gpu.pack --vgg16=FILE --pairs=DIR --output=.gpu
 
-The folder gets wheels/ for Python 3.12, vgg16.safetensors, and pairs/, whose images are encoded again as JPEG.
+The folder gets wheels/ for Python 3.12, vgg16.safetensors, and pairs/, whose images are encoded again as JPEG. See
+benchmarks/README.md.
 """
 
-import argparse
 import shutil
 import subprocess
 import sys
@@ -15,13 +15,14 @@ from pathlib import Path
 
 import cv2
 
+from dcrl_jax.command_line import Parser, exit_on_error
 from dcrl_jax.errors import InputError
 
 LIMIT_BYTES = 60 * 2**20
 PAIRS_BYTES = 12_000_000
 QUALITIES = (95, 90, 85, 80, 70, 60)  # of JPEG, from the best
 PYTHON = "3.12"
-# What the program needs besides JAX, Flax, Optax, Orbax, NumPy, SciPy, OpenCV, Matplotlib, safetensors and tqdm.
+# What the program needs beside JAX, Flax, Optax, Orbax, NumPy, SciPy, OpenCV, Matplotlib, safetensors and tqdm.
 PACKAGES = (
     "array-record",
     "dm-tree",
@@ -44,33 +45,36 @@ _PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in (28, 27, 24, 17)] + ["m
 
 
 def fetch_wheels(packages: Sequence[str], folder: Path) -> None:
-    """Download a wheel of each package, or build it where there is none; raises InputError naming one that fails."""
+    """Download a wheel of each package; build it if there is none.
+
+    Raises:
+        InputError: a package has no wheel for the other machine.
+    """
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     target = ["--only-binary=:all:", f"--python-version={PYTHON}", "--implementation=cp"]
     target += [f"--platform={platform}" for platform in _PLATFORMS]
     for package in packages:
         commands = (
             [*pip, "download", "--no-deps", *target, f"--dest={folder}", package],
-            [*pip, "wheel", "--no-deps", f"--wheel-dir={folder}", package],  # of pure Python, or it is of no use there
+            [*pip, "wheel", "--no-deps", f"--wheel-dir={folder}", package],  # of use there if it is pure Python
         )
-        done = None
         for command in commands:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode == 0:
                 break
         else:
             raise InputError(f"no wheel of {package} for Python {PYTHON}: {done.stderr.strip().splitlines()[-1]}")
-    of_here = [path.name for path in folder.glob("*.whl") if not path.stem.endswith(("any", "x86_64"))]
-    if of_here:
-        raise InputError(f"built for this machine, and of no use on another: {', '.join(of_here)}")
+    local = [path.name for path in folder.glob("*.whl") if not path.stem.endswith(("any", "x86_64"))]
+    if local:
+        raise InputError(f"built for this machine, so that another cannot use it: {', '.join(local)}")
 
 
 def shrink_pairs(source: Path, target: Path, limit_bytes: int = PAIRS_BYTES) -> int:
-    """Copy a folder in MSRS's layout with its images as JPEG, as good as the limit allows.
+    """Copy a folder in MSRS's layout with its images as JPEG, of the best quality within the limit.
 
     Args:
         source: holds train/, test/ and labels/.
-        target: made anew.
+        target: replaced if it exists.
         limit_bytes: of all files together.
 
     Returns:
@@ -89,7 +93,7 @@ def shrink_pairs(source: Path, target: Path, limit_bytes: int = PAIRS_BYTES) -> 
                 continue
             image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
             if image is None:
-                raise InputError(f"{path} is no image that can be read.")
+                raise InputError(f"{path} is not a readable image.")
             cv2.imwrite(str(copy.with_suffix(".jpg")), image, [cv2.IMWRITE_JPEG_QUALITY, quality])
         if folder_bytes(target) <= limit_bytes:
             return quality
@@ -101,36 +105,40 @@ def folder_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
+def pack(vgg16: Path, pairs: Path, output: Path, packages: Sequence[str]) -> None:
+    """Write the folder, completely or not at all.
+
+    Raises:
+        InputError: ``output`` exists, a file cannot be used, or the folder would be too large.
+    """
+    if output.exists():
+        raise InputError(f"{output} exists already; give --output a new folder.")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent) as folder:
+        partial = Path(folder) / "packed"
+        (partial / "wheels").mkdir(parents=True)
+        print(f"wheels of {len(packages)} packages", flush=True)
+        fetch_wheels(packages, partial / "wheels")
+        print("pairs", flush=True)
+        quality = shrink_pairs(pairs, partial / "pairs")
+        shutil.copyfile(vgg16, partial / "vgg16.safetensors")
+        size = folder_bytes(partial)
+        if size > LIMIT_BYTES:
+            raise InputError(f"the folder takes {size / 2**20:.1f} MiB, more than {LIMIT_BYTES / 2**20:.0f}.")
+        partial.rename(output)
+    print(f"{output}: {size / 2**20:.1f} MiB, images as JPEG of quality {quality}")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Make the folder, whole or not at all."""
-    parser = argparse.ArgumentParser(
-        prog="benchmarks.gpu.pack", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Pack the folder."""
+    parser = Parser(__doc__)
     parser.add_argument("--vgg16", type=Path, required=True, help="ImageNet's VGG-16, safetensors")
     parser.add_argument("--pairs", type=Path, required=True, help="a folder in MSRS's layout")
     parser.add_argument("--output", type=Path, required=True, help="a new folder")
-    parser.add_argument("--packages", nargs="*", default=PACKAGES, help="whose wheels are packed")
     options = parser.parse_args(arguments)
-    if options.output.exists():
-        raise InputError(f"{options.output} is there already; give --output a new folder.")
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=options.output.parent) as folder:
-        partial = Path(folder) / "packed"
-        (partial / "wheels").mkdir(parents=True)
-        print(f"wheels of {len(options.packages)} packages", flush=True)
-        fetch_wheels(options.packages, partial / "wheels")
-        print("pairs", flush=True)
-        quality = shrink_pairs(options.pairs, partial / "pairs")
-        shutil.copyfile(options.vgg16, partial / "vgg16.safetensors")
-        size = folder_bytes(partial)
-        if size > LIMIT_BYTES:
-            raise InputError(f"all of it takes {size / 2**20:.1f} MiB, more than {LIMIT_BYTES / 2**20:.0f}.")
-        partial.rename(options.output)
-    print(f"{options.output}: {size / 2**20:.1f} MiB, images as JPEG of quality {quality}")
+    with exit_on_error():
+        pack(options.vgg16, options.pairs, options.output, PACKAGES)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    main()

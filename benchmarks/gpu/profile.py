@@ -1,6 +1,5 @@
 """The ten costliest operations of a training step and of a frame, by a trace."""
 
-import argparse
 import collections
 import gzip
 import json
@@ -10,51 +9,40 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
-from benchmarks.full_size import build, one_batch
-from benchmarks.gpu.record import Record, full_config
-from dcrl_jax import parallel
+from benchmarks.gpu.record import Record, precise_config
+from benchmarks.steps import TrainingStep, repeated
 from dcrl_jax.inference.benchmark import noise_images
 from dcrl_jax.inference.detector import Detector
-from dcrl_jax.models.build import build_model, init_params
+from dcrl_jax.models.network import build_network
 
 STEPS, FRAMES, SHOWN = 2, 5, 10
 IMAGES = {"teacher": 8, "student": 16}
+PRECISION = "bfloat16"
 
 
-def run(record: Record, options: argparse.Namespace) -> None:
-    """Record the operations of the student's frame, then of the teacher's and the student's step, in bfloat16."""
-    config = full_config("student", options)
-    config.backbone.dtype = "bfloat16"
-    detector = Detector(init_params(build_model(config), config, 0), config)
-    images = noise_images(detector, config.data.height_px, config.data.width_px)
-    on_device = [jax.device_put(image[None]) for image in images]
-    _add(record, "frame", "student", 1, lambda: detector.run_network(*on_device), FRAMES)
+def run(record: Record) -> None:
+    """Record the operations of the student's frame, then of the teacher's and the student's step."""
+    config, _ = precise_config("student", PRECISION, record.rehearse)
+    network = build_network(config)
+    detector = Detector(network.init_params(0), config)
+    images = [jax.device_put(image[None]) for image in noise_images(detector, *network.input_size)]
+    _add(record, "frame", "student", 1, lambda: detector.run_network(*images), FRAMES)
     for role, images in IMAGES.items():
         if record.seconds_left() < 0:
             return
-        images = 2 if options.rehearse else images
-        config = full_config(role, options)
-        config.backbone.dtype = "bfloat16"
-        built = build(config)
-        arguments = jax.tree.map(np.array, jax.device_get((built.initial_state(), built.frozen())))
-        state, frozen = parallel.replicate(arguments, built.mesh)
-        batch = jax.device_put(one_batch(images, config), parallel.batch_sharding(built.mesh))
-
-        def step(built=built, frozen=frozen, batch=batch):
-            nonlocal state
-            state, metrics = built.step(state, *frozen, batch)
-            return metrics
-
+        images = 2 if record.rehearse else images
+        config, _ = precise_config(role, PRECISION, record.rehearse)
+        training = TrainingStep(config)
+        step = repeated(training.on(), training.place(training.initial(), images))
         _add(record, "step", role, images, step, STEPS)
 
 
-def _add(record: Record, name: str, role: str, images: int, call: Callable[[], Any], times: int) -> None:
+def _add(record: Record, name: str, role: str, images: int, call: Callable[[], Any], repeats: int) -> None:
     jax.block_until_ready(call())
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
-            for _ in range(times):
+            for _ in range(repeats):
                 jax.block_until_ready(call())
         milliseconds = operations_ms(Path(folder))
     total = sum(milliseconds.values())
@@ -62,18 +50,18 @@ def _add(record: Record, name: str, role: str, images: int, call: Callable[[], A
     record.add(
         name,
         role=role,
-        precision="bfloat16",
+        precision=PRECISION,
         images=images,
-        total_ms=total / times,
-        operations=[{"name": which, "ms": ms / times, "share": ms / total} for which, ms in costliest],
+        total_ms=total / repeats,
+        operations=[{"name": operation, "ms": ms / repeats, "share": ms / total} for operation, ms in costliest],
     )
 
 
 def operations_ms(folder: Path) -> dict[str, float]:
     """Return the milliseconds of each operation in a trace of ``jax.profiler``, by its name.
 
-    Of a GPU those of the streams that run kernels count, of a CPU those of the threads that run programs. What runs at
-    the same time on several of them counts on each.
+    Of a GPU, only the streams that run kernels count; of a CPU, only the threads that run programs. Operations that run
+    at the same time on several of them count on each.
     """
     totals: dict[str, float] = collections.defaultdict(float)
     for path in folder.rglob("*.trace.json.gz"):

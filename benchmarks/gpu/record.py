@@ -1,6 +1,5 @@
-"""What the stages share: their options, their time, and the file that holds what they have measured so far."""
+"""What the stages share: configs, precisions, and the file of a stage's results."""
 
-import argparse
 import json
 import platform
 import time
@@ -15,7 +14,7 @@ from dcrl_jax.files import write_atomically
 
 RECIPES = {"teacher": teacher, "student": student, "baseline": baseline}
 
-# A recipe in a rehearsal: 64x48 pixels, and no more channels than there have to be.
+# Changes of a recipe for a rehearsal: 64x48 pixels, and the fewest channels that work.
 TINY = {
     "data.height_px": 48,
     "data.width_px": 64,
@@ -37,7 +36,7 @@ TINY_FUSION = {"fusion.grid": (2, 3), "fusion.hidden": 8}  # of a teacher
 
 
 class Precision(NamedTuple):
-    """How a network computes in float32 or less."""
+    """The settings that make a network compute in a precision."""
 
     dtype: str  # config.backbone.dtype
     matmul: str  # jax.default_matmul_precision
@@ -51,21 +50,28 @@ PRECISIONS = {
 
 
 class Record:
-    """The results of a stage; the file is whole after each of them, so that a stage that is cut off loses nothing."""
+    """The results of a stage; the file is complete after each, so that a stage that is cut off loses nothing.
 
-    def __init__(self, name: str, options: argparse.Namespace):
-        """Begin a stage: its clock runs from now on.
+    Attributes:
+        folder: of the files of all stages.
+        rehearse: whether the stage runs at toy size.
+    """
+
+    def __init__(self, stage: str, folder: Path, seconds: float, rehearse: bool):
+        """Start a stage and its clock.
 
         Args:
-            name: of the stage.
-            options: of the command line.
+            stage: its name.
+            folder: for the file, ``STAGE.json``.
+            seconds: the time of the stage.
+            rehearse: whether the stage runs at toy size.
         """
-        self._path = Path(options.output) / f"{name}.json"
-        self._end = time.monotonic() + options.seconds
+        self.folder, self.rehearse = folder, rehearse
+        self._end = time.monotonic() + seconds
         device = jax.local_devices()[0]
         self._content: dict[str, Any] = {
-            "stage": name,
-            "rehearsal": options.rehearse,
+            "stage": stage,
+            "rehearsal": rehearse,
             "date": time.strftime("%Y-%m-%d"),
             "device": device.device_kind,
             "platform": device.platform,
@@ -83,7 +89,7 @@ class Record:
         print(f"{self._content['stage']}: {name}: {values}", flush=True)
 
     def finish(self) -> None:
-        """Say that nothing is missing."""
+        """Mark the results as complete."""
         self._content["finished"] = True
         self._write()
 
@@ -92,25 +98,22 @@ class Record:
         return self._end - time.monotonic()
 
     def _write(self) -> None:
-        write_atomically(self._path, json.dumps(self._content, indent=1) + "\n")
+        write_atomically(self.folder / f"{self._content['stage']}.json", json.dumps(self._content, indent=1) + "\n")
 
 
-def full_config(role: str, options: argparse.Namespace) -> ConfigDict:
-    """Return KAIST's recipe of a role; in a rehearsal, one of its shape that takes seconds on a CPU."""
-    config = RECIPES[role].get_config()
-    return shrink(config) if options.rehearse else config
-
-
-def small_config(role: str, options: argparse.Namespace) -> ConfigDict:
-    """Return the recipe of a role on synthetic scenes; in a rehearsal as ``full_config``."""
-    config = RECIPES[role].get_config("synthetic")
-    return shrink(config) if options.rehearse else config
-
-
-def shrink(config: ConfigDict) -> ConfigDict:
-    """Change a recipe to the sizes of a rehearsal."""
-    config.update_from_flattened_dict(TINY)
-    prefix = {"teacher": "", "student": "teacher."}.get(config.role)
-    if prefix is not None:
-        config.update_from_flattened_dict({f"{prefix}{key}": value for key, value in TINY_FUSION.items()})
+def config_of(role: str, data: str, rehearse: bool) -> ConfigDict:
+    """Return the recipe of a role on a data set, 'kaist' or 'synthetic'; in a rehearsal at toy size."""
+    config = RECIPES[role].get_config(data)
+    if rehearse:
+        config.update_from_flattened_dict(TINY)
+        prefix = {"teacher": "", "student": "teacher."}.get(role)
+        if prefix is not None:
+            config.update_from_flattened_dict({f"{prefix}{key}": value for key, value in TINY_FUSION.items()})
     return config
+
+
+def precise_config(role: str, precision: str, rehearse: bool) -> tuple[ConfigDict, str]:
+    """Return KAIST's recipe of a role in one of ``PRECISIONS``, and the precision for ``default_matmul_precision``."""
+    config = config_of(role, "kaist", rehearse)
+    config.backbone.dtype, matmul = PRECISIONS[precision]
+    return config, matmul

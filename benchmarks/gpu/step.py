@@ -1,19 +1,16 @@
 """Images/s and memory of a training step at full size, beside torchvision's and what ``step_memory`` predicts."""
 
-import argparse
 import functools
 from typing import NamedTuple
 
 import jax
-import numpy as np
 
-from benchmarks.full_size import build, one_batch, teraflops
-from benchmarks.gpu import torchvision_side
-from benchmarks.gpu.facts import matrix_peak
-from benchmarks.gpu.record import PRECISIONS, Record, full_config
+from benchmarks import torchvision_side
+from benchmarks.gpu.facts import record_peaks
+from benchmarks.gpu.record import Record, precise_config
 from benchmarks.step_memory import fixed_bytes, image_bytes
-from dcrl_jax import parallel
-from dcrl_jax.inference.benchmark import time_in_turns
+from benchmarks.steps import TrainingStep, repeated
+from benchmarks.timing import median_seconds
 from dcrl_jax.jax_errors import is_out_of_memory
 from dcrl_jax.training.fit import GIB, step_bytes
 
@@ -29,8 +26,15 @@ class Case(NamedTuple):
     images: int
 
 
+CASES_IN_REHEARSAL = [
+    Case("baseline", "bfloat16", True, 2),
+    Case("teacher", "TF32", False, 2),
+    Case("student", "TF32", False, 2),
+]
+
+
 def cases() -> list[Case]:
-    """Return all settings, what says most first: the time may not be enough for the rest."""
+    """Return all settings, the most important first: the time may not be enough for the rest."""
     first = [
         Case("baseline", "TF32", False, 8),
         Case("baseline", "bfloat16", False, 8),
@@ -52,82 +56,63 @@ def cases() -> list[Case]:
     return first + [case for case in rest if case not in first]
 
 
-def run(record: Record, options: argparse.Namespace) -> None:
-    """Record the cases in their order until the time is over; torchvision's step beside each first one of its kind."""
-    peaks = {precision: matrix_peak(precision) for precision in PRECISIONS}
-    for precision, peak in peaks.items():
-        record.add("peak", precision=precision, tflops_per_second=peak)
-    chosen = [
-        Case("baseline", "bfloat16", True, 2),
-        Case("teacher", "TF32", False, 2),
-        Case("student", "TF32", False, 2),
-    ]
+def run(record: Record) -> None:
+    """Record the cases in their order until the time is over, with torchvision's step beside some baselines."""
+    peaks = record_peaks(record)
     compared = set()
-    for case in chosen if options.rehearse else cases():
+    for case in CASES_IN_REHEARSAL if record.rehearse else cases():
         if record.seconds_left() < 0:
             return
-        beside = case.role == "baseline" and case.precision not in compared and torchvision_side.is_installed()
-        compared |= {case.precision} if beside else set()
-        _step(record, options, case, beside, peaks[case.precision])
+        # Once for each precision: torchvision's step has no teacher.
+        compares = case.role == "baseline" and case.precision not in compared
+        compares = compares and torchvision_side.import_problem() is None
+        compared |= {case.precision} if compares else set()
+        record.add("step", **case._asdict(), **_measure(case, record.rehearse, compares, peaks[case.precision]))
 
 
-def _step(record, options, case, beside_torchvision, peak):
-    config = full_config(case.role, options)
-    config.backbone.dtype, matmul = PRECISIONS[case.precision]
+def _measure(case, rehearse, compares, peak):
+    config, matmul = precise_config(case.role, case.precision, rehearse)
     config.backbone.remat = case.remat
-    repeats = REPEATS_IN_REHEARSAL if options.rehearse else REPEATS
     try:
         with jax.default_matmul_precision(matmul):
-            built = build(config)
-            # Copies, because the step reuses the buffers of its state.
-            arguments = jax.tree.map(np.array, jax.device_get((built.initial_state(), built.frozen())))
-            state, frozen = parallel.replicate(arguments, built.mesh)
-            batch = jax.device_put(one_batch(case.images, config), parallel.batch_sharding(built.mesh))
-            compiled = built.step.lower(state, *frozen, batch).compile()
-
-            def step():
-                nonlocal state
-                state, metrics = built.step(state, *frozen, batch)
-                return metrics
-
-            calls, failed = {"dcrl_jax": step}, None
-            if beside_torchvision:
+            training = TrainingStep(config)
+            step, arguments = training.on(), training.place(training.initial(), case.images)
+            compiled = step.lower(*arguments).compile()
+            calls, failed = {"dcrl_jax": repeated(step, arguments)}, None
+            if compares:
                 call, failed = torchvision_side.working_call(
                     functools.partial(torchvision_side.step_call, config, case.images, case.precision)
                 )
                 calls |= {"torchvision": call} if call else {}
-            times = {name: float(np.median(taken)) for name, taken in time_in_turns(calls, repeats).items()}
+            times = median_seconds(calls, REPEATS_IN_REHEARSAL if rehearse else REPEATS)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-        record.add("step", **case._asdict(), out_of_memory=True)
-        return
+        return {"out_of_memory": True}
     seconds = times["dcrl_jax"]
-    predicted = _predict(case.role, config.backbone.dtype, case.remat, options.rehearse)
+    predicted = _predict(case.role, case.precision, case.remat, rehearse)
     tflop = case.images * predicted.image_tflop
-    torchvision_bytes = torchvision_side.peak_bytes() if beside_torchvision else None
-    record.add(
-        "step",
-        **case._asdict(),
-        seconds=seconds,
-        images_per_second=case.images / seconds,
-        tflop=tflop,
-        share_of_peak=tflop / seconds / peak,
-        torchvision_seconds=times.get("torchvision"),
-        torchvision_failed=failed,
-        ratio=seconds / times["torchvision"] if "torchvision" in times else None,
-        gib={
+    torchvision_bytes = torchvision_side.peak_bytes() if compares else None
+    return {
+        "seconds": seconds,
+        "images_per_second": case.images / seconds,
+        "tflop": tflop,
+        "share_of_peak": tflop / seconds / peak,
+        "torchvision_seconds": times.get("torchvision"),
+        "torchvision_failed": failed,
+        "ratio": seconds / times["torchvision"] if "torchvision" in times else None,
+        "gib": {
             "predicted": predicted.fixed_gib + case.images * predicted.image_gib,
             "compiled": step_bytes(compiled) / GIB,
             # Of the largest step so far.
             "allocator_peak": (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0) / GIB or None,
             "torchvision_peak": torchvision_bytes and torchvision_bytes / GIB,
         },
-    )
+    }
 
 
 class _Prediction(NamedTuple):
-    """What a step should need, counted from shapes."""
+    """The needs of a step, counted from shapes."""
 
     fixed_gib: float
     image_gib: float  # for each image
@@ -135,9 +120,8 @@ class _Prediction(NamedTuple):
 
 
 @functools.cache
-def _predict(role: str, dtype: str, remat: bool, rehearse: bool) -> _Prediction:
-    config = full_config(role, argparse.Namespace(rehearse=rehearse))
-    config.backbone.update(dtype=dtype, remat=remat)
-    # The difference leaves out the optimizer, which works once for all images.
-    image_tflop = teraflops(config, 2) - teraflops(config, 1)
+def _predict(role: str, precision: str, remat: bool, rehearse: bool) -> _Prediction:
+    config, _ = precise_config(role, precision, rehearse)
+    config.backbone.remat = remat
+    image_tflop = TrainingStep(config).image_flops() / 1e12
     return _Prediction(fixed_bytes(config) / GIB, image_bytes(config) / GIB, image_tflop)

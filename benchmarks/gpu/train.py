@@ -1,7 +1,7 @@
-"""A real training in the time that is left: teacher, student and baseline on real pairs, from ImageNet's weights."""
+"""A real training within the time left: teacher, student and baseline on real pairs, from ImageNet's weights."""
 
-import argparse
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,12 +18,12 @@ from benchmarks.gpu.record import TINY, TINY_FUSION, Record
 from dcrl_jax import checkpoints
 
 ROOT = Path(__file__).resolve().parents[2]
-# Of the time: the teacher has twice the network, and the student needs it.
+# Shares of the time: the teacher is twice as large, and the student needs it.
 SHARES = {"teacher": 0.45, "student": 0.35, "baseline": 0.2}
-SCORING_SECONDS = 45.0  # start, compilation and the test pairs, kept free in each share
-PARAMETERS_BYTES, PART_BYTES = 60e6, 15e6  # what is copied back of parameters, and how large a file may be
+SCORING_SECONDS = 45.0  # for start, compilation and the test pairs, kept free in each share
+PARAMETERS_BYTES, PART_BYTES = 60e6, 15e6  # limits of the parameters that are copied, and of each of their files
 
-# A recipe of full width for real pairs, until there is one in configs/: the small scale's goes for the rest.
+# Changes of ``:msrs``, a recipe of small scale, to full width.
 FULL_WIDTH = {
     "backbone.width": 1.0,
     "backbone.norm": "none",
@@ -39,7 +39,18 @@ FULL_WIDTH = {
     "train.log_every_steps": 10,
 }
 TEACHER = {"cfl.specific_gain": 1.0, "optimizer.learning_rate": 1e-4, "optimizer.warmup_steps": 100}
-REHEARSAL = TINY | {
+
+
+class Setting(NamedTuple):
+    """What the three trainings have in common."""
+
+    data: str  # the recipes' argument
+    changes: dict[str, object]
+    teacher_changes: dict[str, object]
+    images_per_second: dict[str, float]  # assumed for roles that the stage ``step`` has not measured
+
+
+_REHEARSAL_CHANGES = TINY | {
     "data.max_boxes": 16,  # a rendered scene may have as many people
     "data.options.height_px": 48,
     "data.options.width_px": 64,
@@ -49,86 +60,77 @@ REHEARSAL = TINY | {
     "eval.batch_size": 4,
     "train.log_every_steps": 1,
 }
+REHEARSAL = Setting("synthetic", _REHEARSAL_CHANGES, TINY_FUSION, {})
 
 
-class Setting(NamedTuple):
-    """What the three trainings have in common."""
+def run(record: Record, vgg16: Path | None, pairs: Path | None) -> None:
+    """Record the three trainings, one after the other; their reports are copied beside the JSON file.
 
-    data: str  # the recipes' argument
-    changes: dict[str, object]
-    teacher_changes: dict[str, object]
-    images_per_second: dict[str, float]  # assumed where nothing has been measured
-
-
-def run(record: Record, options: argparse.Namespace) -> None:
-    """Record the three trainings, one after the other; their reports are copied beside the JSON."""
-    output = Path(options.output)
-    if not options.rehearse and not (options.vgg16 and options.pairs):
+    Args:
+        record: of the stage.
+        vgg16: ImageNet's weights; needed unless this is a rehearsal.
+        pairs: a folder in MSRS's layout; likewise.
+    """
+    if not record.rehearse and not (vgg16 and pairs):
         record.add("nothing trained", reason="--vgg16 and --pairs were not given")
         return
-    setting = setting_of(options)
+    setting = REHEARSAL if record.rehearse else real_setting(vgg16, pairs)
     started, seconds = time.monotonic(), record.seconds_left()
     used = 0.0
     for role, share in SHARES.items():
         used += share
-        # What an earlier one has left over is the next one's.
-        until = started + used * seconds
-        record.add(role, **_train(role, setting, output, until - time.monotonic(), options))
+        # What an earlier training leaves over goes to the next one.
+        end = started + used * seconds
+        record.add(role, **_train(record, role, setting, end - time.monotonic()))
 
 
-def setting_of(options: argparse.Namespace) -> Setting:
-    """Return what is trained on which pairs, or what is rehearsed on rendered ones."""
-    if options.rehearse:
-        return Setting("synthetic", REHEARSAL, TINY_FUSION, {})
-    changes = FULL_WIDTH | {"init.vgg16": options.vgg16, "data.manual_dir": options.pairs}
+def real_setting(vgg16: Path, pairs: Path) -> Setting:
+    """Return the setting of a training on real pairs."""
+    changes = FULL_WIDTH | {"init.vgg16": vgg16, "data.manual_dir": pairs}
     return Setting("msrs", changes, TEACHER, {"teacher": 25.0, "student": 30.0, "baseline": 60.0})
 
 
-def training_keys(role: str, setting: Setting, steps: int, batch: int, work: Path) -> dict[str, object]:
-    """Return the config keys of one training, whose run and whose teacher's lie below ``work``."""
-    keys = setting.changes | {"train.steps": steps, "train.batch_size": batch, "data.data_dir": str(work / "data")}
+def training_flags(role: str, setting: Setting, steps: int, batch: int, work: Path) -> list[str]:
+    """Return the flags of one training that set its config; its workdir and its teacher's are in ``work``."""
+    keys = setting.changes | {"train.steps": steps, "train.batch_size": batch, "data.data_dir": work / "data"}
     keys |= {"train.evaluate_every_epochs": 1e6}  # once, at the end
     if role == "teacher":
         keys |= setting.teacher_changes
     elif role == "student":
-        keys |= {"teacher.checkpoint": str(work / "teacher")}
-    return keys
+        keys |= {"teacher.checkpoint": work / "teacher"}
+    recipe = f"--config={ROOT}/configs/{role}.py:{setting.data}"
+    return [recipe, *(f"--config.{key}={value}" for key, value in keys.items())]
 
 
-def _train(role: str, setting: Setting, output: Path, seconds: float, options: argparse.Namespace) -> dict:
-    """Train and score one role; returns what it came to."""
-    workdir = output / "work" / role
+def _train(record: Record, role: str, setting: Setting, seconds: float) -> dict:
+    """Train and score one role; return the figures."""
+    work = record.folder / "work"
+    workdir = work / role
     batch, steps = 4, 4
-    if not options.rehearse:
-        batch, rate = 8, _measured_rate(output, role) or setting.images_per_second[role]
+    if not record.rehearse:
+        batch, rate = 8, _measured_rate(record.folder, role) or setting.images_per_second[role]
         steps = max(4, int(0.8 * (seconds - SCORING_SECONDS) * rate / batch))
-    keys = training_keys(role, setting, steps, batch, output / "work")
-    command = [
-        sys.executable,
-        "main.py",
-        f"--config=configs/{role}.py:{setting.data}",
-        f"--workdir={workdir.absolute()}",
-    ]
-    command += [f"--config.{key}={value}" for key, value in keys.items()]
+    flags = training_flags(role, setting, steps, batch, work)
+    command = [sys.executable, "main.py", f"--workdir={workdir}", *flags]
     started = time.monotonic()
     status, printed = _run(command, max(30.0, seconds - SCORING_SECONDS))
     cut_off = status == 75
     if cut_off:
-        # SIGTERM left a checkpoint, whose scores are to be had.
+        # SIGTERM left a checkpoint, which can be scored.
         status, more = _run([*command, "--mode=eval"], 2 * SCORING_SECONDS)
         printed += more
     result = {"steps": steps, "cut_off": cut_off, "status": status, "seconds": time.monotonic() - started}
     if status:
         return result | {"printed": printed[-2000:]}
     scores = json.loads((workdir / "evaluation" / "scores.json").read_text())
-    (output / f"{role}.html").write_bytes((workdir / "evaluation" / "report.html").read_bytes())
-    (output / f"{role}-metrics.jsonl").write_bytes((workdir / "metrics.jsonl").read_bytes())
-    parameters = _copy_parameters(workdir, output, role) if role == "student" else []
+    shutil.copyfile(workdir / "evaluation" / "report.html", record.folder / f"{role}.html")
+    shutil.copyfile(workdir / "metrics.jsonl", record.folder / f"{role}-metrics.jsonl")
+    parameters = _copy_parameters(workdir, record.folder, role) if role == "student" else []
     return result | {"command": command[1:], "scores": scores["scores"], "parameter_files": parameters}
 
 
 def _run(command: list[str], seconds: float) -> tuple[int, str]:
-    """Run a command, ended by SIGTERM when its time is over; returns its status and the end of what it printed."""
+    """Run a command, ended by SIGTERM when its time is over; return its status and its output."""
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         printed, _ = process.communicate(timeout=seconds)
@@ -142,9 +144,9 @@ def _run(command: list[str], seconds: float) -> tuple[int, str]:
     return process.returncode, printed
 
 
-def _measured_rate(output: Path, role: str) -> float | None:
-    """Images/s of a role's step in bfloat16 as the stage ``step`` has measured it, at its own input size."""
-    path = output / "step.json"
+def _measured_rate(folder: Path, role: str) -> float | None:
+    """Return the least images/s of a role's bfloat16 step that the stage ``step`` measured, or None."""
+    path = folder / "step.json"
     if not path.is_file():
         return None
     rates = [
@@ -152,11 +154,11 @@ def _measured_rate(output: Path, role: str) -> float | None:
         for result in json.loads(path.read_text())["results"]
         if result.get("role") == role and result.get("precision") == "bfloat16" and "images_per_second" in result
     ]
-    return min(rates) if rates else None
+    return min(rates, default=None)
 
 
-def _copy_parameters(workdir: Path, output: Path, role: str) -> list[str]:
-    """Write the parameters as bfloat16 in files of a size that can be copied, if all of them can be."""
+def _copy_parameters(workdir: Path, folder: Path, role: str) -> list[str]:
+    """Write the parameters as bfloat16 in files of at most PART_BYTES, unless they exceed PARAMETERS_BYTES."""
     params, _, _ = checkpoints.restore_params(str(workdir))
     flat = traverse_util.flatten_dict(jax.device_get(params), sep=".")
     arrays = {name: np.asarray(array).astype(jax.numpy.bfloat16) for name, array in flat.items()}
@@ -169,5 +171,5 @@ def _copy_parameters(workdir: Path, output: Path, role: str) -> list[str]:
         parts[-1][name] = array
     names = [f"{role}-{number}.safetensors" for number in range(len(parts))]
     for name, part in zip(names, parts, strict=True):
-        save_file(part, output / name)
+        save_file(part, folder / name)
     return names

@@ -1,9 +1,7 @@
-"""The run on a GPU: its rehearsal on a CPU, how time is shared, what a trace says, and what is packed."""
+"""The run on a GPU: its stages at toy size, shares of the time, traces and packing; as a slow test its rehearsal."""
 
-import argparse
 import gzip
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,165 +11,179 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks.gpu import pack, tables, torchvision_side
-from benchmarks.gpu.__main__ import SHARES, stage_seconds
+from benchmarks import torchvision_side
+from benchmarks.gpu import equal, facts, frame, pack, step, tables, train
+from benchmarks.gpu.__main__ import REHEARSAL_SHARES, SHARES, stage_seconds
 from benchmarks.gpu.profile import operations_ms
-from benchmarks.gpu.record import RECIPES, Record
-from benchmarks.gpu.step import Case, cases
-from benchmarks.gpu.train import PARAMETERS_BYTES, setting_of, training_keys
+from benchmarks.gpu.record import Record
 from benchmarks.gpu.worker import STAGES
+from dcrl_jax.command_line import parse_recipe
 from dcrl_jax.errors import InputError
-from dcrl_jax.models.build import build_model, init_params
-from dcrl_jax.training.given_keys import check_given_keys
+from dcrl_jax.inference import benchmark
+from dcrl_jax.models.network import build_network
+from dcrl_jax.training.unread_keys import check_unread_keys
 
 ROOT = Path(__file__).resolve().parents[2]
+PRECISIONS = ["float32", "TF32", "bfloat16"]
 
 
-@pytest.fixture(scope="module")
-def rehearsed(tmp_path_factory):
-    """The JSON of every stage of a rehearsal."""
-    folder = tmp_path_factory.mktemp("rehearsal")
-    command = [sys.executable, "-m", "benchmarks.gpu", "--rehearse", "--seconds=3000", f"--output={folder}"]
-    done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=3300, check=False)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return {stage: json.loads((folder / f"{stage}.json").read_text()) for stage in STAGES}, folder
+@pytest.fixture
+def run_stage(tmp_path, monkeypatch):
+    """Runs a stage, or a part of one, at toy size; returns its results by their names."""
+    monkeypatch.setattr(benchmark, "LARGEST_PRODUCT", 1024)
+
+    def run(function, rehearse=True):
+        function(Record("stage", tmp_path, seconds=3000, rehearse=rehearse))
+        return by_name(json.loads((tmp_path / "stage.json").read_text()))
+
+    return run
 
 
-def results(rehearsed, stage, name):
-    return [result for result in rehearsed[0][stage]["results"] if result["name"] == name]
+def by_name(content):
+    results = {}
+    for result in content["results"]:
+        results.setdefault(result["name"], []).append(result)
+    return results
 
 
-def test_every_stage_ends_and_says_that_it_was_a_rehearsal(rehearsed):
-    for stage, content in rehearsed[0].items():
-        assert content["stage"] == stage
-        assert content["finished"]
-        assert content["rehearsal"]
-        assert content["platform"] == "cpu"
-
-
-def test_peaks_of_all_precisions_are_the_yardstick(rehearsed):
-    assert [peak["precision"] for peak in results(rehearsed, "facts", "peak")] == ["float32", "TF32", "bfloat16"]
-    assert all(peak["tflops_per_second"] > 0 for peak in results(rehearsed, "facts", "peak"))
-
-
-def test_values_are_torchvisions_and_a_step_is_the_cpus_to_the_bit(rehearsed):
+def check_values(results):
+    """The differences from torchvision's values are rounding."""
     for name in ("roi_align_stride8", "roi_align_stride16", "roi_align_other_bins"):
-        assert [result["way"] for result in results(rehearsed, "equal", name)] == ["products", "gathered"]
-        assert all(max(r["forward"], r["gradient"]) < 1e-5 for r in results(rehearsed, "equal", name))
-    (nms,) = results(rehearsed, "equal", "nms")
+        assert [result["way"] for result in results[name]] == ["products", "gathered"]
+        assert all(max(result["forward"], result["gradient"]) < 1e-5 for result in results[name])
+    (nms,) = results["nms"]
     assert nms["cases"] > 20
     assert nms["differing"] == []
-    for vgg16 in results(rehearsed, "equal", "vgg16"):
+    (boxes,) = results["box coding"]
+    assert max(boxes["encoded"], boxes["decoded"]) < 1e-5
+    for vgg16 in results["vgg16"]:
         assert max(vgg16[f"conv{block}"] for block in range(1, 6)) < 1e-5
-    for name in ("step, small", "step, one image of full size"):
-        (step,) = results(rehearsed, "equal", name)
-        assert step["gradient"] == step["worst_tensor"] == step["losses"] == 0
-        assert step["same_bits_twice"]
-        assert step["worst_tensor_name"].startswith("['")
 
 
-def test_frames_steps_and_operations_are_measured(rehearsed):
-    assert {result["role"] for result in results(rehearsed, "frame", "one image")} == {"student", "teacher"}
-    for frame in results(rehearsed, "frame", "one image"):
-        assert frame["seconds"]["network"] > 0
-        assert frame["tflop"] > 0
-    assert [batch["images"] for batch in results(rehearsed, "frame", "batch")] == [8, 32, 8, 32]
-    for step in results(rehearsed, "step", "step"):
-        assert step["images_per_second"] == pytest.approx(step["images"] / step["seconds"])
-        assert 0 < step["share_of_peak"] < 1
-        assert 0 < step["gib"]["predicted"] < 0.1
-        assert 0 < step["gib"]["compiled"] < 0.1
-    for stage in ("frame", "step"):
-        for result in results(rehearsed, "profile", stage):
-            operations = result["operations"]
-            assert len(operations) == 10
-            assert [one["ms"] for one in operations] == sorted((one["ms"] for one in operations), reverse=True)
+def check_frame(result):
+    assert result["seconds"]["network"] > 0
+    assert result["share_of_proposals_and_nms"] > 0
+    assert result["tflop"] > 0
 
 
-def test_networks_are_trained_and_scored_and_their_reports_copied(rehearsed):
-    folder = rehearsed[1]
-    for role in ("teacher", "student", "baseline"):
-        (training,) = results(rehearsed, "train", role)
-        assert training["status"] == 0
-        assert "reasonable-all" in training["scores"]
-        assert (folder / f"{role}.html").is_file()
-        assert (folder / f"{role}-metrics.jsonl").is_file()
-        assert training["parameter_files"] == (["student-0.safetensors"] if role == "student" else [])
-        assert all((folder / name).is_file() for name in training["parameter_files"])
+def check_step(result):
+    assert result["images_per_second"] == pytest.approx(result["images"] / result["seconds"])
+    assert result["share_of_peak"] > 0
+    assert 0 < result["gib"]["predicted"] < 0.1
+    assert 0 < result["gib"]["compiled"] < 0.1
 
 
-def test_tables_for_readme_have_every_figure_with_device_and_date(rehearsed, capsys):
-    tables.main([str(rehearsed[1])])
-    printed = capsys.readouterr().out
-    date = rehearsed[0]["step"]["date"]
-    assert f"step: cpu, {date}, jax {jax.__version__}, a rehearsal\n\n| step | images |" in printed
-    rows = [line for line in printed.splitlines() if line.startswith("| ")]
-    for start in ("| TF32 |", "| teacher, bfloat16 |", "| student, TF32 | 2 |", "| teacher, TF32 | 2 |", "| teacher |"):
-        assert sum(row.startswith(start) for row in rows) == 1, start
+def test_peaks_of_all_precisions_are_recorded(run_stage):
+    results = run_stage(facts.run)
+    assert results["machine"][0]["versions"]["jax"] == jax.__version__
+    assert [peak["precision"] for peak in results["peak"]] == PRECISIONS
+    assert all(peak["tflops_per_second"] > 0 for peak in results["peak"])
 
 
-def test_step_without_memory_is_a_row_and_an_empty_folder_an_error(tmp_path, capsys):
-    result = {"name": "step", "role": "teacher", "precision": "TF32", "remat": False, "images": 64}
-    _, rows = tables.table_of("step", [result | {"out_of_memory": True}])
-    assert rows[0][:3] == ["teacher, TF32", "64", "out of memory"]
-    with pytest.raises(SystemExit):
-        tables.main([str(tmp_path)])
-    assert "holds no file of a stage" in capsys.readouterr().err
+@pytest.mark.usefixtures("quick_compile")
+def test_values_equal_torchvisions(run_stage):
+    check_values(run_stage(equal.compare_values))
+
+
+@pytest.mark.usefixtures("quick_compile", "shallow_backbone")
+def test_frames_of_both_libraries_are_compared(run_stage, monkeypatch):
+    seconds = {"network": 2.0, "frame": 3.0, "proposals and their NMS": 0.1, "final NMS": 0.3, "torchvision": 4.0}
+    monkeypatch.setattr(
+        frame, "median_seconds", lambda calls, repeats: {name: seconds.get(name, 1.0) for name in calls}
+    )
+    monkeypatch.setattr(frame, "parts_beside_the_network", lambda *_: dict.fromkeys(list(seconds)[2:4]))
+    monkeypatch.setattr(torchvision_side, "import_problem", lambda: None)
+    monkeypatch.setattr(frame, "_torchvision_calls", lambda *_: ({"torchvision": None}, {"compiled": "why"}))
+    monkeypatch.setattr(frame, "CASES_IN_REHEARSAL", [("student", "TF32")])
+    results = run_stage(frame.run)
+    (result,) = results["one image"]
+    check_frame(result)
+    assert result["share_of_proposals_and_nms"] == pytest.approx(0.2)
+    assert (result["ratio"], result["failed"]) == ({"torchvision": 0.5}, {"compiled": "why"})
+    assert [(batch["images"], batch["images_per_second"]) for batch in results["batch"]] == [(8, 8), (32, 32)]
+    assert "| student, TF32 | " in tables.table_of("frame", [result])
+
+
+@pytest.mark.usefixtures("quick_compile", "shallow_backbone")
+def test_a_step_is_measured_beside_its_prediction(run_stage, monkeypatch):
+    monkeypatch.setattr(torchvision_side, "import_problem", lambda: "not installed")
+    monkeypatch.setattr(step, "CASES_IN_REHEARSAL", [step.Case("baseline", "bfloat16", True, 2)])
+    (result,) = run_stage(step.run)["step"]
+    check_step(result)
+    assert result["ratio"] is None
+    assert "| baseline, bfloat16, remat | " in tables.table_of("step", [result])
+
+
+def test_a_step_without_memory_is_a_row(run_stage, monkeypatch):
+    def fail(config):
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 byte")
+
+    monkeypatch.setattr(step, "TrainingStep", fail)
+    results = run_stage(step.run)["step"]
+    assert len(results) == len(step.CASES_IN_REHEARSAL)
+    rows = tables.table_of("step", results).splitlines()
+    assert [cell.strip() for cell in rows[3].split("|")[1:4]] == ["teacher, TF32", "2", "out of memory"]
 
 
 @pytest.mark.parametrize("role", ["teacher", "student", "baseline"])
-def test_training_on_real_pairs_is_a_recipe_that_the_program_takes(role, tmp_path):
-    options = argparse.Namespace(rehearse=False, vgg16="vgg16.safetensors", pairs="pairs")
-    keys = training_keys(role, setting_of(options), 100, 8, tmp_path)
-    config = RECIPES[role].get_config("msrs")
-    config.update_from_flattened_dict(keys)
-    check_given_keys(config, list(keys))
-    model = build_model(config)
-    sizes = [leaf.size for leaf in jax.tree.leaves(jax.eval_shape(lambda: init_params(model, config, 0)))]
-    assert role != "student" or 2 * sum(sizes) < PARAMETERS_BYTES
+def test_main_accepts_the_flags_of_a_training_on_real_pairs(role, tmp_path):
+    setting = train.real_setting(Path("vgg16.safetensors"), Path("pairs"))
+    recipe = parse_recipe(train.training_flags(role, setting, 100, 8, tmp_path))
+    check_unread_keys(recipe.config, recipe.overrides)
+    shapes = build_network(recipe.config).param_shapes()
+    assert role != "student" or 2 * sum(leaf.size for leaf in jax.tree.leaves(shapes)) < train.PARAMETERS_BYTES
 
 
-def test_time_that_a_stage_leaves_over_is_there_for_those_after_it():
-    assert sum(SHARES.values()) == pytest.approx(1)
+def test_nothing_is_trained_without_weights_and_pairs(run_stage):
+    assert list(run_stage(lambda record: train.run(record, None, None), rehearse=False)) == ["nothing trained"]
+
+
+def test_time_left_over_by_a_stage_goes_to_the_stages_after_it():
+    for shares in (SHARES, REHEARSAL_SHARES):
+        assert sum(shares.values()) == pytest.approx(1)
     assert stage_seconds("facts", STAGES, 900) == pytest.approx(900 * SHARES["facts"])
     assert stage_seconds("train", STAGES, 400) == pytest.approx(400)
     assert stage_seconds("step", ("step", "profile"), 340) == pytest.approx(340 * 0.26 / 0.34)
 
 
-def test_every_role_precision_batch_and_remat_is_measured_once():
-    found = cases()
-    assert len(found) == len(set(found)) == 3 * 3 * 4 * 2
-    assert found[0] == Case("baseline", "TF32", False, 8)
+def test_every_setting_of_a_step_is_measured_once():
+    cases = step.cases()
+    assert len(cases) == len(set(cases)) == 3 * 3 * 4 * 2
+    assert cases[0] == step.Case("baseline", "TF32", False, 8)
 
 
-def test_what_torchvision_cannot_do_is_told_and_no_error():
+def test_a_failure_of_torchvision_is_a_reason_and_no_error():
     def fails():
         raise RuntimeError("CUDA error: no kernel\nmore")
 
-    call, reason = torchvision_side.working_call(lambda: fails)
-    assert (call, reason) == (None, "CUDA error: no kernel")
+    assert torchvision_side.working_call(lambda: fails) == (None, "CUDA error: no kernel")
     assert torchvision_side.working_call(lambda: int) == (int, None)
 
 
-def test_file_of_a_stage_is_whole_after_every_result(tmp_path):
-    options = argparse.Namespace(output=tmp_path, seconds=100.0, rehearse=False)
-    record = Record("facts", options)
-    path = tmp_path / "facts.json"
+def test_the_file_of_a_stage_is_complete_after_every_result(tmp_path):
+    record, path = Record("facts", tmp_path, seconds=100, rehearse=False), tmp_path / "facts.json"
     assert json.loads(path.read_text())["results"] == []
     record.add("peak", tflops_per_second=1.5)
-    assert json.loads(path.read_text())["results"] == [{"name": "peak", "tflops_per_second": 1.5}]
-    assert not json.loads(path.read_text())["finished"]
+    content = json.loads(path.read_text())
+    assert content["results"] == [{"name": "peak", "tflops_per_second": 1.5}]
+    assert not content["finished"]
     assert 0 < record.seconds_left() < 100
     record.finish()
     assert json.loads(path.read_text())["finished"]
+
+
+def test_an_empty_folder_has_no_tables(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        tables.main([str(tmp_path)])
+    assert "holds no file of a stage" in capsys.readouterr().err
 
 
 def test_of_a_gpus_trace_the_kernels_of_its_streams_count(tmp_path):
     def name(kind, process, thread, value):
         return {"ph": "M", "name": kind, "pid": process, "tid": thread, "args": {"name": value}}
 
-    def event(process, thread, what, microseconds, **arguments):
-        return {"ph": "X", "name": what, "pid": process, "tid": thread, "dur": microseconds, "args": arguments}
+    def event(process, thread, operation, microseconds, **arguments):
+        return {"ph": "X", "name": operation, "pid": process, "tid": thread, "dur": microseconds, "args": arguments}
 
     events = [
         name("process_name", 1, None, "/device:GPU:0"),
@@ -192,48 +204,76 @@ def test_of_a_gpus_trace_the_kernels_of_its_streams_count(tmp_path):
 
 @pytest.fixture
 def pairs(tmp_path):
-    rng = np.random.default_rng(0)
+    folder, rng = tmp_path / "pairs", np.random.default_rng(0)
     for split in ("train", "test"):
         for camera in ("vi", "ir"):
-            (tmp_path / "pairs" / split / camera).mkdir(parents=True)
-            image = rng.integers(0, 256, (48, 64, 3), np.uint8)
-            cv2.imwrite(str(tmp_path / "pairs" / split / camera / "00001D.png"), image)
-        (tmp_path / "pairs" / "labels" / split).mkdir(parents=True)
-        (tmp_path / "pairs" / "labels" / split / "00001D.txt").write_text("0 0.5 0.5 0.2 0.4\n")
-    return tmp_path / "pairs"
+            (folder / split / camera).mkdir(parents=True)
+            cv2.imwrite(str(folder / split / camera / "00001D.png"), rng.integers(0, 256, (48, 64, 3), np.uint8))
+        (folder / "labels" / split).mkdir(parents=True)
+        (folder / "labels" / split / "00001D.txt").write_text("0 0.5 0.5 0.2 0.4\n")
+    return folder
 
 
-def test_pairs_are_packed_as_good_as_their_limit_allows(pairs, tmp_path):
-    assert pack.shrink_pairs(pairs, tmp_path / "good") == 95
-    size = pack.folder_bytes(tmp_path / "good")
-    quality = pack.shrink_pairs(pairs, tmp_path / "smaller", size - 1)
-    assert quality < 95
-    names = sorted(str(path.relative_to(tmp_path / "smaller")) for path in (tmp_path / "smaller").rglob("*.*"))
-    assert names == [
-        "labels/test/00001D.txt",
-        "labels/train/00001D.txt",
-        "test/ir/00001D.jpg",
-        "test/vi/00001D.jpg",
-        "train/ir/00001D.jpg",
-        "train/vi/00001D.jpg",
-    ]
+def test_pairs_are_packed_in_the_best_quality_within_the_limit(pairs, tmp_path):
+    assert pack.shrink_pairs(pairs, tmp_path / "best") == 95
+    names = {str(path.relative_to(tmp_path / "best")) for path in (tmp_path / "best").rglob("*.*")}
+    images = {f"{split}/{camera}/00001D.jpg" for split in ("train", "test") for camera in ("vi", "ir")}
+    assert names == images | {"labels/train/00001D.txt", "labels/test/00001D.txt"}
+    assert pack.shrink_pairs(pairs, tmp_path / "smaller", pack.folder_bytes(tmp_path / "best") - 1) < 95
     with pytest.raises(InputError, match="take more than 100 bytes even at JPEG quality 60"):
         pack.shrink_pairs(pairs, tmp_path / "none", 100)
     (pairs / "train" / "vi" / "00002D.png").write_bytes(b"nothing")
-    with pytest.raises(InputError, match=r"00002D.png is no image"):
+    with pytest.raises(InputError, match=r"00002D.png is not a readable image"):
         pack.shrink_pairs(pairs, tmp_path / "none")
 
 
-def test_packed_folder_is_there_whole_or_not_at_all(pairs, tmp_path, monkeypatch):
-    (tmp_path / "vgg16.safetensors").write_bytes(bytes(1000))
-    arguments = [f"--vgg16={tmp_path / 'vgg16.safetensors'}", f"--pairs={pairs}", f"--output={tmp_path / 'out'}"]
-    arguments += ["--packages"]
-    with monkeypatch.context() as patch:
-        patch.setattr(pack, "LIMIT_BYTES", 500)
-        with pytest.raises(InputError, match="all of it takes"):
-            pack.main(arguments)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["pairs", "vgg16.safetensors"]
-    pack.main(arguments)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"wheels", "pairs", "vgg16.safetensors"}
-    with pytest.raises(InputError, match="is there already"):
-        pack.main(arguments)
+def test_the_packed_folder_is_written_completely_or_not_at_all(pairs, tmp_path, monkeypatch):
+    vgg16, output = tmp_path / "vgg16.safetensors", tmp_path / "out"
+    vgg16.write_bytes(bytes(1000))
+    pack.pack(vgg16, pairs, output, packages=())
+    assert {path.name for path in output.iterdir()} == {"wheels", "pairs", "vgg16.safetensors"}
+    with pytest.raises(InputError, match="exists already"):
+        pack.pack(vgg16, pairs, output, packages=())
+    monkeypatch.setattr(pack, "LIMIT_BYTES", 500)
+    with pytest.raises(InputError, match="the folder takes"):
+        pack.pack(vgg16, pairs, tmp_path / "large", packages=())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "pairs", "vgg16.safetensors"]
+
+
+@pytest.mark.slow
+def test_rehearsal_of_all_stages(tmp_path, capsys):
+    command = [sys.executable, "-m", "benchmarks.gpu", "--rehearse", "--seconds=3000", f"--output={tmp_path}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=3300, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    contents = {stage: json.loads((tmp_path / f"{stage}.json").read_text()) for stage in STAGES}
+    assert all(content["finished"] and content["rehearsal"] for content in contents.values())
+    results = {stage: by_name(content) for stage, content in contents.items()}
+
+    assert [peak["precision"] for peak in results["facts"]["peak"]] == PRECISIONS
+    check_values(results["equal"])
+    for name in ("step, small", "step, one image of full size"):
+        (same,) = results["equal"][name]
+        assert same["gradient"] == same["worst_tensor"] == same["losses"] == 0
+        assert same["same_bits_twice"]
+    for result in results["frame"]["one image"]:
+        check_frame(result)
+    assert [batch["images"] for batch in results["frame"]["batch"]] == [8, 32, 8, 32]
+    for result in results["step"]["step"]:
+        check_step(result)
+    for result in results["profile"]["frame"] + results["profile"]["step"]:
+        times = [operation["ms"] for operation in result["operations"]]
+        assert len(times) == 10
+        assert times == sorted(times, reverse=True)
+    for role in ("teacher", "student", "baseline"):
+        (training,) = results["train"][role]
+        assert training["status"] == 0
+        assert "reasonable-all" in training["scores"]
+        assert training["parameter_files"] == (["student-0.safetensors"] if role == "student" else [])
+        for name in (f"{role}.html", f"{role}-metrics.jsonl", *training["parameter_files"]):
+            assert (tmp_path / name).is_file()
+
+    tables.main([str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert f"step: cpu, {contents['step']['date']}, jax {jax.__version__}, a rehearsal\n\n| step " in printed
+    first_cells = [line.split("|")[1].strip() for line in printed.splitlines() if line.startswith("| ")]
+    assert {"TF32", "teacher, bfloat16", "student, TF32", "baseline"} <= set(first_cells)
