@@ -40,6 +40,7 @@ def load(options: argparse.Namespace) -> Callable[[], object]:
         from dcrl_jax.training import distill, score, train
         from dcrl_jax.training.workdir import open_workdir
 
+        assert config is not None  # these modes need --config
         workdir = open_workdir(options.workdir)
         if options.mode == "eval":
             return lambda: score.score_checkpoint(config, workdir, score.parallel_network(config), checkpoint)

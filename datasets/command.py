@@ -1,6 +1,7 @@
 """The command that prepares a data set from the user's copy."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow_datasets as tfds
 from absl import logging
@@ -45,8 +46,9 @@ def prepare_command(
 def _prepare(builder: tfds.core.DatasetBuilder, manual_dir: str) -> None:
     if builder.data_path.exists():
         print(f"prepared already, in {builder.data_dir}; remove this folder to prepare it again\n")
-        print(builder.info.metadata["table"])
-        for warning in builder.info.metadata["warnings"]:
+        metadata: Any = builder.info.metadata  # a MetadataDict
+        print(metadata["table"])
+        for warning in metadata["warnings"]:
             print(f"warning: {warning}")
         return
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))

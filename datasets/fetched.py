@@ -43,7 +43,7 @@ class FetchedBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     # Whether missing or unreadable images of the scored split are a warning instead of an error.
     allow_incomplete: bool = False
 
-    _checked: CheckedCopy | None = None
+    _checked: CheckedCopy  # set by download_and_prepare
 
     @classmethod
     def open(cls, data_dir: str | None, allow_incomplete: bool, config: tfds.core.BuilderConfig | None = None) -> Self:
@@ -90,7 +90,8 @@ class FetchedBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
                 super().download_and_prepare(download_config=download_config, **options)
 
     def _shard_iterators_per_split(self, dl_manager):
-        self.info.metadata.update(self._checked.metadata)
+        metadata: Any = self.info.metadata  # a MetadataDict
+        metadata.update(self._checked.metadata)
         return {
             split: [
                 functools.partial(self._numbered_records, split, items, start)

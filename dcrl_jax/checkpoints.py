@@ -13,7 +13,7 @@ import re
 import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -44,7 +44,8 @@ def open_manager(folder: Path, keep: int = 1) -> ocp.CheckpointManager:
     for item, save, restore, handler in (
         ("params", ocp.args.StandardSave, ocp.args.StandardRestore, ocp.StandardCheckpointHandler),
         ("optimizer", ocp.args.StandardSave, ocp.args.StandardRestore, ocp.StandardCheckpointHandler),
-        ("data", CheckpointSave, CheckpointRestore, CheckpointHandler),
+        # Grain's handler has the methods of Orbax's base class, but is not derived from it.
+        ("data", CheckpointSave, CheckpointRestore, cast(Any, CheckpointHandler)),
         ("config", ocp.args.JsonSave, ocp.args.JsonRestore, ocp.JsonCheckpointHandler),
         ("scores", ocp.args.JsonSave, ocp.args.JsonRestore, ocp.JsonCheckpointHandler),
     ):

@@ -128,7 +128,8 @@ def _check_split(
 def _objects(image_id, chosen, place):
     """Return a frame's annotations that overlap the image, those of the thermal image if paired, and findings."""
     if chosen.kind == "paired":
-        return _paired_objects(*(chosen.truths[modality].by_id[image_id] for modality in MODALITIES), place)
+        visible, lwir = (chosen.truths[modality].by_id[image_id] for modality in MODALITIES)
+        return _paired_objects(visible, lwir, place)
     objects, findings = checks.keep_overlapping(
         chosen.truths[None].by_id[image_id], frames.WIDTH_PX, frames.HEIGHT_PX, place
     )

@@ -86,6 +86,7 @@ class Kaist(FetchedBuilder):
     ``info.metadata`` also has the ``layout`` of the copy and the ``annotations`` by split.
     """
 
+    builder_config: KaistConfig
     SHARD_RECORDS = 1000  # some 100 MB
     UNIT = "pairs"
     BUILDER_CONFIGS: ClassVar = [KaistConfig(annotations=name) for name in KINDS]

@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -68,6 +68,7 @@ class Msrs(tfds.core.GeneratorBasedBuilder):
     The files are read from ``DownloadConfig(manual_dir=...)`` if given, else downloaded from two public repositories.
     """
 
+    builder_config: tfds.core.BuilderConfig
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar = {"1.0.0": "First release."}
     BUILDER_CONFIGS: ClassVar = [
@@ -154,7 +155,7 @@ def download_pairs(dl_manager: tfds.download.DownloadManager, label_set: str) ->
     try:
         for url in urls.values():
             _check_is_reachable(url, Path(dl_manager.download_dir))
-        archives = dl_manager.download(urls)
+        archives = cast(dict[str, Any], dl_manager.download(urls))
     except (OSError, tfds.download.DownloadError) as error:
         raise InputError(
             f"MSRS: {IMAGES_URL} and {LABELS_URL} could not be downloaded ({error}). Connect to the network, or get "

@@ -26,7 +26,7 @@ def paint_backdrop(rng: np.random.Generator, canvas: Canvas, world: World) -> No
     spread = 0.7 if world.night else 1.5
     for x in np.arange(-0.05 * height, width + 0.05 * height, 0.07 * height):
         radius = rng.uniform(2.5, 4.5) * camera.scale(z)
-        tree = ellipse(x, camera.point(0, rng.uniform(1, 4), z)[1], radius * 1.3, radius)
+        tree = ellipse((x, camera.point(0, rng.uniform(1, 4), z)[1]), radius * 1.3, radius)
         colour, light = shade(leaf, rng.uniform(0.8, 1.3)), world.ambient * rng.uniform(0.5, 0.8)
         paint(canvas, tree, Material(colour, world.air + rng.normal(0.5, spread), light))
     if rng.random() < 0.15:

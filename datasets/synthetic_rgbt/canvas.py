@@ -70,9 +70,9 @@ def rectangle(left: float, top: float, right: float, bottom: float) -> np.ndarra
     return np.array([[left, top], [right, top], [right, bottom], [left, bottom]], float)
 
 
-def ellipse(x: float, y: float, radius_x: float, radius_y: float) -> np.ndarray:
-    """Return an ellipse as a polygon, float ``[16, 2]``."""
-    return _CIRCLE * (radius_x, radius_y) + (x, y)
+def ellipse(centre, radius_x: float, radius_y: float) -> np.ndarray:
+    """Return an ellipse around a point as a polygon, float ``[16, 2]``."""
+    return _CIRCLE * (radius_x, radius_y) + centre
 
 
 def capsule(start, end, start_radius: float, end_radius: float) -> np.ndarray:

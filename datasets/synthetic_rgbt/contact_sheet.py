@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
-import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
@@ -30,24 +29,26 @@ def contact_sheet(seed: int, columns: int, height_px: int, width_px: int) -> Fig
         width_px: width of one image.
     """
     border, title, label = 4, 40, 24
-    sheet_px = np.array([label + columns * (width_px + border), title + 4 * (height_px + border)])
-    figure = Figure(figsize=sheet_px / _INCH_PX, dpi=_INCH_PX, facecolor="white")
+    sheet_width, sheet_height = label + columns * (width_px + border), title + 4 * (height_px + border)
+    size = (sheet_width / _INCH_PX, sheet_height / _INCH_PX)
+    figure = Figure(figsize=size, dpi=_INCH_PX, facecolor="white")
     for column in range(columns):
         scenes = [render(seed, 2 * column + night, height_px, width_px) for night in (0, 1)]
         images = [image for scene in scenes for image in ((scene, scene.visible), (scene, scene.lwir))]
         for row, (scene, image) in enumerate(images):
-            left, top = label + column * (width_px + border), title + row * (height_px + border)
-            bounds = (left, sheet_px[1] - top - height_px, width_px, height_px)
-            axes = figure.add_axes(np.array(bounds) / np.tile(sheet_px, 2))
+            left = label + column * (width_px + border)
+            bottom = sheet_height - title - row * (height_px + border) - height_px
+            shares = (left / sheet_width, bottom / sheet_height, width_px / sheet_width, height_px / sheet_height)
+            axes = figure.add_axes(shares)
             axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest", aspect="auto")
             axes.set_axis_off()
             _draw_boxes(axes, scene)
     for row, name in enumerate(("day, visible", "day, thermal", "night, visible", "night, thermal")):
         middle = title + row * (height_px + border) + height_px / 2
-        at = np.array([label / 2, sheet_px[1] - middle]) / sheet_px
-        figure.text(*at, name, rotation=90, ha="center", va="center", fontsize=9)
-    at = np.array([label, sheet_px[1] - title / 2]) / sheet_px
-    figure.text(*at, f"Synthetic RGB-thermal pairs, seed {seed}", ha="left", va="center", fontsize=11, weight="bold")
+        x, y = label / 2 / sheet_width, (sheet_height - middle) / sheet_height
+        figure.text(x, y, name, rotation=90, ha="center", va="center", fontsize=9)
+    x, y = label / sheet_width, (sheet_height - title / 2) / sheet_height
+    figure.text(x, y, f"Synthetic RGB-thermal pairs, seed {seed}", ha="left", va="center", fontsize=11, weight="bold")
     handles = [Line2D([], [], color=colour, label=name) for name, colour in COLOURS.items()]
     figure.legend(handles=handles, loc="upper right", ncols=len(handles), fontsize=8, frameon=False)
     return figure

@@ -36,11 +36,12 @@ def paint_hot_decoy(rng: np.random.Generator, canvas: Canvas, world: World, plac
     """Paint a heated pillar, a cabinet with a chimney, a lit sign with a warm figure, or an animal, in place."""
     frame = stand(canvas, world, place.x, place.z, place.height_m, mirrored=rng.random() < 0.5)
     temperature = world.air + (rng.uniform(6, 14) if world.night else rng.uniform(1, 8))
-    paint_decoy = rng.choice([_paint_pillar, _paint_cabinet, _paint_lit_sign, _paint_animal], p=(0.33, 0.22, 0.3, 0.15))
+    decoys = (_paint_pillar, _paint_cabinet, _paint_lit_sign, _paint_animal)
+    paint_decoy = decoys[rng.choice(len(decoys), p=(0.33, 0.22, 0.3, 0.15))]
     paint_decoy(rng, world, frame, temperature)
 
 
-def _paint_pillar(rng, world, frame: Standing, temperature):
+def _paint_pillar(rng, world, frame: Standing, temperature: float):
     """Paint a pillar of a person's height and width, with a round top and two white bands."""
     colour, half = pick(rng, SIGNAL), rng.uniform(0.09, 0.15)
     frame.stroke((0, half), (0, 0.78), half, half * rng.uniform(0.7, 1.0), colour, temperature)
@@ -50,7 +51,7 @@ def _paint_pillar(rng, world, frame: Standing, temperature):
         frame.box(-half, y, half, y + 0.07, WHITE, temperature)
 
 
-def _paint_cabinet(rng, world, frame: Standing, temperature):
+def _paint_cabinet(rng, world, frame: Standing, temperature: float):
     """Paint a metal box with a chimney in the place of a head."""
     metal, half, top = pick(rng, STEEL), rng.uniform(0.13, 0.2), rng.uniform(0.5, 0.75)
     frame.box(-half, 0, half, top, metal, temperature)
@@ -58,7 +59,7 @@ def _paint_cabinet(rng, world, frame: Standing, temperature):
     frame.box(-0.06, top, 0.06, 1, shade(metal, 0.7), temperature + rng.uniform(2, 6))
 
 
-def _paint_lit_sign(rng, world, frame: Standing, temperature):
+def _paint_lit_sign(rng, world, frame: Standing, temperature: float):
     """Paint a coloured board with a white figure that is as warm as a person."""
     colour, glow = pick(rng, SIGNAL[:4]), rng.uniform(0.15, 0.5) if world.night else 0.0
     frame.box(-0.27, -0.02, 0.27, 1.08, colour, world.air + rng.uniform(0, 2), glow=shade(colour, glow))
@@ -67,7 +68,7 @@ def _paint_lit_sign(rng, world, frame: Standing, temperature):
     paint_figure(frame, white, dict.fromkeys(white.colours, temperature), emission=glow)
 
 
-def _paint_animal(rng, world, frame: Standing, temperature):
+def _paint_animal(rng, world, frame: Standing, temperature: float):
     """Paint a four-legged animal from the side; the unit of length is about its length."""
     coat = pick(rng, COAT)
     for x in (-0.3, -0.22, 0.22, 0.3):

@@ -83,5 +83,5 @@ def shadows(items: list[Item], world: World) -> np.ndarray:
         canvases.fill(mask, np.array([camera.point(x, 0.0, z) for x, z in corners]), 1)
         if item.kind == "tree":
             centre, scale = camera.point(tip_x, 0.0, tip_z), camera.scale(tip_z)
-            canvases.fill(mask, canvases.ellipse(*centre, 1.6 * scale, 0.35 * scale), 1)
+            canvases.fill(mask, canvases.ellipse(centre, 1.6 * scale, 0.35 * scale), 1)
     return mask > 0

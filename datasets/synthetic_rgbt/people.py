@@ -106,7 +106,7 @@ def _pose(rng: np.random.Generator) -> tuple[Part, ...]:
         sleeves = "top" if rng.random() < 0.75 else "skin"
         radii = np.array([0.04, 0.034, 0.025]) * build
         upper, lower, hand = _limb(("top", sleeves), root, (shoulder_angle, elbow_angle), (0.155, 0.145), radii)
-        arms.append([upper, lower, Part("skin", ellipse(*hand, 0.024, 0.026))])
+        arms.append([upper, lower, Part("skin", ellipse(hand, 0.024, 0.026))])
 
     waist = build * (0.085 - 0.02 * side)
     chest = shoulder_half + 0.035
@@ -129,19 +129,19 @@ def _pose(rng: np.random.Generator) -> tuple[Part, ...]:
     from_behind = side < 0.5 and rng.random() < 0.5
     head_parts = [
         Part("skin", capsule(head - (0, 0.09), head - (0, 0.03), 0.03, 0.03)),
-        Part("hair", ellipse(head[0], head[1] + 0.008, 0.054, 0.066)),
+        Part("hair", ellipse((head[0], head[1] + 0.008), 0.054, 0.066)),
     ]
     if not from_behind:
-        head_parts.append(Part("skin", ellipse(*face, 0.044, 0.054)))
+        head_parts.append(Part("skin", ellipse(face, 0.044, 0.054)))
 
     bag = []
     kind = rng.random()
     if kind < 0.2:  # a rucksack, seen from the side or from behind
         centre = np.array([lean - facing * side * (waist + 0.045), 0.7])
-        bag = [Part("bag", ellipse(*centre, 0.045 + 0.04 * (1 - side), 0.1))]
+        bag = [Part("bag", ellipse(centre, 0.045 + 0.04 * (1 - side), 0.1))]
     elif kind < 0.38:  # a bag in the hand or on the shoulder
         centre = np.array([rng.choice([-1, 1]) * (shoulder_half + 0.06), rng.uniform(0.36, 0.52)])
-        bag = [Part("bag", ellipse(*centre, rng.uniform(0.04, 0.06), rng.uniform(0.05, 0.075)))]
+        bag = [Part("bag", ellipse(centre, rng.uniform(0.04, 0.06), rng.uniform(0.05, 0.075)))]
 
     far, near = (0, 1) if facing > 0 else (1, 0)
     over = bag if from_behind else []

@@ -88,15 +88,15 @@ def encode_scenes(options: SceneOptions, count: int, processes: int | None = Non
     try:
         for index in range(count):
             worker = workers[index % processes]
+            assert worker.stdout is not None  # a pipe
             try:
                 yield pickle.load(worker.stdout)
             except EOFError:
                 raise RuntimeError(f"A process that renders scenes ended with status {worker.wait()}.") from None
     finally:
         for worker in workers:
-            worker.kill()
-            worker.stdout.close()
-            worker.wait()
+            with worker:  # closes the pipe and waits
+                worker.kill()
 
 
 def _png(image: np.ndarray) -> bytes:

@@ -87,6 +87,7 @@ def _paint_items(
         x, z, height_m = item.place
         match item.kind:
             case "person":
+                assert item.figure is not None
                 frame = stand(canvas, conditions, x, z, height_m)
                 outlines.append(people.outline(item.figure, frame))
                 people.paint_figure(frame, item.figure, people.body_temperatures(rng, conditions), len(outlines))

@@ -13,7 +13,8 @@ NO_GLOW = (0.0, 0.0, 0.0)
 
 def shade(colour: Colour, factor: float) -> Colour:
     """Return a lighter or darker reflectance."""
-    return tuple(float(min(0.9, c * factor)) for c in colour)
+    red, green, blue = (float(min(0.9, c * factor)) for c in colour)
+    return red, green, blue
 
 
 def pick(rng: np.random.Generator, colours: tuple[Colour, ...]) -> Colour:
@@ -48,7 +49,7 @@ class Standing(NamedTuple):
 
     def disc(self, x, y, radius_x, radius_y, colour: Colour, temperature: float, tone=1.0, glow=NO_GLOW) -> None:
         """Paint an ellipse."""
-        outline = ellipse(*self.at((x, y)), radius_x * self.unit, radius_y * self.unit)
+        outline = ellipse(self.at((x, y)), radius_x * self.unit, radius_y * self.unit)
         paint(self.canvas, outline, Material(colour, temperature, self.light * tone, glow))
 
     def stroke(self, start, end, start_radius, end_radius, colour: Colour, temperature: float, tone=1.0) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -80,6 +80,7 @@ class SyntheticConfig(SceneConfig):
 class SyntheticRgbt(tfds.core.GeneratorBasedBuilder):
     """Registered RGB-thermal street scenes by day and night, rendered on all cores of the machine."""
 
+    builder_config: SyntheticConfig
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar = {"1.0.0": "First release."}
 
@@ -112,12 +113,12 @@ class SyntheticRgbt(tfds.core.GeneratorBasedBuilder):
             yield index, record | {name: io.BytesIO(record[name]) for name in ("visible", "lwir")}
 
 
-def render_records(options: SceneOptions, count: int) -> Iterator[dict[str, Any]]:
+def render_records(options: SceneOptions, count: int) -> Iterable[dict[str, Any]]:
     """Return the first ``count`` records of a split under a progress bar; images are PNG bytes."""
     return progress_bar(encode_scenes(options, count), f"rendering {options.split}", count, "scenes")
 
 
-def open_builder(data_dir: str | None = None, **options: int) -> SyntheticRgbt:
+def open_builder(data_dir: str | None = None, **options: Any) -> SyntheticRgbt:
     """Return the builder of a config.
 
     Args:

@@ -7,7 +7,7 @@ thermal images.
 import dataclasses
 import io
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -40,6 +40,8 @@ class SyntheticVisibleConfig(SceneConfig):
 class SyntheticVisible(SyntheticRgbt):
     """RGB street scenes by day and night, rendered on all cores of the machine."""
 
+    builder_config: SyntheticVisibleConfig
+
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
             description="Synthetic RGB street scenes with pedestrians, by day and by night, of a cheap camera.",
@@ -53,12 +55,13 @@ class SyntheticVisible(SyntheticRgbt):
         options = SceneOptions(split, seed, config.height_px, config.width_px, typical_share=TYPICAL_SHARE)
         for index, record in enumerate(render_records(options, getattr(config, split))):
             rng = np.random.default_rng([seed, SPLITS.index(split), index])
-            scene = cv2.imdecode(np.frombuffer(record.pop("visible"), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+            scene = cv2.imdecode(np.frombuffer(record.pop("visible"), np.uint8), cv2.IMREAD_COLOR)
+            assert scene is not None
             del record["lwir"]
-            yield index, record | {"visible": io.BytesIO(photograph(rng, scene))}
+            yield index, record | {"visible": io.BytesIO(photograph(rng, scene[..., ::-1]))}
 
 
-def open_builder(data_dir: str | None = None, **options: int) -> SyntheticVisible:
+def open_builder(data_dir: str | None = None, **options: Any) -> SyntheticVisible:
     """Return the builder of a config.
 
     Args:

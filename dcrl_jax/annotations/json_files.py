@@ -54,8 +54,9 @@ def _explain(message):
     """Turn "Expected `int`, got `str` - at `$.images[1].id`" into "images, entry 2, id: expected `int`, got `str`"."""
     problem, _, place = message.partition(" - at `$.")
     problem = problem[0].lower() + problem[1:]
-    if not place:
+    location = re.fullmatch(r"(\w+)(?:\[(\d+)\])?\.?(.*)`", place)
+    if location is None:
         return problem
-    name, index, field = re.fullmatch(r"(\w+)(?:\[(\d+)\])?\.?(.*)`", place).groups()
+    name, index, field = location.groups()
     entry = f"entry {int(index) + 1}" if index else ""
     return f"{', '.join(filter(None, (name, entry, field)))}: {problem}"

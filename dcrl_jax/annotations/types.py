@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-MODALITIES = ("visible", "lwir")  # m = 1, 2 of the paper
+MODALITIES: tuple[str, str] = ("visible", "lwir")  # m = 1, 2 of the paper
 # Of an image; a record stores the index. Only NightOwls has dawn.
 IMAGE_CONDITIONS = ("day", "night", "dawn")
 # Levels of occlusion.

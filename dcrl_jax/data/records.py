@@ -28,9 +28,11 @@ def open_split(builder: "tfds.core.DatasetBuilder", split: str) -> Sequence[Any]
             f"data set {builder.info.full_name} is not prepared in {builder.data_dir}: call its "
             "download_and_prepare() first."
         )
-    images = [name for name in MODALITIES if name in builder.info.features]
+    features: Any = builder.info.features  # a FeaturesDict
+    images = [name for name in MODALITIES if name in features]
     try:
-        return builder.as_data_source(split, decoders=dict.fromkeys(images, tfds.decode.SkipDecoding()))
+        decoders = dict.fromkeys(images, tfds.decode.SkipDecoding())
+        return builder.as_data_source(split, decoders=decoders)  # pyright: ignore[reportCallIssue]
     except (NotImplementedError, ValueError) as error:
         raise InputError(
             f"data set {builder.info.full_name}: split {split!r} cannot be opened ({error}); it has "

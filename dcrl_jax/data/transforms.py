@@ -231,8 +231,8 @@ def _clipped_xyxy(xywh: np.ndarray, labels: tuple[str, ...], height: int, width:
     xyxy = xywh_to_xyxy(xywh)
     limits = np.array([width, height, width, height], np.float32)
     clipped = np.clip(xyxy, np.float32(0), limits)
-    has_size = (xywh[:, 2:] > 0).all(1) & np.isfinite(xywh).all(1)
-    is_inside = (clipped[:, 2:] > clipped[:, :2]).all(1)
+    has_size = np.all(xywh[:, 2:] > 0, axis=1) & np.all(np.isfinite(xywh), axis=1)
+    is_inside = np.all(clipped[:, 2:] > clipped[:, :2], axis=1)
     problems = [
         f"box {i} ({labels[i]}, x y w h = {' '.join(f'{value:g}' for value in xywh[i])}) "
         + ("has no size" if not has_size[i] else "is completely outside")

@@ -72,10 +72,10 @@ def read_prepared(folder: Path, split: str) -> PreparedTruths:
     try:
         builder = tfds.builder_from_directory(folder)
         source = records.open_split(builder, split)
-        features = [name for name in ("objects", "objects_lwir") if name in builder.info.features]
+        features: Any = builder.info.features  # a FeaturesDict
         metadata = builder.info.metadata or {}
         return PreparedTruths(
-            {name: read_truths(source, name).images for name in features},
+            {name: read_truths(source, name).images for name in ("objects", "objects_lwir") if name in features},
             metadata.get("annotations", {}).get(split),
             list(metadata.get("warnings", ())),
         )

@@ -7,6 +7,7 @@ Notation: B images, R sampled anchors or RoIs, h x w cells of the conv5 map.
 """
 
 from collections.abc import Mapping
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -164,13 +165,13 @@ def stage_terms(outputs: RegionOutputs, targets: Targets, stage: str) -> dict[st
         f"{stage}_cls": classification(outputs.logits, targets),
         f"{stage}_reg": box_regression(outputs.offsets, targets),
     }
-    if outputs.branch_logits is None:
+    if outputs.branch_logits is None or outputs.branch_offsets is None:
         return terms
     branches = [
         classification(logits, targets) + box_regression(offsets, targets)
         for logits, offsets in zip(outputs.branch_logits, outputs.branch_offsets, strict=True)
     ]
-    return terms | {f"{stage}_branches": sum(branches) / len(branches)}
+    return terms | {f"{stage}_branches": cast(jax.Array, sum(branches)) / len(branches)}
 
 
 def weighted_sum(terms: Mapping[str, jax.Array], weights: Mapping[str, float]) -> jax.Array:
@@ -181,4 +182,4 @@ def weighted_sum(terms: Mapping[str, jax.Array], weights: Mapping[str, float]) -
     Raises:
         KeyError: a term has no weight.
     """
-    return sum(weights[name] * term for name, term in terms.items() if weights[name])
+    return cast(jax.Array, sum(weights[name] * term for name, term in terms.items() if weights[name]))

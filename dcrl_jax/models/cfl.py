@@ -89,7 +89,7 @@ class CrossModalFeatureLearning(nn.Module):
         shared_conv = pointwise_conv("shared", nn.initializers.he_normal()) if split else None
         outputs = []
         for name, x in zip(MODALITIES, features, strict=True):
-            if split:
+            if shared_conv is not None:
                 shared = shared_conv(x[..., :split])
             if split < channels:
                 own = x[..., split:]

@@ -40,7 +40,7 @@ def cfl_features(model: Teacher, params: Any, visible: Array, lwir: Array) -> li
         capture_intermediates=lambda module, _: isinstance(module.parent, CrossModalFeatureLearning),
         mutable=["intermediates"],
     )
-    blocks = collected.get("intermediates", {})
+    blocks: Any = collected.get("intermediates", {})
     return [_level(blocks[name]) for name in sorted(blocks)]
 
 

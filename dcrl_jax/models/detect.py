@@ -17,7 +17,7 @@ class ProposalRules(NamedTuple):
     """The keyword arguments of ``rpn.propose``."""
 
     image_size: tuple[int, int]
-    offset_std: tuple[float, ...]
+    offset_std: tuple[float, float, float, float]
     min_size_px: float
     before_nms: int
     kept: int
@@ -35,7 +35,7 @@ class DetectionRules(NamedTuple):
 
 def detect(
     model: Teacher | Student, params: Any, anchors: Array, rules: DetectionRules, *images: Array
-) -> tuple[Detections, jax.Array | None]:
+) -> tuple[Detections, Array | None]:
     """Detect pedestrians.
 
     Args:

@@ -55,7 +55,7 @@ class ModalityFusion(nn.Module):
             return jnp.broadcast_to(jax.nn.softmax(weights), (batch, modalities))
         if self.grid is not None:
             rows, columns = averaging_matrix(self.grid[0], height), averaging_matrix(self.grid[1], width)
-            features = [jnp.einsum("ih,bhwc,jw->bijc", rows, x, columns, precision="highest") for x in features]
+            features = tuple(jnp.einsum("ih,bhwc,jw->bijc", rows, x, columns, precision="highest") for x in features)
         flat = jnp.concatenate([x.reshape(batch, -1) for x in features], axis=-1)
         hidden = nn.relu(nn.Dense(self.hidden, kernel_init=nn.initializers.he_normal(), name="hidden")(flat))
         # Zero weights in the last layer make mu = 1/M at the start.

@@ -54,7 +54,7 @@ class Network:
         """Return the shapes and dtypes of the parameters as a tree of ``jax.ShapeDtypeStruct``."""
         return jax.eval_shape(lambda: self.init_params(0))
 
-    def detect(self, params: Any, *images: Array) -> tuple[Detections, jax.Array | None]:
+    def detect(self, params: Any, *images: Array) -> tuple[Detections, Array | None]:
         """Detect pedestrians in images of the network's size; see ``detect.detect``."""
         return detect(self.model, params, self.anchors, self.rules, *images)
 

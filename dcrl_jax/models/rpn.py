@@ -44,7 +44,7 @@ def propose(
     anchors: jax.Array,
     *,
     image_size: tuple[int, int],
-    offset_std: tuple[float, ...],
+    offset_std: tuple[float, float, float, float],
     min_size_px: float,
     before_nms: int,
     kept: int,

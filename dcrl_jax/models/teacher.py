@@ -102,12 +102,10 @@ class Teacher(nn.Module):
 
     def block(self, block: int, features: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         """Apply block 1..5 of both backbones, its CFL module and its pool."""
-        features = tuple(self.backbones[name].block(block, x) for name, x in zip(MODALITIES, features, strict=True))
+        visible, lwir = (self.backbones[name].block(block, x) for name, x in zip(MODALITIES, features, strict=True))
         if self.cfl:
-            features = self.cfl_blocks[block - 1](features)
-        if block in pools_after(self.stride):
-            features = tuple(pool(x) for x in features)
-        return features
+            visible, lwir = self.cfl_blocks[block - 1]((visible, lwir))
+        return (pool(visible), pool(lwir)) if block in pools_after(self.stride) else (visible, lwir)
 
     def _head_inputs(self, features):
         if self.cfl:

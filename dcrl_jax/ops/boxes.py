@@ -6,28 +6,31 @@ that they are given, NumPy or JAX; functions of two sets return JAX arrays.
 """
 
 import math
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-Array = jax.Array | np.ndarray
+from dcrl_jax.structures import Array
+
+ArrayKind = TypeVar("ArrayKind", bound=Array)
 
 # Largest log scale in decoding: a box is at most 62.5 times as large as its anchor, as in torchvision.
 MAX_LOG_SCALE = math.log(1000.0 / 16.0)
 
 
-def _numpy_of(array: Array):
+def _numpy_of(array: Array) -> Any:
     return np if isinstance(array, np.ndarray) else jnp
 
 
-def xywh_to_xyxy(boxes: Array) -> Array:
+def xywh_to_xyxy(boxes: ArrayKind) -> ArrayKind:
     """Convert boxes ``[..., 4]`` from left, top, width and height to corners."""
     xp = _numpy_of(boxes)
     return xp.concatenate([boxes[..., :2], boxes[..., :2] + boxes[..., 2:]], axis=-1)
 
 
-def xyxy_to_xywh(boxes: Array) -> Array:
+def xyxy_to_xywh(boxes: ArrayKind) -> ArrayKind:
     """Convert boxes ``[..., 4]`` from corners to left, top, width and height."""
     xp = _numpy_of(boxes)
     return xp.concatenate([boxes[..., :2], boxes[..., 2:] - boxes[..., :2]], axis=-1)
@@ -38,7 +41,7 @@ def area(boxes: Array) -> Array:
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
-def clip_to_image(boxes: Array, height: float, width: float) -> Array:
+def clip_to_image(boxes: ArrayKind, height: float, width: float) -> ArrayKind:
     """Clip boxes ``[..., 4]`` to an image of ``height`` x ``width`` pixels."""
     xp = _numpy_of(boxes)
     x = xp.clip(boxes[..., 0::2], 0, width)
@@ -53,7 +56,7 @@ def _intersections(boxes_a: Array, boxes_b: Array) -> jax.Array:
     return size[..., 0] * size[..., 1]
 
 
-def _ratio(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
+def _ratio(numerator: Array, denominator: Array) -> jax.Array:
     """Divide; return 0 where the denominator is not positive, without a NaN in value or gradient."""
     usable = denominator > 0
     return jnp.where(usable, numerator / jnp.where(usable, denominator, 1), 0)
@@ -87,7 +90,7 @@ def ioa_matrix(boxes: Array, regions: Array) -> jax.Array:
     return _ratio(intersection, jnp.broadcast_to(area(boxes)[:, None], intersection.shape))
 
 
-def _centre_and_size(boxes: Array) -> tuple[jax.Array, jax.Array]:
+def _centre_and_size(boxes: jax.Array) -> tuple[jax.Array, jax.Array]:
     size = boxes[..., 2:] - boxes[..., :2]
     return boxes[..., :2] + 0.5 * size, size
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dcrl_jax.ops import boxes as box_ops
+from dcrl_jax.structures import Array
 
 # Number of boxes that are decided together.
 TILE = 256
@@ -18,9 +19,7 @@ def _float32_below(threshold: float) -> np.float32:
     return np.nextafter(rounded, np.float32(-np.inf)) if float(rounded) > threshold else rounded
 
 
-def nms(
-    boxes: jax.Array, scores: jax.Array, mask: jax.Array, iou_threshold: float, max_kept: int
-) -> tuple[jax.Array, jax.Array]:
+def nms(boxes: Array, scores: Array, mask: Array, iou_threshold: float, max_kept: int) -> tuple[jax.Array, jax.Array]:
     """Keep the box with the highest score, drop the boxes that overlap it too much, and repeat with the rest.
 
     Equals ``torchvision.ops.nms`` on the CPU, cut after ``max_kept`` boxes. The gradient through it is zero.

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +47,7 @@ def _pool(features, rows, columns, chunk_size, by_products):
     count, bins, taps = row.shape
     # With a flat list of cells, the compiler's inner loop runs over the channels of one cell.
     cells = features.reshape(-1, channels)
-    pooled = 0
+    pooled: Any = 0
     for i, j in itertools.product(range(taps), repeat=2):
         index = row[:, :, None, i] * width + column[:, None, :, j]
         weight = row_weight[:, :, None, i] * column_weight[:, None, :, j]

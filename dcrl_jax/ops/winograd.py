@@ -3,6 +3,8 @@
 Faster on a CPU for many channels. The libraries of GPUs choose such algorithms themselves.
 """
 
+from typing import cast
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,7 +36,8 @@ TILES = 80
 def transform_kernel(kernel: jax.Array) -> jax.Array:
     """Transform a kernel, float32 [3, 3, C, K], to the form that ``conv3x3`` takes, float32 [36, C, K]."""
     _, _, channels, outputs = kernel.shape
-    return (_KERNEL_2D @ kernel.reshape(9, channels * outputs)).reshape(TILE * TILE, channels, outputs)
+    transformed = cast(jax.Array, _KERNEL_2D @ kernel.reshape(9, channels * outputs))
+    return transformed.reshape(TILE * TILE, channels, outputs)
 
 
 def conv3x3(features: jax.Array, transformed: jax.Array) -> jax.Array:

@@ -123,7 +123,8 @@ def write_page(evaluation: Evaluation, bench: Bench, path: Path, name: str, file
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.filters["cell"] = format_value
-    template = environment.from_string(resources.files(__package__).joinpath("page.html.jinja").read_text("utf-8"))
+    page = resources.files("dcrl_jax.reports").joinpath("page.html.jinja")
+    template = environment.from_string(page.read_text("utf-8"))
     text = template.render(
         name=name,
         data=f"{bench.config.data.name}, {bench.config.data.test_split}",
@@ -192,7 +193,9 @@ def _crop(
 def _embed(file: Path) -> Picture:
     _, kind, alt, caption = PICTURES[file.name]
     if file.name in PHOTOS:
-        uri = _jpeg_uri(cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB))
+        image = cv2.imread(str(file))
+        assert image is not None
+        uri = _jpeg_uri(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
     else:
         uri = f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}"
     return Picture(kind, uri, alt, caption)

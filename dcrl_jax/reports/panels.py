@@ -128,9 +128,9 @@ def _draw_image(axes: Axes, image: np.ndarray, detections: ImageDetections, item
     axes.set(xlim=(0, IMAGE_WIDTH), ylim=(shown_height, 0))
 
     for (x, y, width, height), ignored in zip(item.truth_boxes, item.truth_is_ignored, strict=True):
-        style = {"edgecolor": IGNORE_COLOR, "linestyle": (0, (4, 3))} if ignored else {"edgecolor": PERSON_COLOR}
-        corner = (x * scale, y * scale)
-        axes.add_patch(Rectangle(corner, width * scale, height * scale, fill=False, linewidth=LINE_WIDTH, **style))
+        color, line = (IGNORE_COLOR, (0, (4, 3))) if ignored else (PERSON_COLOR, "solid")
+        shape = ((x * scale, y * scale), width * scale, height * scale)
+        axes.add_patch(Rectangle(*shape, fill=False, linewidth=LINE_WIDTH, edgecolor=color, linestyle=line))
     scores = np.asarray(detections.scores)
     # The highest scores are drawn last, on top.
     for index in np.argsort(scores, kind="stable"):

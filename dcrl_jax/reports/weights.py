@@ -23,7 +23,7 @@ def modality_weights_figure(weights: Mapping[str, Sequence[float]], path: str | 
     """
     figure = Figure(figsize=(7.0, 3.6), dpi=150, layout="constrained")
     axes = figure.add_subplot()
-    edges = np.linspace(0.0, 1.0, BINS + 1)
+    edges = np.linspace(0.0, 1.0, BINS + 1).tolist()
     for condition, values in weights.items():
         color, hatch = STYLES[condition]
         mean = float(np.mean(values))

@@ -38,7 +38,7 @@ INCOMPLETE = (
 Scores = Mapping[str, Mapping[str, Score]]
 
 
-def make_parser(description: str, annotations: str, results: str) -> Parser:
+def make_parser(description: str | None, annotations: str, results: str) -> Parser:
     """Return a parser with the flags of all scorers.
 
     Args:

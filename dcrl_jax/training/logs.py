@@ -6,8 +6,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboard.summary.writer.record_writer import RecordWriter
 from tqdm import tqdm
 
@@ -39,7 +39,7 @@ class RunLog:
         (workdir / TENSORBOARD_FOLDER).mkdir(parents=True, exist_ok=True)
         name = f"events.out.tfevents.{time.time_ns()}"
         self._events = RecordWriter((workdir / TENSORBOARD_FOLDER / name).open("xb"))
-        self._write_event(Event(wall_time=time.time(), file_version="brain.Event:2"))
+        _write_event(self._events, Event(wall_time=time.time(), file_version="brain.Event:2"))
         # In a file, every update of a bar would be a line.
         if sys.stdout.isatty() and sys.stderr.isatty():
             layout = "step {n_fmt}/{total_fmt} |{bar:16}| {desc}"
@@ -47,10 +47,10 @@ class RunLog:
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Write the values of a step, by the names of their curves, to TensorBoard and to metrics.jsonl."""
-        if self._events is None:
+        if self._workdir is None or self._events is None:
             return
         scalars = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
-        self._write_event(Event(wall_time=time.time(), step=step, summary=Summary(value=scalars)))
+        _write_event(self._events, Event(wall_time=time.time(), step=step, summary=Summary(value=scalars)))
         # JSON has no NaN.
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
         append_json_line(self._workdir / METRICS_FILE, {"step": step} | finite)
@@ -82,10 +82,6 @@ class RunLog:
         elif self._workdir is not None:
             print(text, flush=True)
 
-    def _write_event(self, event):
-        self._events.write(event.SerializeToString())
-        self._events.flush()
-
     def __enter__(self) -> "RunLog":
         return self
 
@@ -99,6 +95,11 @@ class RunLog:
             # The error that ended the run says more than this one.
             if error_type is None:
                 raise
+
+
+def _write_event(events: RecordWriter, event: Event) -> None:
+    events.write(event.SerializeToString())
+    events.flush()
 
 
 def _duration(seconds: float) -> str:

@@ -57,7 +57,8 @@ def make_loss(
         run = forward(network, params, batch, keys, rules)
         terms = detection_terms(run)
         if teacher is not None:
-            terms |= distillation_terms(run, network, params, teacher, *frozen, batch, rules)
+            (teacher_params,) = frozen
+            terms |= distillation_terms(run, network, params, teacher, teacher_params, batch, rules)
         total = weighted_sum(terms, rules.weights)
         return total, {"loss": total, **terms}
 

@@ -21,7 +21,7 @@ class RpgRules(NamedTuple):
     match_best_anchor: bool
     sampled: int
     max_positive: int
-    offset_std: tuple[float, ...]
+    offset_std: tuple[float, float, float, float]
 
 
 class RdrRules(NamedTuple):
@@ -31,7 +31,7 @@ class RdrRules(NamedTuple):
     ignore_ioa: float
     sampled: int
     max_positive: int
-    offset_std: tuple[float, ...]
+    offset_std: tuple[float, float, float, float]
 
 
 def _targets(chosen_boxes, chosen_index, is_positive, is_sampled, boxes, offset_std):

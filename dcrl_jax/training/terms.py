@@ -90,19 +90,20 @@ def forward(network: Network, params: Any, batch: Batch, keys: Array, rules: Tra
     images = [getattr(batch, name) for name in model.modalities]
     features, outputs = propose_regions(model, params, *images)
     index, targets = rpg_targets(rpg_keys, anchors, batch, rules.rpg)
-    masks = (None, None)
+    is_pedestrian = counted = None
     if outputs.segmentation_logits is not None:
-        masks = detection.rpg_masks(*outputs.segmentation_logits.shape[1:3], rules.stride, *people)
-    rpg = Stage(take_anchors(outputs, index), targets, *masks)
+        _, height, width, _ = outputs.segmentation_logits.shape
+        is_pedestrian, counted = detection.rpg_masks(height, width, rules.stride, *people)
+    rpg = Stage(take_anchors(outputs, index), targets, is_pedestrian, counted)
 
     proposals = propose(outputs.logits, outputs.offsets, anchors, **rules.proposals._asdict())
     rois, targets = sample_rois(rdr_keys, proposals, batch, rules.rdr)
     outputs = refine(model, params, features, rois)
-    masks = (None, None)
+    is_pedestrian = counted = None
     if outputs.segmentation_logits is not None:
         size = outputs.segmentation_logits.shape[2]
-        masks = detection.rdr_masks(rois, size, targets.is_sampled, *people)
-    return Forward(features, index, rois, rpg, Stage(outputs, targets, *masks))
+        is_pedestrian, counted = detection.rdr_masks(rois, size, targets.is_sampled, *people)
+    return Forward(features, index, rois, rpg, Stage(outputs, targets, is_pedestrian, counted))
 
 
 def detection_terms(run: Forward) -> dict[str, jax.Array]:
@@ -166,6 +167,8 @@ def distillation_terms(
         if on.bbr:
             terms[f"{name}_reg_bound"] = distillation.box_regression(own.offsets, soft.offsets, stage.targets, on.delta)
         if on.seg and stage.counted is not None:
+            # ``distill.check_fits`` refuses a teacher without the student's stages.
+            assert soft.segmentation_logits is not None
             terms[f"{name}_seg_soft"] = distillation.segmentation(
                 own.segmentation_logits, soft.segmentation_logits, stage.counted
             )

@@ -64,8 +64,8 @@ def _parse_frame(path, number, objects, labels):
             visible = tuple(float(value) for value in entry["posv"].ravel())
         except (AttributeError, TypeError, ValueError) as error:
             raise InputError(f"{path}: frame {number}: an object is malformed ({error})") from error
-        is_valid = 1 <= object_id <= len(labels) and len(box) == len(visible) == 4
-        if not (is_valid and np.isfinite([box, visible]).all()):
+        has_id = 1 <= object_id <= len(labels)
+        if not (has_id and len(box) == 4 and len(visible) == 4 and np.isfinite([box, visible]).all()):
             raise InputError(
                 f"{path}: frame {number}: object {object_id} with pos {box} and posv {visible}; expected an id from 1 "
                 f"to {len(labels)} and four numbers each"
