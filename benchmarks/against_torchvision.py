@@ -25,6 +25,7 @@ from dcrl_jax.devices import quiet_without_gpu
 from dcrl_jax.errors import InputError
 from dcrl_jax.inference.benchmark import noise_images, time_in_turns
 from dcrl_jax.inference.detector import Detector
+from dcrl_jax.models.detect import propose_regions
 from dcrl_jax.models.network import build_network
 from dcrl_jax.models.rpn import propose
 from dcrl_jax.reports.tables import format_table
@@ -40,7 +41,7 @@ def measure(config: ConfigDict, repeats: int) -> list[object]:
     params = network.init_params(0)
     detector = Detector(params, config)
     (image,) = noise_images(detector, config.data.height_px, config.data.width_px)
-    _, outputs = network.model.apply({"params": params}, image[None], method="propose_regions")
+    _, outputs = propose_regions(network.model, params, image[None])
     proposals = propose(outputs.logits, outputs.offsets, network.anchors, **network.rules.proposals._asdict())
 
     torch_detector = torchvision_side.build_detector(config)

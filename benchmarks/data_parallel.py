@@ -63,7 +63,7 @@ class Comparison:
         self._training, self._images = TrainingStep(config), images
         self._initial = jax.device_get(self._training.initial())
 
-    def first_step(self, devices: Sequence[jax.Device], accumulation_steps: int = 1) -> FirstStep:
+    def first_step(self, devices: Sequence[Any], accumulation_steps: int = 1) -> FirstStep:
         """Take the step on some devices."""
         arguments = self._training.place(self._initial, self._images, devices)
         compiled = self._training.on(devices, accumulation_steps).lower(*arguments).compile()

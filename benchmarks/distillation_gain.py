@@ -86,7 +86,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _overrides(arguments):
-    return parse_recipe([f"--config={ROOT}/configs/student.py:synthetic", *arguments]).overrides
+    recipe = parse_recipe([f"--config={ROOT}/configs/student.py:synthetic", *arguments])
+    assert recipe is not None
+    return recipe.overrides
 
 
 def recipes(options: argparse.Namespace, seed: int) -> dict[str, ConfigDict]:

@@ -28,7 +28,8 @@ from dcrl_jax.command_line import Parser, exit_on_error
 from dcrl_jax.data import pipeline, sources
 from dcrl_jax.data.transforms import BoxFilter
 from dcrl_jax.devices import quiet_without_gpu
-from dcrl_jax.losses.detection import box_mask, cell_centres, weighted_sum
+from dcrl_jax.losses.detection import box_mask, cell_centres
+from dcrl_jax.models.detect import propose_regions, refine
 from dcrl_jax.models.network import build_network
 from dcrl_jax.ops.boxes import iou_matrix
 from dcrl_jax.reports.tables import format_table
@@ -58,7 +59,8 @@ class Runs:
 
     def read(self, split: str, data: ConfigDict | None = None) -> list[Batch]:
         """Return the batches of a split in order, as NumPy; ``data`` replaces the config's."""
-        data = data or self.config.data
+        data = self.config.data if data is None else data
+        assert data is not None
         batches = pipeline.evaluation_batches(
             pipeline.open_split(sources.prepare(data), split),
             height=data.height_px,
@@ -107,7 +109,7 @@ def term_table(runs: Runs) -> str:
             for n in names:
                 sizes[n].append(float(terms[n]))
         for name, row in rows.items():
-            total = weighted_sum({n: np.mean(values) for n, values in sizes.items()}, weights)
+            total = sum(weights[n] * np.mean(values) for n, values in sizes.items() if weights[n])
             row += [np.mean(sizes[name]) if name in sizes else total, np.mean(norms[name])]
     columns = ["term", "weight"] + [f"{stage}: {value}" for stage in stages for value in ("size", "weighted gradient")]
     return format_table([[name, *row] for name, row in rows.items()], columns, decimals=3)
@@ -123,7 +125,7 @@ def feature_table(runs: Runs) -> str:
     def compare(batch):
         features = network.model.apply({"params": runs.params}, batch.visible, method="extract")
         adapted = network.model.apply({"params": runs.params}, features, method="adapt")
-        features, _ = _teacher_features(teacher, batch)
+        features, _ = propose_regions(teacher.network.model, teacher.params, batch.visible, batch.lwir)
         goal = features.concatenated()
         x, y = cell_centres(goal.shape[1], goal.shape[2], runs.rules.stride)
         inside = jax.vmap(box_mask, in_axes=(None, None, 0, 0))(x, y, batch.boxes, batch.is_person)
@@ -156,8 +158,9 @@ def label_table(runs: Runs) -> str:
 
     @jax.jit
     def score_boxes(batch, boxes):
-        features, variables = _teacher_features(teacher, batch)
-        return jax.nn.softmax(teacher.network.model.apply(variables, features, boxes, method="refine").logits)[..., 1]
+        features, _ = propose_regions(teacher.network.model, teacher.params, batch.visible, batch.lwir)
+        outputs = refine(teacher.network.model, teacher.params, features, boxes)
+        return jax.nn.softmax(outputs.logits)[..., 1]
 
     @jax.jit
     def sample(batch, keys):
@@ -193,12 +196,6 @@ def label_table(runs: Runs) -> str:
     values = {name: np.concatenate(arrays) for name, arrays in scores.items()}
     rows = [[name, len(array), array.mean()] for name, array in values.items()]
     return f"{brier_table}\n\n" + format_table(rows, ["boxes of the training scenes", "number", "teacher's mean score"])
-
-
-def _teacher_features(teacher, batch):
-    variables = {"params": teacher.params}
-    features, _ = teacher.network.model.apply(variables, batch.visible, batch.lwir, method="propose_regions")
-    return features, variables
 
 
 def _hour(batch, index):

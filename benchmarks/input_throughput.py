@@ -129,7 +129,9 @@ def recipes(data: dict[str, Any], overrides: Sequence[str]) -> dict[str, ConfigD
     """
     configs = {}
     for name, role in RECIPES.items():
-        configs[name] = parse_recipe([f"--config={ROOT / 'configs' / role}.py", *overrides]).config
+        recipe = parse_recipe([f"--config={ROOT / 'configs' / role}.py", *overrides])
+        assert recipe is not None
+        configs[name] = recipe.config
         configs[name].update_from_flattened_dict(data)
     return configs
 
@@ -154,7 +156,7 @@ def stage_times(source: Sequence[Any], config: ConfigDict, images: int) -> dict[
     data, rng = config.data, np.random.default_rng(0)
     modalities = MODALITIES if config.role == "student" else MODALITIES[:1]
     box_filter = box_filter_of(data)
-    seconds = dict.fromkeys(STAGES, 0.0)
+    seconds: dict[str, float] = dict.fromkeys(STAGES, 0.0)
 
     def run(stage: str, call: Callable, *arguments: Any) -> Any:
         started = time.process_time()

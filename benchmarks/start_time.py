@@ -96,7 +96,7 @@ def run(arguments: Sequence[str], cache: Path) -> Start:
     with subprocess.Popen(
         arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
-        times = first_step(process.stdout, started)
+        times = first_step(process.stdout or (), started)
     if process.returncode:
         raise InputError(f"the command ended with status {process.returncode}: {' '.join(arguments)}")
     return Start(*times, time.monotonic() - started)

@@ -45,13 +45,13 @@ class TrainingStep:
         """Return the shapes of ``initial``."""
         return jax.eval_shape(self.initial)
 
-    def on(self, devices: Sequence[jax.Device] | None = None, accumulation_steps: int = 1) -> Callable:
+    def on(self, devices: Sequence[Any] | None = None, accumulation_steps: int = 1) -> Callable:
         """Return ``step(state, *frozen, batch)`` on some devices, by default the first one."""
         frozen = 0 if self._teacher is None else 1
         return parallel.parallel_step(self._function(accumulation_steps), _mesh(devices), frozen)
 
     def place(
-        self, initial: tuple[TrainState, tuple], images: int, devices: Sequence[jax.Device] | None = None
+        self, initial: tuple[TrainState, tuple], images: int, devices: Sequence[Any] | None = None
     ) -> tuple[Any, ...]:
         """Return the arguments of ``on(devices)`` on these devices: ``initial`` and a batch of noise."""
         mesh = _mesh(devices)
@@ -72,7 +72,7 @@ class TrainingStep:
         # Some versions of JAX give no account of a pmapped program.
         in_axes = (None,) * (1 + len(frozen)) + (0,)
         one_device = jax.jit(jax.vmap(self._function(), in_axes, axis_name=parallel.AXIS))
-        return one_device.lower(state, *frozen, noise_batch(images, self._config)).cost_analysis()["flops"]
+        return one_device.lower(state, *frozen, noise_batch(images, self._config)).cost_analysis()["flops"]  # pyright: ignore[reportOptionalSubscript]
 
     def image_flops(self) -> float:
         """Return the operations that each image adds to a step; the optimizer works once for all images."""

@@ -3,6 +3,9 @@
 torch and torchvision are imported at first use; nothing else needs them.
 """
 
+# torch and torchvision are optional.
+# pyright: reportMissingImports=false
+
 import contextlib
 import importlib
 from collections.abc import Callable
@@ -126,7 +129,7 @@ def step_call(config: ConfigDict, images: int, precision: str) -> Callable[[], A
 
     def run():
         with _precision(torch, device, precision):
-            losses = sum(detector(list(pixels), targets).values())
+            losses = torch.stack(list(detector(list(pixels), targets).values())).sum()
         optimizer.zero_grad(set_to_none=True)
         losses.backward()
         optimizer.step()

@@ -35,7 +35,7 @@ PACKAGES = (
     "portpicker",
     "promise",
     "simple-parsing",
-    "tensorboardX",
+    "tensorboard",
     "tensorflow-datasets",
     "tensorflow-metadata",
     "termcolor",

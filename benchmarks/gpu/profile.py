@@ -28,14 +28,14 @@ def run(record: Record) -> None:
     detector = Detector(network.init_params(0), config)
     images = [jax.device_put(image[None]) for image in noise_images(detector, *network.input_size)]
     _add(record, "frame", "student", 1, lambda: detector.run_network(*images), FRAMES)
-    for role, images in IMAGES.items():
+    for role, batch in IMAGES.items():
         if record.seconds_left() < 0:
             return
-        images = 2 if record.rehearse else images
+        batch = 2 if record.rehearse else batch
         config, _ = precise_config(role, PRECISION, record.rehearse)
         training = TrainingStep(config)
-        step = repeated(training.on(), training.place(training.initial(), images))
-        _add(record, "step", role, images, step, STEPS)
+        step = repeated(training.on(), training.place(training.initial(), batch))
+        _add(record, "step", role, batch, step, STEPS)
 
 
 def _add(record: Record, name: str, role: str, images: int, call: Callable[[], Any], repeats: int) -> None:

@@ -50,7 +50,8 @@ class Setting(NamedTuple):
     images_per_second: dict[str, float]  # assumed for roles that the stage ``step`` has not measured
 
 
-_REHEARSAL_CHANGES = TINY | {
+_REHEARSAL_CHANGES: dict[str, object] = {
+    **TINY,
     "data.max_boxes": 16,  # a rendered scene may have as many people
     "data.options.height_px": 48,
     "data.options.width_px": 64,
@@ -74,7 +75,7 @@ def run(record: Record, vgg16: Path | None, pairs: Path | None) -> None:
     if not record.rehearse and not (vgg16 and pairs):
         record.add("nothing trained", reason="--vgg16 and --pairs were not given")
         return
-    setting = REHEARSAL if record.rehearse else real_setting(vgg16, pairs)
+    setting = real_setting(vgg16, pairs) if vgg16 and pairs and not record.rehearse else REHEARSAL
     started, seconds = time.monotonic(), record.seconds_left()
     used = 0.0
     for role, share in SHARES.items():
@@ -86,7 +87,7 @@ def run(record: Record, vgg16: Path | None, pairs: Path | None) -> None:
 
 def real_setting(vgg16: Path, pairs: Path) -> Setting:
     """Return the setting of a training on real pairs."""
-    changes = FULL_WIDTH | {"init.vgg16": vgg16, "data.manual_dir": pairs}
+    changes: dict[str, object] = {**FULL_WIDTH, "init.vgg16": vgg16, "data.manual_dir": pairs}
     return Setting("msrs", changes, TEACHER, {"teacher": 25.0, "student": 30.0, "baseline": 60.0})
 
 

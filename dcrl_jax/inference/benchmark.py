@@ -3,9 +3,9 @@
 import functools
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -87,7 +87,10 @@ def benchmark(checkpoint: str | None, config: ConfigDict | None) -> None:
     print_batches(detector, images)
 
 
-def time_in_turns(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
+Name = TypeVar("Name", bound=Hashable)
+
+
+def time_in_turns(calls: Mapping[Name, Callable[[], Any]], repeats: int) -> dict[Name, list[float]]:
     """Return the seconds of each run of several calls.
 
     Each call runs once to warm up. Then the calls take turns, so that other load on the machine affects all alike.

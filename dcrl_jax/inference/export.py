@@ -17,7 +17,7 @@ from dcrl_jax.inference.extras import import_extra
 from dcrl_jax.inference.output_folder import fill_folder, new_folder
 from dcrl_jax.inference.trained import restore_trained
 from dcrl_jax.models.network import Network, build_network
-from dcrl_jax.structures import CHANNELS
+from dcrl_jax.structures import CHANNELS, Array
 
 PARAMS_FILE, JAX_FILE, ONNX_FILE, CARD_FILE = "params.safetensors", "detector.jax", "detector.onnx", "detector.json"
 FILES = (PARAMS_FILE, JAX_FILE, ONNX_FILE, CARD_FILE)
@@ -112,7 +112,7 @@ def _write(params, config, origin, folder):
     (folder / PARAMS_FILE).chmod((folder / CARD_FILE).stat().st_mode)
 
 
-def flat_detect(network: Network) -> Callable[..., dict[str, jax.Array]]:
+def flat_detect(network: Network) -> Callable[..., dict[str, Array]]:
     """Return ``Network.detect`` as a function of a flat dict of parameters and of images, with a dict as result."""
 
     def detect(params, *images):
