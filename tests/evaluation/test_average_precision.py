@@ -2,12 +2,10 @@
 
 import math
 
-import numpy as np
 import pytest
-from scoring_cases import ANYONE, make_truth
+from scoring_cases import ANYONE, make_truth, ranked
 
 from dcrl_jax.evaluation.average_precision import average_precision
-from dcrl_jax.evaluation.overlaps import ImageDetections
 from dcrl_jax.evaluation.rules import Subset
 
 PEOPLE = ((0, 0, 10, 20), (30, 0, 10, 20), (60, 0, 10, 20))
@@ -32,8 +30,7 @@ def test_area_under_the_interpolated_curve(outcomes, expected):
     """Outcomes by descending score: true (t), false (f) or ignored (i)."""
     people = iter(PEOPLE)
     boxes = {"f": (300, 0, 10, 20), "i": (100, 10, 10, 20)}
-    found = [next(people) if letter == "t" else boxes[letter] for letter in outcomes]
-    detections = ImageDetections(np.array(found).reshape(-1, 4), np.linspace(0.9, 0.1, len(found)))
+    detections = ranked(*(next(people) if letter == "t" else boxes[letter] for letter in outcomes))
     assert average_precision(TRUTHS, {"a": detections}, ANYONE) == pytest.approx(expected)
 
 
