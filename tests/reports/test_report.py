@@ -316,7 +316,9 @@ def test_each_view_of_a_panel_has_its_own_image_and_detections(config, tmp_path,
     }
     for item in rows["best"] + rows["worst"]:
         image_id = item.caption.split(",")[0]
-        assert [np.unique(image).tolist() for image in item.images] == [[GREYS[image_id] + 100]] + [[GREYS[image_id]]] * 2
+        assert [np.unique(image).tolist() for image in item.images] == [[GREYS[image_id] + 100]] + [
+            [GREYS[image_id]]
+        ] * 2
         assert item.detections == tuple(detections[image_id] for _, detections in views)
 
     # The records of an RGB detector have no thermal image.
