@@ -18,8 +18,8 @@ def make_truth(image_id, *boxes, condition="day", labels=None, occlusion=None, i
         condition=condition,
         boxes=np.asarray(boxes, np.float64).reshape(-1, 4),
         labels=labels or ("person",) * count,
-        occlusion=np.asarray(occlusion or [0] * count),
-        ignore=np.asarray(ignore or [False] * count),
+        occlusion=np.asarray([0] * count if occlusion is None else occlusion),
+        ignore=np.asarray([False] * count if ignore is None else ignore),
     )
 
 

@@ -14,7 +14,6 @@ from datasets import records
 from dcrl_jax.scorers import kaist
 
 ROOT = Path(__file__).resolve().parents[2]
-REAL = ROOT.parent / "shared" / "kaist"
 
 IDS = ("set06/V000/I00019", "set06/V000/I00039", "set09/V000/I00019")
 PERSON = (100, 100, 25, 60)

@@ -1,14 +1,13 @@
 """The KAIST command: all kinds of annotations, and the published scores."""
 
 import json
-import tarfile
 
 import pytest
 from scorer_cases import (
     IDS,
     PERSON,
-    REAL,
     REASONABLE,
+    ROOT,
     fails,
     lines,
     prepare_split,
@@ -25,6 +24,7 @@ from dcrl_jax.evaluation.results import read_results
 from dcrl_jax.evaluation.truths import read_prepared
 from dcrl_jax.scorers import common, kaist
 
+REAL = ROOT.parent / "shared" / "kaist"
 MOVED = (200, *PERSON[1:])  # the person of the thermal image, where it differs
 
 
@@ -110,69 +110,28 @@ def test_incomplete_annotations_leave_out_images_if_allowed(tmp_path, capsys, no
     assert [scores[name]["images"] for name in REASONABLE] == [2, 1, 1]
 
 
-def test_several_sets_in_a_folder_are_named(tmp_path, two_of_three, capsys):
-    for name in ("improved", "original"):
-        write_tree(tmp_path / "kaist" / name)
-    message = fails(capsys, tmp_path / "kaist", two_of_three)
-    assert message == (
-        f"error: {tmp_path}/kaist: holds several sets of annotations. Name one of them with --annotations:\n"
-        f"  {tmp_path}/kaist/improved: 3 images\n  {tmp_path}/kaist/original: 3 images\n"
+def test_unusable_annotations_are_refused(tmp_path, two_of_three, capsys):
+    def message(path, *options):
+        return fails(capsys, path, two_of_three, *options)
+
+    training = write_tree(tmp_path / "training", ["set00/V000/I00001"])
+    expected = (
+        "annotations of none of the 3 images, set06/V000/I00019, set06/V000/I00039, and 1 more. Looked for .xml and "
+        ".txt files of their names, as set06/V000/I00019.xml or set06_V000_I00019.txt, and for the dataset_info.json"
     )
-    run_kaist(tmp_path / "kaist" / "improved", two_of_three)
-    assert rates(capsys.readouterr().out)["two.txt"][0][0] == "33.33"
-
-
-def without_test_annotations(folder):
-    write_tree(folder, ["set00/V000/I00001"])
-    return folder, ()
-
-
-def unreadable(folder):
-    write_tree(folder, IDS[:1], label="person 1 2 3\n")
-    return folder, ("--allow_incomplete",)
-
-
-def two_files_of_one_frame(folder):
-    write_tree(folder)
-    write_tree(folder / "set06/V000/visible", ["I00019"])
-    return folder, ()
-
-
-def no_json(folder):
-    folder.with_suffix(".csv").write_text("a,b\n")
-    return folder.with_suffix(".csv"), ()
-
-
-def images_of_a_coco_file(folder):
-    list_file = folder.with_name("frames.txt")
-    list_file.write_text("\n".join(IDS))
-    return write_coco(folder.with_suffix(".json")), (f"--images={list_file}",)
-
-
-@pytest.mark.parametrize(
-    ("make", "parts"),
-    [
-        (
-            without_test_annotations,
-            (
-                "holds annotations of none of the 3 images, set06/V000/I00019, set06/V000/I00039, and 1 more",
-                "set06_V000_I00019.txt",
-                "dataset_info.json",
-            ),
-        ),
-        (unreadable, ("3 problems",)),
-        (
-            two_files_of_one_frame,
-            ("/set06/V000/I00019.txt and ", "/visible/I00019.txt both annotate set06/V000/I00019"),
-        ),
-        (no_json, (":1: not valid JSON, as COCO annotations are",)),
-        (images_of_a_coco_file, ("--images=", "frames.txt: COCO files and prepared data sets name their images")),
-    ],
-)
-def test_unusable_annotations_are_refused(tmp_path, two_of_three, capsys, make, parts):
-    path, options = make(tmp_path / "kaist")
-    message = fails(capsys, path, two_of_three, *options)
-    assert all(part in message for part in parts), message
+    assert f"error: {training}: holds {expected}" in message(training)
+    unreadable = write_tree(tmp_path / "unreadable", IDS[:1], label="person 1 2 3\n")
+    assert "3 problems" in message(unreadable, "--allow_incomplete")
+    for name in ("improved", "original"):
+        write_tree(tmp_path / "several" / name)
+    assert message(tmp_path / "several") == (
+        f"error: {tmp_path}/several: holds several sets of annotations. Name one of them with --annotations:\n"
+        f"  {tmp_path}/several/improved: 3 images\n  {tmp_path}/several/original: 3 images\n"
+    )
+    (tmp_path / "list.txt").write_text("\n".join(IDS))
+    coco = write_coco(tmp_path / "truth.json")
+    expected = f"--images={tmp_path}/list.txt: COCO files and prepared data sets name their images themselves"
+    assert expected in message(coco, f"--images={tmp_path}/list.txt")
 
 
 def test_findings_are_one_line_of_counts(tmp_path):
@@ -242,15 +201,13 @@ def test_one_half_of_a_paired_set_is_named(paired):
     assert (annotations.name, annotations.heading) == ("annotations", f"{paired}: lwir boxes")
 
 
-@pytest.mark.parametrize("equal", [16, 3, 0])
-@pytest.mark.parametrize("kind", ["coco", "folder"])
-def test_boxes_of_the_improved_annotations_are_recognised(tmp_path, monkeypatch, kind, equal):
+@pytest.mark.parametrize("write", [write_coco, write_tree])
+def test_boxes_of_the_improved_annotations_are_recognised(tmp_path, monkeypatch, write):
     seen = []
-    monkeypatch.setattr(kaist.truths, "improved_videos", lambda by_id: seen.append(by_id) or (equal, 16))
-    path = (write_coco if kind == "coco" else write_tree)(tmp_path / "original")
+    monkeypatch.setattr(kaist.truths, "improved_videos", lambda by_id: seen.append(by_id) or (3, 16))
+    path = write(tmp_path / "original")
     (annotations,) = kaist.read_annotations(path)
-    note = f"boxes: equal to the improved test annotations in {equal} of 16 videos"
-    assert annotations.notes == ([note] if equal else [])
+    assert annotations.notes == ["boxes: equal to the improved test annotations in 3 of 16 videos"]
     assert annotations.heading == str(path)
     assert [rows[0].box for rows in seen[0].values()] == [PERSON] * 3
 
@@ -258,51 +215,40 @@ def test_boxes_of_the_improved_annotations_are_recognised(tmp_path, monkeypatch,
 # ---- Prepared data sets
 
 
-def prepare(folder, ids=IDS, paired=False):
-    """Prepare images with a person each; in a pair 100 pixels further right in the thermal image, and two warnings."""
-    boxes = {"objects": PERSON, "objects_lwir": MOVED} if paired else {"objects": PERSON}
-    examples = [(image_id, frames.condition(image_id), 0, boxes) for image_id in ids]
-    metadata = {"warnings": ["copied in haste", "at night"] if paired else []}
-    return prepare_split(folder, "test", examples, metadata, paired=paired)
+def prepare(folder, **boxes):
+    """Prepare images with a person each, who may be elsewhere in the thermal image, and two warnings."""
+    examples = [(image_id, frames.condition(image_id), 0, boxes) for image_id in IDS]
+    metadata = {"warnings": ["copied in haste", "at night"]}
+    return prepare_split(folder, "test", examples, metadata, paired=len(boxes) > 1)
 
 
 def test_prepared_pairs_are_two_sets_with_the_warnings_of_the_data_set(tmp_path, two_of_three, capsys):
-    folder = prepare(tmp_path / "data", paired=True)
+    folder = prepare(tmp_path / "data", objects=PERSON, objects_lwir=MOVED)
     capsys.readouterr()
     run_kaist(folder, two_of_three)
     printed = lines(capsys.readouterr().out)
-    headings = [index for index, line in enumerate(printed) if line.startswith(str(folder))]
-    assert [printed[index] for index in headings] == [
-        f"{folder}: visible boxes (MR^R)",
-        f"{folder}: lwir boxes (MR^T)",
-    ]
-    for index, miss_rates, recall in zip(headings, ("33.33 50.00 0.00", "100.00 " * 3), ("66.67", "0.00"), strict=True):
-        block = printed[index + 1 : index + 13]
-        assert block[2].split()[1:4] == miss_rates.split()
-        assert block[3:5] == ["warning: copied in haste", "warning: at night"]
-        assert block[7].split()[:2] == ["two.txt", recall]
-        assert block[8].split()[:4] == ["people", "3", "2", "1"]
-        assert block[10:] == ["warning: copied in haste", "warning: at night"]
+    assert len(printed) == 2 * 13
+    visible, lwir = printed[:13], printed[13:]
+    assert (visible[0], lwir[0]) == (f"{folder}: visible boxes (MR^R)", f"{folder}: lwir boxes (MR^T)")
+    for block, miss_rates, recall in ((visible, "33.33 50.00 0.00", "66.67"), (lwir, "100.00 100.00 100.00", "0.00")):
+        assert block[3].split()[1:4] == miss_rates.split()
+        assert block[8].split()[:2] == ["two.txt", recall]
+        assert block[9].split()[:4] == ["people", "3", "2", "1"]
+        assert block[4:6] == block[11:] == ["warning: copied in haste", "warning: at night"]
 
 
-def test_prepared_data_set_is_named_by_its_folder(tmp_path, monkeypatch):
+def test_prepared_data_set_is_named_by_its_folder_and_refused_if_damaged(tmp_path, monkeypatch, two_of_three, capsys):
     seen = []
     monkeypatch.setattr(kaist.truths, "improved_videos", lambda by_id: seen.append(by_id) or (1, 2))
-    folder = prepare(tmp_path / "data")
+    folder = prepare(tmp_path / "data", objects=PERSON)
     (annotations,) = kaist.read_annotations(folder)
-    assert (annotations.name, annotations.heading, annotations.warnings) == ("1.0.0", str(folder), [])
+    assert (annotations.name, annotations.heading) == ("1.0.0", str(folder))
     assert annotations.image_ids == list(IDS)
     assert annotations.notes == ["boxes: equal to the improved test annotations in 1 of 2 videos"]
     assert seen == [{image_id: [("person", PERSON, 0, False)] for image_id in IDS}]
-
-
-def test_other_and_damaged_prepared_data_are_refused(tmp_path, two_of_three, capsys):
-    with pytest.raises(InputError, match="record 1 of the test split is 'set06/street', no frame of KAIST"):
-        kaist.read_annotations(prepare(tmp_path / "street", (IDS[0], "set06/street")))
-    folder = prepare(tmp_path / "data")
-    capsys.readouterr()
     with pytest.raises(InputError, match="split 'validation' cannot be opened"):
         read_prepared(folder, "validation")
+    capsys.readouterr()
     for file in folder.glob("*array_record*"):
         file.write_bytes(b"")
     assert f"{folder}: not readable as a prepared data set" in fails(capsys, folder, two_of_three)
@@ -318,69 +264,29 @@ PUBLISHED = {  # log-average miss rate in percent on the improved annotations: r
     "MSDS-RCNN_result.txt": [11.34, 10.53, 12.94],
 }
 
-COUNTED = {  # people and images
-    "all": (1455, 2252),
-    "day": (989, 1455),
-    "night": (466, 797),
-    "near": (201, 2252),
-    "medium": (1683, 2252),
-    "far": (807, 2252),
-    "none": (2612, 2252),
-    "partial": (438, 2252),
-    "heavy": (226, 2252),
+COUNTED = {  # people, in 1455 images by day and 797 by night
+    **{"all": 1455, "day": 989, "night": 466, "near": 201, "medium": 1683, "far": 807},
+    **{"none": 2612, "partial": 438, "heavy": 226},
 }
 
 
-def score_files(annotations, paths):
-    return common.score_methods(
-        annotations, {path.name: read_results(path, annotations.image_ids) for path in reversed(paths)}
-    )
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture
 def published():
-    paths = [REAL / "KAIST_annotation.json", *(REAL / "results" / name for name in PUBLISHED)]
+    """The published annotations and the results that are scored on them."""
+    paths = [REAL / "KAIST_annotation.json", *(REAL / "results" / name for name in reversed(PUBLISHED))]
     for path in paths:
         if not path.is_file():
             pytest.skip(f"needs {path}")
-    (annotations,) = kaist.read_annotations(paths[0])
-    return annotations, paths[1:], score_files(annotations, paths[1:])
+    return paths
 
 
 def test_published_results_have_their_published_scores_the_best_first(published):
-    annotations, _, scores = published
+    (annotations,) = kaist.read_annotations(published[0])
     assert annotations.notes == ["boxes: equal to the improved test annotations in 16 of 16 videos"]
+    results = {path.name: read_results(path, annotations.image_ids) for path in published[1:]}
+    scores = common.score_methods(annotations, results)
     percent = {name: [round(100 * row[subset].miss_rate, 2) for subset in REASONABLE] for name, row in scores.items()}
     assert list(percent.items()) == list(PUBLISHED.items())
     for row in scores.values():
-        assert {score.subset.short_name: (score.people, score.images) for score in row.values()} == COUNTED
-
-
-def test_published_annotation_files_score_like_the_published_json(published, tmp_path):
-    archive = REAL / "annotations-xml-new.tar.xz"
-    if not archive.is_file():
-        pytest.skip(f"needs {archive}")
-    wanted = {f"annotations-xml-new/{image_id}.xml" for image_id in frames.split_frames("test")}
-    with tarfile.open(archive) as members:
-        for member in members:
-            if member.name in wanted:
-                path = tmp_path / member.name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(members.extractfile(member).read())
-    (annotations,) = kaist.read_annotations(tmp_path)
-    assert annotations.heading == str(tmp_path / "annotations-xml-new")
-    from_json, paths, expected = published
-    assert (annotations.notes[0], annotations.image_ids) == (from_json.notes[0], from_json.image_ids)
-    for name, row in score_files(annotations, paths).items():
-        numbers = [(score.miss_rate, score.recall, score.people, score.images) for score in row.values()]
-        assert numbers == [
-            (score.miss_rate, score.recall, score.people, score.images) for score in expected[name].values()
-        ]
-
-
-def test_one_different_box_makes_its_video_differ(published, tmp_path):
-    content = json.loads((REAL / "KAIST_annotation.json").read_text())
-    content["annotations"][0]["bbox"][0] += 1
-    (tmp_path / "original.json").write_text(json.dumps(content))
-    (annotations,) = kaist.read_annotations(tmp_path / "original.json")
-    assert annotations.notes == ["boxes: equal to the improved test annotations in 15 of 16 videos"]
+        assert {score.subset.short_name: score.people for score in row.values()} == COUNTED
+        assert [score.images for score in row.values()] == [2252, 1455, 797] + [2252] * 6

@@ -2,14 +2,13 @@
 
 import json
 
-import numpy as np
 import pytest
 from nightowls_files import annotation, image, write_annotations
 from scorer_cases import lines, prepare_split
-from scoring_cases import make_detections, outcomes
+from scoring_cases import make_detections, outcomes, roles
 
 from dcrl_jax.errors import InputError
-from dcrl_jax.evaluation.rules import NIGHTOWLS_SUBSETS, assign_roles
+from dcrl_jax.evaluation.rules import NIGHTOWLS_SUBSETS
 from dcrl_jax.scorers import nightowls
 
 PERSON = (100, 100, 20, 60)
@@ -24,12 +23,8 @@ def test_occluded_people_are_half_visible_and_riders_are_dropped(tmp_path):
     objects = [annotation(5, PERSON, occluded=occluded) for occluded in (True, False, None, 1)]
     objects += [annotation(5, PERSON, category) for category in (2, 3, 4)] + [annotation(5, PERSON, ignore=1)]
     (truth,) = read(tmp_path, *objects).images
-    found = {}
-    for subset in NIGHTOWLS_SUBSETS:
-        is_person, is_ignore = assign_roles(subset, *truth[2:])
-        found[subset.short_name] = "".join(np.where(is_person, "p", np.where(is_ignore, "i", "-")))
-    expected = {"reasonable": "ippi---i", "small": "ippi---i", "occluded": "piip---i", "all": "pppp---i"}
-    assert found == expected
+    found = {subset.short_name: roles(subset, *truth[2:]) for subset in NIGHTOWLS_SUBSETS}
+    assert found == {"reasonable": "ippi---i", "small": "ippi---i", "occluded": "piip---i", "all": "pppp---i"}
 
 
 def test_ignored_areas_absorb_detections_only_if_asked(tmp_path):
@@ -61,10 +56,7 @@ def annotations(tmp_path):
 @pytest.fixture
 def mine(tmp_path):
     """Results that find the people of the images 31 and 12."""
-    entries = [
-        {"image_id": number, "category_id": 1, "bbox": PERSON, "score": score}
-        for number, score in ((31, 0.9), (12, 0.5))
-    ]
+    entries = [{"image_id": number, "category_id": 1, "bbox": PERSON, "score": 0.5} for number in (31, 12)]
     (tmp_path / "mine.json").write_text(json.dumps(entries))
     return tmp_path / "mine.json"
 
@@ -98,15 +90,11 @@ def test_output_says_if_ignored_areas_absorb_detections(annotations, mine, capsy
     assert run(capsys, annotations, mine, "--ignore_areas")[2] == note
 
 
-def prepare(folder, ids=("31", "7", "12")):
-    columns = zip(ids, ("night", "dawn", "day"), (0, 0, 2), strict=True)
+def test_prepared_data_score_like_their_annotation_file_with_warnings(annotations, mine, tmp_path, capsys):
+    columns = zip(("31", "7", "12"), ("night", "dawn", "day"), (0, 0, 2), strict=True)
     examples = [(*row, {"objects": PERSON}) for row in columns]
     features = {"lwir": False, "conditions": ("day", "night", "dawn")}
-    return prepare_split(folder, "validation", examples, {"warnings": ["in haste"]}, **features)
-
-
-def test_prepared_data_score_like_their_annotation_file_with_warnings(annotations, mine, tmp_path, capsys):
-    folder = prepare(tmp_path / "data")
+    folder = prepare_split(tmp_path / "data", "validation", examples, {"warnings": ["in haste"]}, **features)
     capsys.readouterr()
     printed = run(capsys, folder, mine)
     assert printed.count("warning: in haste") == 2
@@ -114,9 +102,6 @@ def test_prepared_data_score_like_their_annotation_file_with_warnings(annotation
     assert [line for line in printed if line != "warning: in haste"][1:] == expected[1:]
 
 
-def test_other_data_and_plain_folders_are_refused(tmp_path):
-    folder = prepare(tmp_path / "data", ("31", "street", "12"))
-    with pytest.raises(InputError, match="the image 'street' has no number; name a data set prepared from NightOwls"):
-        nightowls.read_annotations(folder)
+def test_plain_folder_is_refused(tmp_path):
     with pytest.raises(InputError, match="a folder, and not that of a prepared data set; name nightowls_validation"):
         nightowls.read_annotations(tmp_path)
