@@ -31,9 +31,14 @@ def make_detections(*rows):
 
 def ranked(*boxes):
     """Return detections with these boxes, by descending score."""
-    return make_detections(
-        *([*box, score] for box, score in zip(boxes, np.linspace(0.9, 0.1, len(boxes)), strict=True))
-    )
+    scores = np.linspace(0.9, 0.5, len(boxes))
+    return make_detections(*([*box, score] for box, score in zip(boxes, scores, strict=True)))
+
+
+def make_scene(image_id, people, found, false_alarms):
+    """Return people in a row, and detections of the first ones, followed by false alarms."""
+    boxes = [(20.0 * index, 0, 10, 20) for index in range(people)]
+    return make_truth(image_id, *boxes), ranked(*boxes[:found], *[(500, 500, 500, 500)] * false_alarms)
 
 
 def roles(subset, boxes, labels=None, occlusion=None, ignore=None):

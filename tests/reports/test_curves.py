@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 import pytest
-from scoring_cases import ANYONE, make_truth, ranked
+from scoring_cases import ANYONE, make_scene, make_truth
 
 from dcrl_jax.evaluation.miss_rate import score
 from dcrl_jax.reports.curves import by_miss_rate, miss_rate_figure, miss_rate_panels
@@ -11,9 +11,8 @@ from dcrl_jax.reports.curves import by_miss_rate, miss_rate_figure, miss_rate_pa
 
 def make_score(found, false_alarms, people=4):
     """Return the score of ``found`` of some people, then ``false_alarms``, in two images."""
-    boxes = [(20.0 * index, 0, 10, 20) for index in range(people)]
-    detections = {"a": ranked(*boxes[:found], *[(500, 500, 500, 500)] * false_alarms)}
-    return score([make_truth("a", *boxes), make_truth("b")], detections, ANYONE)
+    truth, detections = make_scene("a", people, found, false_alarms)
+    return score([truth, make_truth("b")], {"a": detections}, ANYONE)
 
 
 def legend(axes):

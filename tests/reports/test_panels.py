@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 import pytest
-from scoring_cases import ANYONE, make_detections, make_truth
+from scoring_cases import ANYONE, make_detections, make_scene
 
 from dcrl_jax.evaluation.overlaps import ImageDetections
 from dcrl_jax.reports.panels import (
@@ -22,19 +22,11 @@ from dcrl_jax.reports.panels import (
 )
 
 
-def split(*images):
-    """Return truths and detections of images: id, people, found people and false alarms."""
-    truths, detections = [], {}
-    for image_id, people, found, false_alarms in images:
-        boxes = [(20 * index, 0, 10, 20) for index in range(people)]
-        truths.append(make_truth(image_id, *boxes))
-        rows = [*boxes[:found], *[(500, 500, 500, 500)] * false_alarms]
-        detections[image_id] = make_detections(*([*box, 0.5] for box in rows))
-    return truths, detections
-
-
 def pick(images, seed=0, **options):
-    chosen = pick_images(*split(*images), ANYONE, np.random.default_rng(seed), **options)
+    """Choose from images, each with an id and the numbers of people, found people and false alarms."""
+    scenes = [make_scene(*image) for image in images]
+    detections = {truth.image_id: found for truth, found in scenes}
+    chosen = pick_images([truth for truth, _ in scenes], detections, ANYONE, np.random.default_rng(seed), **options)
     return {kind: [image.image_id for image in images] for kind, images in chosen.items()}
 
 
