@@ -1,9 +1,16 @@
 """Annotations of prepared records: what is read and what is not."""
 
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
+import pytest
+import tensorflow_datasets as tfds
 
-from dcrl_jax.evaluation.truths import read_truths
+from configs import teacher
+from dcrl_jax.data import sources
+from dcrl_jax.errors import InputError
+from dcrl_jax.evaluation.truths import is_prepared, read_prepared, read_truths
 
 
 def objects(*rows):
@@ -41,8 +48,39 @@ def test_annotations_conditions_and_sizes_are_those_of_the_records():
     assert read_truths([]) == ([], [])
 
 
-def test_another_feature_of_the_record_is_read_by_its_name():
+def test_prepared_pairs_have_two_sets_of_annotations(monkeypatch, tmp_path):
     visible = objects(("person", (10, 20, 30, 40), 0, False))
     lwir = objects(("unpaired", (12, 20, 30, 40), 2, True))
-    (truth,) = read_truths([record("a", 0, objects=visible, objects_lwir=lwir)], "objects_lwir").images
-    assert (truth.labels, truth.boxes[0, 0], truth.occlusion[0], truth.ignore[0]) == (["unpaired"], 12, 2, True)
+    metadata = {"annotations": {"test": "paired"}, "warnings": ["in haste"]}
+    features = dict.fromkeys(("visible", "lwir", "objects", "objects_lwir"))
+    info = SimpleNamespace(features=features, metadata=metadata, splits=["test"])
+    source = {"test": [record("a", 0, objects=visible, objects_lwir=lwir)]}
+    builder = SimpleNamespace(info=info, as_data_source=lambda split, decoders: source[split])
+    monkeypatch.setattr(tfds, "builder_from_directory", {tmp_path: builder}.get)
+    images, name, warnings = read_prepared(tmp_path, "test")
+    assert {feature: truths[0].labels for feature, truths in images.items()} == {
+        "objects": ["person"],
+        "objects_lwir": ["unpaired"],
+    }
+    (truth,) = images["objects_lwir"]
+    assert (truth.boxes[0, 0], truth.occlusion[0], truth.ignore[0]) == (12, 2, True)
+    assert (name, warnings) == ("paired", ["in haste"])
+
+
+def test_prepared_data_set_is_read_or_refused_if_damaged(tmp_path):
+    config = teacher.get_config("synthetic")
+    config.data.data_dir = str(tmp_path)
+    config.data.options = {"height_px": 64, "width_px": 80, "train": 1, "validation": 1, "test": 2}
+    folder = sources.prepare(config.data).data_path
+    assert is_prepared(folder)
+    images, name, warnings = read_prepared(folder, "test")
+    assert {feature: len(truths) for feature, truths in images.items()} == {"objects": 2}
+    assert (name, warnings) == (None, [])
+    with pytest.raises(InputError, match="split 'night' cannot be opened"):
+        read_prepared(folder, "night")
+    for file in folder.glob("*array_record*"):
+        file.write_bytes(b"")
+    for _ in range(2):
+        with pytest.raises(InputError, match=f"^{folder}: not readable as a prepared data set"):
+            read_prepared(folder, "test")
+        (folder / "dataset_info.json").write_text("{")

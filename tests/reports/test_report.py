@@ -2,9 +2,10 @@
 
 import base64
 import json
-from html.parser import HTMLParser
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -20,39 +21,23 @@ from dcrl_jax.structures import MODALITIES
 WARNING = "<script>alert(1)</script> images are left out"
 
 
-class Page(HTMLParser):
-    """The elements of a page with their attributes, its text by section, and its tables."""
+class Page:
+    """The elements of a page, its text by section, and its tables."""
 
     def __init__(self, text):
-        super().__init__()
-        self.elements, self.sections, self.rows = [], {"": ""}, []
-        self._open, self._section = [], ""
-        self.feed(text)
-        assert self._open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag not in ("meta", "img"):
-            self._open.append(tag)
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("th", "td"):
-            self.rows[-1].append("")
-
-    def handle_endtag(self, tag):
-        assert self._open.pop() == tag
-
-    def handle_data(self, data):
-        if self._open and self._open[-1] == "h2":
-            self._section = data
-            self.sections[data] = ""
-        elif self._open and self._open[-1] not in ("style", "title"):
-            self.sections[self._section] += data
-        if self._open and self._open[-1] in ("th", "td"):
-            self.rows[-1][-1] += data
+        # Elements without an end are closed, which makes the page XML.
+        root = ElementTree.fromstring(re.sub(r"<((?:meta|img)\b[^>]*)>", r"<\1/>", text))
+        self.elements, self.sections, section = list(root.iter()), {"": ""}, ""
+        for element in root.find("body"):
+            if element.tag == "h2":
+                section = element.text
+                self.sections[section] = ""
+            else:
+                self.sections[section] += "".join(element.itertext()) + element.tail
+        self.rows = [["".join(cell.itertext()) for cell in row] for row in root.iter("tr")]
 
     def all(self, tag):
-        return [attributes for name, attributes in self.elements if name == tag]
+        return [element.attrib for element in self.elements if element.tag == tag]
 
     def images(self):
         """Return the pictures of the page by their alternative text, with their media type."""
@@ -135,7 +120,7 @@ def test_page_of_a_teacher_has_all_sections_and_pictures_and_needs_no_other_file
         *("results.txt", "results.json", "images.txt", "scores.json", "report.html"),
         *figures,
     }
-    assert not {"script", "link", "iframe", "object"} & {name for name, _ in found.elements}
+    assert not {"script", "link", "iframe", "object"} & {element.tag for element in found.elements}
     policy = next(meta["content"] for meta in found.all("meta") if "http-equiv" in meta)
     assert policy.startswith("default-src 'none'; img-src data:;")
     assert "://" not in (folder / "report.html").read_text()
@@ -147,7 +132,7 @@ def test_names_and_image_ids_are_escaped(teacher):
     assert first == ["a <teacher> é, step 7", "scored on synthetic_rgbt, test", f"warning: {WARNING}"]
     assert f"{EVIL}: 60 px tall" in found.sections["Worst misses"]
     assert f"missed person in {EVIL}, 60 px tall" in found.images()
-    assert not {"b", "script", "teacher"} & {name for name, _ in found.elements}
+    assert not {"b", "script", "teacher"} & {element.tag for element in found.elements}
 
 
 def test_page_files_and_summary_have_the_scores_of_the_evaluation(config, teacher):

@@ -5,8 +5,8 @@ import pytest
 import scipy.io
 from caltech_files import NOWHERE, TEST_IMAGES, VIDEOS, write_vbb
 from caltech_files import TEST as IDS
-from scorer_cases import ROOT, lines, prepare_split
-from scoring_cases import make_detections
+from scorer_cases import ROOT, lines
+from scoring_cases import make_detections, make_truth
 
 from dcrl_jax.annotations.caltech import frames
 from dcrl_jax.errors import InputError
@@ -117,11 +117,9 @@ def test_folder_with_both_kinds_or_none_is_refused(original, tmp_path):
         caltech.read_annotations(tmp_path / "empty")
 
 
-def test_prepared_data_set_is_scored_with_its_notes_and_warnings(tmp_path, mine, capsys):
-    metadata = {"annotations": {"test": "new annotations"}, "warnings": ["in haste"]}
-    examples = [(image_id, "day", 0, {"objects": PERSON}) for image_id in IDS]
-    folder = prepare_split(tmp_path / "data", "test", examples, metadata, lwir=False)
-    capsys.readouterr()
+def test_prepared_data_set_is_scored_with_its_notes_and_warnings(prepare, mine, capsys):
+    truths = [make_truth(image_id, PERSON) for image_id in IDS]
+    folder = prepare(caltech, "test", "new annotations", ["in haste"], objects=truths)
     printed = run(capsys, folder, mine)
     assert printed[:2] == [str(folder), "annotations: new annotations"]
     assert printed[4:6] == ["mine               66.67", "warning: in haste"]

@@ -10,18 +10,17 @@ from scorer_cases import (
     ROOT,
     fails,
     lines,
-    prepare_split,
     rates,
     run_kaist,
     write_coco,
     write_results,
     write_tree,
 )
+from scoring_cases import make_truth
 
 from dcrl_jax.annotations.kaist import formats, frames
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation.results import read_results
-from dcrl_jax.evaluation.truths import read_prepared
 from dcrl_jax.scorers import common, kaist
 
 REAL = ROOT.parent / "shared" / "kaist"
@@ -57,29 +56,17 @@ def test_tables_of_a_case_worked_by_hand(tmp_path, two_of_three, capsys):
 # ---- Folders of annotation files
 
 
-def test_folder_scores_like_the_same_boxes_in_a_coco_file(tmp_path, two_of_three, capsys):
+def test_images_are_the_test_split_unless_they_are_listed(tmp_path, two_of_three, capsys):
     folder = write_tree(tmp_path / "kaist" / "annotations")
     # Of another split, so the folder has only one set of test annotations.
     write_tree(tmp_path / "kaist" / "training", ["set00/V000/I00001"])
-    run_kaist([tmp_path / "kaist", write_coco(tmp_path / "truth.json")], two_of_three)
-    printed = capsys.readouterr().out
-    assert lines(printed)[0] == str(folder)
-    miss_rates, recall, *from_coco = rates(printed)["two.txt"]
-    assert [miss_rates, recall] == from_coco
-    assert miss_rates[:3] == ["33.33", "50.00", "0.00"]
-
-
-def test_images_are_the_test_split_unless_they_are_listed(tmp_path, two_of_three, capsys):
-    folder = write_tree(tmp_path / "annotations")
-    (annotations,) = kaist.read_annotations(folder)
-    assert annotations.image_ids == list(IDS)
-    images = [(image.image_id, image.condition) for image in annotations.images]
-    assert images == list(zip(IDS, ("day", "day", "night"), strict=True))
+    (annotations,) = kaist.read_annotations(tmp_path / "kaist")
     assert (annotations.name, annotations.heading) == ("annotations", str(folder))
-    assert (annotations.notes, annotations.warnings) == ([], [])
+    assert (annotations.image_ids, annotations.notes, annotations.warnings) == (list(IDS), [], [])
+    images = [(image.image_id, image.condition, image.boxes.tolist()) for image in annotations.images]
+    assert images == [(image_id, frames.condition(image_id), [list(PERSON)]) for image_id in IDS]
     (tmp_path / "list.txt").write_text("\n".join([*IDS[1:], "set06/V000/I00001"]))
-    options = (f"--images={tmp_path}/list.txt", "--allow_incomplete")
-    run_kaist(folder, two_of_three, *options)
+    run_kaist(folder, two_of_three, f"--images={tmp_path}/list.txt", "--allow_incomplete")
     # The results count the images of the list by their names.
     assert rates(capsys.readouterr().out)["images"][0][:3] == ["2", "1", "1"]
 
@@ -156,24 +143,17 @@ def paired(tmp_path):
     return tmp_path / "annotations"
 
 
-def test_paired_set_is_scored_on_the_boxes_of_each_image(tmp_path, paired, two_of_three, capsys, no_curves):
-    warm = write_results(tmp_path / "warm.txt", *((number, MOVED, 0.7) for number in (1, 2, 3)))
-    run_kaist(paired, [two_of_three, warm], f"--output={tmp_path}/out")
-    printed = lines(capsys.readouterr().out)
-    headings = [line for line in printed if line.startswith(str(tmp_path))]
+def test_paired_set_is_scored_on_the_boxes_of_each_image(tmp_path, paired, two_of_three, capsys):
+    run_kaist(paired, [two_of_three, write_results(tmp_path / "warm.txt", *((i, MOVED, 0.7) for i in (1, 2, 3)))])
+    printed = capsys.readouterr().out
+    headings = [line for line in lines(printed) if line.startswith(str(tmp_path))]
     assert headings == [f"{paired}: visible boxes (MR^R)", f"{paired}: lwir boxes (MR^T)"]
-    miss_rates = {
-        path.parent.name: {
-            method: row["reasonable-all"]["miss_rate_percent"] for method, row in json.loads(path.read_text()).items()
-        }
-        for path in tmp_path.glob("out/*/scores.json")
-    }
-    assert miss_rates == {
-        "visible": {"two.txt": pytest.approx(100 / 3), "warm.txt": 100},
-        "lwir": {"two.txt": 100, "warm.txt": pytest.approx(0, abs=1e-6)},
-    }
+    # Miss rate and recall on the visible boxes, then on the thermal ones.
+    all_day_and_night = {name: [row[0] for row in rows] for name, rows in rates(printed).items()}
+    assert all_day_and_night["two.txt"] == ["33.33", "66.67", "100.00", "0.00"]
+    assert all_day_and_night["warm.txt"] == ["100.00", "0.00", "0.00", "100.00"]
     # Each table has its own best method first.
-    methods = [line.split()[0] for line in printed if ".txt" in line]
+    methods = [line.split()[0] for line in lines(printed) if ".txt" in line]
     assert methods == ["two.txt", "warm.txt"] * 2 + ["warm.txt", "two.txt"] * 2
 
 
@@ -215,16 +195,13 @@ def test_boxes_of_the_improved_annotations_are_recognised(tmp_path, monkeypatch,
 # ---- Prepared data sets
 
 
-def prepare(folder, **boxes):
-    """Prepare images with a person each, who may be elsewhere in the thermal image, and two warnings."""
-    examples = [(image_id, frames.condition(image_id), 0, boxes) for image_id in IDS]
-    metadata = {"warnings": ["copied in haste", "at night"]}
-    return prepare_split(folder, "test", examples, metadata, paired=len(boxes) > 1)
+def truths_of(box):
+    return [make_truth(image_id, box, condition=frames.condition(image_id)) for image_id in IDS]
 
 
-def test_prepared_pairs_are_two_sets_with_the_warnings_of_the_data_set(tmp_path, two_of_three, capsys):
-    folder = prepare(tmp_path / "data", objects=PERSON, objects_lwir=MOVED)
-    capsys.readouterr()
+def test_prepared_pairs_are_two_sets_with_the_warnings_of_the_data_set(prepare, two_of_three, capsys):
+    warnings = ["copied in haste", "at night"]
+    folder = prepare(kaist, "test", None, warnings, objects=truths_of(PERSON), objects_lwir=truths_of(MOVED))
     run_kaist(folder, two_of_three)
     printed = lines(capsys.readouterr().out)
     assert len(printed) == 2 * 13
@@ -237,23 +214,15 @@ def test_prepared_pairs_are_two_sets_with_the_warnings_of_the_data_set(tmp_path,
         assert block[4:6] == block[11:] == ["warning: copied in haste", "warning: at night"]
 
 
-def test_prepared_data_set_is_named_by_its_folder_and_refused_if_damaged(tmp_path, monkeypatch, two_of_three, capsys):
+def test_prepared_data_set_is_named_by_its_folder(prepare, monkeypatch):
     seen = []
     monkeypatch.setattr(kaist.truths, "improved_videos", lambda by_id: seen.append(by_id) or (1, 2))
-    folder = prepare(tmp_path / "data", objects=PERSON)
+    folder = prepare(kaist, "test", objects=truths_of(PERSON))
     (annotations,) = kaist.read_annotations(folder)
-    assert (annotations.name, annotations.heading) == ("1.0.0", str(folder))
+    assert (annotations.name, annotations.heading, annotations.warnings) == ("prepared", str(folder), [])
     assert annotations.image_ids == list(IDS)
     assert annotations.notes == ["boxes: equal to the improved test annotations in 1 of 2 videos"]
     assert seen == [{image_id: [("person", PERSON, 0, False)] for image_id in IDS}]
-    with pytest.raises(InputError, match="split 'validation' cannot be opened"):
-        read_prepared(folder, "validation")
-    capsys.readouterr()
-    for file in folder.glob("*array_record*"):
-        file.write_bytes(b"")
-    assert f"{folder}: not readable as a prepared data set" in fails(capsys, folder, two_of_three)
-    (folder / "dataset_info.json").write_text("{")
-    assert f"{folder}: not readable as a prepared data set" in fails(capsys, folder, two_of_three)
 
 
 # ---- The published files

@@ -4,8 +4,8 @@ import json
 
 import pytest
 from nightowls_files import annotation, image, write_annotations
-from scorer_cases import lines, prepare_split
-from scoring_cases import make_detections, outcomes, roles
+from scorer_cases import lines
+from scoring_cases import make_detections, make_truth, outcomes, roles
 
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation.rules import NIGHTOWLS_SUBSETS
@@ -33,12 +33,6 @@ def test_ignored_areas_absorb_detections_only_if_asked(tmp_path):
         annotations = read(tmp_path, annotation(5, (100, 100, 400, 300), category), ignore_areas=ignore_areas)
         for subset in annotations.subsets:
             assert outcomes(annotations.images, rows, subset) == expected
-
-
-def test_people_too_small_for_a_subset_absorb_detections(tmp_path):
-    images = read(tmp_path, annotation(5, (100, 100, 20, 45))).images
-    rows = {"5": make_detections([100, 100, 20, 45, 0.9], [100, 100, 20, 45, 0.8])}
-    assert [outcomes(images, rows, subset) for subset in NIGHTOWLS_SUBSETS] == ["ii", "ii", "ii", "tf"]
 
 
 # ---- The command
@@ -90,13 +84,10 @@ def test_output_says_if_ignored_areas_absorb_detections(annotations, mine, capsy
     assert run(capsys, annotations, mine, "--ignore_areas")[2] == note
 
 
-def test_prepared_data_score_like_their_annotation_file_with_warnings(annotations, mine, tmp_path, capsys):
+def test_prepared_data_score_like_their_annotation_file_with_warnings(annotations, mine, prepare, capsys):
     columns = zip(("31", "7", "12"), ("night", "dawn", "day"), (0, 0, 2), strict=True)
-    examples = [(*row, {"objects": PERSON}) for row in columns]
-    features = {"lwir": False, "conditions": ("day", "night", "dawn")}
-    folder = prepare_split(tmp_path / "data", "validation", examples, {"warnings": ["in haste"]}, **features)
-    capsys.readouterr()
-    printed = run(capsys, folder, mine)
+    truths = [make_truth(number, PERSON, condition=daytime, occlusion=[level]) for number, daytime, level in columns]
+    printed = run(capsys, prepare(nightowls, "validation", None, ["in haste"], objects=truths), mine)
     assert printed.count("warning: in haste") == 2
     expected = run(capsys, annotations, mine)
     assert [line for line in printed if line != "warning: in haste"][1:] == expected[1:]

@@ -14,7 +14,6 @@ from scoring_cases import make_truth
 
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation.results import read_results, write_coco_json
-from dcrl_jax.evaluation.truths import PreparedTruths
 from dcrl_jax.reports import curves
 from dcrl_jax.scorers import caltech, kaist, nightowls
 
@@ -70,20 +69,18 @@ def test_unknown_flag_and_two_results_of_the_same_name_are_refused(tmp_path, two
 
 
 @pytest.mark.parametrize(
-    ("scorer", "message"),
+    ("scorer", "split", "message"),
     [
-        (kaist, "record 0 of the test split is 'street', no frame of KAIST"),
-        (caltech, "record 0 of the test split is 'street', no test image of Caltech"),
-        (nightowls, "the image 'street' has no number; name a data set prepared from NightOwls"),
+        (kaist, "test", "record 0 of the test split is 'street', no frame of KAIST"),
+        (caltech, "test", "record 0 of the test split is 'street', no test image of Caltech"),
+        (nightowls, "validation", "the image 'street' has no number; name a data set prepared from NightOwls"),
     ],
     ids=["kaist", "caltech", "nightowls"],
 )
-def test_data_prepared_from_another_data_set_is_refused(tmp_path, monkeypatch, scorer, message):
-    (tmp_path / "dataset_info.json").touch()
-    prepared = PreparedTruths({"objects": [make_truth("street")]}, None, [])
-    monkeypatch.setattr(scorer, "read_prepared", lambda folder, split: prepared)
-    with pytest.raises(InputError, match=message):
-        scorer.read_annotations(tmp_path)
+def test_data_prepared_from_another_data_set_is_refused(prepare, scorer, split, message):
+    folder = prepare(scorer, split, objects=[make_truth("street")])
+    with pytest.raises(InputError, match=f"^{folder}: .*{message}"):
+        scorer.read_annotations(folder)
 
 
 def test_each_of_several_annotation_sets_gets_a_folder_with_curves(tmp_path, two_of_three, capsys, no_curves):
