@@ -7,7 +7,7 @@ from dcrl_jax.evaluation.overlaps import ImageDetections, ImageTruth
 from dcrl_jax.evaluation.rules import Subset, assign_roles
 
 ANYONE = Subset("anyone")
-BOX, ELSEWHERE = (0, 0, 10, 20), (200, 0, 10, 20)
+BOX, AWAY = (0, 0, 10, 20), (200, 0, 10, 20)
 
 
 def make_truth(image_id, *boxes, condition="day", labels=None, occlusion=None, ignore=None):

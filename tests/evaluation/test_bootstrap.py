@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from scoring_cases import ANYONE, BOX, ELSEWHERE, make_detections, make_scene, make_truth
+from scoring_cases import ANYONE, AWAY, BOX, make_detections, make_scene, make_truth
 
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation.bootstrap import paired_difference, resampled_miss_rates
@@ -22,9 +22,9 @@ def difference(*pairs, seed=0, resamples=200, **options):
 THREE_IMAGES = (
     [make_truth("a", BOX, (50, 0, 10, 20)), make_truth("b", BOX), make_truth("c")],
     {
-        "a": make_detections([*BOX, 0.9], [*ELSEWHERE, 0.1]),
-        "b": make_detections([*BOX, 0.5], [*ELSEWHERE, 0.7]),
-        "c": make_detections([*ELSEWHERE, 0.8]),
+        "a": make_detections([*BOX, 0.9], [*AWAY, 0.1]),
+        "b": make_detections([*BOX, 0.5], [*AWAY, 0.7]),
+        "c": make_detections([*AWAY, 0.8]),
     },
 )
 

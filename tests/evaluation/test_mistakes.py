@@ -1,6 +1,5 @@
 """Misses and false alarms, on cases worked by hand and against a slow matcher."""
 
-import pytest
 from scoring_cases import ANYONE, make_detections, make_truth, random_scenes, slow_match
 
 from dcrl_jax.evaluation.mistakes import ImageMistakes, count_mistakes, worst_mistakes
@@ -54,13 +53,6 @@ def test_worst_false_alarms_have_the_highest_scores():
     assert worst_alarms(TRUTHS, DETECTIONS) == [*expected, (1, [410, 0, 20, 50], 0.1)]
     assert worst_alarms(TRUTHS, DETECTIONS, Subset("day", "day"), 1) == [(0, [0, 1, 20, 50], 0.8)]
     assert worst_alarms(TRUTHS, {}) == worst_alarms([], {}) == worst_misses([], {}) == []
-
-
-@pytest.mark.parametrize(("x", "height"), [(4, 42), (8, 40)], ids=["higher overlap", "equal overlap"])
-def test_one_detection_finds_one_of_two_people_close_together(x, height):
-    # It finds the person with the higher overlap; of equal ones the later.
-    truths = [make_truth("a", [0, 0, 20, 40], [x, 0, 20, height])]
-    assert worst_misses(truths, {"a": make_detections([4, 0, 20, 40, 0.9])}) == [(0, [0, 0, 20, 40])]
 
 
 def test_subset_changes_and_drops_boxes():

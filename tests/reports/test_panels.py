@@ -6,27 +6,17 @@ import pytest
 from scoring_cases import ANYONE, make_detections, make_scene
 
 from dcrl_jax.evaluation.overlaps import ImageDetections
-from dcrl_jax.reports.panels import (
-    CAPTION,
-    DETECTION_COLOR,
-    GAP,
-    HEADER,
-    IGNORE_COLOR,
-    IMAGE_WIDTH,
-    MARGIN,
-    PERSON_COLOR,
-    ROW_TITLE,
-    PanelItem,
-    detection_panel,
-    pick_images,
-)
+from dcrl_jax.reports import panels
+from dcrl_jax.reports.panels import DETECTION_COLOR, IGNORE_COLOR, IMAGE_WIDTH, PERSON_COLOR, PanelItem
 
 
 def pick(images, seed=0, **options):
     """Choose from images, each with an id and the numbers of people, found people and false alarms."""
     scenes = [make_scene(*image) for image in images]
     detections = {truth.image_id: found for truth, found in scenes}
-    chosen = pick_images([truth for truth, _ in scenes], detections, ANYONE, np.random.default_rng(seed), **options)
+    chosen = panels.pick_images(
+        [truth for truth, _ in scenes], detections, ANYONE, np.random.default_rng(seed), **options
+    )
     return {kind: [image.image_id for image in images] for kind, images in chosen.items()}
 
 
@@ -71,7 +61,7 @@ def item(height=128, width=160, views=2, **changes):
 
 
 def draw(folder, title="", columns="visible, then thermal", **rows):
-    detection_panel(rows, folder / "deep" / "panel.png", title, columns)
+    panels.detection_panel(rows, folder / "deep" / "panel.png", title, columns)
     return cv2.imread(str(folder / "deep" / "panel.png"))
 
 
@@ -79,7 +69,8 @@ def columns_of(picture, color, view, height=128, width=160):
     """Return the first and last column with a colour in one image of the first row, in pixels of the image."""
     bgr = np.array([int(color[index : index + 2], 16) for index in (5, 3, 1)])
     is_near = np.abs(picture.astype(int) - bgr).max(axis=2) < 12
-    left, top = MARGIN + view * (IMAGE_WIDTH + GAP), HEADER + ROW_TITLE + CAPTION
+    left = panels.MARGIN + view * (IMAGE_WIDTH + panels.GAP)
+    top = panels.HEADER + panels.ROW_TITLE + panels.CAPTION
     shown = is_near[top : top + IMAGE_WIDTH * height // width, left : left + IMAGE_WIDTH]
     return np.flatnonzero(shown.any(axis=0))[[0, -1]].tolist() if shown.any() else None
 

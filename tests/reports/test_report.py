@@ -138,9 +138,8 @@ def test_names_and_image_ids_are_escaped(teacher):
 def test_page_files_and_summary_have_the_scores_of_the_evaluation(config, teacher):
     evaluation, _ = evaluate(config, warnings=(WARNING,))
     folder, found, scores, _ = teacher
-    rates = [f"{100 * score.miss_rate:.2f}" for score in evaluation.scores.values()]
-    assert rates[2] == "100.00"
-    assert len(set(rates)) == 3
+    # One of six people, and one of the five by day, is found before the first false alarm.
+    rates = ["83.33", "80.00", "100.00"]
     assert found.rows == [
         ["", "all", "day", "night"],
         ["miss rate, %", *rates],
@@ -305,10 +304,5 @@ def test_each_view_of_a_panel_has_its_own_image_and_detections(config, tmp_path,
             [GREYS[image_id]]
         ] * 2
         assert item.detections == tuple(detections[image_id] for _, detections in views)
-
-    # The records of an RGB detector have no thermal image.
-    rgb = evaluate(config, MODALITIES[:1])[1]
-    report.draw_panel(rgb, [("visible", DETECTIONS)], tmp_path / "p", "title")
-    report.draw_panel(rgb, [("visible", DETECTIONS)], tmp_path / "p", "title", "the student")
-    assert [call[-1] for call in calls[1:]] == ["visible", "the student"]
-    assert {len(item.images) for call in calls[1:] for items in call[0].values() for item in items} == {1}
+    report.draw_panel(evaluate(config)[1], views, tmp_path / "p", "title", "the student")
+    assert calls[1][-1] == "the student"

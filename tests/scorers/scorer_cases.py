@@ -30,15 +30,6 @@ def write_coco(path, ids=IDS):
     return path
 
 
-def write_tree(folder, ids=IDS, box=PERSON, label="person"):
-    """Write bbGt files with one person each, in folders of videos."""
-    for image_id in ids:
-        path = folder / f"{image_id}.txt"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("% bbGt version=3\n" + f"{label} {' '.join(map(str, box))} 0 0 0 0 0 0 0\n")
-    return folder
-
-
 def write_results(path, *rows):
     """Write rows of image (from 1), box and score."""
     path.write_text("".join(f"{image},{','.join(map(str, box))},{score}\n" for image, box, score in rows))

@@ -3,23 +3,10 @@
 import json
 
 import pytest
-from scorer_cases import (
-    IDS,
-    PERSON,
-    REASONABLE,
-    ROOT,
-    fails,
-    lines,
-    rates,
-    run_kaist,
-    write_coco,
-    write_results,
-    write_tree,
-)
+from scorer_cases import IDS, PERSON, REASONABLE, ROOT, fails, lines, rates, run_kaist, write_coco, write_results
 from scoring_cases import make_truth
 
 from dcrl_jax.annotations.kaist import formats, frames
-from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation.results import read_results
 from dcrl_jax.scorers import common, kaist
 
@@ -54,6 +41,15 @@ def test_tables_of_a_case_worked_by_hand(tmp_path, two_of_three, capsys):
 
 
 # ---- Folders of annotation files
+
+
+def write_tree(folder, ids=IDS, box=PERSON, label="person"):
+    """Write bbGt files with one person each, in folders of videos."""
+    for image_id in ids:
+        path = folder / f"{image_id}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("% bbGt version=3\n" + f"{label} {' '.join(map(str, box))} 0 0 0 0 0 0 0\n")
+    return folder
 
 
 def test_images_are_the_test_split_unless_they_are_listed(tmp_path, two_of_three, capsys):

@@ -33,6 +33,8 @@ def test_ignored_areas_absorb_detections_only_if_asked(tmp_path):
         annotations = read(tmp_path, annotation(5, (100, 100, 400, 300), category), ignore_areas=ignore_areas)
         for subset in annotations.subsets:
             assert outcomes(annotations.images, rows, subset) == expected
+        note = "ignored areas absorb detections, which is not the official evaluation"
+        assert annotations.notes == ["images: 1 night", *[note] * ignore_areas]
 
 
 # ---- The command
@@ -77,11 +79,6 @@ def test_tables_of_a_case_worked_by_hand(annotations, mine, tmp_path, capsys, no
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())["mine.json"]
     assert list(scores) == [subset.name for subset in NIGHTOWLS_SUBSETS]
     assert list(no_curves[0][0]) == ["reasonable", "small", "occluded", "all"]
-
-
-def test_output_says_if_ignored_areas_absorb_detections(annotations, mine, capsys):
-    note = "ignored areas absorb detections, which is not the official evaluation"
-    assert run(capsys, annotations, mine, "--ignore_areas")[2] == note
 
 
 def test_prepared_data_score_like_their_annotation_file_with_warnings(annotations, mine, prepare, capsys):
