@@ -1,4 +1,4 @@
-"""The scorer: each rule on a case worked by hand, and all rules against a slow matcher."""
+"""Miss rate and average precision: each rule on a case worked by hand, and matches against a slow matcher."""
 
 import math
 import time
@@ -8,6 +8,7 @@ import pytest
 from scoring_cases import ANYONE, AWAY, BOX, make_detections, make_truth, outcomes, random_scenes, ranked, slow_match
 
 from dcrl_jax.errors import InputError
+from dcrl_jax.evaluation.average_precision import average_precision
 from dcrl_jax.evaluation.miss_rate import REFERENCE_FPPI, match, score, score_subsets
 from dcrl_jax.evaluation.overlaps import ImageDetections
 from dcrl_jax.evaluation.rules import CALTECH_REASONABLE, NIGHTOWLS_SUBSETS, Subset, reasonable
@@ -82,24 +83,15 @@ def test_condition_selects_images_people_and_detections():
         score(truths, {}, Subset("x", "dusk"))
 
 
-@pytest.mark.parametrize(
-    ("subset", "kept"),
-    [
-        (Subset("x", min_detection_height_px=20.0, max_detection_height_px=40.0), [20, 39.9]),
-        # From 50 / 1.25 pixels on; the other limits are these heights divided and multiplied by 1.25.
-        (CALTECH_REASONABLE, [40, 93.7, 93.75, 600]),
-        (NIGHTOWLS_SUBSETS[0], [40, 93.7, 93.75, 600]),
-        (NIGHTOWLS_SUBSETS[1], [40, 93.7]),
-        (NIGHTOWLS_SUBSETS[2], [40, 93.7, 93.75, 600]),
-        (NIGHTOWLS_SUBSETS[3], [16, 20, 39.9, 40, 93.7, 93.75, 600]),
-    ],
-    ids=lambda value: getattr(value, "name", ""),
-)
-def test_detections_outside_the_limits_of_height_are_dropped(subset, kept):
-    heights = (15.9, 16, 20, 39.9, 40, 93.7, 93.75, 600)
+def test_detections_outside_the_limits_of_height_are_dropped():
+    subsets = (Subset("x", min_detection_height_px=20.0, max_detection_height_px=40.0), CALTECH_REASONABLE)
+    # From 50 / 1.25 pixels on; the other limits are heights of people divided and multiplied by 1.25.
+    expected = [[20, 39.9], [40, 93.7, 93.75, 600], [40, 93.7, 93.75, 600], [40, 93.7], [40, 93.7, 93.75, 600]]
+    expected += [[16, 20, 39.9, 40, 93.7, 93.75, 600]]
     # All have the same score, which shows that only their heights decide.
-    rows = [[0, 1000 * index, 10, height, 0.5] for index, height in enumerate(heights)]
-    assert match([NOBODY], {"a": make_detections(*rows)}, subset).boxes[:, 3].tolist() == kept
+    rows = [[0, 1000 * i, 10, height, 0.5] for i, height in enumerate((15.9, 16, 20, 39.9, 40, 93.7, 93.75, 600))]
+    for subset, kept in zip(subsets + NIGHTOWLS_SUBSETS, expected, strict=True):
+        assert match([NOBODY], {"a": make_detections(*rows)}, subset).boxes[:, 3].tolist() == kept
 
 
 def test_dropped_detection_neither_takes_a_person_nor_counts():
@@ -110,48 +102,44 @@ def test_dropped_detection_neither_takes_a_person_nor_counts():
         assert outcomes(truths, {"a": ranked((400, 100, 16.4, 39.9))}, subset) == ""
 
 
-@pytest.mark.parametrize(
-    ("label", "box", "found", "expected"),
-    [
-        # 100 tall, so 41 wide. As they are, 80 and 30 wide, their overlap would be 30 of 80, less than half.
-        ("person", (100, 100, 80, 100), [(125, 100, 30, 100)], "t"),
-        # As they are, 41 of 80 pixels would do; with the ratio their centres are 19.5 apart.
-        ("person", (100, 100, 41, 100), [(100, 100, 80, 100)], "f"),
-        # At the border with 20 pixels; with the ratio the person is 41 wide and begins at -5.5, yet counts.
-        ("person", (5, 100, 20, 100), [(-5.5, 100, 41, 100)], "t"),
-        # The region is 200 wide and 60 tall; with the ratio it would be 24.6 wide, about x = 200.
-        ("people", (100, 100, 200, 60), [(110, 100, 24.6, 60), (270, 100, 24.6, 60)], "ii"),
-    ],
-    ids=["match", "no match", "border", "ignore region"],
-)
-def test_aspect_ratio_of_people_and_detections(label, box, found, expected):
-    assert outcomes([make_truth("a", box, labels=(label,))], {"a": ranked(*found)}, CALTECH_REASONABLE) == expected
-    # Without a ratio boxes keep their width.
-    assert outcomes([make_truth("a", (0, 0, 60, 60))], {"a": ranked((20, 0, 20, 60))}, NIGHTOWLS_SUBSETS[0]) == "f"
+LARGE = (100, 100, 80, 100)
 
 
 @pytest.mark.parametrize(
-    ("boxes", "labels", "found", "expected"),
+    ("subset", "labels", "boxes", "found", "expected"),
     [
         # Small boxes inside a large region overlap it by 2 % of the union. The last lies on it by less than half.
         (
-            [(0, 0, 100, 100), (200, 0, 10, 20)],
+            ANYONE,
             ("people", "person"),
+            [(0, 0, 100, 100), AWAY],
             [(5, 5, 10, 20), (50, 50, 10, 20), (50, 50, 10, 20), (95, 0, 10, 20), (96, 0, 10, 20)],
             "iiiif",
         ),
-        ([BOX, (0, 0, 10, 26)], ("people", "person"), [BOX, BOX], "ti"),
-        ([BOX], None, [(0, 0, 10, 18), BOX], "tf"),
+        (ANYONE, ("people", "person"), [BOX, (0, 0, 10, 26)], [BOX, BOX], "ti"),
+        (ANYONE, None, [BOX], [(0, 0, 10, 18), BOX], "tf"),
         # The second detection overlaps the first person more, and takes the other one.
-        ([BOX, (0, 4, 10, 20)], None, [BOX, (0, 1, 10, 20), (0, 2, 10, 20)], "ttf"),
-        ([BOX], None, [(0, 0, 10, 10)], "t"),
-        ([BOX], None, [(0, 0, 10, 9.99)], "f"),
-        ([BOX], None, [(0, 0, 0, 20), (2, 2, 0, 0)], "ff"),
+        (ANYONE, None, [BOX, (0, 4, 10, 20)], [BOX, (0, 1, 10, 20), (0, 2, 10, 20)], "ttf"),
+        (ANYONE, None, [BOX], [(0, 0, 10, 10)], "t"),
+        (ANYONE, None, [BOX], [(0, 0, 10, 9.99)], "f"),
+        (ANYONE, None, [BOX], [(0, 0, 0, 20), (2, 2, 0, 0)], "ff"),
+        # 80 and 30 wide, their overlap is 30 of 80. With Caltech's aspect ratio both are 41 wide.
+        (NIGHTOWLS_SUBSETS[0], None, [LARGE], [(125, 100, 30, 100)], "f"),
+        (CALTECH_REASONABLE, None, [LARGE], [(125, 100, 30, 100)], "t"),
+        # As they are, 41 of 80 pixels would do; with the ratio their centres are 19.5 apart.
+        (CALTECH_REASONABLE, None, [(100, 100, 41, 100)], [LARGE], "f"),
+        # At the border with 20 pixels; with the ratio the person is 41 wide and begins at -5.5, yet counts.
+        (CALTECH_REASONABLE, None, [(5, 100, 20, 100)], [(-5.5, 100, 41, 100)], "t"),
+        # The region is 200 wide and 60 tall; with the ratio it would be 24.6 wide, about x = 200.
+        (CALTECH_REASONABLE, ("people",), [(100, 100, 200, 60)], [(110, 100, 24.6, 60), (270, 100, 24.6, 60)], "ii"),
     ],
-    ids=["ignore region", "person first", "second detection", "free person", "half", "below half", "no area"],
+    ids=[
+        *("ignore region", "person first", "second detection", "free person", "half", "below half", "no area"),
+        *("no ratio", "ratio", "ratio, no match", "ratio at the border", "ratio and ignore region"),
+    ],
 )
-def test_matching(boxes, labels, found, expected):
-    assert outcomes([make_truth("a", *boxes, labels=labels)], {"a": ranked(*found)}) == expected
+def test_matching(subset, labels, boxes, found, expected):
+    assert outcomes([make_truth("a", *boxes, labels=labels)], {"a": ranked(*found)}, subset) == expected
 
 
 def test_equal_scores_keep_the_given_order():
@@ -202,3 +190,28 @@ def test_complete_test_split_takes_seconds():
     score_subsets(truths, detections, reasonable(5.0))
     # It takes a third of a second; the bound leaves room for slow machines.
     assert time.process_time() - begin < 5.0
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "expected"),
+    [
+        ("ttt", 1.0),
+        ("t", 1 / 3),
+        ("tft", (1 + 2 / 3) / 3),
+        # Precision 1/2 at the first person is lifted to the 2/3 of the second.
+        ("ftt", (2 / 3 + 2 / 3) / 3),
+        ("fftftt", (1 / 2 + 1 / 2 + 1 / 2) / 3),
+        ("itiitt", 1.0),
+        ("fff", 0.0),
+        ("", 0.0),
+    ],
+)
+def test_average_precision_is_the_area_under_the_interpolated_curve(outcomes, expected):
+    """Outcomes by descending score: true (t), false (f) or ignored (i)."""
+    people = ((0, 0, 10, 20), (30, 0, 10, 20), (60, 0, 10, 20))
+    truths = [make_truth("a", *people, (90, 0, 50, 50), labels=("person", "person", "person", "people"))]
+    rest = iter(people)
+    boxes = {"f": (300, 0, 10, 20), "i": (100, 10, 10, 20)}
+    detections = ranked(*(next(rest) if letter == "t" else boxes[letter] for letter in outcomes))
+    assert average_precision(truths, {"a": detections}, ANYONE) == pytest.approx(expected)
+    assert math.isnan(average_precision(truths, {"a": detections}, Subset("tall", min_height_px=100)))

@@ -17,14 +17,10 @@ REASONABLE = ("reasonable-all", "reasonable-day", "reasonable-night")
 
 def write_coco(path, ids=IDS):
     """Write a COCO file with one person per image."""
-    content = {
-        "images": [{"id": index, "im_name": image_id} for index, image_id in enumerate(ids)],
-        "annotations": [
-            {"image_id": index, "category_id": 1, "bbox": PERSON, "occlusion": 0, "ignore": 0}
-            for index in range(len(ids))
-        ],
-        "categories": [{"id": 1, "name": "person"}],
-    }
+    images = [{"id": index, "im_name": image_id} for index, image_id in enumerate(ids)]
+    person = {"category_id": 1, "bbox": PERSON, "occlusion": 0, "ignore": 0}
+    annotations = [{"image_id": image["id"], **person} for image in images]
+    content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "person"}]}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content))
     return path

@@ -1,30 +1,27 @@
-"""The Caltech command: all kinds of annotations and results, and the published scores."""
+"""The Caltech command: all kinds of annotations and results."""
 
 import numpy as np
 import pytest
 import scipy.io
 from caltech_files import NOWHERE, TEST_IMAGES, VIDEOS, write_vbb
 from caltech_files import TEST as IDS
-from scorer_cases import ROOT, lines
+from scorer_cases import lines
 from scoring_cases import make_detections, make_truth
 
 from dcrl_jax.annotations.caltech import frames
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation.caltech_results import read_caltech, write_caltech
-from dcrl_jax.evaluation.overlaps import ImageDetections
 from dcrl_jax.evaluation.results import write_coco_json, write_kaist_text
-from dcrl_jax.scorers import caltech, common
+from dcrl_jax.scorers import caltech
 
-REAL = ROOT.parent / "shared" / "caltech"
 PERSON = (100, 100, 24.6, 60)
 
 
 @pytest.fixture(autouse=True)
-def small(request, monkeypatch):
-    """Let the test split be three images, except for the published files."""
-    if "published" not in request.fixturenames:
-        monkeypatch.setattr(frames, "TEST_IMAGES", TEST_IMAGES)
-        monkeypatch.setattr(frames, "VIDEOS", VIDEOS)
+def small(monkeypatch):
+    """Let the test split be three images."""
+    monkeypatch.setattr(frames, "TEST_IMAGES", TEST_IMAGES)
+    monkeypatch.setattr(frames, "VIDEOS", VIDEOS)
 
 
 @pytest.fixture
@@ -118,35 +115,3 @@ def test_prepared_data_set_is_scored_with_its_notes_and_warnings(prepare, mine, 
     printed = run(capsys, folder, mine)
     assert printed[:2] == [str(folder), "annotations: new annotations"]
     assert printed[4:6] == ["mine               66.67", "warning: in haste"]
-
-
-PUBLISHED = {  # people, and log-average miss rates in percent, reasonable
-    "gt-Reasonable.mat": (1014, {"RPN+BF": 9.577, "MS-CNN": 9.952, "CompACT-Deep": 11.748}),
-    "gt-new-Reasonable.mat": (912, {"RPN+BF": 7.284, "MS-CNN": 8.084, "CompACT-Deep": 9.154}),
-}
-
-
-@pytest.fixture(scope="module")
-def published():
-    """The detections of three methods."""
-    found = {}
-    for name in ("CompACT-Deep", "RPN+BF", "MS-CNN"):
-        if not (REAL / f"dt-{name}.mat").is_file():
-            pytest.skip(f"needs {REAL}/dt-{name}.mat")
-        cells = scipy.io.loadmat(REAL / f"dt-{name}.mat")["dt"].ravel()
-        rows = [np.asarray(cell, float).reshape(-1, 5) for cell in cells]
-        detections = [ImageDetections(table[:, :4], table[:, 4]) for table in rows]
-        found[name] = dict(zip(frames.test_frames(), detections, strict=True))
-    return found
-
-
-@pytest.mark.parametrize("name", list(PUBLISHED))
-def test_published_results_have_their_published_scores_the_best_first(published, name):
-    if not (REAL / name).is_file():
-        pytest.skip(f"needs {REAL / name}")
-    scores = common.score_methods(caltech.read_annotations(REAL / name), published)
-    percent = [(method, round(100 * row["caltech-reasonable"].miss_rate, 3)) for method, row in scores.items()]
-    people, expected = PUBLISHED[name]
-    assert percent == list(expected.items())
-    (score,) = scores["MS-CNN"].values()
-    assert (score.people, score.images) == (people, 4024)

@@ -1,24 +1,21 @@
-"""The KAIST command: all kinds of annotations, and the published scores."""
+"""The KAIST command: all kinds of annotations, and what is refused."""
 
 import json
 
 import pytest
-from scorer_cases import IDS, PERSON, REASONABLE, ROOT, fails, lines, rates, run_kaist, write_coco, write_results
+from scorer_cases import IDS, PERSON, REASONABLE, fails, lines, rates, run_kaist, write_coco, write_results
 from scoring_cases import make_truth
 
 from dcrl_jax.annotations.kaist import frames
-from dcrl_jax.evaluation.results import read_results
-from dcrl_jax.scorers import common, kaist
+from dcrl_jax.scorers import kaist
 
-REAL = ROOT.parent / "shared" / "kaist"
 MOVED = (200, *PERSON[1:])  # the person of the thermal image, where it differs
 
 
 @pytest.fixture(autouse=True)
-def small(request, monkeypatch):
-    """Let the test split be three images, except for the published files."""
-    if "published" not in request.fixturenames:
-        monkeypatch.setattr(frames, "split_frames", lambda split: list(IDS))
+def small(monkeypatch):
+    """Let the test split be three images."""
+    monkeypatch.setattr(frames, "split_frames", lambda split: list(IDS))
 
 
 def test_tables_of_a_case_worked_by_hand(tmp_path, two_of_three, capsys):
@@ -38,9 +35,6 @@ def test_tables_of_a_case_worked_by_hand(tmp_path, two_of_three, capsys):
         "people           3      2       1     0       3    0      3        0      0",
         "images           3      2       1     3       3    3      3        3      3",
     ]
-
-
-# ---- Folders of annotation files
 
 
 def write_tree(folder, ids=IDS, box=PERSON, label="person"):
@@ -124,9 +118,6 @@ def test_findings_are_one_line_of_counts(tmp_path):
     assert [len(image.labels) for image in annotations.images] == [1, 0, 1]
 
 
-# ---- Paired annotations
-
-
 @pytest.fixture
 def paired(tmp_path):
     write_tree(tmp_path / "annotations" / "visible")
@@ -172,9 +163,6 @@ def test_one_half_of_a_paired_set_is_named(paired):
     assert (annotations.name, annotations.heading) == ("annotations", f"{paired}: lwir boxes")
 
 
-# ---- Prepared data sets
-
-
 def truths_of(box):
     return [make_truth(image_id, box, condition=frames.condition(image_id)) for image_id in IDS]
 
@@ -202,39 +190,3 @@ def test_boxes_of_the_improved_annotations_are_recognised_in_all_forms(prepare, 
         assert (annotations.name, annotations.heading) == (path.name, str(path))
         assert (annotations.image_ids, annotations.warnings) == (list(IDS), [])
     assert seen == [{image_id: [("person", PERSON, 0, False)] for image_id in IDS}] * 3
-
-
-# ---- The published files
-
-PUBLISHED = {  # log-average miss rate in percent on the improved annotations: reasonable all, day, night
-    "MLPD_result.txt": [7.58, 7.95, 6.95],
-    "MBNet_result.txt": [8.13, 8.28, 7.86],
-    "MSDS-RCNN_result.txt": [11.34, 10.53, 12.94],
-}
-
-COUNTED = {  # people, in 1455 images by day and 797 by night
-    **{"all": 1455, "day": 989, "night": 466, "near": 201, "medium": 1683, "far": 807},
-    **{"none": 2612, "partial": 438, "heavy": 226},
-}
-
-
-@pytest.fixture
-def published():
-    """The published annotations and the results that are scored on them."""
-    paths = [REAL / "KAIST_annotation.json", *(REAL / "results" / name for name in reversed(PUBLISHED))]
-    for path in paths:
-        if not path.is_file():
-            pytest.skip(f"needs {path}")
-    return paths
-
-
-def test_published_results_have_their_published_scores_the_best_first(published):
-    (annotations,) = kaist.read_annotations(published[0])
-    assert annotations.notes == ["boxes: equal to the improved test annotations in 16 of 16 videos"]
-    results = {path.name: read_results(path, annotations.image_ids) for path in published[1:]}
-    scores = common.score_methods(annotations, results)
-    percent = {name: [round(100 * row[subset].miss_rate, 2) for subset in REASONABLE] for name, row in scores.items()}
-    assert list(percent.items()) == list(PUBLISHED.items())
-    for row in scores.values():
-        assert {score.subset.short_name: score.people for score in row.values()} == COUNTED
-        assert [score.images for score in row.values()] == [2252, 1455, 797] + [2252] * 6
