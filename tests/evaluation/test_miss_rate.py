@@ -18,13 +18,10 @@ NOBODY = make_truth("a")
 PERFECT = {"a": make_detections([*BOX, 0.9])}
 
 
-def test_reference_points_are_nine_from_a_hundredth_to_one():
+def test_curve_and_log_average_at_nine_points_by_hand():
     expected = [0.01, 0.017783, 0.031623, 0.056234, 0.1, 0.177828, 0.316228, 0.562341, 1.0]
     np.testing.assert_allclose(REFERENCE_FPPI, expected, rtol=1e-4)
     assert [REFERENCE_FPPI[0], REFERENCE_FPPI[4], REFERENCE_FPPI[8]] == [0.01, 0.1, 1.0]
-
-
-def test_curve_and_log_average_by_hand():
     # Two images, three people. By descending score: true (1/3 found, 0 fppi), false (0.5), true (2/3), false (1.0).
     truths = [make_truth("a", BOX, (50, 0, 10, 20)), B]
     detections = {
@@ -164,10 +161,7 @@ def test_equal_scores_keep_the_given_order():
         ([make_truth("a", BOX, labels=("person", "person"))], {}, "1 boxes, 2 labels"),
         ([make_truth("a", [0, 0, 10, np.nan])], {}, "not finite"),
     ],
-    ids=[
-        *("unknown image", "NaN score", "infinite score", "NaN box", "lengths"),
-        *("duplicate", "condition", "truth lengths", "NaN truth"),
-    ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_malformed_input_is_refused(truths, detections, message):
     with pytest.raises(InputError, match=message):

@@ -11,25 +11,16 @@ def points(path):
     return {name: list(zip(*map(np.ndarray.tolist, curve), strict=True)) for name, curve in read_curves(path).items()}
 
 
-def test_last_value_of_a_repeated_step_counts(tmp_path):
+def test_last_value_of_a_step_counts_and_null_torn_lines_and_text_do_not(tmp_path):
     path = tmp_path / "metrics.jsonl"
     assert read_curves(path) == {}
-    for step, loss in [(20, 4.0), (40, 3.0), (60, 2.5), (40, 3.5), (80, 2.0)]:
-        append_json_line(path, {"step": step, "train/loss": loss})
-    append_json_line(path, {"step": 80, "validation/reasonable-all": 0.25})
-    assert points(path) == {
-        "train/loss": [(20, 4.0), (40, 3.5), (60, 2.5), (80, 2.0)],
-        "validation/reasonable-all": [(80, 0.25)],
-    }
-
-
-def test_null_torn_lines_and_text_are_left_out(tmp_path):
-    path = tmp_path / "metrics.jsonl"
     lines = ['{"step": 1, "a": null}', '{"step": 2, "a": 0.5, "b": "x"}', "[3]", '{"a": 1.0}', '{"step": 4, "a": 0.']
     path.write_text("\n".join(lines))
     assert points(path) == {"a": [(2, 0.5)]}
+    for step, loss in [(20, 4.0), (40, 3.0), (60, 2.5), (40, 3.5), (80, 2.0)]:
+        append_json_line(path, {"step": step, "train/loss": loss})
     append_json_line(path, {"step": 5, "a": 0.25})
-    assert points(path) == {"a": [(2, 0.5), (5, 0.25)]}
+    assert points(path) == {"a": [(2, 0.5), (5, 0.25)], "train/loss": [(20, 4.0), (40, 3.5), (60, 2.5), (80, 2.0)]}
 
 
 def test_each_curve_is_drawn_in_its_panel(tmp_path, undrawn):

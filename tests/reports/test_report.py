@@ -1,4 +1,4 @@
-"""The folder of an evaluation and its page, for a small split with known mistakes."""
+"""The folders of an evaluation and of a comparison, for a small split with known mistakes."""
 
 import base64
 import json
@@ -14,7 +14,7 @@ from report_cases import DETECTIONS, EVIL, GREYS, HEIGHT, RECORDS, WIDTH, evalua
 from scoring_cases import make_detections
 
 from dcrl_jax.models.cfl_features import LevelFeatures
-from dcrl_jax.reports import page, report
+from dcrl_jax.reports import comparison, page, report
 from dcrl_jax.reports.summary import summary
 from dcrl_jax.structures import MODALITIES
 
@@ -59,26 +59,26 @@ class Report(NamedTuple):
 @pytest.fixture(scope="module")
 def write(tmp_path_factory):
     """Writes a report with plain pictures in place of figures."""
-    figures = {}
-
-    def draw(content, path, *_):
-        figures[path.name] = content
-        cv2.imwrite(str(path), np.full((8, 8, 3), 99, np.uint8))
 
     def write(evaluation, bench, *arguments):
-        figures.clear()
-        folder = tmp_path_factory.mktemp("report") / "evaluation"
-        report.write_report(evaluation, bench, folder, "a <teacher> é, step 7", "0123", *arguments)
-        text = (folder / "report.html").read_text(encoding="ascii")
-        return Report(folder, Page(text), json.loads((folder / "scores.json").read_text()), dict(figures))
+        figures = {}
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report.curves, "miss_rate_figure", draw)
-        patch.setattr(report.panels, "detection_panel", draw)
-        patch.setattr(report.weights, "modality_weights_figure", draw)
-        patch.setattr(report.cfl_maps, "cfl_figure", draw)
-        patch.setattr(report.losses, "loss_figure", draw)
-        yield write
+        def draw(content, path, *_):
+            figures[path.name] = content
+            cv2.imwrite(str(path), np.full((8, 8, 3), 99, np.uint8))
+
+        folder = tmp_path_factory.mktemp("report") / "evaluation"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(report.curves, "miss_rate_figure", draw)
+            patch.setattr(report.panels, "detection_panel", draw)
+            patch.setattr(report.weights, "modality_weights_figure", draw)
+            patch.setattr(report.cfl_maps, "cfl_figure", draw)
+            patch.setattr(report.losses, "loss_figure", draw)
+            report.write_report(evaluation, bench, folder, "a <teacher> é, step 7", "0123", *arguments)
+        text = (folder / "report.html").read_text(encoding="ascii")
+        return Report(folder, Page(text), json.loads((folder / "scores.json").read_text()), figures)
+
+    return write
 
 
 def fake_magnitudes(visible, lwir):
@@ -101,7 +101,7 @@ def in_order(text, *parts):
     return indices == sorted(indices)
 
 
-def test_page_of_a_teacher_has_all_sections_and_pictures_and_needs_no_other_file(teacher):
+def test_page_has_all_sections_and_pictures_and_needs_no_other_file(teacher):
     folder, found, _, figures = teacher
     assert list(found.sections) == [
         *("", "Scores", "Curves", "Worst misses", "Worst false alarms", "Images", "Modality weights"),
@@ -264,16 +264,19 @@ def test_optional_pictures_are_left_out_and_missing_rates_are_null(config, write
     assert None not in scores["scores"]["reasonable-all"].values()
 
 
-def test_scores_are_written_after_the_page(config, write, tmp_path, monkeypatch):
-    def killed(*_):
-        assert (tmp_path / "panel.png").is_file()
+def test_scores_are_written_after_the_page(config, write, monkeypatch):
+    folders = []
+
+    def killed(evaluation, bench, path, *_):
+        folders.append(path.parent)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(report, "write_page", killed)
     with pytest.raises(KeyboardInterrupt):
-        report.write_report(*evaluate(config), tmp_path, "")
-    assert not (tmp_path / "scores.json").exists()
-    assert not (tmp_path / "report.html").exists()
+        write(*evaluate(config))
+    names = {path.name for path in folders[0].iterdir()}
+    assert "panel.png" in names
+    assert not names & {"scores.json", "report.html"}
 
 
 def test_each_view_of_a_panel_has_its_own_image_and_detections(config, tmp_path, monkeypatch):
@@ -299,3 +302,40 @@ def test_each_view_of_a_panel_has_its_own_image_and_detections(config, tmp_path,
         assert item.detections == tuple(detections[image_id] for _, detections in views)
     report.draw_panel(evaluate(config)[1], views, tmp_path / "p", "title", "the student")
     assert calls[1][-1] == "the student"
+
+
+def test_comparison_has_table_scores_curves_and_picture(config, tmp_path, monkeypatch, capsys):
+    teacher, bench = evaluate(config)
+    student, _ = evaluate(config, MODALITIES[:1], detections=dict.fromkeys(DETECTIONS, make_detections()))
+    evaluations = {"teacher": teacher, "student": student}
+    draw_curves, draw_panel, calls = comparison.curves.miss_rate_figure, comparison.draw_panel, []
+    monkeypatch.setattr(comparison.curves, "miss_rate_figure", lambda *a: calls.append(a[0]) or draw_curves(*a))
+    monkeypatch.setattr(comparison, "draw_panel", lambda *a: calls.append(a[1]) or draw_panel(*a))
+    folder = tmp_path / "runs" / "comparison"
+    folder.mkdir(parents=True)
+    (folder / "table.txt").write_text("of another run")
+    comparison.write_comparison(evaluations, bench._replace(warnings=("some images are left out",)), folder)
+    assert {path.name for path in folder.iterdir()} == {"table.txt", "scores.json", "miss_rate.png", "panel.png"}
+    for name in ("miss_rate.png", "panel.png"):
+        picture = cv2.imread(str(folder / name))
+        assert min(picture.shape[:2]) > 300
+        assert picture.std() > 10
+    table = (
+        "miss rate, %     all     day   night\n"
+        "------------  ------  ------  ------\n"
+        "teacher        83.33   80.00  100.00\n"
+        "student       100.00  100.00  100.00\n"
+        "warning: some images are left out\n"
+    )
+    assert (folder / "table.txt").read_text() == table
+    printed = f"\nsynthetic_rgbt, test\n\n{table}\ntable, curves and picture of both: {folder}\n"
+    assert capsys.readouterr().out == printed
+    assert json.loads((folder / "scores.json").read_text()) == {
+        name: {subset: 100 * score.miss_rate for subset, score in evaluation.scores.items()}
+        for name, evaluation in evaluations.items()
+    }
+    # The image of the student with its own detections, then both images of the teacher with the teacher's.
+    assert calls == [
+        {name: evaluation.scores["reasonable-all"] for name, evaluation in evaluations.items()},
+        [("visible", student.detections), ("visible", teacher.detections), ("lwir", teacher.detections)],
+    ]
