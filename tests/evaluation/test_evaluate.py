@@ -94,11 +94,9 @@ def test_weights_are_kept_by_image_with_means_by_condition(judged):
 
 def test_blanking_switches_off_one_camera_and_nothing_else(judged):
     _, result, images = judged
-    both, without_visible, without_lwir = (images[run * BATCHES : (run + 1) * BATCHES] for run in range(3))
-    assert len(images) == 3 * BATCHES
-    for (visible, lwir), (no_visible, same_lwir), (same_visible, no_lwir) in zip(
-        both, without_visible, without_lwir, strict=True
-    ):
+    # Both images, then without the visible one, then without the thermal one.
+    runs = [images[:BATCHES], images[BATCHES : 2 * BATCHES], images[2 * BATCHES :]]
+    for (visible, lwir), (no_visible, same_lwir), (same_visible, no_lwir) in zip(*runs, strict=True):
         np.testing.assert_array_equal(same_visible, visible)
         np.testing.assert_array_equal(same_lwir, lwir)
         assert (no_visible == BLANK_GREY).all()

@@ -14,9 +14,8 @@ def pick(images, seed=0, **options):
     """Choose from images, each with an id and the numbers of people, found people and false alarms."""
     scenes = [make_scene(*image) for image in images]
     detections = {truth.image_id: found for truth, found in scenes}
-    chosen = panels.pick_images(
-        [truth for truth, _ in scenes], detections, ANYONE, np.random.default_rng(seed), **options
-    )
+    truths, rng = [truth for truth, _ in scenes], np.random.default_rng(seed)
+    chosen = panels.pick_images(truths, detections, ANYONE, rng, **options)
     return {kind: [image.image_id for image in images] for kind, images in chosen.items()}
 
 

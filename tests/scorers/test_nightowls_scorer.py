@@ -12,6 +12,7 @@ from dcrl_jax.evaluation.rules import NIGHTOWLS_SUBSETS
 from dcrl_jax.scorers import nightowls
 
 PERSON = (100, 100, 20, 60)
+AREAS_ABSORB = "ignored areas absorb detections, which is not the official evaluation"
 
 
 def read(tmp_path, *annotations, ignore_areas=False):
@@ -33,20 +34,15 @@ def test_ignored_areas_absorb_detections_only_if_asked(tmp_path):
         annotations = read(tmp_path, annotation(5, (100, 100, 400, 300), category), ignore_areas=ignore_areas)
         for subset in annotations.subsets:
             assert outcomes(annotations.images, rows, subset) == expected
-        note = "ignored areas absorb detections, which is not the official evaluation"
-        assert annotations.notes == ["images: 1 night", *[note] * ignore_areas]
-
-
-# ---- The command
-
-IMAGES = (image(31, "night"), image(7, "dawn"), image(12, "day"))
+        assert annotations.notes == ["images: 1 night", *[AREAS_ABSORB] * ignore_areas]
 
 
 @pytest.fixture
 def annotations(tmp_path):
     """A person in each image, the last one occluded."""
+    images = [image(31, "night"), image(7, "dawn"), image(12, "day")]
     people = [annotation(31, PERSON), annotation(7, PERSON), annotation(12, PERSON, occluded=True)]
-    return write_annotations(tmp_path / "nightowls_validation.json", list(IMAGES), people)
+    return write_annotations(tmp_path / "nightowls_validation.json", images, people)
 
 
 @pytest.fixture
@@ -79,6 +75,7 @@ def test_tables_of_a_case_worked_by_hand(annotations, mine, tmp_path, capsys, no
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())["mine.json"]
     assert list(scores) == [subset.name for subset in NIGHTOWLS_SUBSETS]
     assert list(no_curves[0][0]) == ["reasonable", "small", "occluded", "all"]
+    assert run(capsys, annotations, mine, "--ignore_areas")[2] == AREAS_ABSORB
 
 
 def test_prepared_data_score_like_their_annotation_file_with_warnings(annotations, mine, prepare, capsys):

@@ -97,7 +97,8 @@ def test_each_of_several_annotation_sets_gets_a_folder_with_curves(tmp_path, two
 
 
 def test_full_disk_ends_with_one_message_and_no_figure(tmp_path, two_of_three, capsys, monkeypatch):
-    def full_disk(*_):
+    def full_disk(panels, path, title):
+        path.write_bytes(b"half of a picture")
         raise OSError(28, "No space left on device")
 
     path, out = write_coco(tmp_path / "truth.json"), tmp_path / "out"
