@@ -45,6 +45,10 @@ def test_worst_misses_are_the_tallest_people_without_a_confident_detection():
     assert worst_misses(TRUTHS, DETECTIONS, count=2) == expected[:2]
     assert worst_misses(TRUTHS, DETECTIONS, Subset("night", "night")) == expected[:1]
     assert worst_misses(TRUTHS[1:], {}) == [(0, [0, 0, 20, 45]), (1, [0, 0, 20, 35])]
+    # A detection finds the person with the higher overlap; of equal ones the later.
+    for box in ([4, 0, 20, 42], [8, 0, 20, 40]):
+        truths = [make_truth("a", [0, 0, 20, 40], box)]
+        assert worst_misses(truths, {"a": make_detections([4, 0, 20, 40, 0.9])}) == [(0, [0, 0, 20, 40])]
 
 
 def test_worst_false_alarms_have_the_highest_scores():

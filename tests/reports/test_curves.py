@@ -57,9 +57,8 @@ def test_axis_reaches_down_to_the_lowest_miss_rate(undrawn, tmp_path, people, lo
 @pytest.mark.filterwarnings("error::UserWarning", "error::RuntimeWarning")
 def test_no_detections_no_misses_and_no_curves_give_no_warnings(tmp_path):
     miss_rate_figure({"nothing": make_score(0, 0), "all": make_score(4, 1)}, tmp_path / "deep" / "a.png", "")
-    height, width, channels = cv2.imread(str(tmp_path / "deep" / "a.png")).shape
+    height, width, _ = cv2.imread(str(tmp_path / "deep" / "a.png")).shape
     assert width > height > 600
-    assert channels == 3
     miss_rate_figure({}, tmp_path / "b.svg", "")
     assert (tmp_path / "b.svg").read_text().startswith("<?xml")
 

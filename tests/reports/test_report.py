@@ -110,7 +110,6 @@ def test_page_has_all_sections_and_pictures_and_needs_no_other_file(teacher):
     # The links lead to the sections.
     anchors = [link["href"] for link in found.all("a")]
     assert anchors == ["#" + heading["id"] for heading in found.all("h2")]
-    assert len(set(anchors)) == 8
     # Five pictures and a crop of each mistake: five misses, two false alarms by day and one by night.
     types = [media_type for media_type, _ in found.images().values()]
     assert types.count("data:image/png") == 3  # curves, weights and losses
@@ -283,7 +282,7 @@ def test_each_view_of_a_panel_has_its_own_image_and_detections(config, tmp_path,
     calls = []
     monkeypatch.setattr(report.panels, "detection_panel", lambda *arguments: calls.append(arguments))
     missed = dict.fromkeys(DETECTIONS, make_detections())
-    views = [("lwir", DETECTIONS), ("visible", missed), ("visible", DETECTIONS)]
+    views = [("lwir", DETECTIONS), ("visible", DETECTIONS), ("visible", missed)]
     report.draw_panel(evaluate(config)[1], views, tmp_path / "p", "title")
     ((rows, *texts),) = calls
     assert texts == [tmp_path / "p", "title", "thermal (lwir), then visible, then visible"]
