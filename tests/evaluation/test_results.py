@@ -1,7 +1,6 @@
 """Results files: round trips, and one message for each way of being malformed."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from dcrl_jax.evaluation.overlaps import ImageDetections
 from dcrl_jax.evaluation.results import read_results, write_coco_json, write_kaist_text
 
 IMAGE_IDS = ["x", "y", "z"]
-KAIST_RESULTS = Path(__file__).resolve().parents[3] / "shared" / "kaist" / "results"
 both_formats = pytest.mark.parametrize("write", [write_kaist_text, write_coco_json])
 
 
@@ -32,6 +30,8 @@ def test_round_trip_is_exact_and_by_descending_score(tmp_path, write):
     np.testing.assert_array_equal(read["x"].scores, [0.75, 0.25])
     np.testing.assert_array_equal(read["z"].boxes, detections["z"].boxes.astype(np.float64))
     assert [entry.name for entry in path.parent.iterdir()] == ["results"]
+    write(path, {}, IMAGE_IDS)
+    assert read_results(path, IMAGE_IDS) == {}
 
 
 def test_text_counts_images_from_one_and_json_from_zero_or_by_number(tmp_path):
@@ -49,90 +49,63 @@ def test_text_counts_images_from_one_and_json_from_zero_or_by_number(tmp_path):
         read_results(path, IMAGE_IDS, [1, 2, 3])
 
 
-@both_formats
-def test_file_without_detections(tmp_path, write):
-    write(tmp_path / "results", {}, IMAGE_IDS)
-    assert read_results(tmp_path / "results", IMAGE_IDS) == {}
-    (tmp_path / "results").write_text("")
-    assert read_results(tmp_path / "results", IMAGE_IDS) == {}
-
-
 @pytest.mark.parametrize(
     "content",
     [
         b"\xef\xbb\xbf3, 1, 2, 3, 4, 5e-1\r\n\r\n1.0,1,2,3,4,0.25\r\n",
         b'\xef\xbb\xbf [{"image_id": 2, "bbox": [1, 2, 3, 4], "score": 5e-1},'
         b' {"image_id": 0.0, "bbox": [1, 2, 3, 4], "score": 0.25, "category_id": 1.0, "area": 12}]',
+        b"",
     ],
-    ids=["text", "JSON"],
+    ids=["text", "JSON", "empty"],
 )
 def test_variants_of_both_formats_are_read(tmp_path, content):
     (tmp_path / "results").write_bytes(content)
-    read = read_results(tmp_path / "results", IMAGE_IDS)
-    assert (read["z"].boxes.tolist(), read["z"].scores.tolist()) == ([[1, 2, 3, 4]], [0.5])
-    assert read["x"].scores.tolist() == [0.25]
+    found = read_results(tmp_path / "results", IMAGE_IDS)
+    read = [(name, boxes.tolist(), scores.tolist()) for name, (boxes, scores) in found.items()]
+    assert read == ([("z", [[1, 2, 3, 4]], [0.5]), ("x", [[1, 2, 3, 4]], [0.25])] if content else [])
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("1,1,2,3,4", "5 values"),
-        ("1,1,2,3,4,0.5,7", "7 values"),
-        ("1 1 2 3 4 0.5", "1 values"),
-        ("1,1,2,3,four,0.5", "not a line of numbers"),
-        ("1,1,2,3,,0.5", "not a line of numbers"),
-        ("1_0,1,2,3,4,0.5", "not a line of numbers"),
-        ("\u0661,1,2,3,4,0.5", "not a line of numbers"),
-        ("set06/V000/I00019,1,2,3,4,0.5", "not a line of numbers"),
-        ("0,1,2,3,4,0.5", r"image 0; expected 1\.\.3"),
-        ("4,1,2,3,4,0.5", r"image 4; expected 1\.\.3"),
-        ("1.5,1,2,3,4,0.5", "whole number"),
-        ("nan,1,2,3,4,0.5", "whole number"),
-        ("1,1,2,3,4,nan", "finite"),
-        ("1,1,2,inf,4,0.5", "finite"),
-        ("1,1,2,3,-4,0.5", "negative size"),
-    ],
-)
-def test_malformed_line_is_named_with_file_and_number(tmp_path, line, message):
-    path = tmp_path / "results.txt"
-    path.write_text(f"1,1,2,3,4,0.5\n\n{line}\n1,1,2,3,4,0.5\n")
-    with pytest.raises(InputError, match=message) as caught:
-        read_results(path, IMAGE_IDS)
-    assert str(caught.value).startswith(f"{path}:3: ")
+def text(line):
+    return f"1,1,2,3,4,0.5\n\n{line}\n1,1,2,3,4,0.5\n".encode()
 
 
-ENTRY = {"image_id": 0, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}
-
-
-@pytest.mark.parametrize(
-    ("entry", "message"),
-    [
-        ({**ENTRY, "image_id": 3}, r": entry 2: image 3; expected 0\.\.2"),
-        ({**ENTRY, "image_id": "0"}, ": entry 2, image_id: .*got `str`; expected finite numbers in"),
-        ({**ENTRY, "image_id": 0.5}, r": entry 2: image_id 0.5; expected .*\(whole"),
-        ({**ENTRY, "image_id": True}, ": entry 2, image_id: .*got `bool`"),
-        ({**ENTRY, "bbox": [1, 2, 3]}, ": entry 2, bbox: .*length 4"),
-        ({**ENTRY, "bbox": [1, 2, 3, None]}, r": entry 2, bbox\[3\]: .*got `null`"),
-        ({**ENTRY, "bbox": [1, 2, -3, 4]}, ": entry 2: .*negative size"),
-        ({**ENTRY, "score": float("nan")}, ":1: not valid JSON in entry 2: .*; expected finite numbers"),
-        ({**ENTRY, "score": 10**400}, ": entry 2, score: .*out of range"),
-        ({**ENTRY, "score": 1e301}, ": entry 2, score: "),
-        ({**ENTRY, "category_id": 3}, ": entry 2: category_id 3; expected 1"),
-        ({**ENTRY, "category_id": None}, ": entry 2: category_id None; expected 1"),
-        ({"image_id": 0}, ": entry 2: .*missing required field `bbox`"),
-        (7, ": entry 2: .*got `int`"),
-    ],
-)
-def test_malformed_entry_is_named_with_file_and_number(tmp_path, entry, message):
-    path = tmp_path / "results.json"
-    path.write_text(json.dumps([ENTRY, entry]))
-    with pytest.raises(InputError, match=f"^{path}{message}"):
-        read_results(path, IMAGE_IDS)
+def entry(**change):
+    first = {"image_id": 0, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}
+    return json.dumps([first, first | change]).encode()
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        (text("1,1,2,3,4"), ":3: .*5 values"),
+        (text("1,1,2,3,4,0.5,7"), ":3: .*7 values"),
+        (text("1 1 2 3 4 0.5"), ":3: .*1 values"),
+        (text("1,1,2,3,four,0.5"), ":3: .*not a line of numbers"),
+        (text("1,1,2,3,,0.5"), ":3: .*not a line of numbers"),
+        (text("1_0,1,2,3,4,0.5"), ":3: .*not a line of numbers"),
+        (text("\u0661,1,2,3,4,0.5"), ":3: .*not a line of numbers"),
+        (text("0,1,2,3,4,0.5"), r":3: .*image 0; expected 1\.\.3"),
+        (text("4,1,2,3,4,0.5"), r":3: .*image 4; expected 1\.\.3"),
+        (text("1.5,1,2,3,4,0.5"), ":3: .*whole number"),
+        (text("nan,1,2,3,4,0.5"), ":3: .*whole number"),
+        (text("1,1,2,3,4,nan"), ":3: .*finite"),
+        (text("1,1,2,inf,4,0.5"), ":3: .*finite"),
+        (text("1,1,2,3,-4,0.5"), ":3: .*negative size"),
+        (entry(image_id=3), r": entry 2: image 3; expected 0\.\.2"),
+        (entry(image_id="0"), ": entry 2, image_id: .*got `str`; expected finite numbers in"),
+        (entry(image_id=0.5), r": entry 2: image_id 0.5; expected .*\(whole"),
+        (entry(image_id=True), ": entry 2, image_id: .*got `bool`"),
+        (entry(bbox=[1, 2, 3]), ": entry 2, bbox: .*length 4"),
+        (entry(bbox=[1, 2, 3, None]), r": entry 2, bbox\[3\]: .*got `null`"),
+        (entry(bbox=[1, 2, -3, 4]), ": entry 2: .*negative size"),
+        (entry(score=float("nan")), ":1: not valid JSON in entry 2: .*; expected finite numbers"),
+        (entry(score=10**400), ": entry 2, score: .*out of range"),
+        (entry(score=1e301), ": entry 2, score: "),
+        (entry(category_id=3), ": entry 2: category_id 3; expected 1"),
+        (entry(category_id=None), ": entry 2: category_id None; expected 1"),
+        (b'[{"image_id": 1}]', ": entry 1: .*missing required field `bbox`"),
+        (b"[7]", ": entry 1: .*got `int`"),
         (b"[\n{,\n]", ":2: not valid JSON in entry 1"),
         (
             b'[{"image_id": 1, "bbox": [1, 2, 3, 4], "score": 1},\n{"image_id": 1,\n',
@@ -143,9 +116,9 @@ def test_malformed_entry_is_named_with_file_and_number(tmp_path, entry, message)
         (b"\xff\xfe\x00", r": not a text file \(byte 0\)"),
         (None, r": cannot be read: No such file"),
     ],
-    ids=["syntax", "cut off", "object", "nested", "binary", "missing"],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_file_in_neither_format_is_refused(tmp_path, content, message):
+def test_malformed_file_is_refused_with_file_and_place(tmp_path, content, message):
     path = tmp_path / "results"
     if content is not None:
         path.write_bytes(content)
@@ -162,31 +135,14 @@ def test_file_in_neither_format_is_refused(tmp_path, content, message):
         ({"x": make_detections([-1] * 5)}, "negative size"),
         ({"x": ImageDetections(np.zeros((3, 4)), np.zeros(2))}, "3 detected boxes but 2 scores"),
     ],
+    ids=["image", "NaN", "negative", "lengths"],
 )
 def test_failed_write_keeps_the_former_file(tmp_path, write, detections, message):
     path = tmp_path / "results"
     path.write_text("as it was")
     with pytest.raises(InputError, match=message):
         write(path, detections, IMAGE_IDS)
-    assert path.read_text() == "as it was"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["results"]
-
-
-@both_formats
-@pytest.mark.parametrize("method", ["MSDS-RCNN", "MBNet", "MLPD"])
-def test_published_results_survive_a_round_trip(tmp_path, method, write):
-    source = KAIST_RESULTS / f"{method}_result.txt"
-    if not source.is_file():
-        pytest.skip(f"needs {source}")
-    image_ids = [str(number) for number in range(2252)]
-    first = read_results(source, image_ids)
-    write(tmp_path / "results", first, image_ids)
-    second = read_results(tmp_path / "results", image_ids)
-    assert first.keys() == second.keys()
-    for image_id, (boxes, scores) in first.items():
-        order = np.argsort(-scores, kind="stable")
-        np.testing.assert_array_equal(second[image_id].boxes, boxes[order])
-        np.testing.assert_array_equal(second[image_id].scores, scores[order])
+    assert [(entry.name, entry.read_text()) for entry in tmp_path.iterdir()] == [("results", "as it was")]
 
 
 # ---- Caltech's folders
@@ -205,27 +161,20 @@ def write_videos(folder, *texts):
 
 
 def test_caltech_round_trip_by_video_with_frames_from_1(tmp_path):
-    found = {
-        CALTECH_IDS[1]: make_detections([10.1, 20, 30, 60.3, 0.25], [1 / 3, 2, 3, 4, 0.5]),
-        CALTECH_IDS[0]: make_detections([1, 2, 3, 4, -67.25]),
-    }
-    write_caltech(tmp_path / "mine", found, CALTECH_IDS)
-    assert (tmp_path / "mine" / "set06" / "V000.txt").read_text() == (
+    rows = make_detections([10.1, 20, 30, 60.3, 0.25], [1 / 3, 2, 3, 4, 0.5])
+    write_caltech(tmp_path, {CALTECH_IDS[1]: rows, CALTECH_IDS[0]: make_detections([1, 2, 3, 4, -67.25])}, CALTECH_IDS)
+    assert (tmp_path / "set06" / "V000.txt").read_text() == (
         "30,1.0,2.0,3.0,4.0,-67.25\n60,0.3333333333333333,2.0,3.0,4.0,0.5\n60,10.1,20.0,30.0,60.3,0.25\n"
     )
-    assert (tmp_path / "mine" / "set07" / "V001.txt").read_text() == ""
-    assert sorted(path.name for path in (tmp_path / "mine").rglob("*.txt")) == ["V000.txt", "V001.txt"]
-    read = read_caltech(tmp_path / "mine", CALTECH_IDS)
+    assert (tmp_path / "set07" / "V001.txt").read_text() == ""
+    assert sorted(path.name for path in tmp_path.rglob("*.txt")) == ["V000.txt", "V001.txt"]
+    read = read_caltech(tmp_path, CALTECH_IDS)
     assert list(read) == CALTECH_IDS[:2]
-    np.testing.assert_array_equal(read[CALTECH_IDS[1]].boxes, found[CALTECH_IDS[1]].boxes[::-1])
+    np.testing.assert_array_equal(read[CALTECH_IDS[1]].boxes, rows.boxes[::-1])
     np.testing.assert_array_equal(read[CALTECH_IDS[1]].scores, [0.5, 0.25])
-
-
-def test_caltech_rows_may_have_spaces_and_rows_of_other_frames_are_skipped(tmp_path):
-    folder = write_videos(tmp_path / "mine", "29,1,2,3,4,0.5\n  30 1 2 3 4\t0.25\n31,1,2,3,4,1\n\n", "")
-    read = read_caltech(folder, CALTECH_IDS)
-    assert list(read) == CALTECH_IDS[:1]
-    assert read[CALTECH_IDS[0]].boxes.tolist() == [[1, 2, 3, 4]]
+    # Rows may have spaces; rows of other frames are skipped.
+    read = read_caltech(write_videos(tmp_path, "29,1,2,3,4,0.5\n  30 1 2 3 4\t0.25\n31,1,2,3,4,1\n\n", ""), CALTECH_IDS)
+    assert {name: boxes.tolist() for name, (boxes, _) in read.items()} == {CALTECH_IDS[0]: [[1, 2, 3, 4]]}
 
 
 @pytest.mark.parametrize(
@@ -238,10 +187,8 @@ def test_caltech_rows_may_have_spaces_and_rows_of_other_frames_are_skipped(tmp_p
         ),
         (("30,1,2,3,4\n", ""), r"V000\.txt:1: 5 values in .*; expected 6: frame,x,y"),
         (("30.5,1,2,3,4,1\n", ""), r"V000\.txt:1: frame '30.5'; expected a whole number"),
-        (("30,1,2,nan,4,1\n", ""), r"V000\.txt:1: x, y, .*; expected finite numbers"),
-        (("30,1,2,-3,4,1\n", ""), r"V000\.txt:1: box .* has a negative size"),
     ],
-    ids=["missing", "from 0", "five", "half", "NaN", "negative"],
+    ids=["missing", "from 0", "five", "half"],
 )
 def test_malformed_caltech_results_are_refused(tmp_path, texts, message):
     with pytest.raises(InputError, match=message):

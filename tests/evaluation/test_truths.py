@@ -1,9 +1,16 @@
 """Annotations of prepared records: what is read and what is not."""
 
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
+import pytest
+import tensorflow_datasets as tfds
 
-from dcrl_jax.evaluation.truths import read_truths
+from configs import teacher
+from dcrl_jax.data import sources
+from dcrl_jax.errors import InputError
+from dcrl_jax.evaluation.truths import is_prepared, read_prepared, read_truths
 
 
 def objects(*rows):
@@ -18,41 +25,56 @@ def objects(*rows):
 
 
 def record(image_id, condition, size=(6, 4), **features):
-    width, height = size
-    encoded = cv2.imencode(".png", np.zeros((height, width, 3), np.uint8))[1].tobytes()
+    encoded = cv2.imencode(".png", np.zeros((*size[::-1], 3), np.uint8))[1].tobytes()
     # Only the header, because images are not decoded.
     return {"image_id": image_id.encode(), "visible": encoded[:60], "condition": condition, **features}
 
 
 def test_annotations_conditions_and_sizes_are_those_of_the_records():
-    first = objects(("person", (1.5, 2, 3, 40), 1, False), ("people", (-5, 6, 7, 8), 0, True))
-    source = [
-        record("a", 0, objects=first),
-        record("b", 1, (900, 500), objects=objects()),
-        record("c", 2, objects=first),
-    ]
-    truths = read_truths(source)
+    pair = objects(("person", (1.5, 2, 3, 40), 1, False), ("people", (-5, 6, 7, 8), 0, True))
+    nobody = record("b", 1, (900, 500), objects=objects())
+    truths = read_truths([record("a", 0, objects=pair), nobody, record("c", 2, objects=pair)])
     assert truths.sizes == [(6, 4), (900, 500), (6, 4)]
     day, night, dawn = truths.images
     assert (day.image_id, day.condition, day.labels) == ("a", "day", ["person", "people"])
-    assert day.boxes.dtype == np.float64
-    assert day.boxes.tolist() == [[1.5, 2, 3, 40], [-5, 6, 7, 8]]
-    assert day.occlusion.tolist() == [1, 0]
-    assert day.ignore.tolist() == [False, True]
+    assert (day.boxes.dtype, day.boxes.tolist()) == (np.float64, [[1.5, 2, 3, 40], [-5, 6, 7, 8]])
+    assert (day.occlusion.tolist(), day.ignore.tolist()) == ([1, 0], [False, True])
     assert (night.image_id, night.condition, night.labels, night.boxes.shape) == ("b", "night", [], (0, 4))
     assert dawn.condition == "dawn"
-
-
-def test_another_feature_of_the_record_is_read_by_its_name():
-    paired = {
-        "objects": objects(("person", (10, 20, 30, 40), 0, False)),
-        "objects_lwir": objects(("unpaired", (12, 20, 30, 40), 2, True)),
-    }
-    source = [record("a", 0, **paired)]
-    (visible,), (lwir,) = read_truths(source).images, read_truths(source, "objects_lwir").images
-    assert (visible.labels, visible.boxes[0, 0], visible.occlusion[0], visible.ignore[0]) == (["person"], 10, 0, False)
-    assert (lwir.labels, lwir.boxes[0, 0], lwir.occlusion[0], lwir.ignore[0]) == (["unpaired"], 12, 2, True)
-
-
-def test_split_without_records_has_no_truths():
     assert read_truths([]) == ([], [])
+
+
+def test_prepared_pairs_have_two_sets_of_annotations(monkeypatch, tmp_path):
+    visible = objects(("person", (10, 20, 30, 40), 0, False))
+    lwir = objects(("unpaired", (12, 20, 30, 40), 2, True))
+    metadata = {"annotations": {"test": "paired"}, "warnings": ["in haste"]}
+    features = dict.fromkeys(("visible", "lwir", "objects", "objects_lwir"))
+    info = SimpleNamespace(features=features, metadata=metadata, splits=["test"])
+    source = {"test": [record("a", 0, objects=visible, objects_lwir=lwir)]}
+    builder = SimpleNamespace(info=info, as_data_source=lambda split, decoders: source[split])
+    monkeypatch.setattr(tfds, "builder_from_directory", {tmp_path: builder}.get)
+    images, name, warnings = read_prepared(tmp_path, "test")
+    assert list(images) == ["objects", "objects_lwir"]
+    assert [truth.labels for (truth,) in images.values()] == [["person"], ["unpaired"]]
+    (truth,) = images["objects_lwir"]
+    assert (truth.boxes[0, 0], truth.occlusion[0], truth.ignore[0]) == (12, 2, True)
+    assert (name, warnings) == ("paired", ["in haste"])
+
+
+def test_prepared_data_set_is_read_or_refused_if_damaged(tmp_path):
+    config = teacher.get_config("synthetic")
+    config.data.data_dir = str(tmp_path)
+    config.data.options = {"height_px": 64, "width_px": 80, "train": 1, "validation": 1, "test": 2}
+    folder = sources.prepare(config.data).data_path
+    assert is_prepared(folder)
+    images, name, warnings = read_prepared(folder, "test")
+    assert {feature: len(truths) for feature, truths in images.items()} == {"objects": 2}
+    assert (name, warnings) == (None, [])
+    with pytest.raises(InputError, match="split 'night' cannot be opened"):
+        read_prepared(folder, "night")
+    for file in folder.glob("*array_record*"):
+        file.write_bytes(b"")
+    for _ in range(2):
+        with pytest.raises(InputError, match=f"^{folder}: not readable as a prepared data set"):
+            read_prepared(folder, "test")
+        (folder / "dataset_info.json").write_text("{")

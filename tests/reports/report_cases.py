@@ -18,33 +18,27 @@ HEIGHT, WIDTH = 100, 120
 EVIL = "night/<script>alert(1)</script><b>&\"'$\\frac{$.png"
 
 
-def encode(image):
-    return cv2.imencode(".png", image)[1].tobytes()
-
-
-def make_record(image_id, is_night, people, grey):
+def make_record(image_id, condition, people, grey):
     """Return a record with a plain grey visible image and a thermal image that is 100 levels brighter."""
+    count = len(people)
     boxes = np.array(people, np.float32).reshape(-1, 4)
+    visible = np.full((HEIGHT, WIDTH, 3), grey, np.uint8)
     return {
         "image_id": image_id,
-        "condition": int(is_night),
-        "visible": encode(np.full((HEIGHT, WIDTH, 3), grey, np.uint8)),
-        "lwir": encode(np.full((HEIGHT, WIDTH), grey + 100, np.uint8)),
-        "objects": {
-            "box": boxes,
-            "label": ["person"] * len(boxes),
-            "occlusion": np.zeros(len(boxes), int),
-            "ignore": np.zeros(len(boxes), bool),
-        },
+        "condition": condition,
+        "visible": cv2.imencode(".png", visible)[1].tobytes(),
+        "lwir": cv2.imencode(".png", visible[..., 0] + 100)[1].tobytes(),
+        "objects": {"box": boxes, "label": ["person"] * count, "occlusion": [0] * count, "ignore": [False] * count},
     }
 
 
+GREYS = {"day/found": 10, "day/empty": 20, "day/missed": 30, EVIL: 40}
 RECORDS = [
     # A found person and a missed one; nobody; three missed people; a missed person.
-    make_record("day/found", False, [[10, 30, 16, 40], [60, 30, 16, 30]], 10),
-    make_record("day/empty", False, [], 20),
-    make_record("day/missed", False, [[40, 20, 16, 50], [2, 2, 16, 26], [100, 2, 16, 24]], 30),
-    make_record(EVIL, True, [[40, 20, 16, 60]], 40),
+    make_record("day/found", 0, [[10, 30, 16, 40], [60, 30, 16, 30]], 10),
+    make_record("day/empty", 0, [], 20),
+    make_record("day/missed", 0, [[40, 20, 16, 50], [2, 2, 16, 26], [100, 2, 16, 24]], 30),
+    make_record(EVIL, 1, [[40, 20, 16, 60]], 40),
 ]
 DETECTIONS = {
     "day/found": make_detections([10, 30, 16, 40, 0.9]),
@@ -56,10 +50,10 @@ MU = (0.25, 0.5, 0.375, 0.75)  # weights of the thermal image
 WEIGHTS = {record["image_id"]: np.array([1 - mu, mu], np.float32) for record, mu in zip(RECORDS, MU, strict=True)}
 
 
-def evaluate(config, modalities=MODALITIES, warnings=(), detections=DETECTIONS):
+def evaluate(config, modalities=MODALITIES, warnings=(), detections=DETECTIONS, records=RECORDS):
     """Return the evaluation of a teacher, or of a detector of visible images, and its bench."""
     is_pair = len(modalities) > 1
-    records = RECORDS if is_pair else [{k: v for k, v in record.items() if k != "lwir"} for record in RECORDS]
+    records = records if is_pair else [{k: v for k, v in record.items() if k != "lwir"} for record in records]
     network = ParallelNetwork(SimpleNamespace(modalities=modalities), None)
     bench = Bench(config, None, records, read_truths(records), network, warnings)
     subsets, truths = subsets_of(config), bench.truths.images

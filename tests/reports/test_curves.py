@@ -3,50 +3,31 @@
 import cv2
 import numpy as np
 import pytest
-from scoring_cases import ANYONE, make_detections, make_truth
+from scoring_cases import ANYONE, make_scene, make_truth
 
 from dcrl_jax.evaluation.miss_rate import score
 from dcrl_jax.reports.curves import by_miss_rate, miss_rate_figure, miss_rate_panels
 
 
 def make_score(found, false_alarms, people=4):
-    """Return the score of ``found`` of 4 people, then ``false_alarms``, in two images."""
-    boxes = [(20.0 * index, 0, 10, 20) for index in range(people)]
-    detected = boxes[:found] + [(500, 500, 500, 500)] * false_alarms
-    scores = np.linspace(0.9, 0.1, len(detected))
-    detections = {"a": make_detections(*([*box, value] for box, value in zip(detected, scores, strict=True)))}
-    return score([make_truth("a", *boxes), make_truth("b")], detections, ANYONE)
+    """Return the score of ``found`` of some people, then ``false_alarms``, in two images."""
+    truth, detections = make_scene("a", people, found, false_alarms)
+    return score([truth, make_truth("b")], {"a": detections}, ANYONE)
 
 
 def legend(axes):
     return [text.get_text() for text in axes.get_legend().get_texts()]
 
 
-def test_legend_is_sorted_by_miss_rate(tmp_path, drawn):
-    curves = {
-        "poor": make_score(1, 3),
-        "good": make_score(3, 3),
-        "nobody": make_score(0, 1, people=0),
-        "fair": make_score(2, 3),
-    }
-    assert list(by_miss_rate(curves)) == ["good", "fair", "poor", "nobody"]
-    path = tmp_path / "deep" / "curves.png"
-    miss_rate_figure(curves, path, "title of the figure")
-    axes = drawn[0].axes[0]
-    assert legend(axes) == ["25.00%  good", "50.00%  fair", "75.00%  poor", "no people  nobody"]
-    assert axes.get_title() == "title of the figure"
+def test_legend_is_sorted_by_miss_rate_and_dollar_signs_start_no_formulas(undrawn, tmp_path):
+    poor, good, fair = (make_score(found, 3) for found in (1, 3, 2))
+    curves = {"poor": poor, "a$x_{$b": good, "nobody": make_score(0, 1, people=0), "fair": fair}
+    assert list(by_miss_rate(curves)) == ["a$x_{$b", "fair", "poor", "nobody"]
+    miss_rate_figure(curves, tmp_path / "curves.png", "$\\frac{$")
+    axes = undrawn[0].axes[0]
+    assert legend(axes) == [r"25.00%  a\$x_{\$b", "50.00%  fair", "75.00%  poor", "no people  nobody"]
+    assert axes.get_title() == r"\$\frac{\$"
     assert (axes.get_xscale(), axes.get_yscale(), axes.get_xlim()) == ("log", "log", (1e-3, 1e1))
-    height, width, channels = cv2.imread(str(path)).shape
-    assert width > height > 600
-    assert channels == 3
-
-
-@pytest.fixture
-def undrawn(monkeypatch):
-    """The figures, which are not drawn."""
-    figures = []
-    monkeypatch.setattr("dcrl_jax.reports.curves.save", lambda figure, path: figures.append(figure))
-    return figures
 
 
 @pytest.mark.parametrize(
@@ -57,17 +38,17 @@ def undrawn(monkeypatch):
         (31, [1e-4, 1e-4, 1e-4, 1e-4, *np.arange(1, 32) / 2, 15.5]),
     ],
 )
-def test_curve_runs_from_the_left_edge_to_the_right_edge(undrawn, false_alarms, points):
-    miss_rate_figure({"one": make_score(3, false_alarms)}, "curves.png", "")
+def test_curve_runs_from_the_left_edge_to_the_right_edge(undrawn, tmp_path, false_alarms, points):
+    miss_rate_figure({"one": make_score(3, false_alarms)}, tmp_path / "curves.png", "")
     line = undrawn[0].axes[0].get_lines()[0]
     np.testing.assert_allclose(line.get_xdata(), points)
     np.testing.assert_allclose(line.get_ydata(), [1, 0.75, 0.5] + [0.25] * (len(points) - 3))
 
 
 @pytest.mark.parametrize(("people", "lowest_tick"), [(4, 0.05), (25, 0.02), (60, 0.01), (150, 0.01)])
-def test_axis_reaches_down_to_the_lowest_miss_rate(undrawn, people, lowest_tick):
+def test_axis_reaches_down_to_the_lowest_miss_rate(undrawn, tmp_path, people, lowest_tick):
     # One person stays missed.
-    miss_rate_figure({"one": make_score(people - 1, 1, people)}, "curves.png", "")
+    miss_rate_figure({"one": make_score(people - 1, 1, people)}, tmp_path / "curves.png", "")
     axes = undrawn[0].axes[0]
     assert axes.get_ylim() == (lowest_tick, 1.0)
     assert axes.get_yticks().tolist()[-9:] == [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.64, 0.8, 1.0]
@@ -75,17 +56,11 @@ def test_axis_reaches_down_to_the_lowest_miss_rate(undrawn, people, lowest_tick)
 
 @pytest.mark.filterwarnings("error::UserWarning", "error::RuntimeWarning")
 def test_no_detections_no_misses_and_no_curves_give_no_warnings(tmp_path):
-    miss_rate_figure({"nothing": make_score(0, 0), "all": make_score(4, 1)}, tmp_path / "a.png", "")
+    miss_rate_figure({"nothing": make_score(0, 0), "all": make_score(4, 1)}, tmp_path / "deep" / "a.png", "")
+    height, width, _ = cv2.imread(str(tmp_path / "deep" / "a.png")).shape
+    assert width > height > 600
     miss_rate_figure({}, tmp_path / "b.svg", "")
-    assert (tmp_path / "a.png").stat().st_size > 0
     assert (tmp_path / "b.svg").read_text().startswith("<?xml")
-
-
-def test_dollar_signs_start_no_formulas(undrawn):
-    miss_rate_figure({"a$x_{$b": make_score(3, 2)}, "curves.png", "$\\frac{$")
-    axes = undrawn[0].axes[0]
-    assert legend(axes) == [r"25.00%  a\$x_{\$b"]
-    assert axes.get_title() == r"\$\frac{\$"
 
 
 def test_panels_share_colours_and_limits_and_sort_their_own_legends(tmp_path, drawn):
@@ -109,4 +84,4 @@ def test_panels_share_colours_and_limits_and_sort_their_own_legends(tmp_path, dr
     assert colors[0] == {name: colors[1][name] for name in ("one", "two")}
     assert [axes.get_ylim() for axes in figure.axes] == [(0.01, 1.0)] * 3
     height, width, _ = cv2.imread(str(tmp_path / "deep" / "panels.png")).shape
-    assert width > 1.5 * height
+    assert width > 2 * height > 1000

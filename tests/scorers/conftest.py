@@ -3,6 +3,8 @@
 import pytest
 from scorer_cases import PERSON, write_results
 
+from dcrl_jax.evaluation.truths import PreparedTruths
+
 
 @pytest.fixture
 def two_of_three(tmp_path):
@@ -21,3 +23,18 @@ def no_curves(monkeypatch):
 
     monkeypatch.setattr("dcrl_jax.reports.curves.miss_rate_panels", draw)
     return calls
+
+
+@pytest.fixture
+def prepare(tmp_path, monkeypatch):
+    """Makes a folder that a scorer takes for a prepared data set with these annotations."""
+
+    def make(scorer, split, source=None, warnings=(), **images):
+        folder = tmp_path / "prepared"
+        folder.mkdir()
+        (folder / "dataset_info.json").touch()
+        truths = {(folder, split): PreparedTruths(images, source, list(warnings))}
+        monkeypatch.setattr(scorer, "read_prepared", lambda *arguments: truths[arguments])
+        return folder
+
+    return make

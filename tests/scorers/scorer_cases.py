@@ -1,20 +1,14 @@
 """What the tests of the scorers share: three images of KAIST with one person each, and the printed lines."""
 
-import io
 import json
 import re
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 
-from datasets import records
 from dcrl_jax.scorers import kaist
 
 ROOT = Path(__file__).resolve().parents[2]
-REAL = ROOT.parent / "shared" / "kaist"
 
 IDS = ("set06/V000/I00019", "set06/V000/I00039", "set09/V000/I00019")
 PERSON = (100, 100, 25, 60)
@@ -23,26 +17,13 @@ REASONABLE = ("reasonable-all", "reasonable-day", "reasonable-night")
 
 def write_coco(path, ids=IDS):
     """Write a COCO file with one person per image."""
-    content = {
-        "images": [{"id": index, "im_name": image_id} for index, image_id in enumerate(ids)],
-        "annotations": [
-            {"image_id": index, "category_id": 1, "bbox": PERSON, "occlusion": 0, "ignore": 0}
-            for index in range(len(ids))
-        ],
-        "categories": [{"id": 1, "name": "person"}],
-    }
+    images = [{"id": index, "im_name": image_id} for index, image_id in enumerate(ids)]
+    person = {"category_id": 1, "bbox": PERSON, "occlusion": 0, "ignore": 0}
+    annotations = [{"image_id": image["id"], **person} for image in images]
+    content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "person"}]}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content))
     return path
-
-
-def write_tree(folder, ids=IDS, box=PERSON, label="person"):
-    """Write bbGt files with one person each, in folders of videos."""
-    for image_id in ids:
-        path = folder / f"{image_id}.txt"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("% bbGt version=3\n" + f"{label} {' '.join(map(str, box))} 0 0 0 0 0 0 0\n")
-    return folder
 
 
 def write_results(path, *rows):
@@ -77,41 +58,6 @@ def rates(printed):
         if len(values) == 9 and all(re.fullmatch(r"-|[\d.]+", value) for value in values):
             found.setdefault(name, []).append(values)
     return found
-
-
-def prepare_split(folder, split, examples, metadata, **features):
-    """Prepare a data set of one split and return its folder.
-
-    Each of the ``examples`` has an image id, a condition, and the occlusion and the boxes (by feature) of one person.
-    """
-
-    class Prepared(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-        VERSION = tfds.core.Version("1.0.0")
-
-        def _info(self):
-            return tfds.core.DatasetInfo(
-                builder=self,
-                features=records.features(**features),
-                disable_shuffling=True,
-                metadata=tfds.core.MetadataDict(metadata),
-            )
-
-        def _split_generators(self, dl_manager):
-            return {split: self._generate_examples()}
-
-        def _generate_examples(self):
-            png = cv2.imencode(".png", np.zeros((4, 6, 3), np.uint8))[1].tobytes()
-            for index, (image_id, condition, occlusion, boxes) in enumerate(examples):
-                objects = {
-                    name: [{"box": np.float32(box), "label": "person", "occlusion": occlusion, "ignore": False}]
-                    for name, box in boxes.items()
-                }
-                images = {name: io.BytesIO(png) for name in ("visible", "lwir") if name in self.info.features}
-                yield index, {"image_id": image_id, "condition": condition, **images, **objects}
-
-    builder = Prepared(data_dir=folder, file_format="array_record")
-    builder.download_and_prepare()
-    return Path(builder.data_path)
 
 
 def lines(printed):

@@ -1,30 +1,27 @@
-"""The Caltech command: all kinds of annotations and results, and the published scores."""
+"""The Caltech command: all kinds of annotations and results."""
 
 import numpy as np
 import pytest
 import scipy.io
-from caltech_files import NOWHERE, write_vbb
-from scorer_cases import ROOT, lines, prepare_split
-from scoring_cases import make_detections
+from caltech_files import NOWHERE, TEST_IMAGES, VIDEOS, write_vbb
+from caltech_files import TEST as IDS
+from scorer_cases import lines
+from scoring_cases import make_detections, make_truth
 
 from dcrl_jax.annotations.caltech import frames
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation.caltech_results import read_caltech, write_caltech
-from dcrl_jax.evaluation.overlaps import ImageDetections
 from dcrl_jax.evaluation.results import write_coco_json, write_kaist_text
-from dcrl_jax.scorers import caltech, common
+from dcrl_jax.scorers import caltech
 
-REAL = ROOT.parent / "shared" / "caltech"
-IDS = ["set06/V000/I00029", "set06/V000/I00059", "set07/V001/I00029"]
 PERSON = (100, 100, 24.6, 60)
 
 
 @pytest.fixture(autouse=True)
-def small(request, monkeypatch):
-    """Let the test split be three images, except for the published files."""
-    if "published" not in request.fixturenames:
-        monkeypatch.setattr(frames, "TEST_IMAGES", {"set06/V000": 2, "set07/V001": 1})
-        monkeypatch.setattr(frames, "VIDEOS", {"train": (), "test": ("set06/V000", "set07/V001")})
+def small(monkeypatch):
+    """Let the test split be three images."""
+    monkeypatch.setattr(frames, "TEST_IMAGES", TEST_IMAGES)
+    monkeypatch.setattr(frames, "VIDEOS", VIDEOS)
 
 
 @pytest.fixture
@@ -49,8 +46,11 @@ def run(capsys, annotations, *results):
     return lines(capsys.readouterr().out)
 
 
-def test_tables_of_a_case_worked_by_hand(original, mine, capsys):
-    printed = run(capsys, original, mine)
+def test_tables_of_a_case_worked_by_hand_in_three_formats_of_results(original, mine, tmp_path, capsys):
+    found = read_caltech(mine, IDS)
+    write_kaist_text(tmp_path / "mine.txt", found, IDS)
+    write_coco_json(tmp_path / "mine.json", found, IDS)
+    printed = run(capsys, original, mine, tmp_path / "mine.txt", tmp_path / "mine.json")
     assert printed[0] == str(original)
     assert printed[1].startswith("original annotations, checksum of the boxes ")
     # One of two is missed at every point.
@@ -58,30 +58,21 @@ def test_tables_of_a_case_worked_by_hand(original, mine, capsys):
         "labels: 3 person",
         "miss rate, %  reasonable",
         "------------  ----------",
-        "mine               50.00",
+        *(f"{name:12}       50.00" for name in ("mine", "mine.txt", "mine.json")),
         "recall, %  reasonable",
         "---------  ----------",
-        "mine            50.00",
+        *(f"{name:9}       50.00" for name in ("mine", "mine.txt", "mine.json")),
         "people              2",
         "images              3",
     ]
-
-
-def test_results_by_the_indices_of_images_score_the_same(original, mine, tmp_path, capsys):
-    found = read_caltech(mine, IDS)
-    write_kaist_text(tmp_path / "mine.txt", found, IDS)
-    write_coco_json(tmp_path / "mine.json", found, IDS)
-    printed = run(capsys, original, mine, tmp_path / "mine.txt", tmp_path / "mine.json")
-    assert [line.split()[1] for line in printed if line.startswith("mine")] == ["50.00"] * 6
 
 
 def test_new_annotations_are_text_files_in_a_folder(tmp_path, mine, capsys):
     folder = tmp_path / "anno_test"
     folder.mkdir()
     for image_id in IDS:
-        (folder / f"{image_id.replace('/', '_')}.jpg.txt").write_text(
-            "% bbGt version=3\nperson 100 100 25 60 0 0 0 0 0 0 0\n"
-        )
+        text = "% bbGt version=3\nperson 100 100 25 60 0 0 0 0 0 0 0\n"
+        (folder / f"{image_id.replace('/', '_')}.jpg.txt").write_text(text)
     printed = run(capsys, folder, mine)
     assert printed[1].startswith("new annotations, checksum of the boxes ")
     assert printed[-2:] == ["people              3", "images              3"]
@@ -92,11 +83,9 @@ def test_missing_annotations_are_an_error_or_a_warning_beside_every_score(origin
     with pytest.raises(InputError, match=r"1 problem\n  annotation missing: set07/V001\.vbb\n.*--allow_incomplete"):
         caltech.read_annotations(original)
     caltech.main([f"--annotations={original}", f"--results={mine}", "--allow_incomplete"])
-    warning = (
-        "warning: 1 of 3 images are left out, with what was detected in them; not comparable with scores on all images"
-    )
     printed = capsys.readouterr().out.splitlines()
-    assert printed.count(warning) == 2
+    warning = "warning: 1 of 3 images are left out, with what was detected in them; not comparable with scores on all"
+    assert printed.count(f"{warning} images") == 2
     assert printed[-2] == "images              2"
 
 
@@ -120,54 +109,9 @@ def test_folder_with_both_kinds_or_none_is_refused(original, tmp_path):
         caltech.read_annotations(tmp_path / "empty")
 
 
-def prepare(folder, ids):
-    metadata = {"annotations": {"test": "new annotations"}, "warnings": ["in haste"]}
-    examples = [(image_id, "day", 0, {"objects": PERSON}) for image_id in ids]
-    return prepare_split(folder, "test", examples, metadata, lwir=False)
-
-
-def test_prepared_data_set_is_scored_with_its_notes_and_warnings(tmp_path, mine, capsys):
-    folder = prepare(tmp_path / "data", IDS)
-    capsys.readouterr()
+def test_prepared_data_set_is_scored_with_its_notes_and_warnings(prepare, mine, capsys):
+    truths = [make_truth(image_id, PERSON) for image_id in IDS]
+    folder = prepare(caltech, "test", "new annotations", ["in haste"], objects=truths)
     printed = run(capsys, folder, mine)
     assert printed[:2] == [str(folder), "annotations: new annotations"]
     assert printed[4:6] == ["mine               66.67", "warning: in haste"]
-    with pytest.raises(InputError, match="record 1 of the test split is 'street', no test image of Caltech"):
-        caltech.read_annotations(prepare(tmp_path / "other", (IDS[0], "street")))
-
-
-METHODS = ("CompACT-Deep", "RPN+BF", "MS-CNN")
-PUBLISHED = {  # log-average miss rate in percent, reasonable
-    "gt-Reasonable.mat": {"RPN+BF": 9.577, "MS-CNN": 9.952, "CompACT-Deep": 11.748},
-    "gt-new-Reasonable.mat": {"RPN+BF": 7.284, "MS-CNN": 8.084, "CompACT-Deep": 9.154},
-}
-
-
-@pytest.fixture(scope="module")
-def published(tmp_path_factory):
-    """The detections of three methods, written in Caltech's format and read again."""
-    root = tmp_path_factory.mktemp("published")
-    image_ids = frames.test_frames()
-    for name in METHODS:
-        if not (REAL / f"dt-{name}.mat").is_file():
-            pytest.skip(f"needs {REAL}/dt-{name}.mat")
-        cells = scipy.io.loadmat(REAL / f"dt-{name}.mat")["dt"].ravel()
-        rows = [np.asarray(cell, float).reshape(-1, 5) for cell in cells]
-        found = {
-            image_id: ImageDetections(table[:, :4], table[:, 4])
-            for image_id, table in zip(image_ids, rows, strict=True)
-        }
-        write_caltech(root / name, found, image_ids)
-    return {name: read_caltech(root / name, image_ids) for name in METHODS}
-
-
-@pytest.mark.parametrize("name", list(PUBLISHED))
-def test_published_results_have_their_published_scores_the_best_first(published, name):
-    if not (REAL / name).is_file():
-        pytest.skip(f"needs {REAL / name}")
-    annotations = caltech.read_annotations(REAL / name)
-    scores = common.score_methods(annotations, published)
-    percent = {method: round(100 * row["caltech-reasonable"].miss_rate, 3) for method, row in scores.items()}
-    assert list(percent.items()) == list(PUBLISHED[name].items())
-    (score, *_) = scores["MS-CNN"].values()
-    assert (score.people, score.images) == ({"gt-Reasonable.mat": 1014, "gt-new-Reasonable.mat": 912}[name], 4024)

@@ -2,17 +2,17 @@
 
 import json
 
-import numpy as np
 import pytest
 from nightowls_files import annotation, image, write_annotations
-from scorer_cases import lines, prepare_split
-from scoring_cases import make_detections, outcomes
+from scorer_cases import lines
+from scoring_cases import make_detections, make_truth, outcomes, roles
 
 from dcrl_jax.errors import InputError
-from dcrl_jax.evaluation.rules import NIGHTOWLS_SUBSETS, assign_roles
+from dcrl_jax.evaluation.rules import NIGHTOWLS_SUBSETS
 from dcrl_jax.scorers import nightowls
 
 PERSON = (100, 100, 20, 60)
+AREAS_ABSORB = "ignored areas absorb detections, which is not the official evaluation"
 
 
 def read(tmp_path, *annotations, ignore_areas=False):
@@ -24,12 +24,8 @@ def test_occluded_people_are_half_visible_and_riders_are_dropped(tmp_path):
     objects = [annotation(5, PERSON, occluded=occluded) for occluded in (True, False, None, 1)]
     objects += [annotation(5, PERSON, category) for category in (2, 3, 4)] + [annotation(5, PERSON, ignore=1)]
     (truth,) = read(tmp_path, *objects).images
-    found = {}
-    for subset in NIGHTOWLS_SUBSETS:
-        is_person, is_ignore = assign_roles(subset, *truth[2:])
-        found[subset.short_name] = "".join(np.where(is_person, "p", np.where(is_ignore, "i", "-")))
-    expected = {"reasonable": "ippi---i", "small": "ippi---i", "occluded": "piip---i", "all": "pppp---i"}
-    assert found == expected
+    found = {subset.short_name: roles(subset, *truth[2:]) for subset in NIGHTOWLS_SUBSETS}
+    assert found == {"reasonable": "ippi---i", "small": "ippi---i", "occluded": "piip---i", "all": "pppp---i"}
 
 
 def test_ignored_areas_absorb_detections_only_if_asked(tmp_path):
@@ -38,33 +34,21 @@ def test_ignored_areas_absorb_detections_only_if_asked(tmp_path):
         annotations = read(tmp_path, annotation(5, (100, 100, 400, 300), category), ignore_areas=ignore_areas)
         for subset in annotations.subsets:
             assert outcomes(annotations.images, rows, subset) == expected
-
-
-def test_people_too_small_for_a_subset_absorb_detections(tmp_path):
-    images = read(tmp_path, annotation(5, (100, 100, 20, 45))).images
-    rows = {"5": make_detections([100, 100, 20, 45, 0.9], [100, 100, 20, 45, 0.8])}
-    assert [outcomes(images, rows, subset) for subset in NIGHTOWLS_SUBSETS] == ["ii", "ii", "ii", "tf"]
-
-
-# ---- The command
-
-IMAGES = (image(31, "night"), image(7, "dawn"), image(12, "day"))
+        assert annotations.notes == ["images: 1 night", *[AREAS_ABSORB] * ignore_areas]
 
 
 @pytest.fixture
 def annotations(tmp_path):
     """A person in each image, the last one occluded."""
+    images = [image(31, "night"), image(7, "dawn"), image(12, "day")]
     people = [annotation(31, PERSON), annotation(7, PERSON), annotation(12, PERSON, occluded=True)]
-    return write_annotations(tmp_path / "nightowls_validation.json", list(IMAGES), people)
+    return write_annotations(tmp_path / "nightowls_validation.json", images, people)
 
 
 @pytest.fixture
 def mine(tmp_path):
     """Results that find the people of the images 31 and 12."""
-    entries = [
-        {"image_id": number, "category_id": 1, "bbox": PERSON, "score": score}
-        for number, score in ((31, 0.9), (12, 0.5))
-    ]
+    entries = [{"image_id": number, "category_id": 1, "bbox": PERSON, "score": 0.5} for number in (31, 12)]
     (tmp_path / "mine.json").write_text(json.dumps(entries))
     return tmp_path / "mine.json"
 
@@ -91,32 +75,18 @@ def test_tables_of_a_case_worked_by_hand(annotations, mine, tmp_path, capsys, no
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())["mine.json"]
     assert list(scores) == [subset.name for subset in NIGHTOWLS_SUBSETS]
     assert list(no_curves[0][0]) == ["reasonable", "small", "occluded", "all"]
+    assert run(capsys, annotations, mine, "--ignore_areas")[2] == AREAS_ABSORB
 
 
-def test_output_says_if_ignored_areas_absorb_detections(annotations, mine, capsys):
-    note = "ignored areas absorb detections, which is not the official evaluation"
-    assert run(capsys, annotations, mine, "--ignore_areas")[2] == note
-
-
-def prepare(folder, ids=("31", "7", "12")):
-    columns = zip(ids, ("night", "dawn", "day"), (0, 0, 2), strict=True)
-    examples = [(*row, {"objects": PERSON}) for row in columns]
-    features = {"lwir": False, "conditions": ("day", "night", "dawn")}
-    return prepare_split(folder, "validation", examples, {"warnings": ["in haste"]}, **features)
-
-
-def test_prepared_data_score_like_their_annotation_file_with_warnings(annotations, mine, tmp_path, capsys):
-    folder = prepare(tmp_path / "data")
-    capsys.readouterr()
-    printed = run(capsys, folder, mine)
+def test_prepared_data_score_like_their_annotation_file_with_warnings(annotations, mine, prepare, capsys):
+    columns = zip(("31", "7", "12"), ("night", "dawn", "day"), (0, 0, 2), strict=True)
+    truths = [make_truth(number, PERSON, condition=daytime, occlusion=[level]) for number, daytime, level in columns]
+    printed = run(capsys, prepare(nightowls, "validation", None, ["in haste"], objects=truths), mine)
     assert printed.count("warning: in haste") == 2
     expected = run(capsys, annotations, mine)
     assert [line for line in printed if line != "warning: in haste"][1:] == expected[1:]
 
 
-def test_other_data_and_plain_folders_are_refused(tmp_path):
-    folder = prepare(tmp_path / "data", ("31", "street", "12"))
-    with pytest.raises(InputError, match="the image 'street' has no number; name a data set prepared from NightOwls"):
-        nightowls.read_annotations(folder)
+def test_plain_folder_is_refused(tmp_path):
     with pytest.raises(InputError, match="a folder, and not that of a prepared data set; name nightowls_validation"):
         nightowls.read_annotations(tmp_path)
