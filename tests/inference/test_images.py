@@ -71,9 +71,9 @@ def test_pair_is_turned_as_its_orientation_tags_say(tmp_path, suffix):
     options["jpg"] = {"quality": 100, "subsampling": 0}
     stored = {"RGB": SMOOTH, "L": cv2.cvtColor(SMOOTH, cv2.COLOR_RGB2GRAY)}
     for orientation, (turn, is_mirrored) in enumerate(turns, start=1):
-        exif = PIL.Image.Exif()
-        exif[0x0112] = orientation
         for mode in stored:
+            exif = PIL.Image.Exif()  # of one image, since saving as AVIF removes its tag
+            exif[0x0112] = orientation
             image = PIL.Image.fromarray(SMOOTH).convert(mode)
             image.save(tmp_path / f"{mode}.{suffix}", exif=exif, **options.get(suffix, {}))
         visible = read_visible(tmp_path / f"RGB.{suffix}")
