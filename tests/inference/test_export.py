@@ -81,7 +81,7 @@ def test_lines_of_the_card_run_without_flax_and_this_project(trained, folders, t
     assert_detects(dict(np.load(tmp_path / "out.npz")), trained("teacher"), images)
 
 
-def test_folder_has_a_valid_onnx_model_and_files_with_the_usual_permissions(folders, tmp_path):
+def test_folder_has_a_valid_onnx_model_and_files_all_may_read(folders, tmp_path):
     for folder in folders.values():
         onnx.checker.check_model(str(folder / "detector.onnx"), full_check=True)
         graph = onnx.load(folder / "detector.onnx", load_external_data=False).graph
