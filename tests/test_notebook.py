@@ -4,12 +4,14 @@ import pathlib
 
 import nbclient
 import nbformat
+import pytest
 
 from dcrl_jax import checkpoints
 
 NOTEBOOK = pathlib.Path(__file__).parents[1] / "notebooks" / "colab.ipynb"
 
 
+@pytest.mark.slow
 def test_every_cell_runs_and_the_last_checkpoint_detects(tmp_path, monkeypatch):
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbformat.validate(notebook)
@@ -21,9 +23,8 @@ def test_every_cell_runs_and_the_last_checkpoint_detects(tmp_path, monkeypatch):
     work.source = work.source.replace('Path("runs/colab").resolve()', f"Path({str(tmp_path)!r})")
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    nbclient.NotebookClient(
-        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(NOTEBOOK.parent)}}
-    ).execute()
+    resources = {"metadata": {"path": str(NOTEBOOK.parent)}}
+    nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources).execute()
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     printed = ["".join(output.get("text", "") for output in cell.outputs) for cell in code]

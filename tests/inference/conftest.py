@@ -34,7 +34,7 @@ class Trained:
 
     @functools.cached_property
     def detector(self):
-        return Detector(self.params, self.config, batch_size=2)
+        return Detector(self.params, self.config, batch_size=4)
 
     def images(self, count, seed=0):
         """A batch of random images of each modality."""

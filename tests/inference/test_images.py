@@ -9,18 +9,11 @@ import pytest
 from dcrl_jax.errors import InputError
 from dcrl_jax.inference.images import read_lwir, read_visible
 
-
-def colours(height=6, width=8):
-    return np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def grey(height=6, width=8):
-    return np.random.default_rng(2).integers(0, 256, (height, width, 1), dtype=np.uint8)
-
-
-def smooth():
-    """An image that JPEG changes little, and whose turns all differ."""
-    return cv2.resize(colours(3, 4), (64, 48), interpolation=cv2.INTER_LINEAR)
+COLOURS = np.random.default_rng(1).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+GREY = np.random.default_rng(2).integers(0, 256, (6, 8, 1), dtype=np.uint8)
+# JPEG changes this image little, and its turns all differ.
+SMOOTH = cv2.resize(COLOURS[:3, :4], (64, 48), interpolation=cv2.INTER_LINEAR)
+SUFFIXES = ["avif", "bmp", "jpg", "png", "tif", "webp"]
 
 
 def write(path, rgb):
@@ -30,30 +23,27 @@ def write(path, rgb):
     return path
 
 
-def with_alpha(value, pixels=None):
-    return np.dstack([colours() if pixels is None else pixels, np.full((6, 8, 1), value, np.uint8)])
+def with_alpha(value, pixels=COLOURS):
+    return np.dstack([pixels, np.full((6, 8, 1), value, np.uint8)])
 
 
-def test_visible_arrays_and_files_give_rgb(tmp_path):
-    path = write(tmp_path / "a.png", colours())
-    opaque = with_alpha(255)
-    for image in (colours(), jnp.asarray(colours()), path, str(path), opaque, write(tmp_path / "b.png", opaque)):
-        np.testing.assert_array_equal(read_visible(image), colours())
+def test_arrays_and_files_give_rgb_and_grey(tmp_path):
+    path, opaque = write(tmp_path / "a.png", COLOURS), with_alpha(255)
+    for image in (COLOURS, jnp.asarray(COLOURS), path, str(path), opaque, write(tmp_path / "b.png", opaque)):
+        np.testing.assert_array_equal(read_visible(image), COLOURS)
 
-
-def test_thermal_arrays_and_files_give_grey(tmp_path):
-    three = np.repeat(grey(), 3, axis=2)
+    three = np.repeat(GREY, 3, axis=2)
     opaque = with_alpha(255, three)
-    arrays = (grey(), jnp.asarray(grey()), grey()[..., 0], three, opaque, with_alpha(255, grey()))
-    files = [write(tmp_path / f"{index}.png", pixels) for index, pixels in enumerate((grey(), three, opaque))]
-    PIL.Image.fromarray(grey()[..., 0]).convert("LA").save(tmp_path / "la.png")
+    arrays = (GREY, jnp.asarray(GREY), GREY[..., 0], three, opaque, with_alpha(255, GREY))
+    files = [write(tmp_path / f"{index}.png", pixels) for index, pixels in enumerate((GREY, three, opaque))]
+    PIL.Image.fromarray(GREY[..., 0]).convert("LA").save(tmp_path / "la.png")
     for image in (*arrays, *files, tmp_path / "la.png"):
-        np.testing.assert_array_equal(read_lwir(image, colours()), grey())
+        np.testing.assert_array_equal(read_lwir(image, COLOURS), GREY)
 
 
-@pytest.mark.parametrize("suffix", ["avif", "bmp", "jpg", "png", "tif", "webp"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_pixels_of_a_file_are_those_that_opencv_reads(tmp_path, suffix):
-    image = PIL.Image.fromarray(smooth())
+    image = PIL.Image.fromarray(SMOOTH)
     versions = [image, image.convert("L")]
     if suffix in ("bmp", "png", "tif"):
         versions += [image.quantize(16), image.convert("L").convert("1")]
@@ -69,135 +59,106 @@ def test_pixels_of_a_file_are_those_that_opencv_reads(tmp_path, suffix):
 
 
 def test_cmyk_photograph_gives_rgb(tmp_path):
-    PIL.Image.fromarray(smooth()).convert("CMYK").save(tmp_path / "a.jpg", quality=100, subsampling=0)
-    np.testing.assert_allclose(read_visible(tmp_path / "a.jpg").astype(int), smooth(), atol=4)
+    PIL.Image.fromarray(SMOOTH).convert("CMYK").save(tmp_path / "a.jpg", quality=100, subsampling=0)
+    np.testing.assert_allclose(read_visible(tmp_path / "a.jpg").astype(int), SMOOTH, atol=4)
 
 
 @pytest.mark.parametrize("suffix", ["avif", "jpg", "png", "tif", "webp"])
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_pair_is_turned_as_its_orientation_tags_say(tmp_path, suffix, orientation):
-    turns = {1: (0, False), 2: (0, True), 3: (2, False), 4: (2, True), 5: (1, True), 6: (3, False), 7: (3, True)}
-    turn, is_mirrored = turns.get(orientation, (1, False))
+def test_pair_is_turned_as_its_orientation_tags_say(tmp_path, suffix):
+    # Quarter turns counterclockwise after mirroring, of each value of the tag (TIFF 6.0, page 36).
+    turns = [(0, False), (0, True), (2, False), (2, True), (1, True), (3, False), (3, True), (1, False)]
     options = {"avif": {"quality": 100, "subsampling": "4:4:4"}, "webp": {"lossless": True}}
     options["jpg"] = {"quality": 100, "subsampling": 0}
-    for mode in ("RGB", "L"):
-        exif = PIL.Image.Exif()
-        exif[0x0112] = orientation
-        image = PIL.Image.fromarray(smooth()).convert(mode)
-        image.save(tmp_path / f"{mode}.{suffix}", exif=exif, **options.get(suffix, {}))
-    visible = read_visible(tmp_path / f"RGB.{suffix}")
-    lwir = read_lwir(tmp_path / f"L.{suffix}", visible)
-    for found, stored in ((visible, smooth()), (lwir[..., 0], cv2.cvtColor(smooth(), cv2.COLOR_RGB2GRAY))):
-        expected = np.rot90(stored[:, ::-1] if is_mirrored else stored, turn)
-        np.testing.assert_allclose(found.astype(int), expected, atol=4)
+    stored = {"RGB": SMOOTH, "L": cv2.cvtColor(SMOOTH, cv2.COLOR_RGB2GRAY)}
+    for orientation, (turn, is_mirrored) in enumerate(turns, start=1):
+        for mode in stored:
+            exif = PIL.Image.Exif()  # of one image, since saving as AVIF removes its tag
+            exif[0x0112] = orientation
+            image = PIL.Image.fromarray(SMOOTH).convert(mode)
+            image.save(tmp_path / f"{mode}.{suffix}", exif=exif, **options.get(suffix, {}))
+        visible = read_visible(tmp_path / f"RGB.{suffix}")
+        lwir = read_lwir(tmp_path / f"L.{suffix}", visible)
+        for mode, pixels in (("RGB", visible), ("L", lwir[..., 0])):
+            expected = np.rot90(stored[mode][:, ::-1] if is_mirrored else stored[mode], turn)
+            np.testing.assert_allclose(pixels.astype(int), expected, atol=4)
 
 
 @pytest.mark.parametrize(
-    ("pixels", "message"),
+    ("kind", "pixels", "message"),
     [
-        (grey(), "grey, 1 channels; expected the three of an RGB image"),
-        (grey()[..., 0], "grey, 1 channels; expected the three"),
-        (with_alpha(128), "RGB with an alpha channel, 4 channels; expected the three"),
-        (colours().astype(np.uint16) * 256, "uint16 values; expected uint8, 0 to 255"),
+        ("visible", GREY, "grey, 1 channels; expected the three of an RGB image"),
+        ("visible", GREY[..., 0], "grey, 1 channels; expected the three"),
+        ("visible", with_alpha(128), "RGB with an alpha channel, 4 channels; expected the three"),
+        ("visible", COLOURS.astype(np.uint16) * 256, "uint16 values; expected uint8, 0 to 255"),
+        ("thermal", COLOURS, "3 channels that differ; expected a grey thermal image"),
+        ("thermal", with_alpha(128), "4 channels; expected a grey thermal image, .* without an alpha channel"),
+        ("thermal", GREY[:5], "8x5 pixels, but its visible image has 8x6"),
+        ("thermal", GREY.astype(np.uint16) * 64, "uint16 values; expected uint8, 0 to 255. Scale thermal images of"),
     ],
-    ids=["grey", "two axes", "alpha", "16 bits"],
+    ids=["grey", "two axes", "alpha", "16 bits", "false colours", "thermal alpha", "other size", "thermal 16 bits"],
 )
-@pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_visible_image_that_is_not_rgb_of_8_bits_is_refused(tmp_path, pixels, message, suffix):
-    path = write(tmp_path / f"a.{suffix}", pixels)
-    for image, name in ((pixels, "visible image"), (path, path)):
+def test_image_of_another_kind_is_refused(tmp_path, kind, pixels, message):
+    files = [write(tmp_path / f"a.{suffix}", pixels) for suffix in ("png", "tif")]
+    for image, name in ((pixels, f"{kind} image"), *((file, file) for file in files)):
         with pytest.raises(InputError, match=f"^{name}: {message}"):
-            read_visible(image)
+            read_visible(image) if kind == "visible" else read_lwir(image, COLOURS)
 
 
 @pytest.mark.parametrize(
-    ("mode", "message"),
+    ("mode", "transparency", "message"),
     [
-        ("L", "grey with an alpha channel, 2 channels"),
-        ("P", "RGB with an alpha channel, 4 channels"),
-        ("RGB", "RGB with an alpha channel, 4 channels"),
+        ("L", 0, "grey with an alpha channel, 2 channels; expected the three"),
+        ("P", 0, "RGB with an alpha channel, 4 channels; expected the three"),
+        ("RGB", (0, 0, 0), "RGB with an alpha channel, 4 channels; expected the three"),
+        ("I", None, "int32 values; expected uint8"),
+        ("F", None, "float32 values; expected uint8"),
     ],
 )
-def test_visible_file_with_a_transparent_colour_is_refused(tmp_path, mode, message):
-    image = PIL.Image.fromarray(np.zeros((6, 8, 3), np.uint8)).convert(mode)
-    image.save(tmp_path / "a.png", transparency=(0, 0, 0) if mode == "RGB" else 0)
-    with pytest.raises(InputError, match=f"a.png: {message}; expected the three"):
-        read_visible(tmp_path / "a.png")
-
-
-@pytest.mark.parametrize(
-    ("pixels", "message"),
-    [
-        (colours(), "3 channels that differ; expected a grey thermal image"),
-        (with_alpha(128), "4 channels; expected a grey thermal image, .* without an alpha channel"),
-        (grey(5), "8x5 pixels, but its visible image has 8x6"),
-        (grey().astype(np.uint16) * 64, "uint16 values; expected uint8, 0 to 255. Scale thermal images of more bits"),
-    ],
-    ids=["false colours", "alpha", "another size", "16 bits"],
-)
-def test_thermal_image_that_is_not_registered_grey_of_8_bits_is_refused(tmp_path, pixels, message):
-    path = write(tmp_path / "a.png", pixels)
-    for image, name in ((pixels, "thermal image"), (path, path)):
-        with pytest.raises(InputError, match=f"^{name}: {message}"):
-            read_lwir(image, colours())
-
-
-@pytest.mark.parametrize("mode", ["I", "F"])
-def test_file_of_32_bits_is_refused_with_its_type(tmp_path, mode):
-    PIL.Image.fromarray(grey()[..., 0]).convert(mode).save(tmp_path / "a.tif")
-    with pytest.raises(InputError, match=r"a.tif: (int32|float32) values; expected uint8"):
-        read_lwir(tmp_path / "a.tif", colours())
-
-
-@pytest.mark.parametrize("array", [np.zeros(shape, np.uint8) for shape in ((6, 0, 3), (8,), (1, 1, 6, 3))])
-def test_array_that_is_no_image_is_refused_with_its_shape(array):
-    with pytest.raises(InputError) as refusal:
-        read_visible(array)
-    shape = f"visible image: an array of shape {array.shape}; expected height, width and channels."
-    assert str(refusal.value) == shape
-
-
-def test_floating_point_arrays_are_refused():
-    for module in (np, jnp):
-        with pytest.raises(InputError, match=r"^visible image: float32 values; expected uint8"):
-            read_visible(module.asarray(colours(), module.float32) / 255)
-
-
-@pytest.mark.parametrize(
-    ("image", "kind"),
-    [(None, "NoneType"), (b"\xff\xd8", "bytes"), (3, "int"), (PIL.Image.new("RGB", (8, 6)), "Image")],
-    ids=["None", "bytes", "int", "PIL"],
-)
-def test_object_that_is_neither_path_nor_array_is_refused(image, kind):
-    expected = r"expected a path or a uint8 array of NumPy or JAX \(np.asarray makes one of a PIL image\)\.$"
-    with pytest.raises(InputError, match=f"^visible image: of type {kind}; {expected}"):
-        read_visible(image)
-    with pytest.raises(InputError, match=f"^thermal image: of type {kind}; {expected}"):
-        read_lwir(image, colours())
-
-
-@pytest.mark.parametrize("suffix", ["avif", "bmp", "jpg", "png", "tif", "webp"])
-@pytest.mark.parametrize("share", [0.3, 0.9])
-def test_truncated_file_is_refused_with_its_name(tmp_path, suffix, share):
-    path = tmp_path / f"a.{suffix}"
-    PIL.Image.fromarray(colours(60, 80)).save(path)
-    content = path.read_bytes()[: int(share * path.stat().st_size)]
-    path.write_bytes(content)
-    with pytest.raises(InputError) as refusal:
+def test_file_with_a_transparent_colour_or_32_bits_is_refused(tmp_path, mode, transparency, message):
+    path = tmp_path / ("a.tif" if transparency is None else "a.png")
+    image = PIL.Image.fromarray(np.zeros((6, 8, 3), np.uint8)).convert("L" if mode in "IF" else mode).convert(mode)
+    image.save(path, transparency=transparency)
+    with pytest.raises(InputError, match=f"^{path}: {message}"):
         read_visible(path)
-    assert str(refusal.value) == f"{path}: {len(content)} bytes that cannot be read as an image."
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"no image", b"\x89PNG\r\n\x1a\n", None], ids=["empty", "text", "cut", "bomb"]
+    ("image", "message"),
+    [
+        (np.zeros((6, 0, 3), np.uint8), r"an array of shape \(6, 0, 3\); expected height, width and channels\.$"),
+        (np.zeros(8, np.uint8), r"an array of shape \(8,\)"),
+        (np.zeros((1, 1, 6, 3), np.uint8), r"an array of shape \(1, 1, 6, 3\)"),
+        (COLOURS / np.float32(255), "float32 values; expected uint8"),
+        (jnp.asarray(COLOURS / np.float32(255)), "float32 values; expected uint8"),
+        (None, r"of type NoneType; expected a path or a uint8 array of NumPy or JAX \(np.asarray makes one of a PIL"),
+        (b"\xff\xd8", "of type bytes; expected a path"),
+        (3, "of type int; expected a path"),
+        (PIL.Image.new("RGB", (8, 6)), "of type Image; expected a path"),
+    ],
+    ids=["empty", "one axis", "four axes", "floats", "floats of JAX", "None", "bytes", "int", "PIL"],
 )
-def test_file_that_is_no_image_is_refused_with_its_name(tmp_path, content):
-    if content is None:  # a header that asks for a gigapixel
-        content = bytearray(write(tmp_path / "a.bmp", colours()).read_bytes())
-        content[18:26] = np.array([40000, 40000], np.int32).tobytes()
-    (tmp_path / "a.png").write_bytes(content)
-    with pytest.raises(InputError, match=f"a.png: {len(content)} bytes that cannot be read as an image"):
-        read_visible(tmp_path / "a.png")
+def test_object_that_is_no_image_is_refused(image, message):
+    with pytest.raises(InputError, match=f"^visible image: {message}"):
+        read_visible(image)
+    with pytest.raises(InputError, match=f"^thermal image: {message}"):
+        read_lwir(image, COLOURS)
+
+
+# The header of a bitmap of 40000 x 40000 pixels.
+BOMB = b"BM" + bytes(8) + np.array([54, 40, 40000, 40000, 1 | 24 << 16, *[0] * 6], "<i4").tobytes() + bytes(100)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_file_that_cannot_be_decoded_is_refused_with_its_name(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    PIL.Image.fromarray(np.random.default_rng(3).integers(0, 256, (60, 80, 3), dtype=np.uint8)).save(path)
+    content = path.read_bytes()
+    cut = [content[: int(share * len(content))] for share in (0, 0.3, 0.9)]
+    for unreadable in (*cut, b"no image", b"\x89PNG\r\n\x1a\n", BOMB):
+        path.write_bytes(unreadable)
+        with pytest.raises(InputError) as refusal:
+            read_visible(path)
+        assert str(refusal.value) == f"{path}: {len(unreadable)} bytes that cannot be read as an image."
 
 
 def test_folder_and_missing_file_are_refused(tmp_path):

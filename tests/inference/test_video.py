@@ -13,7 +13,7 @@ from video_files import noise, write_video
 from dcrl_jax.errors import InputError
 from dcrl_jax.inference.video import open_writer, read_frames, video_info
 
-MILLISECOND = Fraction(1, 1000)
+TENTH = Fraction(1, 10)
 
 
 def opencv_frames(path):
@@ -23,51 +23,49 @@ def opencv_frames(path):
     return frames
 
 
-def copy_frames(path, frames, error=None):
-    with open_writer(path, Fraction(10), Fraction(1, 10)) as write:
+def times_of(path):
+    return [frame.time for frame in read_frames(path)]
+
+
+def copy_frames(path, frames, times=None, rate=1 / TENTH, time_base=TENTH):
+    with open_writer(path, rate, time_base) as write:
         for index, frame in enumerate(frames):
-            write(frame, Fraction(index, 10))
-        if error:
-            raise error
+            write(frame, times[index] if times else index * TENTH)
 
 
 @pytest.mark.parametrize(
-    ("suffix", "codec"),
-    [("avi", "mpeg4"), ("mkv", "libx264"), ("mov", "libx264"), ("mp4", "libx264"), ("ts", "libx264"), ("webm", "vp8")],
+    ("suffix", "codec", "rate"),
+    [
+        ("avi", "mpeg4", Fraction(25)),
+        ("mkv", "libx264", Fraction(30000, 1001)),
+        ("mov", "libx264", Fraction(25)),
+        ("mp4", "libx264", Fraction(30000, 1001)),
+        ("ts", "libx264", Fraction(30000, 1001)),
+        ("webm", "vp8", Fraction(25)),
+    ],
 )
-@pytest.mark.parametrize("rate", [Fraction(25), Fraction(30000, 1001)])
 def test_frames_are_those_of_opencv_and_a_copy_has_their_times(tmp_path, suffix, codec, rate):
     path, copy = tmp_path / f"a.{suffix}", tmp_path / "new/b.mp4"
     write_video(path, noise(12), rate, codec)
-    info, frames = video_info(path), list(read_frames(path))
-    np.testing.assert_array_equal([frame.pixels for frame in frames], opencv_frames(path))
+    info, frames = video_info(path), [frame.pixels for frame in read_frames(path)]
+    np.testing.assert_array_equal(frames, opencv_frames(path))
     assert info.frames == len(frames) == 12
     assert info.rate == pytest.approx(float(rate), rel=0.001)
-    tolerance = MILLISECOND if suffix in ("mkv", "webm") else 0
-    assert all(abs(frame.time - frames[0].time - index / rate) <= tolerance for index, frame in enumerate(frames))
-    with open_writer(copy, info.rate, info.time_base) as write:
-        for frame in frames:
-            write(frame.pixels, frame.time)
-    assert [frame.time for frame in read_frames(copy)] == [frame.time for frame in frames]
+    times = times_of(path)
+    tolerance = Fraction(1, 1000) if suffix in ("mkv", "webm") else 0
+    assert all(abs(time - times[0] - index / rate) <= tolerance for index, time in enumerate(times))
+    copy_frames(copy, frames, times, info.rate, info.time_base)
+    assert times_of(copy) == times
 
 
-def test_uneven_times_and_a_late_start_are_kept(tmp_path):
-    times = [Fraction(7, 5) + Fraction(index * index, 90000) + Fraction(index, 10) for index in range(6)]
-    write_video(tmp_path / "a.mp4", noise(6), 10, times=times)
-    assert [frame.time for frame in read_frames(tmp_path / "a.mp4")] == times
-
-
-def test_times_that_do_not_increase_are_moved(tmp_path):
-    times = [Fraction(index, 10) for index in (0, 2, 2, 1, 5)]
-    with open_writer(tmp_path / "a.mp4", Fraction(10), Fraction(1, 10)) as write:
-        for frame, time in zip(noise(5), times, strict=True):
-            write(frame, time)
-    assert [frame.time for frame in read_frames(tmp_path / "a.mp4")] == [Fraction(n, 10) for n in (0, 2, 3, 4, 5)]
-
-
-def test_frames_without_times_follow_the_rate(tmp_path):
+def test_times_are_kept_if_they_increase_and_follow_the_rate_if_missing(tmp_path):
+    uneven = [Fraction(7, 5) + Fraction(index * index, 90000) + index * TENTH for index in range(6)]
+    write_video(tmp_path / "a.mp4", noise(6), 10, times=uneven)
+    assert times_of(tmp_path / "a.mp4") == uneven
+    copy_frames(tmp_path / "b.mp4", noise(5), [index * TENTH for index in (0, 2, 2, 1, 5)])
+    assert times_of(tmp_path / "b.mp4") == [index * TENTH for index in (0, 2, 3, 4, 5)]
     write_video(tmp_path / "a.h264", noise(5), 25)
-    assert [frame.time for frame in read_frames(tmp_path / "a.h264")] == [Fraction(index, 25) for index in range(5)]
+    assert times_of(tmp_path / "a.h264") == [Fraction(index, 25) for index in range(5)]
 
 
 @pytest.mark.parametrize("quarter_turns", [0, 1, 2, 3])
@@ -104,15 +102,16 @@ def test_written_video_is_h264_of_even_size(tmp_path):
         np.testing.assert_allclose(read.pixels.astype(int), np.pad(frame, ((0, 1), (0, 1), (0, 0)), "edge"), atol=4)
 
 
-def test_frames_before_an_error_are_kept(tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        copy_frames(tmp_path / "a.mp4", noise(5), error=KeyboardInterrupt)
-    assert len(list(read_frames(tmp_path / "a.mp4"))) == 5
+def test_error_keeps_the_frames_before_it_and_no_file_without_frames(tmp_path):
+    def frames(count):
+        yield from noise(count)
+        raise KeyboardInterrupt
 
-
-def test_video_without_frames_leaves_no_file(tmp_path):
-    copy_frames(tmp_path / "new/a.mp4", [])
-    assert not list(tmp_path.iterdir())
+    for count in (0, 5):
+        with pytest.raises(KeyboardInterrupt):
+            copy_frames(tmp_path / f"new/{count}.mp4", frames(count))
+        assert [path.name for path in tmp_path.rglob("*")] == ["new", "5.mp4"] * (count > 0)
+    assert len(times_of(tmp_path / "new/5.mp4")) == 5
 
 
 @pytest.mark.parametrize("size", [100, 40000])
@@ -136,28 +135,23 @@ def test_damaged_video_gives_the_frames_that_opencv_gives(tmp_path, suffix, is_c
     assert count == len(opencv_frames(path))
 
 
-@pytest.mark.parametrize("content", [None, b"", b"hello", "header"], ids=["missing", "empty", "text", "header"])
-def test_file_without_frames_is_refused(tmp_path, content):
-    path, message = tmp_path / "a.avi", "no such file"
-    if content == "header":
-        write_video(path, noise(1), codec="mpeg4")
-        content = path.read_bytes()
-        content = content[: content.index(b"movi") + 4]  # the list of frames follows
-    if content is not None:
-        path.write_bytes(content)
-        message = f"no frame can be read from its {len(content)} bytes"
+@pytest.mark.parametrize("kind", ["missing", "empty", "text", "header", "sound"])
+def test_file_without_frames_is_refused(tmp_path, kind):
+    path = tmp_path / "a.avi"
+    write_video(path, noise(1), codec="mpeg4")
+    header = path.read_bytes().partition(b"movi")[0] + b"movi"  # the list of frames follows
+    path.unlink()
+    if kind == "sound":
+        with av.open(path, "w") as container:
+            stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+            frame.sample_rate = 8000
+            container.mux(stream.encode(frame))
+    elif kind != "missing":
+        path.write_bytes({"empty": b"", "text": b"hello", "header": header}[kind])
+    message = f"no frame can be read from its {path.stat().st_size} bytes" if path.exists() else "no such file"
     with pytest.raises(InputError, match=f"^{path}: {message}"):
         video_info(path)
-
-
-def test_sound_without_pictures_is_refused(tmp_path):
-    with av.open(tmp_path / "a.mkv", "w") as container:
-        stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
-        frame.sample_rate = 8000
-        container.mux(stream.encode(frame))
-    with pytest.raises(InputError, match=r"a\.mkv: no frame can be read from its \d+ bytes"):
-        video_info(tmp_path / "a.mkv")
 
 
 def test_missing_package_is_named_with_its_extra(tmp_path, monkeypatch):
