@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import teacher
 from dcrl_jax.models.detect import DetectionRules, ProposalRules, detect
-from dcrl_jax.models.network import build_network, detection_rules
+from dcrl_jax.models.network import build_network
 from dcrl_jax.structures import RegionOutputs
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -32,9 +31,9 @@ class FixedModel:
     """A model of one image whose proposals are the anchors, with chosen outputs for them in both stages.
 
     Args:
-        probabilities: of being a pedestrian, one a RoI, in the order of the proposals.
-        offsets: of the second stage, 0 if not given.
-        scores: of the first stage; falling if not given, so that the proposals come in the anchors' order.
+        probabilities: of being a pedestrian, for each RoI in the order of the proposals.
+        offsets: of the second stage, 0 by default.
+        scores: of the first stage, falling by default, so that the proposals are in the order of the anchors.
     """
 
     def __init__(self, probabilities, offsets=None, scores=None):
@@ -70,11 +69,21 @@ def row(*lefts, width=10):
     return [[left, 0, left + width, 20] for left in lefts]
 
 
-def test_scores_are_probabilities_and_detections_stand_by_falling_score():
-    detections, _ = run(FixedModel([0.5, 0.9, 0.2]), row(0, 30, 60))
-    np.testing.assert_array_equal(detections.mask, [True, True, True, False])
-    np.testing.assert_allclose(detections.scores[:3], [0.9, 0.5, 0.2], rtol=1e-5)
-    np.testing.assert_allclose(detections.boxes[:3], row(30, 0, 60))
+@pytest.mark.parametrize(
+    ("probabilities", "rules", "order"),
+    [
+        ([0.5, 0.9, 0.2], {}, [1, 0, 2]),
+        ([0.5, 0.0999, 0.9], {"min_score": 0.1}, [2, 0]),
+        ([0.5, 0.0999, 0.9], {"min_score": 0.5}, [2, 0]),
+        ([0.5, 0.0999, 0.9], {"min_score": 0.51}, [2]),
+        ([0.3, 0.9, 0.5], {"max_detections": 2}, [1, 2]),
+    ],
+)
+def test_detections_are_the_best_by_falling_probability(probabilities, rules, order):
+    detections, _ = run(FixedModel(probabilities), row(0, 30, 60), **rules)
+    assert detections.mask.tolist() == [True] * len(order) + [False] * (rules.get("max_detections", 4) - len(order))
+    np.testing.assert_allclose(detections.scores[: len(order)], np.array(probabilities)[order], rtol=1e-5)
+    np.testing.assert_allclose(detections.boxes[: len(order)], np.array(row(0, 30, 60))[order])
 
 
 def test_boxes_are_refined_by_the_offsets_times_their_std_and_clipped_to_the_image():
@@ -86,29 +95,16 @@ def test_boxes_are_refined_by_the_offsets_times_their_std_and_clipped_to_the_ima
     np.testing.assert_allclose(detections.boxes[:3], expected, atol=1e-4)
 
 
-def test_least_score_is_a_detection_and_a_lower_one_is_not():
-    model = FixedModel([0.5, 0.0999, 0.9])
-    np.testing.assert_allclose(run(model, row(0, 30, 60), min_score=0.1)[0].mask, [True, True, False, False])
-    np.testing.assert_allclose(run(model, row(0, 30, 60), min_score=0.5)[0].mask, [True, True, False, False])
-    np.testing.assert_allclose(run(model, row(0, 30, 60), min_score=0.51)[0].mask, [True, False, False, False])
+# Overlaps with the first: 2/6 for the second, 1/4 for the third.
+FIRST, SECOND, THIRD = [0, 0, 40, 20], [20, 0, 60, 20], [24, 0, 64, 20]
 
 
-def test_final_nms_keeps_the_more_probable_of_two_above_its_threshold():
-    # Overlaps with the first: 2/6 for the second, 1/4 for the third.
-    first, second, third = [0, 0, 40, 20], [20, 0, 60, 20], [24, 0, 64, 20]
-    detections, _ = run(FixedModel([0.8, 0.9]), [first, second])
-    np.testing.assert_array_equal(detections.mask, [True, False, False, False])
-    np.testing.assert_allclose(detections.boxes[0], second)
-    kept = run(FixedModel([0.9, 0.8]), [first, third])[0].mask
-    np.testing.assert_array_equal(kept, [True, True, False, False])
-    kept = run(FixedModel([0.9, 0.8]), [first, second], nms_iou=0.34)[0].mask
-    np.testing.assert_array_equal(kept, [True, True, False, False])
-
-
-def test_only_the_most_probable_are_kept():
-    detections, _ = run(FixedModel([0.3, 0.9, 0.5]), row(0, 30, 60), max_detections=2)
-    np.testing.assert_allclose(detections.scores, [0.9, 0.5], rtol=1e-5)
-    assert detections.mask.all()
+@pytest.mark.parametrize(
+    ("anchors", "nms_iou", "kept"), [([FIRST, SECOND], 0.3, 1), ([FIRST, THIRD], 0.3, 2), ([FIRST, SECOND], 0.34, 2)]
+)
+def test_final_nms_keeps_the_more_probable_of_two_above_its_threshold(anchors, nms_iou, kept):
+    detections, _ = run(FixedModel([0.8, 0.9]), anchors, nms_iou=nms_iou)
+    np.testing.assert_allclose(detections.boxes[detections.mask], anchors[::-1][:kept])
 
 
 def test_proposals_of_the_first_stage_are_what_the_second_judges():
@@ -132,24 +128,6 @@ def test_padded_proposal_never_becomes_a_detection():
     np.testing.assert_array_equal(model.seen[1][0], [*row(20), [0] * 4, [0] * 4])
     np.testing.assert_array_equal(detections.mask, [True, False, False, False])
     np.testing.assert_allclose(detections.scores[0], 0.1, rtol=1e-5)
-
-
-def test_image_without_proposals_has_no_detections():
-    model = FixedModel([0.9, 0.9], scores=[1.0])
-    detections, _ = run(model, [[0, 0, 1, 1]], kept=2)
-    assert not detections.mask.any()
-
-
-def test_rules_come_from_the_config():
-    config = teacher.get_config()
-    config.rpn.kept_testing = 123
-    rules = detection_rules(config)
-    assert rules == DetectionRules(
-        ProposalRules((512, 640), (0.1, 0.1, 0.2, 0.2), 4.0, 6000, 123, 0.7),
-        min_score=0.001,
-        nms_iou=0.3,
-        max_detections=100,
-    )
 
 
 @pytest.mark.parametrize("role", ["teacher", "baseline"])

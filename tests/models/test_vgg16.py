@@ -93,8 +93,3 @@ def test_normalise_equals_torchvision_and_replicates_grey(torchvision):
 )
 def test_channels_follow_the_width_and_are_at_least_four(width, channels):
     assert [vgg16.block_channels(block, width) for block in range(1, 6)] == channels
-
-
-def test_pool_takes_the_largest_of_two_by_two():
-    features = np.arange(24, dtype=np.float32).reshape(1, 2, 6, 2)
-    np.testing.assert_array_equal(vgg16.pool(features)[0], [[[14, 15], [18, 19], [22, 23]]])

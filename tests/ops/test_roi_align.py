@@ -1,5 +1,6 @@
 """RoIAlign compared with torchvision's and computed by hand, pooled by products (small maps) and gathered (large)."""
 
+import functools
 from pathlib import Path
 
 import jax
@@ -16,21 +17,22 @@ FILES = ("roi_align_stride8", "roi_align_stride16", "roi_align_other_bins")
 # Every map here is small, and pooled by products unless ``product_cells`` forbids it.
 WAYS = {"products": {}, "gathered": {"product_cells": 0}}
 
+# Options of ours and their names in a fixture.
+OPTIONS = {"stride": "stride", "output_size": "bins", "samples_per_bin": "samples_per_bin"}
+
 both_ways = pytest.mark.parametrize("way", WAYS)
 
 
-def pool(fixture, rois=None, output_gradient=None, **options):
-    """Pooled values and gradient of the features for a fixture's RoIs, or for others with the same options."""
-    options |= {"output_size": int(fixture["bins"]), "samples_per_bin": int(fixture["samples_per_bin"])}
-    rois = fixture["rois"] if rois is None else rois
-    output_gradient = fixture["output_gradient"] if output_gradient is None else output_gradient
+def run(features, rois, output_gradient, stride=8, **options):
+    """Pooled values and the gradient of the features."""
+    pooled, pull_back = jax.vjp(lambda x: roi_align(x, rois, stride, **options), features)
+    return pooled, pull_back(output_gradient)[0]
 
-    @jax.jit
-    def run(features, rois, output_gradient):
-        pooled, pull_back = jax.vjp(lambda x: roi_align(x, rois, int(fixture["stride"]), **options), features)
-        return pooled, pull_back(output_gradient)[0]
 
-    return jax.device_get(run(fixture["features"], rois, output_gradient))
+def pool(fixture, **options):
+    options |= {name: int(fixture[key]) for name, key in OPTIONS.items()}
+    arrays = [fixture[name] for name in ("features", "rois", "output_gradient")]
+    return jax.device_get(jax.jit(functools.partial(run, **options))(*arrays))
 
 
 @pytest.fixture(scope="module")
@@ -75,18 +77,6 @@ def test_bins_of_linear_features_are_their_centres(way):
     np.testing.assert_allclose(np.moveaxis(pooled[0], -1, 0), expected, rtol=1e-6)
 
 
-@both_ways
-def test_sample_between_four_cells_is_their_mean_and_shares_the_gradient(way):
-    features, point = np.float32([[1, 2, 40], [3, 6, 50]])[..., None], np.float32([[8, 8, 8, 8]])
-
-    def sample(x):
-        return roi_align(x, point, 8, 1, 1, **WAYS[way])[0, 0, 0, 0]
-
-    pooled, gradient = jax.jit(jax.value_and_grad(sample))(features)
-    assert pooled == 3
-    np.testing.assert_allclose(gradient[..., 0], [[0.25, 0.25, 0], [0.25, 0.25, 0]])
-
-
 def test_gathering_does_not_read_beyond_the_end_of_a_row():
     features = np.arange(20, dtype=np.float32).reshape(4, 5, 1)
     features[3, 0] = np.nan
@@ -102,7 +92,8 @@ def test_nan_roi_gives_zeros_and_leaves_the_others(fixtures, ours, way):
     padding[1, 1:] = 20
     rois = np.concatenate([padding, theirs["rois"]])
     output_gradient = np.concatenate([theirs["output_gradient"][:3] + 1, theirs["output_gradient"]])
-    padded_pooled, padded_gradient = pool(theirs, rois, output_gradient, **WAYS[way])
+    padded = theirs | {"rois": rois, "output_gradient": output_gradient}
+    padded_pooled, padded_gradient = pool(padded, **WAYS[way])
     assert not padded_pooled[:3].any()
     np.testing.assert_allclose(padded_pooled[3:], pooled, rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(padded_gradient, gradient, rtol=1e-5, atol=1e-5)
@@ -122,15 +113,11 @@ def test_image_gives_the_same_in_a_batch_and_by_itself(way):
     rois = np.concatenate([corner, corner + size], axis=-1).astype(np.float32)
     output_gradient = rng.standard_normal((2, 4, 7, 7, 3), np.float32)
 
-    def run(features, rois, output_gradient):
-        pooled, pull_back = jax.vjp(lambda x: roi_align(x, rois, 8, **WAYS[way]), features)
-        return pooled, pull_back(output_gradient)[0]
-
-    batch, single = jax.jit(jax.vmap(run))(features, rois, output_gradient), jax.jit(run)
-    for image in range(2):
-        expected_pair = single(features[image], rois[image], output_gradient[image])
-        for together, expected in zip(batch, expected_pair, strict=True):
-            np.testing.assert_allclose(together[image], expected, rtol=1e-5, atol=1e-5)
+    program = functools.partial(run, **WAYS[way])
+    batch = jax.jit(jax.vmap(program))(features, rois, output_gradient)
+    singles = [jax.jit(program)(*image) for image in zip(features, rois, output_gradient, strict=True)]
+    for together, *images in zip(batch, *singles, strict=True):
+        np.testing.assert_allclose(together, images, rtol=1e-5, atol=1e-5)
 
 
 @both_ways
