@@ -10,9 +10,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-import tensorflow_datasets as tfds
 
-from datasets import records
 from dcrl_jax.data import pipeline
 from dcrl_jax.data.transforms import Augmentation, BoxFilter
 from dcrl_jax.errors import InputError
@@ -244,39 +242,6 @@ class TwoDevices:
 def test_invalid_arguments_are_refused_at_once(options, message):
     with pytest.raises(InputError, match=message), training(**options):
         pass
-
-
-class Tiny(tfds.core.GeneratorBasedBuilder):
-    """Five records of the common schema."""
-
-    VERSION = tfds.core.Version("1.0.0")
-
-    def _info(self):
-        return tfds.core.DatasetInfo(builder=self, features=records.features())
-
-    def _split_generators(self, dl_manager):
-        return {"train": self._generate_examples()}
-
-    def _generate_examples(self):
-        for i, record in enumerate(make_source(5)):
-            objects = record["objects"]
-            rows = [dict(zip(objects, row, strict=True)) for row in zip(*objects.values(), strict=True)]
-            yield i, record | {"image_id": record["image_id"].decode(), "objects": rows}
-
-
-def test_prepared_data_set_feeds_the_pipeline_through_array_record(tmp_path):
-    builder = Tiny(data_dir=tmp_path, file_format="array_record")
-    with pytest.raises(InputError, match="not prepared"):
-        pipeline.open_split(builder, "train")
-    builder.download_and_prepare()
-    source = pipeline.open_split(builder, "train")
-    assert len(source) == 5
-    assert isinstance(source[0]["visible"], bytes)
-    (batch,) = pipeline.evaluation_batches(source, batch_size=5, **SHAPES)
-    np.testing.assert_array_equal(np.sort(batch.visible[:, 0, 0, 0]), 10 + np.arange(5))
-    assert batch.is_person.sum() == 0 + 1 + 2 + 0 + 1
-    with pytest.raises(InputError, match=r"validation.*train"):
-        pipeline.open_split(builder, "validation")
 
 
 def test_records_without_people_are_dropped_and_the_order_is_kept():

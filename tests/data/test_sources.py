@@ -6,6 +6,8 @@ import types
 import pytest
 
 from configs import teacher
+from datasets import synthetic_rgbt
+from dcrl_jax.data import pipeline
 from dcrl_jax.data.sources import describe, prepare, warnings_of
 from dcrl_jax.errors import InputError
 
@@ -50,6 +52,19 @@ def test_data_that_cannot_be_prepared_are_refused(data, name, options, message):
     data.name, data.options = name, options
     with pytest.raises(InputError, match=message):
         prepare(data)
+
+
+def test_prepared_data_feed_the_pipeline(data):
+    builder = synthetic_rgbt.open_builder(data.data_dir, **data.options)
+    with pytest.raises(InputError, match="not prepared"):
+        pipeline.open_split(builder, "train")
+    source = pipeline.open_split(prepare(data), "train")
+    assert isinstance(source[0]["visible"], bytes)
+    shapes = {"height": 32, "width": 40, "max_boxes": 9, "box_filter": None}
+    (batch,) = pipeline.evaluation_batches(source, batch_size=3, **shapes)
+    assert batch.index.tolist() == [0, 1, 2]
+    with pytest.raises(InputError, match=r"'test2'.*test, train, validation"):
+        pipeline.open_split(prepare(data), "test2")
 
 
 def test_warnings_are_those_of_the_prepared_data():
