@@ -32,11 +32,6 @@ def test_failed_download_names_the_reason_and_the_remedies(error, monkeypatch):
         fetch("key=hf://a/b", "a/b", ["x"])
 
 
-def test_name_that_the_hub_refuses_is_an_input_error():
-    with pytest.raises(InputError, match=r"^hf://bad name/x!: cannot be fetched"):
-        fetch("hf://bad name/x!", "bad name/x!", ["f"])
-
-
 def test_missing_library_is_named_with_its_installation(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(

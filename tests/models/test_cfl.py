@@ -74,24 +74,6 @@ def test_eq_2_first_alpha_channels_go_through_w_and_the_others_through_u():
 
 
 @pytest.mark.parametrize(
-    ("alpha", "expected"),
-    [
-        (0.0, {"grouped": (3, 3, 4, 8), "pointwise": (1, 1, 8, 8)}),
-        (0.5, {"shared": (1, 1, 4, 8), "grouped": (3, 3, 2, 8), "pointwise": (1, 1, 4, 8)}),
-        (1.0, {"shared": (1, 1, 8, 8)}),
-    ],
-    ids=["without SFL", "complete", "without MFL"],
-)
-def test_eq_2_w_has_one_set_of_weights_and_u_one_per_modality(alpha, expected):
-    _, params = module_and_params(channels=8, shared_fraction=alpha, groups=2)
-    shapes = {name: tree["kernel"].shape for name, tree in params.items()}
-    own = {f"{kind}_{name}": expected[kind] for kind in expected if kind != "shared" for name in MODALITIES}
-    assert shapes == own | {kind: expected[kind] for kind in expected if kind == "shared"}
-    _, average = module_and_params(channels=8, shared_fraction=alpha, groups=2, aggregation="average")
-    assert jax.tree.map(np.shape, average) == jax.tree.map(np.shape, params)
-
-
-@pytest.mark.parametrize(
     ("alpha", "gain", "ratio"), [(1.0, 1.0, 1.0), (0.0, 1.0, 1.0), (0.0, 2.0, np.sqrt(2.0))], ids=["S", "R", "R of He"]
 )
 def test_eq_3_initial_scale_of_s_and_r(alpha, gain, ratio):
@@ -113,16 +95,6 @@ def test_eq_4_beta_is_the_softmax_of_the_averages():
     # Each image has its own beta, which does not overflow.
     beta = gate(np.float32([1e4, -1e4, LN3]).reshape(3, 1, 1, 1), np.zeros((3, 1, 1, 1), np.float32))
     np.testing.assert_allclose(beta.ravel(), [1.0, 0.0, 0.75], rtol=1e-6)
-
-
-def test_eq_5_and_6_output_is_beta_of_s_and_one_minus_beta_of_r():
-    module, params = module_and_params(groups=2)
-    # S = (2 ln 3, 4, 1, 0) and R = (ln 3, 4, 1 + ln 3, 0): beta = (3/4, 1/2, 1/4, 1/2).
-    params["shared"]["kernel"][0, 0] = [[2 * LN3, 4, 1, 0], [0, 0, 0, 0]]
-    params["pointwise_lwir"]["kernel"][0, 0] = [[0, 0, 0, 0], [LN3, 4, 1 + LN3, 0]]
-    _, lwir = apply(module, params, pixel(0, 0, 0, 0), pixel(1, 9, 9, 1))
-    expected = [0.75 * 2 * LN3 + 0.25 * LN3, 4, 0.25 * 1 + 0.75 * (1 + LN3), 0]
-    np.testing.assert_allclose(lwir.ravel(), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("aggregation", ["attention", "average"])

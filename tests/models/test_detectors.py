@@ -12,7 +12,6 @@ from dcrl_jax.models.cfl import CrossModalFeatureLearning
 from dcrl_jax.models.network import build_network
 from dcrl_jax.models.roi_head import RoiHead
 from dcrl_jax.models.rpn import RegionProposalNetwork
-from dcrl_jax.models.teacher import TeacherFeatures
 from dcrl_jax.models.vgg16 import Vgg16, normalise, pool
 from dcrl_jax.ops.roi_align import roi_align
 from dcrl_jax.structures import CHANNELS, RegionOutputs
@@ -25,6 +24,10 @@ BRANCHES = {"teacher": ("s_visible", "s_lwir"), "student": ("",)}
 WIDTH = 1 / 32
 STRIDE_16, NO_CFL = {"backbone.stride": 16}, {"cfl.enabled": False}
 
+VARIANTS = pytest.mark.parametrize(
+    ("role", "cfl", "stride"),
+    [("teacher", True, 8), ("teacher", False, 16), ("student", False, 8), ("student", False, 16)],
+)
 both_roles = pytest.mark.parametrize("role", BRANCHES)
 
 
@@ -94,18 +97,15 @@ def features_by_hand(params, images, branches, pools, with_cfl):
     return run(params, images)
 
 
-def pool_rois(features):
-    return jnp.stack([roi_align(x, r, 8, 3, 2) for x, r in zip(features, ROIS, strict=True)])
+def pool_rois(features, stride):
+    return jnp.stack([roi_align(x, r, stride, 3, 2) for x, r in zip(features, ROIS, strict=True)])
 
 
 def assert_close(found, expected):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("role", "cfl", "stride"),
-    [("teacher", True, 8), ("teacher", False, 8), ("student", False, 8), ("student", False, 16)],
-)
+@VARIANTS
 def test_features_are_blocks_then_cfl_then_pool(build, role, cfl, stride):
     built = build(role, cfl, stride)
     pools, cells = {8: ((1, 2, 3), (4, 6)), 16: ((1, 2, 3, 4), (2, 3))}[stride]
@@ -116,14 +116,20 @@ def test_features_are_blocks_then_cfl_then_pool(build, role, cfl, stride):
         assert_close(found, by_hand)
 
 
-@pytest.mark.parametrize(("role", "cfl"), [("teacher", True), ("teacher", False), ("student", False)])
-def test_heads_of_a_branch_read_its_features_or_both_without_cfl(build, role, cfl):
-    built = build(role, cfl, 8)
+@VARIANTS
+def test_heads_of_a_branch_read_its_features_or_both_without_cfl(build, role, cfl, stride):
+    built = build(role, cfl, stride)
     for m, branch in enumerate(BRANCHES[role]):
         maps = built.maps[m : m + 1] if cfl else built.maps
-        pooled = jnp.concatenate([pool_rois(x) for x in maps], axis=-1)
+        pooled = jnp.concatenate([pool_rois(x, stride) for x in maps], axis=-1)
         for outputs, head, name, inputs, count in (
-            (built.rpg, RegionProposalNetwork(16, 3), "rpn", jnp.concatenate(maps, axis=-1), 4 * 6 * 3),
+            (
+                built.rpg,
+                RegionProposalNetwork(16, 3),
+                "rpn",
+                jnp.concatenate(maps, axis=-1),
+                3 * maps[0][0, ..., 0].size,
+            ),
             (built.rdr, RoiHead(8), "roi_head", pooled, 2),
         ):
             expected = jax.jit(head.apply)({"params": built.params[f"{name}{branch}"]}, inputs)
@@ -138,7 +144,7 @@ def test_heads_of_a_branch_read_its_features_or_both_without_cfl(build, role, cf
 @both_roles
 def test_eq_8_and_9_segmentation_is_a_linear_1x1_convolution(build, role):
     built = build(role, role == "teacher", 8)
-    pooled = [pool_rois(x) for x in built.maps]
+    pooled = [pool_rois(x, 8) for x in built.maps]
     for maps, stage, found in ((built.maps, "rpg", built.rpg), (pooled, "rdr", built.rdr)):
         layer = built.params[f"segmentation_{stage}"]
         expected = np.concatenate(maps, axis=-1) @ layer["kernel"][0, 0] + layer["bias"]
@@ -196,24 +202,6 @@ def test_ablation_changes_only_its_own_parameters(tiny_config, role, changes, lo
     complete, found = param_shapes(tiny_config(role)), param_shapes(tiny_config(role), changes)
     assert found == {path: shape for path, shape in complete.items() if not path.startswith(tuple(lost))} | new
     assert all(any(path.startswith(start) for path in complete) for start in lost)
-
-
-@both_roles
-def test_refining_at_stride_16_reads_the_map_at_that_stride(tiny_config, random_params, role):
-    config = tiny_config(role)
-    config.backbone.stride, config.segmentation.stages = 16, ()
-    network = build_network(config)
-    params = jax.tree.map(np.zeros_like, random_params(network))
-    # fc6 reads the first bin's first channel, fc7 and the logits pass it on.
-    for name in ("fc6", "fc7", "logits"):
-        params[f"roi_head{BRANCHES[role][0]}"][name]["kernel"][0, 0] = 1.0
-    features = np.zeros((1, 2, 3, 16), np.float32)
-    features[0, :, :, 0] = [[0, 16, 32], [0, 16, 32]]  # x of each cell's centre, less 8
-    inputs = TeacherFeatures((features, features), np.float32([[1, 0]])) if role == "teacher" else features
-    refine = jax.jit(functools.partial(network.model.apply, method="refine"))
-    rdr = refine({"params": params}, inputs, np.float32([[[8, 8, 38, 24]]]))
-    # The first of three bins spans 10 px from x = 8 on; its centre is at 13.
-    np.testing.assert_allclose(rdr.logits[0, 0], [13 - 8, 0], rtol=1e-5)
 
 
 def test_baseline_starts_from_the_students_values_bit_for_bit(tiny_config):

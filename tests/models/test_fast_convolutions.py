@@ -46,17 +46,12 @@ def test_outputs_are_the_same_with_either_convolution(tiny_config, random_params
         assert (np.asarray(found) != np.asarray(expected)).any()
 
 
-class Bfloat16(nn.Module):
-    """A wide convolution of bfloat16."""
-
-    @nn.compact
-    def __call__(self, x):
-        return nn.Conv(128, (3, 3), dtype=jnp.bfloat16, name="conv")(x)
-
-
 def test_features_of_another_dtype_use_the_direct_convolution():
     x = np.random.default_rng(0).normal(size=(1, 8, 8, 64)).astype(jnp.bfloat16)
-    params = jax.jit(Bfloat16().init)(jax.random.key(0), x)["params"]
-    with winograd_convolutions(transform_kernels(params)):
-        found = Bfloat16().apply({"params": params}, x)
-    np.testing.assert_array_equal(found, Bfloat16().apply({"params": params}, x))
+    module = nn.Conv(128, (3, 3), dtype=jnp.bfloat16)
+    variables = jax.jit(module.init)(jax.random.key(0), x)
+    kernels = transform_kernels(variables["params"])
+    assert set(kernels) == {""}
+    with winograd_convolutions(kernels):
+        found = module.apply(variables, x)
+    np.testing.assert_array_equal(found, module.apply(variables, x))

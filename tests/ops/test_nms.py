@@ -68,33 +68,22 @@ def row(*lefts):
 @pytest.mark.parametrize(
     ("boxes", "scores", "mask", "kept"),
     [
-        # Overlaps 8/12, 8/12 and 6/14: only a dropped box overlaps the last one too much.
-        pytest.param(row(0, 2, 4), [0.9, 0.8, 0.7], [1, 1, 1], [0, 2], id="chain"),
-        pytest.param(row(0, 2, 4), [0.8, 0.9, 0.7], [1, 1, 1], [1], id="chain from its middle"),
-        pytest.param([[0, 0, 10, 10], [0, 0, 10, 5]], [0.9, 0.8], [1, 1], [0, 1], id="overlap of the threshold"),
-        pytest.param(row(20, 0, 1, 40), [0.5, 0.5, 0.5, 0.75], [1, 1, 1, 1], [3, 0, 1], id="equal scores by index"),
-        pytest.param(row(0, 1, 2), [0.9, 0.8, 0.7], [0, 1, 1], [1], id="masked box before"),
-        pytest.param(row(0, 1, 2), [0.9, 0.8, 0.7], [1, 0, 1], [0], id="masked box between"),
-        pytest.param(row(0, 20), [-np.inf, -np.inf], [1, 1], [0, 1], id="lowest possible scores"),
-        pytest.param([[NAN] * 4] * 70, [NAN] * 70, [0] * 70, [], id="only padding"),
+        (row(0, 1, 2), [0.9, 0.8, 0.7], [0, 1, 1], [1]),
+        (row(0, 1, 2), [0.9, 0.8, 0.7], [1, 0, 1], [0]),
+        (row(0, 20), [-np.inf, -np.inf], [1, 1], [0, 1]),
+        ([[NAN] * 4] * 70, [NAN] * 70, [0] * 70, []),
+        # The last tile is not full. A box without area would not suppress a copy of itself.
+        (
+            [[5, 5, 5, 5], *row(*range(0, 20 * TILE, 20))],
+            np.linspace(1, 0, TILE + 1),
+            [1] * (TILE + 1),
+            range(TILE + 1),
+        ),
     ],
+    ids=["masked first", "masked second", "lowest scores", "only padding", "several tiles"],
 )
 def test_kept_boxes_by_hand(boxes, scores, mask, kept):
-    assert run(boxes, scores, mask) == kept
-
-
-@pytest.mark.parametrize(
-    ("boxes", "kept"),
-    [
-        # The last two overlap the first by exactly the threshold and by more.
-        ([*row(0, *range(100, 100 + 20 * TILE, 20)), [0, 0, 10, 5], [0, 0, 10, 6]], TILE + 2),
-        # The last tile is not full. The first box has no area and would not suppress a copy of itself.
-        ([[5, 5, 5, 5], *row(*range(0, 20 * TILE, 20))], TILE + 1),
-    ],
-    ids=["threshold across tiles", "first box kept once"],
-)
-def test_boxes_of_several_tiles_by_hand(boxes, kept):
-    assert run(boxes, np.linspace(1, 0, len(boxes))) == list(range(kept))
+    assert run(boxes, scores, mask) == list(kept)
 
 
 @pytest.mark.parametrize("count", [1, TILE, TILE + 1, 3 * TILE])
