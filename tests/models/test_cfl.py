@@ -5,6 +5,7 @@ import functools
 import jax
 import numpy as np
 import pytest
+from module_cases import apply, random_params
 
 from dcrl_jax.models.cfl import CrossModalFeatureLearning, channel_gate
 from dcrl_jax.models.cfl_features import cfl_features, cfl_magnitudes
@@ -15,29 +16,6 @@ from dcrl_jax.structures import CHANNELS, MODALITIES
 pytestmark = pytest.mark.usefixtures("quick_compile", "shallow_backbone")
 
 LN3 = np.log(3.0)
-gate = jax.jit(channel_gate)
-
-
-def module_and_params(channels=4, seed=None, **attributes):
-    """The module and its parameters, zero or, with a seed, random."""
-    module = CrossModalFeatureLearning(**attributes)
-    features = np.zeros((1, 1, 1, channels), np.float32)
-    shapes = jax.eval_shape(module.init, jax.random.key(0), (features, features))["params"]
-    rng = np.random.default_rng(seed)
-
-    def values(leaf):
-        return (np.zeros(leaf.shape) if seed is None else rng.normal(size=leaf.shape)).astype(np.float32)
-
-    return module, jax.tree.map(values, shapes)
-
-
-def pixel(*channels):
-    """A map of one pixel, [1, 1, 1, C]."""
-    return np.float32(channels).reshape(1, 1, 1, -1)
-
-
-def apply(module, params, visible, lwir):
-    return jax.device_get(jax.jit(module.apply)({"params": params}, (visible, lwir)))
 
 
 def conv3x3(x, kernel):
@@ -62,17 +40,6 @@ def shared_and_specific(params, name, x, split, groups=2):
     return shared, conv3x3(own, block) + own @ params[f"pointwise_{name}"]["kernel"][0, 0]
 
 
-def test_eq_2_first_alpha_channels_go_through_w_and_the_others_through_u():
-    module, params = module_and_params(shared_fraction=0.25, groups=1, aggregation="average")
-    params["shared"]["kernel"][0, 0] = [[1, 2, 3, 4]]
-    params["pointwise_visible"]["kernel"][0, 0] = [[10, 0, 0, 0], [0, 100, 0, 0], [0, 0, 1000, 0]]
-    params["pointwise_lwir"]["kernel"][0, 0] = [[0, 0, 0, 10], [0, 0, 10, 0], [0, 10, 0, 0]]
-    visible, lwir = apply(module, params, pixel(2, 3, 5, 7), pixel(1, 2, 3, 4))
-    # The plain average is half the sum W x + U x of Eq. 2.
-    np.testing.assert_allclose(2 * visible.ravel(), [2 + 30, 4 + 500, 6 + 7000, 8])
-    np.testing.assert_allclose(2 * lwir.ravel(), [1, 2 + 40, 3 + 30, 4 + 20])
-
-
 @pytest.mark.parametrize(
     ("alpha", "gain", "ratio"), [(1.0, 1.0, 1.0), (0.0, 1.0, 1.0), (0.0, 2.0, np.sqrt(2.0))], ids=["S", "R", "R of He"]
 )
@@ -89,11 +56,11 @@ def test_eq_4_beta_is_the_softmax_of_the_averages():
     # Averages over the two pixels: s = (ln 3, 0, 1), r = (0, ln 3, 1).
     shared = np.float32([0.0, 0.0, -4.0, 2 * LN3, 0.0, 6.0]).reshape(1, 2, 1, 3)
     specific = np.float32([1.0, 2 * LN3, 1.0, -1.0, 0.0, 1.0]).reshape(1, 1, 2, 3)
-    beta = gate(shared, specific)
+    beta = channel_gate(shared, specific)
     assert beta.shape == (1, 1, 1, 3)
     np.testing.assert_allclose(beta.ravel(), [0.75, 0.25, 0.5], rtol=1e-6)
     # Each image has its own beta, which does not overflow.
-    beta = gate(np.float32([1e4, -1e4, LN3]).reshape(3, 1, 1, 1), np.zeros((3, 1, 1, 1), np.float32))
+    beta = channel_gate(np.float32([1e4, -1e4, LN3]).reshape(3, 1, 1, 1), np.zeros((3, 1, 1, 1), np.float32))
     np.testing.assert_allclose(beta.ravel(), [1.0, 0.0, 0.75], rtol=1e-6)
 
 
@@ -102,9 +69,10 @@ def test_eq_4_beta_is_the_softmax_of_the_averages():
     ("alpha", "split", "groups"), [(0.0, 0, 2), (0.25, 2, 1), (0.5, 4, 2), (0.5, 4, 4), (0.75, 6, 2), (1.0, 8, 2)]
 )
 def test_eq_7_output_equals_numpy_followed_by_a_relu(alpha, split, groups, aggregation):
-    module, params = module_and_params(8, seed=0, shared_fraction=alpha, groups=groups, aggregation=aggregation)
-    pair = np.random.default_rng(1).normal(size=(2, 2, 3, 5, 8)).astype(np.float32)
-    for name, x, y in zip(MODALITIES, pair, apply(module, params, *pair), strict=True):
+    module = CrossModalFeatureLearning(alpha, groups, aggregation)
+    pair = tuple(np.random.default_rng(1).normal(size=(2, 2, 3, 5, 8)).astype(np.float32))
+    params = random_params(module, pair)
+    for name, x, y in zip(MODALITIES, pair, apply(module, params, pair), strict=True):
         shared, specific = shared_and_specific(params, name, x, split, groups)
         if shared is None or specific is None:
             combined = specific if shared is None else shared
@@ -154,16 +122,16 @@ def test_features_and_magnitudes_of_every_level_equal_eq_2_and_3(tiny_config, ra
 @pytest.mark.parametrize(
     ("change", "levels"),
     [
-        (("cfl.shared_fraction", 0.0), [(False, True)] * 5),
-        (("cfl.shared_fraction", 0.5), [(True, True)] * 5),
-        (("cfl.shared_fraction", 1.0), [(True, False)] * 5),
-        (("cfl.enabled", False), []),
+        ({"cfl.shared_fraction": 0.0}, [(False, True)] * 5),
+        ({"cfl.shared_fraction": 0.5}, [(True, True)] * 5),
+        ({"cfl.shared_fraction": 1.0}, [(True, False)] * 5),
+        ({"cfl.enabled": False}, []),
     ],
     ids=["without SFL", "complete", "without MFL", "without CFL"],
 )
 def test_features_that_an_ablation_does_not_learn_are_none(tiny_config, pair, change, levels):
     config = tiny_config()
-    config.update_from_flattened_dict(dict([change, ("backbone.remat", True), ("backbone.dtype", "bfloat16")]))
+    config.update_from_flattened_dict(change | {"backbone.remat": True, "backbone.dtype": "bfloat16"})
     network = build_network(config)
     for function, dtype in ((cfl_features, "bfloat16"), (cfl_magnitudes, "float32")):
         found = jax.eval_shape(functools.partial(function, network.model), network.param_shapes(), *pair)

@@ -1,7 +1,7 @@
 """Teacher, student and baseline: their parts in place, and what each ablation removes."""
 
 import functools
-from typing import Any, NamedTuple
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from dcrl_jax.models.roi_head import RoiHead
 from dcrl_jax.models.rpn import RegionProposalNetwork
 from dcrl_jax.models.vgg16 import Vgg16, normalise, pool
 from dcrl_jax.ops.roi_align import roi_align
-from dcrl_jax.structures import CHANNELS, RegionOutputs
+from dcrl_jax.structures import CHANNELS
 
 pytestmark = pytest.mark.usefixtures("quick_compile", "shallow_backbone")
 
@@ -29,17 +29,6 @@ VARIANTS = pytest.mark.parametrize(
     [("teacher", True, 8), ("teacher", False, 16), ("student", False, 8), ("student", False, 16)],
 )
 both_roles = pytest.mark.parametrize("role", BRANCHES)
-
-
-class Built(NamedTuple):
-    """A detector and what it makes of ``images_of``."""
-
-    model: Any
-    params: Any
-    maps: tuple[jax.Array, ...]  # of each branch
-    features: Any
-    rpg: RegionOutputs
-    rdr: RegionOutputs
 
 
 def images_of(model):
@@ -67,7 +56,7 @@ def build(tiny_config, random_params):
         model, params = network.model, random_params(network)
         features, rpg, rdr = jax.jit(functools.partial(run_both_stages, model))(params, *images_of(model))
         maps = features.maps if role == "teacher" else (features,)
-        return Built(model, params, maps, features, rpg, rdr)
+        return SimpleNamespace(model=model, params=params, maps=maps, features=features, rpg=rpg, rdr=rdr)
 
     return make
 

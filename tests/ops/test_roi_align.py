@@ -67,16 +67,6 @@ def test_maps_up_to_the_limit_are_pooled_by_products_and_larger_gathered():
     assert operations(3, 4, product_cells=11) == operations(25, 41) == {"gather"}
 
 
-@both_ways
-def test_bins_of_linear_features_are_their_centres(way):
-    rows, columns = np.meshgrid(np.arange(8.0), np.arange(12.0), indexing="ij")
-    features = np.stack([rows, columns, np.ones_like(rows)], axis=-1).astype(np.float32)
-    # 32 x 16 px at stride 8: bins of 2 x 1 cells; pixel and cell coordinates differ by half a cell.
-    pooled = roi_align(features, np.float32([[24, 16, 56, 32]]), 8, output_size=2, **WAYS[way])
-    expected = [[[2, 2], [3, 3]], [[3.5, 5.5], [3.5, 5.5]], [[1, 1], [1, 1]]]
-    np.testing.assert_allclose(np.moveaxis(pooled[0], -1, 0), expected, rtol=1e-6)
-
-
 def test_gathering_does_not_read_beyond_the_end_of_a_row():
     features = np.arange(20, dtype=np.float32).reshape(4, 5, 1)
     features[3, 0] = np.nan
