@@ -5,7 +5,7 @@ import functools
 import jax
 import numpy as np
 import pytest
-from loss_cases import LN2, LN3, LN4, logits_of, make_targets, value, value_and_gradient
+from loss_cases import LN2, LN3, LN4, make_targets, sure, surer, value, value_and_gradient
 
 from dcrl_jax.losses import detection
 from dcrl_jax.losses import distillation as losses
@@ -19,16 +19,6 @@ ALL_OFF = ALL_ON._replace(fea=False, cls=False, bbr=False, seg=False)
 WITH_TEACHER, WITH_SOFTENED = LN4 - 0.9 * LN3, LN4 - 0.75 * LN3
 
 
-def sure(*shape, at=()):
-    """Logits with a pedestrian's probability of 3/4."""
-    return logits_of(3, *shape, at=at)
-
-
-def surer(*shape):
-    """Logits with a pedestrian's probability of 9/10, and of 3/4 at a temperature of 2."""
-    return logits_of(9, *shape)
-
-
 def test_eq_15_is_the_mean_squared_difference_per_image_then_over_images():
     teacher = np.float32([[[[0, 0], [2, 6]]], [[[1, 1], [1, 1]]]])
     difference = np.float32([[[[1, -2], [3, 0]]], [[[0, 0], [0, 6]]]])
@@ -36,20 +26,10 @@ def test_eq_15_is_the_mean_squared_difference_per_image_then_over_images():
     assert value(losses.features, teacher + difference, teacher) == (3.5 + 9) / 2
 
 
-@pytest.mark.parametrize(
-    ("temperature", "label", "cross_entropy"),
-    [(1.0, 0.9, WITH_TEACHER), (2.0, 0.75, WITH_SOFTENED)],  # no factor T^2, and the student's logits are not divided
-)
-def test_eq_16_soft_labels_are_the_teachers_softmax(temperature, label, cross_entropy):
-    term, gradient = value_and_gradient(losses.soft_cross_entropy, sure(), surer(), temperature)
-    np.testing.assert_allclose(term, cross_entropy, rtol=1e-6)
-    # The student's probability less the soft label: zero where both agree.
-    np.testing.assert_allclose(gradient, [label - 0.75, 0.75 - label], rtol=1e-5, atol=1e-7)
-
-
 def test_eq_16_is_the_mean_over_positive_and_negative_samples():
     targets = make_targets([[1, 0, 0, 1], [0, 1, 0, 0]], [[1, 1, 1, 0], [1, 0, 0, 0]])
     logits = sure(2, 4, at=[((0, 1), 0.0), ((0, 3), [50.0, -50.0])])
+    # There is no factor T^2, and the student's logits are not divided.
     expected = ((2 * WITH_SOFTENED + LN2) / 3 + WITH_SOFTENED) / 2
     np.testing.assert_allclose(value(losses.classification, logits, surer(2, 4), targets, 2.0), expected, rtol=1e-6)
 

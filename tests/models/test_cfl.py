@@ -18,26 +18,16 @@ pytestmark = pytest.mark.usefixtures("quick_compile", "shallow_backbone")
 LN3 = np.log(3.0)
 
 
-def conv3x3(x, kernel):
-    """NumPy's 3x3 convolution [B, H, W, I] by [3, 3, I, O] with a border of zeros."""
-    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    height, width = x.shape[1:3]
-    return sum(padded[:, i : i + height, j : j + width] @ kernel[i, j] for i in range(3) for j in range(3))
-
-
 def shared_and_specific(params, name, x, split, groups=2):
-    """S^m (Eq. 2) and R^m (Eq. 3) in NumPy, with the block-diagonal P as one full kernel; None if absent."""
+    """S^m (Eq. 2) and R^m (Eq. 3) without the module; None if absent."""
     own, channels = x[..., split:], x.shape[-1]
     shared = x[..., :split] @ params["shared"]["kernel"][0, 0] if split else None
     if split == channels:
         return shared, None
-    grouped = params[f"grouped_{name}"]["kernel"]
-    block = np.zeros((3, 3, own.shape[-1], channels), np.float32)
-    rows, columns = own.shape[-1] // groups, channels // groups
-    for g in range(groups):
-        inside = slice(g * columns, (g + 1) * columns)
-        block[:, :, g * rows : (g + 1) * rows, inside] = grouped[..., inside]
-    return shared, conv3x3(own, block) + own @ params[f"pointwise_{name}"]["kernel"][0, 0]
+    layout = {"dimension_numbers": ("NHWC", "HWIO", "NHWC"), "feature_group_count": groups}
+    kernel = params[f"grouped_{name}"]["kernel"]
+    grouped = np.asarray(jax.lax.conv_general_dilated(own, kernel, (1, 1), "SAME", **layout))
+    return shared, grouped + own @ params[f"pointwise_{name}"]["kernel"][0, 0]
 
 
 @pytest.mark.parametrize(
@@ -68,7 +58,7 @@ def test_eq_4_beta_is_the_softmax_of_the_averages():
 @pytest.mark.parametrize(
     ("alpha", "split", "groups"), [(0.0, 0, 2), (0.25, 2, 1), (0.5, 4, 2), (0.5, 4, 4), (0.75, 6, 2), (1.0, 8, 2)]
 )
-def test_eq_7_output_equals_numpy_followed_by_a_relu(alpha, split, groups, aggregation):
+def test_eq_7_output_equals_the_equations_followed_by_a_relu(alpha, split, groups, aggregation):
     module = CrossModalFeatureLearning(alpha, groups, aggregation)
     pair = tuple(np.random.default_rng(1).normal(size=(2, 2, 3, 5, 8)).astype(np.float32))
     params = random_params(module, pair)

@@ -11,7 +11,7 @@ from dcrl_jax.models.detect import DetectionRules, ProposalRules, decide, detect
 from dcrl_jax.models.network import build_network
 from dcrl_jax.structures import RegionOutputs
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
+pytestmark = pytest.mark.usefixtures("quick_compile", "shallow_backbone")
 
 # Of images of 40 x 100 pixels: at most four detections from four proposals.
 PROPOSALS = ProposalRules((40, 100), (1.0, 1.0, 1.0, 1.0), min_size_px=2.0, before_nms=100, kept=4, iou=0.7)
@@ -30,9 +30,11 @@ def logits_of(probabilities):
 
 def run(probabilities, rois, offsets=None, mask=None, rules=RULES):
     """Boxes and scores of the detections in one image, which are the first of the result."""
+    missing = 4 - len(rois)
     offsets = np.zeros((len(rois), 4)) if offsets is None else offsets
-    mask = np.ones(len(rois), bool) if mask is None else np.array(mask, bool)
-    arrays = logits_of(probabilities), np.float32(offsets)[None], np.float32(rois)[None], mask[None]
+    mask = np.pad(np.ones(len(rois), bool) if mask is None else np.array(mask, bool), (0, missing))
+    rois, offsets = (np.pad(np.float32(boxes), ((0, missing), (0, 0))) for boxes in (rois, offsets))
+    arrays = logits_of([*probabilities, *[0.5] * missing]), offsets[None], rois[None], mask[None]
     found = jax.tree.map(lambda leaf: np.asarray(leaf)[0], decide(*arrays, rules))
     count = found.mask.sum()
     assert found.mask.tolist() == [True] * count + [False] * (rules.max_detections - count)

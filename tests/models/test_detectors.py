@@ -14,7 +14,7 @@ from dcrl_jax.models.roi_head import RoiHead
 from dcrl_jax.models.rpn import RegionProposalNetwork
 from dcrl_jax.models.vgg16 import Vgg16, normalise, pool
 from dcrl_jax.ops.roi_align import roi_align
-from dcrl_jax.structures import CHANNELS
+from dcrl_jax.structures import CHANNELS, MODALITIES
 
 pytestmark = pytest.mark.usefixtures("quick_compile", "shallow_backbone")
 
@@ -167,6 +167,11 @@ def test_eq_15_adaption_maps_to_the_teachers_concatenated_features(build):
     assert_close(found, expected)
 
 
+@pytest.fixture(scope="module")
+def complete_shapes(tiny_config):
+    return functools.cache(lambda role: param_shapes(tiny_config(role)))
+
+
 CONCATENATED = {f"rpns_{m}/conv/kernel": (3, 3, 32, 16) for m in CHANNELS}
 CONCATENATED |= {f"roi_heads_{m}/fc6/kernel": (3 * 3 * 32, 8) for m in CHANNELS}
 
@@ -187,8 +192,8 @@ CONCATENATED |= {f"roi_heads_{m}/fc6/kernel": (3 * 3 * 32, 8) for m in CHANNELS}
         *((role, {"segmentation.stages": ()}, ["segmentation_rpg/", "segmentation_rdr/"], {}) for role in BRANCHES),
     ],
 )
-def test_ablation_changes_only_its_own_parameters(tiny_config, role, changes, lost, new):
-    complete, found = param_shapes(tiny_config(role)), param_shapes(tiny_config(role), changes)
+def test_ablation_changes_only_its_own_parameters(tiny_config, complete_shapes, role, changes, lost, new):
+    complete, found = complete_shapes(role), param_shapes(tiny_config(role), changes)
     assert found == {path: shape for path, shape in complete.items() if not path.startswith(tuple(lost))} | new
     assert all(any(path.startswith(start) for path in complete) for start in lost)
 
@@ -200,3 +205,37 @@ def test_baseline_starts_from_the_students_values_bit_for_bit(tiny_config):
         started[role] = dict(jax.device_get(build_network(config).init_params(7)))
     assert started["student"].pop("adaption_layer")["kernel"].std() > 0
     jax.tree.map(np.testing.assert_array_equal, started["student"], started["baseline"])
+
+
+@pytest.fixture(scope="module")
+def drawn(tiny_config):
+    """Parameters of two seeds, the first one drawn twice."""
+    config = tiny_config()
+    config.roi.hidden = 64
+    network = build_network(config)
+    return [jax.device_get(network.init_params(seed)) for seed in (0, 0, 1)]
+
+
+def test_every_kernel_of_every_seed_has_its_own_draw(drawn):
+    first, again, other = drawn
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    leaves = jax.tree.leaves((first, other))
+    kernels = [leaf.ravel()[:4] for leaf in leaves if leaf.ndim > 1 and leaf.any()]
+    assert len(np.unique(np.array(kernels), axis=0)) == len(kernels)
+
+
+def test_layers_start_as_gaussians_of_their_fan_in_and_heads_at_0_01(drawn):
+    params = drawn[0]
+    he = np.sqrt(2 / (9 * 16))
+    expected = {"segmentation_rpg": (0.01, 0.3)}
+    for m in MODALITIES:
+        expected |= dict.fromkeys((f"backbones_{m}/conv5_1", f"rpns_{m}/conv", f"roi_heads_{m}/fc6"), (he, 0.1))
+        expected[f"cfl_blocks_4/grouped_{m}"] = np.sqrt(2 / (9 * 4)), 0.1
+        expected[f"cfl_blocks_4/pointwise_{m}"] = np.sqrt(2 / 8), 0.25
+        heads = (f"{stage}_{m}/{head}" for stage in ("rpns", "roi_heads") for head in ("logits", "offsets"))
+        expected |= dict.fromkeys(heads, (0.01, 0.3))
+    for path, (spread, tolerance) in expected.items():
+        layer = functools.reduce(dict.__getitem__, path.split("/"), params)
+        assert np.std(layer["kernel"]) == pytest.approx(spread, rel=tolerance), path
+    assert not params["modality_fusion"]["logits"]["kernel"].any()
+    assert not any(leaf.any() for leaf in jax.tree.leaves(params) if leaf.ndim == 1)

@@ -30,7 +30,7 @@ def test_outputs_are_the_same_with_either_convolution(tiny_config, random_params
     network = build_network(config)
     model, params = network.model, random_params(network)
     rng = np.random.default_rng(0)
-    images = [rng.integers(0, 256, (1, 32, 48, CHANNELS[name]), np.uint8) for name in model.modalities]
+    images = [rng.integers(0, 256, (1, 16, 24, CHANNELS[name]), np.uint8) for name in model.modalities]
     kernels = transform_kernels(params)
     assert sorted(kernels) == sorted(WIDE[role])
     assert {kernel.shape[0] for kernel in kernels.values()} == {36}

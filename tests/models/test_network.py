@@ -1,7 +1,5 @@
 """From a config to a network; values that mean nothing."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -112,37 +110,3 @@ def test_rules_of_detection_come_from_the_config(tiny_config):
     config.final.update(min_score=0.25, nms_iou=0.35, max_detections=12)
     proposals = ProposalRules((32, 48), (1.0, 2.0, 3.0, 4.0), 3.5, 77, 11, 0.65)
     assert detection_rules(config) == DetectionRules(proposals, min_score=0.25, nms_iou=0.35, max_detections=12)
-
-
-@pytest.fixture(scope="module")
-def drawn(tiny_config):
-    """Parameters of two seeds, the first one drawn twice."""
-    config = tiny_config()
-    config.roi.hidden = 64
-    network = build_network(config)
-    return [jax.device_get(network.init_params(seed)) for seed in (0, 0, 1)]
-
-
-def test_every_kernel_of_every_seed_has_its_own_draw(drawn):
-    first, again, other = drawn
-    jax.tree.map(np.testing.assert_array_equal, first, again)
-    leaves = jax.tree.leaves((first, other))
-    kernels = [leaf.ravel()[:4] for leaf in leaves if leaf.ndim > 1 and leaf.any()]
-    assert len(np.unique(np.array(kernels), axis=0)) == len(kernels)
-
-
-def test_layers_start_as_gaussians_of_their_fan_in_and_heads_at_0_01(drawn):
-    params = drawn[0]
-    he = np.sqrt(2 / (9 * 16))
-    expected = {"segmentation_rpg": (0.01, 0.3)}
-    for m in MODALITIES:
-        expected |= dict.fromkeys((f"backbones_{m}/conv5_2", f"rpns_{m}/conv", f"roi_heads_{m}/fc6"), (he, 0.1))
-        expected[f"cfl_blocks_4/grouped_{m}"] = np.sqrt(2 / (9 * 4)), 0.1
-        expected[f"cfl_blocks_4/pointwise_{m}"] = np.sqrt(2 / 8), 0.25
-        heads = (f"{stage}_{m}/{head}" for stage in ("rpns", "roi_heads") for head in ("logits", "offsets"))
-        expected |= dict.fromkeys(heads, (0.01, 0.3))
-    for path, (spread, tolerance) in expected.items():
-        layer = functools.reduce(dict.__getitem__, path.split("/"), params)
-        assert np.std(layer["kernel"]) == pytest.approx(spread, rel=tolerance), path
-    assert not params["modality_fusion"]["logits"]["kernel"].any()
-    assert not any(leaf.any() for leaf in jax.tree.leaves(params) if leaf.ndim == 1)

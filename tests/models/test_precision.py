@@ -15,7 +15,8 @@ pytestmark = pytest.mark.usefixtures("quick_compile", "shallow_backbone")
 ROIS = np.float32([[[0, 0, 20, 30], [10, 5, 25, 32]]])
 BFLOAT16, REMAT = ("backbone.dtype", "bfloat16"), ("backbone.remat", True)
 
-both_roles = pytest.mark.parametrize("role", ["teacher", "student"])
+# The teacher's gradients take a while to compile.
+both_roles = pytest.mark.parametrize("role", [pytest.param("teacher", marks=pytest.mark.slow), "student"])
 
 
 @pytest.fixture(scope="module")

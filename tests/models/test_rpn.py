@@ -40,19 +40,17 @@ def test_convolution_with_relu_then_two_heads_by_hand():
 
 
 def test_outputs_are_in_the_order_of_the_anchors():
-    height, width, stride, heights_px = 16, 24, 8, np.float32([10, 20, 30])
-    y, x = np.meshgrid([4.0, 12.0], [4.0, 12.0, 20.0], indexing="ij")
-    features = np.stack([x, y], axis=-1)[None].astype(np.float32)
+    anchors = grid_anchors(16, 24, 8, np.float32([10, 20, 30]), 0.41)
+    centres = (anchors[:, :2] + anchors[:, 2:]) / 2
+    features = centres[::3].reshape(1, 2, 3, 2)
     module = RegionProposalNetwork(channels=2, anchors_per_cell=3)
     params = zero_params(module, features)
     params["conv"]["kernel"][1, 1] = np.eye(2)
-    for anchor, anchor_height in enumerate(heights_px):
+    for anchor, anchor_height in enumerate([10, 20, 30]):
         params["logits"]["kernel"][0, 0, :, 2 * anchor : 2 * anchor + 2] = np.eye(2)
         params["offsets"]["kernel"][0, 0, :, 4 * anchor : 4 * anchor + 2] = np.eye(2)
         params["offsets"]["bias"][4 * anchor + 3] = anchor_height
     logits, offsets = apply(module, params, features)
-    anchors = grid_anchors(height, width, stride, heights_px, 0.41)
-    centres = (anchors[:, :2] + anchors[:, 2:]) / 2
     np.testing.assert_allclose(logits[0], centres, rtol=1e-5)
     np.testing.assert_allclose(offsets[0, :, :2], centres, rtol=1e-5)
     np.testing.assert_allclose(offsets[0, :, 3], anchors[:, 3] - anchors[:, 1], rtol=1e-5)
@@ -64,8 +62,6 @@ def row(*lefts):
 
 # Overlaps with the first: 1/2 and 7/13.
 OVERLAPPING = [[0, 0, 10, 15], [0, 0, 10, 7.5], [3, 0, 13, 15]]
-
-
 SMALL = [[0, 0, 2, 2], [0, 20, 2, 22]]
 # The first and the second overlap by 10/11.
 SIMILAR = [*row(0), [0, 0, 10, 11], *row(20)]
