@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import types
 
 import cv2
 import grain
@@ -123,18 +124,16 @@ def test_processes_together_get_the_augmented_batches_of_one_process():
         assert_same_batches(batch, interleaved)
 
 
-def test_one_augmentation_does_not_change_the_draws_of_the_others():
+def test_augmentation_is_new_in_every_epoch_and_independent_of_the_others():
     def flips(**amounts):
         with training(augmentation=Augmentation(flip_probability=0.5, **amounts), batch_size=50) as iterator:
             batch = next(iterator)
         return np.where(batch.is_person[:, 0], batch.boxes[:, 0, 0], -1)
 
     plain = flips()
+    # Records without people, not mirrored and mirrored.
     assert len(set(plain)) == 3
     np.testing.assert_array_equal(plain, flips(brightness=0.5, blank_probability=0.5))
-
-
-def test_augmentation_draws_are_new_in_every_epoch():
     with training(length=1, augmentation=Augmentation(brightness=0.9), batch_size=20) as iterator:
         assert len(set(next(iterator).visible[:, 0, 0, 0].tolist())) > 5
 
@@ -223,8 +222,7 @@ def test_broken_record_raises_an_input_error_that_names_it():
         next(iterator)
 
 
-class TwoDevices:
-    addressable_devices = (0, 1)
+TWO_DEVICES = types.SimpleNamespace(addressable_devices=(0, 1))
 
 
 @pytest.mark.parametrize(
@@ -236,7 +234,7 @@ class TwoDevices:
         ({"augmentation": Augmentation(flip_probability=1.5)}, "augmentation flip_probability is 1.5"),
         ({"augmentation": Augmentation(blank_probability=-0.1)}, "augmentation blank_probability is -0.1"),
         ({"length": 0}, "no records"),
-        ({"batch_size": 3, "sharding": TwoDevices()}, "3 images cannot be shared evenly by 2 devices"),
+        ({"batch_size": 3, "sharding": TWO_DEVICES}, "3 images cannot be shared evenly by 2 devices"),
     ],
 )
 def test_invalid_arguments_are_refused_at_once(options, message):

@@ -57,18 +57,19 @@ def test_eq_1_box_regression_sums_offsets_of_positives_over_all_samples():
     np.testing.assert_allclose(value(losses.box_regression, offsets, targets), expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("term", [losses.classification, losses.box_regression])
-def test_eq_1_nan_of_padding_reaches_neither_value_nor_gradient(term):
-    # A positive, a negative and an empty position.
-    positive, zero, nan = [1, 1, 1, 1], [0] * 4, [NAN] * 4
-    outputs = np.arange(6.0).reshape(1, 3, 2) if term is losses.classification else np.full((1, 3, 4), 0.25)
-    clean = value_and_gradient(term, outputs, make_targets([[1, 0, 0]], [[1, 1, 0]], [[positive, zero, zero]]))
-    outputs[0, 2] = NAN
-    padded = value_and_gradient(term, outputs, make_targets([[1, 0, 0]], [[1, 1, 0]], [[positive, nan, nan]]))
-    assert padded[0] == clean[0] > 0
-    np.testing.assert_array_equal(padded[1], clean[1])
-    assert padded[1][0, 0].any()
-    assert not padded[1][0, 2].any()
+@pytest.mark.parametrize(("term", "size"), [(losses.classification, 2), (losses.box_regression, 4)])
+def test_eq_1_nan_of_padding_reaches_neither_value_nor_gradient(term, size):
+    # A positive, a negative and an empty position. Only the positive has offsets.
+    outputs = np.arange(3.0 * size).reshape(1, 3, size)
+    results = []
+    for padding in (0.0, NAN):
+        outputs[0, 2] = padding
+        targets = make_targets([[1, 0, 0]], [[1, 1, 0]], [[[1] * 4, [padding] * 4, [padding] * 4]])
+        results.append(value_and_gradient(term, outputs, targets))
+    (clean, gradient), (padded, padded_gradient) = results
+    assert padded == clean > 0
+    np.testing.assert_array_equal(padded_gradient, gradient)
+    assert gradient[0].any(-1).tolist() == [True, term is losses.classification, False]
 
 
 def test_box_mask_includes_the_left_and_top_edge_only():
@@ -117,15 +118,10 @@ def test_eq_8_and_9_are_the_mean_cross_entropy_of_the_counted():
 
 def test_stage_terms_of_fused_outputs_and_of_branches():
     targets = make_targets([[1, 0]], [[1, 1]], [[[1, 0, 0, 0], [0, 0, 0, 0]]])
-    fused, visible, lwir = (np.zeros((1, 2, 4), np.float32) for _ in range(3))
-    fused[0, 0, 0], visible[0, 0, 0], lwir[0, 0, 0] = 4, 0, 1
-    outputs = RegionOutputs(
-        logits=sure(1, 2),
-        offsets=fused,
-        segmentation_logits=None,
-        branch_logits=np.stack([np.zeros((1, 2, 2), np.float32), sure(1, 2)]),
-        branch_offsets=np.stack([visible, lwir]),
-    )
+    offsets = np.zeros((3, 1, 2, 4), np.float32)
+    offsets[:, 0, 0, 0] = 4, 0, 1  # fused, visible, thermal
+    branch_logits = np.stack([np.zeros((1, 2, 2), np.float32), sure(1, 2)])
+    outputs = RegionOutputs(sure(1, 2), offsets[0], None, branch_logits, branch_offsets=offsets[1:])
     expected = {"rpg_cls": (RIGHT + WRONG) / 2, "rpg_reg": 2.5 / 2}
     # The visible branch: ln 2 and a box error of 1; the thermal branch: the fused logits and no error.
     branches = {"rpg_branches": ((LN2 + 0.5 / 2) + (RIGHT + WRONG) / 2) / 2}

@@ -98,6 +98,7 @@ def test_eq_14_total_by_hand():
 
 # Every weight that a switch of Table IV changes. All others are those of Eq. 1, the same in both stages.
 SWITCHES = {
+    None: {},
     "fea": {"fea": 0.5},
     "cls": {"{}_cls": 0.25, "{}_cls_soft": 0.75},
     "bbr": {"{}_reg_bound": 2 * 0.75},
@@ -105,14 +106,12 @@ SWITCHES = {
 }
 
 
-@pytest.mark.parametrize("switch", [None, *SWITCHES])
+@pytest.mark.parametrize("switch", SWITCHES)
 def test_table_iv_a_switch_changes_its_own_weights_in_both_stages(switch):
     rules = ALL_OFF._replace(**{switch: True}) if switch else ALL_OFF
-    changes = SWITCHES.get(switch, {})
     weights = {"{}_cls": 1.0, "{}_reg": 2.0, "{}_seg": 3.0, "{}_cls_soft": 0.0, "{}_reg_bound": 0.0, "{}_seg_soft": 0.0}
-    expected = {"fea": 0.0}
-    for stage in STAGES:
-        expected |= {name.format(stage): weight for name, weight in (weights | changes).items()}
+    weights = {"fea": 0.0, **weights, **SWITCHES[switch]}
+    expected = {name.format(stage): weight for name, weight in weights.items() for stage in STAGES}
     assert losses.loss_weights(rules, box_weight=2.0, segmentation_weight=3.0) == expected
     assert rules.any == bool(switch)
     assert switch or losses.loss_weights(NOTHING, 2.0, 3.0) == expected

@@ -33,7 +33,6 @@ def test_outputs_are_the_same_with_either_convolution(tiny_config, random_params
     images = [rng.integers(0, 256, (1, 16, 24, CHANNELS[name]), np.uint8) for name in model.modalities]
     kernels = transform_kernels(params)
     assert sorted(kernels) == sorted(WIDE[role])
-    assert {kernel.shape[0] for kernel in kernels.values()} == {36}
 
     @jax.jit
     def run(params, kernels):

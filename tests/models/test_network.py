@@ -72,21 +72,12 @@ def test_every_key_of_a_model_reaches_it(tiny_config, role):
     assert {name: getattr(model, name) for name in expected} == expected
 
 
-def test_empty_grid_flattens_the_whole_map(tiny_config):
-    config = tiny_config()
-    config.fusion.grid = ()
-    shapes = build_network(config).param_shapes()
-    assert shapes["modality_fusion"]["hidden"]["kernel"].shape == (2 * 4 * 6 * 16, 8)
-
-
 @pytest.mark.parametrize(("key", "value"), [("backbone.norm", "batch"), ("cfl.groups", 3)])
 def test_value_that_means_nothing_is_refused(tiny_config, key, value):
     config = tiny_config()
     config.update_from_flattened_dict({key: value})
-    with pytest.raises(InputError) as refusal:
+    with pytest.raises(InputError, match=f"^config.{key} is {value!r}; it must .*$"):
         build_network(config)
-    assert str(refusal.value).startswith(f"config.{key} is {value!r}; it must ")
-    assert "\n" not in str(refusal.value)
 
 
 def test_anchors_are_9_heights_from_30_to_500_pixels_of_512_in_each_cell():

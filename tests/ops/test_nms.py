@@ -14,13 +14,9 @@ LENGTHS = (70, 1510)
 NAN = np.nan
 
 
-def padded_length(count):
-    return next(length for length in LENGTHS if length >= count)
-
-
 def run(boxes, scores, mask=None, threshold=0.5, max_kept=None, length=None):
     """The indices of the kept boxes, after a check that empty positions are last and hold 0."""
-    length = length or padded_length(len(boxes))
+    length = length or min(length for length in LENGTHS if length >= len(boxes))
     missing = length - len(boxes)
     mask = np.pad(np.ones(len(boxes), bool) if mask is None else np.array(mask, bool), (0, missing))
     boxes = np.pad(np.float32(boxes), ((0, missing), (0, 0)), constant_values=NAN)
@@ -52,7 +48,7 @@ def test_kept_boxes_and_their_order_equal_torchvision(torchvision):
     for case in cases:
         name, threshold = case.split("/")
         boxes, scores = torchvision[f"{name}/boxes"], torchvision[f"{name}/scores"]
-        *padded, positions = poisoned(boxes, scores, padded_length(len(boxes)))
+        *padded, positions = poisoned(boxes, scores, 70 if len(boxes) <= 70 else 1510)
         assert run(*padded, threshold=float(threshold)) == positions[torchvision[case]].tolist(), case
 
 

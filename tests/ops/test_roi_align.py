@@ -17,9 +17,6 @@ FILES = ("roi_align_stride8", "roi_align_stride16", "roi_align_other_bins")
 # Every map here is small, and pooled by products unless ``product_cells`` forbids it.
 WAYS = {"products": {}, "gathered": {"product_cells": 0}}
 
-# Options of ours and their names in a fixture.
-OPTIONS = {"stride": "stride", "output_size": "bins", "samples_per_bin": "samples_per_bin"}
-
 both_ways = pytest.mark.parametrize("way", WAYS)
 
 
@@ -30,7 +27,8 @@ def run(features, rois, output_gradient, stride=8, **options):
 
 
 def pool(fixture, **options):
-    options |= {name: int(fixture[key]) for name, key in OPTIONS.items()}
+    options |= {name: int(fixture[name]) for name in ("stride", "samples_per_bin")}
+    options["output_size"] = int(fixture["bins"])
     arrays = [fixture[name] for name in ("features", "rois", "output_gradient")]
     return jax.device_get(jax.jit(functools.partial(run, **options))(*arrays))
 

@@ -29,11 +29,9 @@ def run(label, max_positive=4, key=3):
         (2, 37, 4, 2, 8),  # negatives replace missing positives
         (0, 39, 4, 0, 10),
         (30, 3, 4, 4, 3),  # positives do not replace missing negatives
-        (39, 0, 4, 4, 0),
         (1, 2, 4, 1, 2),
         (0, 0, 4, 0, 0),
         (20, 20, 0, 0, 10),
-        (20, 20, 10, 10, 0),
         (20, 20, 50, 10, 0),
     ],
 )
