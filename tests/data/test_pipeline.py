@@ -19,6 +19,7 @@ from dcrl_jax.structures import MODALITIES, Batch
 
 HEIGHT, WIDTH, MAX_BOXES = 10, 15, 3
 RGB_ONLY = ("visible",)
+TWO_DEVICES = types.SimpleNamespace(addressable_devices=(0, 1))
 EVERY = Augmentation(0.5, 0.3, 0.4)
 SHAPES = {"height": HEIGHT, "width": WIDTH, "max_boxes": MAX_BOXES, "box_filter": BoxFilter(), "num_threads": 2}
 
@@ -220,9 +221,6 @@ def test_broken_record_raises_an_input_error_that_names_it():
         pytest.raises(InputError, match="I00002: the lwir image"),
     ):
         next(iterator)
-
-
-TWO_DEVICES = types.SimpleNamespace(addressable_devices=(0, 1))
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ def test_proposals_of_the_first_stage_are_what_the_second_judges():
     np.testing.assert_allclose(detections.scores[0, :2], [0.7, 0.6], rtol=1e-5)
 
 
-@pytest.mark.parametrize("role", ["teacher", "baseline"])
+@pytest.mark.parametrize("role", [pytest.param("teacher", marks=pytest.mark.slow), "baseline"])
 def test_detections_of_an_image_are_the_same_in_any_batch(tiny_config, random_params, role):
     network = build_network(tiny_config(role))
     params = random_params(network)

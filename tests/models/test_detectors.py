@@ -196,18 +196,15 @@ def test_baseline_starts_from_the_students_values_bit_for_bit(tiny_config):
 
 @pytest.fixture(scope="module")
 def drawn(tiny_config):
-    """Parameters of two seeds, the first one drawn twice."""
+    """Parameters of two seeds."""
     config = tiny_config()
     config.roi.hidden = 64
     network = build_network(config)
-    return [jax.device_get(network.init_params(seed)) for seed in (0, 0, 1)]
+    return [jax.device_get(network.init_params(seed)) for seed in (0, 1)]
 
 
 def test_every_kernel_of_every_seed_has_its_own_draw(drawn):
-    first, again, other = drawn
-    jax.tree.map(np.testing.assert_array_equal, first, again)
-    leaves = jax.tree.leaves((first, other))
-    kernels = [leaf.ravel()[:4] for leaf in leaves if leaf.ndim > 1 and leaf.any()]
+    kernels = [leaf.ravel()[:4] for leaf in jax.tree.leaves(drawn) if leaf.ndim > 1 and leaf.any()]
     assert len(np.unique(np.array(kernels), axis=0)) == len(kernels)
 
 

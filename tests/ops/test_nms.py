@@ -10,13 +10,13 @@ from dcrl_jax.ops.nms import TILE, nms
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "ops" / "nms.npz"
 # Cases are padded to one of these lengths: few, because each is compiled, and no multiples of the tile.
-LENGTHS = (70, 1510)
+SHORT, LONG = 70, 1510
 NAN = np.nan
 
 
 def run(boxes, scores, mask=None, threshold=0.5, max_kept=None, length=None):
     """The indices of the kept boxes, after a check that empty positions are last and hold 0."""
-    length = length or min(length for length in LENGTHS if length >= len(boxes))
+    length = length or (SHORT if len(boxes) <= SHORT else LONG)
     missing = length - len(boxes)
     mask = np.pad(np.ones(len(boxes), bool) if mask is None else np.array(mask, bool), (0, missing))
     boxes = np.pad(np.float32(boxes), ((0, missing), (0, 0)), constant_values=NAN)
@@ -48,7 +48,7 @@ def test_kept_boxes_and_their_order_equal_torchvision(torchvision):
     for case in cases:
         name, threshold = case.split("/")
         boxes, scores = torchvision[f"{name}/boxes"], torchvision[f"{name}/scores"]
-        *padded, positions = poisoned(boxes, scores, 70 if len(boxes) <= 70 else 1510)
+        *padded, positions = poisoned(boxes, scores, SHORT if len(boxes) <= SHORT else LONG)
         assert run(*padded, threshold=float(threshold)) == positions[torchvision[case]].tolist(), case
 
 
@@ -65,7 +65,7 @@ SEVERAL_TILES = [[5, 5, 5, 5], *row(*range(0, 20 * TILE, 20))]
         (row(0, 1, 2), [0.9, 0.8, 0.7], [0, 1, 1], [1]),
         (row(0, 1, 2), [0.9, 0.8, 0.7], [1, 0, 1], [0]),
         (row(0, 20), [-np.inf, -np.inf], [1, 1], [0, 1]),
-        ([[NAN] * 4] * 70, [NAN] * 70, [0] * 70, []),
+        ([[NAN] * 4] * SHORT, [NAN] * SHORT, [0] * SHORT, []),
         # The last tile is not full. A box without area would not suppress a copy of itself.
         (SEVERAL_TILES, np.linspace(1, 0, TILE + 1), [1] * (TILE + 1), range(TILE + 1)),
     ],
@@ -92,15 +92,15 @@ def test_result_is_cut_or_padded_to_max_kept(torchvision, max_kept):
 @pytest.mark.parametrize("value", [NAN, np.inf, -np.inf, 0.0])
 def test_value_of_padding_changes_nothing(torchvision, value):
     boxes, scores = torchvision["negative_scores/boxes"], torchvision["negative_scores/scores"]
-    *padded, positions = poisoned(boxes, scores, 70, value)
+    *padded, positions = poisoned(boxes, scores, SHORT, value)
     assert run(*padded) == positions[torchvision["negative_scores/0.5"]].tolist()
 
 
 def test_images_of_a_batch_are_independent(torchvision):
     names = ("one_score", "negative_scores", "identical_boxes")
-    padded = [poisoned(torchvision[f"{name}/boxes"], torchvision[f"{name}/scores"], 70) for name in names]
+    padded = [poisoned(torchvision[f"{name}/boxes"], torchvision[f"{name}/scores"], SHORT) for name in names]
     batch = [np.stack([image[part] for image in padded]) for part in range(3)]
-    index, kept = map(np.asarray, jax.vmap(lambda *image: nms(*image, 0.5, 70))(*batch))
+    index, kept = map(np.asarray, jax.vmap(lambda *image: nms(*image, 0.5, SHORT))(*batch))
     for image, name in enumerate(names):
         positions = padded[image][3]
         assert index[image][kept[image]].tolist() == positions[torchvision[f"{name}/0.5"]].tolist()
