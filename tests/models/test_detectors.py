@@ -1,5 +1,6 @@
 """Teacher, student and baseline: their parts in place, and what each ablation removes."""
 
+import dataclasses
 import functools
 from types import SimpleNamespace
 
@@ -185,6 +186,12 @@ def test_ablation_changes_only_its_own_parameters(tiny_config, complete_shapes, 
     assert all(any(path.startswith(start) for path in complete) for start in lost)
 
 
+def test_seed_decides_the_random_key(tiny_config):
+    key_of = SimpleNamespace(init=lambda key, *_: {"params": jax.random.key_data(key)}, modalities=())
+    network = dataclasses.replace(build_network(tiny_config()), model=key_of)
+    assert (network.init_params(0) != network.init_params(1)).any()
+
+
 def test_baseline_starts_from_the_students_values_bit_for_bit(tiny_config):
     started = {}
     for role in ("student", "baseline"):
@@ -194,22 +201,12 @@ def test_baseline_starts_from_the_students_values_bit_for_bit(tiny_config):
     jax.tree.map(np.testing.assert_array_equal, started["student"], started["baseline"])
 
 
-@pytest.fixture(scope="module")
-def drawn(tiny_config):
-    """Parameters of two seeds."""
+def test_layers_start_as_different_gaussians_of_their_fan_in_and_heads_at_0_01(tiny_config):
     config = tiny_config()
     config.roi.hidden = 64
-    network = build_network(config)
-    return [jax.device_get(network.init_params(seed)) for seed in (0, 1)]
-
-
-def test_every_kernel_of_every_seed_has_its_own_draw(drawn):
-    kernels = [leaf.ravel()[:4] for leaf in jax.tree.leaves(drawn) if leaf.ndim > 1 and leaf.any()]
+    params = jax.device_get(build_network(config).init_params(0))
+    kernels = [leaf.ravel()[:4] for leaf in jax.tree.leaves(params) if leaf.ndim > 1 and leaf.any()]
     assert len(np.unique(np.array(kernels), axis=0)) == len(kernels)
-
-
-def test_layers_start_as_gaussians_of_their_fan_in_and_heads_at_0_01(drawn):
-    params = drawn[0]
     he = np.sqrt(2 / (9 * 16))
     expected = {"segmentation_rpg": (0.01, 0.3)}
     for m in MODALITIES:

@@ -8,6 +8,8 @@ import pytest
 
 from dcrl_jax.ops.nms import TILE, nms
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "ops" / "nms.npz"
 # Cases are padded to one of these lengths: few, because each is compiled, and no multiples of the tile.
 SHORT, LONG = 70, 1510

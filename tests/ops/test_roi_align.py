@@ -87,7 +87,7 @@ def test_nan_roi_gives_zeros_and_leaves_the_others(fixtures, ours, way):
     np.testing.assert_allclose(padded_gradient, gradient, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("chunk_size", [1, 4, 19, 64])  # of 19 RoIs
+@pytest.mark.parametrize("chunk_size", [1, 4, 64])  # of 19 RoIs
 def test_gradient_does_not_depend_on_the_chunk_size(fixtures, ours, chunk_size):
     _, gradient = pool(fixtures["roi_align_stride16"], chunk_size=chunk_size)
     np.testing.assert_allclose(gradient, ours["products", "roi_align_stride16"][1], rtol=1e-5, atol=1e-5)
