@@ -203,7 +203,7 @@ def test_evaluation_has_every_record_once_and_as_many_batches_per_process(length
         assert (batch.lwir[batch.valid][:, 0, 0, 0] == 10 + batch.index[batch.valid]).all()
 
 
-def test_evaluation_keeps_the_order_of_the_split_on_devices_and_for_rgb_only():
+def test_evaluation_keeps_the_order_on_devices_and_for_rgb_only():
     pairs = evaluation(5)
     assert [batch.index.tolist() for batch in pairs] == [[0, 1], [2, 3], [4, -1]]
     rgb_only = [batch._replace(lwir=None) for batch in pairs]

@@ -57,7 +57,7 @@ def test_detections_are_the_best_by_falling_probability(probabilities, rules, or
     np.testing.assert_allclose(boxes, np.array(row(0, 30, 60))[order])
 
 
-def test_boxes_are_refined_by_the_offsets_times_their_std_and_clipped_to_the_image():
+def test_boxes_are_refined_by_offsets_times_their_std_and_clipped():
     offsets = [[5, 5, np.log(2) / 2, 0], [0, -10, 0, 0], [30, 0, 0, 0]]
     rules = RULES._replace(proposals=PROPOSALS._replace(offset_std=(0.2, 0.1, 2.0, 1.0)))
     boxes, _ = run([0.9, 0.8, 0.7], row(0, 30, 70), offsets, rules=rules)

@@ -201,7 +201,7 @@ def test_baseline_starts_from_the_students_values_bit_for_bit(tiny_config):
     jax.tree.map(np.testing.assert_array_equal, started["student"], started["baseline"])
 
 
-def test_layers_start_as_different_gaussians_of_their_fan_in_and_heads_at_0_01(tiny_config):
+def test_layers_start_as_gaussians_of_their_fan_in_and_heads_at_0_01(tiny_config):
     config = tiny_config()
     config.roi.hidden = 64
     params = jax.device_get(build_network(config).init_params(0))

@@ -119,8 +119,8 @@ def test_labels_of_a_crowd_equal_numpy():
     is_person = np.arange(9) < 6
     matches = compiled(True)(anchors, np.concatenate([persons, regions]), is_person, ~is_person)
 
-    iou = np.asarray(iou_matrix(anchors, persons))
-    ignored = np.asarray(ioa_matrix(anchors, regions)).max(axis=1) > 0.5
+    iou = np.asarray(jax.jit(iou_matrix)(anchors, persons))
+    ignored = np.asarray(jax.jit(ioa_matrix)(anchors, regions)).max(axis=1) > 0.5
     expected = np.where((iou.max(axis=1) < 0.3) & ~ignored, NEGATIVE, NEITHER)
     expected[iou.max(axis=1) > 0.5] = POSITIVE
     expected[iou.argmax(axis=0)] = POSITIVE

@@ -103,7 +103,8 @@ def test_image_gives_the_same_in_a_batch_and_by_itself(way):
 
     program = functools.partial(run, **WAYS[way])
     batch = jax.jit(jax.vmap(program))(features, rois, output_gradient)
-    singles = [jax.jit(program)(*image) for image in zip(features, rois, output_gradient, strict=True)]
+    single = jax.jit(program)
+    singles = [single(*image) for image in zip(features, rois, output_gradient, strict=True)]
     for together, *images in zip(batch, *singles, strict=True):
         np.testing.assert_allclose(together, images, rtol=1e-5, atol=1e-5)
 
