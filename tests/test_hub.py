@@ -1,6 +1,7 @@
 """Downloads from the hub, without a network."""
 
 import sys
+from unittest import mock
 
 import huggingface_hub
 import pytest
@@ -11,35 +12,20 @@ from dcrl_jax.hub import fetch
 
 
 def test_files_of_a_revision_come_from_the_hubs_cache(monkeypatch, tmp_path):
-    requests = []
-
-    def download(**arguments):
-        requests.append(arguments)
-        return str(tmp_path)
-
+    download = mock.Mock(return_value=str(tmp_path))
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     assert fetch("hf://a/b", "a/b", ("x.json", "y/z"), "v1") == tmp_path
-    assert requests == [{"repo_id": "a/b", "revision": "v1", "allow_patterns": ["x.json", "y/z"]}]
+    download.assert_called_once_with(repo_id="a/b", revision="v1", allow_patterns=["x.json", "y/z"])
 
 
 @pytest.mark.parametrize("error", [LocalEntryNotFoundError("no\n network"), ConnectionError("no network")])
 def test_failed_download_names_the_reason_and_the_remedies(error, monkeypatch):
-    def download(**_):
-        raise error
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", mock.Mock(side_effect=error))
     with pytest.raises(InputError, match=r"^key=hf://a/b: cannot be fetched from the hub \(.*no network.*\)\. Check"):
         fetch("key=hf://a/b", "a/b", ["x"])
 
 
-def test_name_that_the_hub_refuses_is_an_input_error():
-    with pytest.raises(InputError, match=r"^hf://bad name/x!: cannot be fetched"):
-        fetch("hf://bad name/x!", "bad name/x!", ["f"])
-
-
 def test_missing_library_is_named_with_its_installation(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(
-        InputError, match=r"huggingface_hub is not installed\. Install it \(`pip install dcrl_jax\[hub\]`"
-    ):
+    with pytest.raises(InputError, match=r"is not installed\. Install it \(`pip install dcrl_jax\[hub\]`"):
         fetch("hf://a/b", "a/b", ["x"])

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from loss_cases import LN2, LN3, LN4, logits_of, make_targets, value, value_and_gradient
+from loss_cases import LN2, LN3, LN4, make_targets, sure, value, value_and_gradient
 
 from dcrl_jax.losses import detection as losses
 from dcrl_jax.structures import RegionOutputs
@@ -14,11 +14,6 @@ pytestmark = pytest.mark.usefixtures("quick_compile")
 # Cross entropy of logits (0, ln 3): ln 4/3 if the pedestrian is right, ln 4 if the background is.
 RIGHT, WRONG = LN4 - LN3, LN4
 NAN = np.nan
-
-
-def sure(*shape, at=()):
-    """Logits with a pedestrian's probability of 3/4."""
-    return logits_of(3, *shape, at=at)
 
 
 @pytest.mark.parametrize(
@@ -52,9 +47,7 @@ def test_eq_1_classification_is_the_mean_cross_entropy_of_the_samples():
 def test_eq_1_box_regression_sums_offsets_of_positives_over_all_samples():
     nine = [9, 9, 9, 9]
     targets = make_targets(
-        # The last positive of the second image is not sampled.
-        [[1, 1, 0, 0], [1, 0, 0, 1]],
-        [[1, 1, 1, 1], [1, 1, 0, 0]],
+        *([[1, 1, 0, 0], [1, 0, 0, 1]], [[1, 1, 1, 1], [1, 1, 0, 0]]),  # the last positive is not sampled
         [[[1, 2, 3, 4], [0, 0, 0, 0], nine, nine], [[0.5, 0, 0, 0], nine, nine, nine]],
     )
     offsets = np.zeros((2, 4, 4), np.float32)
@@ -64,78 +57,39 @@ def test_eq_1_box_regression_sums_offsets_of_positives_over_all_samples():
     np.testing.assert_allclose(value(losses.box_regression, offsets, targets), expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("term", [losses.classification, losses.box_regression])
-def test_eq_1_nan_of_padding_reaches_neither_value_nor_gradient(term):
-    # A positive, a negative and an empty position.
-    positive, zero, nan = [1, 1, 1, 1], [0] * 4, [NAN] * 4
-    outputs = np.arange(6.0).reshape(1, 3, 2) if term is losses.classification else np.full((1, 3, 4), 0.25)
-    clean = value_and_gradient(term, outputs, make_targets([[1, 0, 0]], [[1, 1, 0]], [[positive, zero, zero]]))
-    outputs[0, 2] = NAN
-    padded = value_and_gradient(term, outputs, make_targets([[1, 0, 0]], [[1, 1, 0]], [[positive, nan, nan]]))
-    assert padded[0] == clean[0] > 0
-    np.testing.assert_array_equal(padded[1], clean[1])
-    assert padded[1][0, 0].any()
-    assert not padded[1][0, 2].any()
-
-
-def test_image_without_people_adds_background_and_no_box():
-    targets = make_targets([[0, 0], [0, 0]], [[1, 1], [1, 1]], np.full((2, 2, 4), NAN))
-    np.testing.assert_allclose(value(losses.classification, sure(2, 2), targets), WRONG, rtol=1e-6)
-    regression, gradient = value_and_gradient(losses.box_regression, np.ones((2, 2, 4)), targets)
-    assert regression == 0.0
-    assert not gradient.any()
-
-
-def test_image_without_samples_counts_as_zero_with_a_finite_gradient():
-    targets = make_targets([[0, 0], [1, 0]], [[0, 0], [1, 0]])
-    total, gradient = value_and_gradient(losses.classification, sure(2, 2), targets)
-    np.testing.assert_allclose(total, RIGHT / 2, rtol=1e-6)
-    assert not gradient[0].any()
-    np.testing.assert_allclose(gradient[1, 0], [0.125, -0.125], rtol=1e-6)
-    total, gradient = value_and_gradient(losses.box_regression, np.ones((2, 2, 4)), targets)
-    assert total == 4 * 0.5 / 2
-    assert np.isfinite(gradient).all()
-
-
-def test_cell_centres_are_the_middles_of_the_cells():
-    x, y = jax.jit(losses.cell_centres, static_argnums=(0, 1, 2))(2, 3, 8)
-    np.testing.assert_array_equal(x, [[4, 12, 20], [4, 12, 20]])
-    np.testing.assert_array_equal(y, [[4, 4, 4], [12, 12, 12]])
-
-
-def test_bin_centres_divide_each_roi_evenly():
-    x, y = jax.jit(losses.bin_centres, static_argnums=1)(np.float32([[10, 20, 16, 28], [0, 0, 0, 0]]), 2)
-    np.testing.assert_allclose(x, [[[11.5, 14.5], [11.5, 14.5]], [[0, 0], [0, 0]]])
-    np.testing.assert_allclose(y, [[[22, 22], [26, 26]], [[0, 0], [0, 0]]])
+@pytest.mark.parametrize(("term", "size"), [(losses.classification, 2), (losses.box_regression, 4)])
+def test_eq_1_nan_of_padding_reaches_neither_value_nor_gradient(term, size):
+    # A positive, a negative and an empty position. Only the positive has offsets.
+    outputs = np.arange(3.0 * size).reshape(1, 3, size)
+    results = []
+    for padding in (0.0, NAN):
+        outputs[0, 2] = padding
+        targets = make_targets([[1, 0, 0]], [[1, 1, 0]], [[[1] * 4, [padding] * 4, [padding] * 4]])
+        results.append(value_and_gradient(term, outputs, targets))
+    (clean, gradient), (padded, padded_gradient) = results
+    assert padded == clean > 0
+    np.testing.assert_array_equal(padded_gradient, gradient)
+    assert gradient[0].any(-1).tolist() == [True, term is losses.classification, False]
 
 
 def test_box_mask_includes_the_left_and_top_edge_only():
     x, y = np.float32([4, 12, 20, 12, 12]), np.float32([6, 6, 6, 5, 7])
-    boxes = np.float32([[4, 6, 20, 7], [0, 0, 99, 99]])
-    inside = jax.jit(losses.box_mask)(x, y, boxes, np.array([True, False]))
+    inside = jax.jit(losses.box_mask)(x, y, np.float32([[4, 6, 20, 7], [0, 0, 99, 99]]), np.array([True, False]))
     np.testing.assert_array_equal(inside, [True, True, False, False, False])
 
 
-rpg_masks = jax.jit(losses.rpg_masks, static_argnums=(0, 1, 2))
-
-
 def test_eq_8_masks_are_the_cells_with_their_centre_in_a_pedestrians_box():
-    # Cells of 8 pixels, centres at 4, 12, 20 and 28. The third box is padding, the fourth an ignore region.
-    boxes = np.float32([[[3, 3, 13, 21], [20, 10, 28, 30], [NAN] * 4, [16, 0, 32, 16]]])
-    is_person = np.array([[True, True, False, False]])
-    is_ignore = np.array([[False, False, False, True]])
-    pedestrian, counted = rpg_masks(4, 4, 8, boxes, is_person, is_ignore)
+    # Cells of 8 pixels, centres at 4, 12, 20 and 28. The third box is padding, the fourth an ignore region. In the
+    # second image the first box is the only one.
+    boxes = np.float32([[[3, 3, 13, 21], [20, 10, 28, 30], [NAN] * 4, [16, 0, 32, 16]], [[8, 8, 16, 16]] * 4])
+    is_person = np.array([[True, True, False, False], [True, False, False, False]])
+    is_ignore = np.array([[False, False, False, True], [False] * 4])
+    pedestrian, counted = jax.jit(losses.rpg_masks, static_argnums=(0, 1, 2))(4, 4, 8, boxes, is_person, is_ignore)
     np.testing.assert_array_equal(pedestrian[0], [[1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 0], [0, 0, 1, 0]])
+    np.testing.assert_array_equal(pedestrian[1], [[0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
     # Inside the ignore region only the cell of the second pedestrian counts.
     np.testing.assert_array_equal(counted[0], [[1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1], [1, 1, 1, 1]])
-
-
-def test_eq_8_each_image_has_its_own_mask():
-    boxes = np.float32([[[0, 0, 8, 8]], [[0, 0, 8, 8]], [[8, 8, 16, 16]]])
-    is_person = np.array([[True], [False], [True]])
-    pedestrian, counted = rpg_masks(2, 2, 8, boxes, is_person, np.zeros((3, 1), bool))
-    np.testing.assert_array_equal(pedestrian, [[[1, 0], [0, 0]], [[0, 0], [0, 0]], [[0, 0], [0, 1]]])
-    assert counted.all()
+    assert counted[1].all()
 
 
 def test_eq_9_masks_are_the_bins_with_their_centre_in_a_pedestrians_box():
@@ -152,44 +106,22 @@ def test_eq_9_masks_are_the_bins_with_their_centre_in_a_pedestrians_box():
     np.testing.assert_array_equal(counted[0], [[[1, 1], [1, 1]], [[1, 1], [0, 1]], [[0, 0], [0, 0]]])
 
 
-@pytest.mark.parametrize(
-    ("logits", "is_pedestrian", "counted", "expected"),
-    [
-        (
-            sure(2, 2, 2, at=[((0, 0, 0), 0.0)]),
-            [[[1, 1], [0, 0]], [[0, 0], [0, 0]]],
-            [[[1, 1], [1, 0]], [[1, 1], [1, 1]]],
-            ((LN2 + RIGHT + WRONG) / 3 + WRONG) / 2,
-        ),
-        (
-            sure(2, 2, 1, 2, at=[((0, 1), NAN)]),
-            [[[[1, 0]], [[1, 1]]], [[[1, 1]], [[1, 0]]]],
-            [[[[1, 1]], [[0, 0]]], [[[1, 1]], [[1, 1]]]],
-            ((RIGHT + WRONG) / 2 + (3 * RIGHT + WRONG) / 4) / 2,
-        ),
-        (sure(2, 2, 2), np.zeros((2, 2, 2)), np.zeros((2, 2, 2)), 0.0),
-    ],
-    ids=["Eq. 8, pixels", "Eq. 9, bins of all RoIs", "nothing counted"],
-)
-def test_segmentation_is_the_mean_cross_entropy_of_the_counted(logits, is_pedestrian, counted, expected):
-    counted = np.array(counted, bool)
-    total, gradient = value_and_gradient(losses.segmentation, logits, np.array(is_pedestrian, bool), counted)
-    np.testing.assert_allclose(total, expected, rtol=1e-6)
-    assert gradient[counted].all()
-    assert not gradient[~counted].any()
+def test_eq_8_and_9_are_the_mean_cross_entropy_of_the_counted():
+    # Two images, two RoIs of 1x2 bins.
+    logits = sure(2, 2, 1, 2, at=[((0, 1), NAN), ((0, 0, 0, 0), 0.0)])
+    is_pedestrian = np.array([[[[1, 0]], [[1, 1]]], [[[1, 1]], [[1, 0]]]], bool)
+    counted = np.array([[[[1, 1]], [[0, 0]]], [[[1, 1]], [[1, 1]]]], bool)
+    total, gradient = value_and_gradient(losses.segmentation, logits, is_pedestrian, counted)
+    np.testing.assert_allclose(total, ((LN2 + WRONG) / 2 + (3 * RIGHT + WRONG) / 4) / 2, rtol=1e-6)
+    np.testing.assert_array_equal(gradient.all(-1), counted)
 
 
 def test_stage_terms_of_fused_outputs_and_of_branches():
     targets = make_targets([[1, 0]], [[1, 1]], [[[1, 0, 0, 0], [0, 0, 0, 0]]])
-    fused, visible, lwir = (np.zeros((1, 2, 4), np.float32) for _ in range(3))
-    fused[0, 0, 0], visible[0, 0, 0], lwir[0, 0, 0] = 4, 0, 1
-    outputs = RegionOutputs(
-        logits=sure(1, 2),
-        offsets=fused,
-        segmentation_logits=None,
-        branch_logits=np.stack([np.zeros((1, 2, 2), np.float32), sure(1, 2)]),
-        branch_offsets=np.stack([visible, lwir]),
-    )
+    offsets = np.zeros((3, 1, 2, 4), np.float32)
+    offsets[:, 0, 0, 0] = 4, 0, 1  # fused, visible, thermal
+    branch_logits = np.stack([np.zeros((1, 2, 2), np.float32), sure(1, 2)])
+    outputs = RegionOutputs(sure(1, 2), offsets[0], None, branch_logits, branch_offsets=offsets[1:])
     expected = {"rpg_cls": (RIGHT + WRONG) / 2, "rpg_reg": 2.5 / 2}
     # The visible branch: ln 2 and a box error of 1; the thermal branch: the fused logits and no error.
     branches = {"rpg_branches": ((LN2 + 0.5 / 2) + (RIGHT + WRONG) / 2) / 2}

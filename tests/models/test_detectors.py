@@ -1,8 +1,8 @@
 """Teacher, student and baseline: their parts in place, and what each ablation removes."""
 
+import dataclasses
 import functools
-import inspect
-from typing import Any, NamedTuple
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +13,9 @@ from dcrl_jax.models.cfl import CrossModalFeatureLearning
 from dcrl_jax.models.network import build_network
 from dcrl_jax.models.roi_head import RoiHead
 from dcrl_jax.models.rpn import RegionProposalNetwork
-from dcrl_jax.models.student import Student
-from dcrl_jax.models.teacher import TeacherFeatures
 from dcrl_jax.models.vgg16 import Vgg16, normalise, pool
 from dcrl_jax.ops.roi_align import roi_align
-from dcrl_jax.structures import CHANNELS, RegionOutputs
+from dcrl_jax.structures import CHANNELS, MODALITIES
 
 pytestmark = pytest.mark.usefixtures("quick_compile", "shallow_backbone")
 
@@ -25,21 +23,13 @@ ROIS = np.float32([[[0, 0, 20, 30], [10, 5, 25, 32]], [[30, 0, 48, 32], [0, 0, 0
 # Endings of the names of each role's branches.
 BRANCHES = {"teacher": ("s_visible", "s_lwir"), "student": ("",)}
 WIDTH = 1 / 32
-STRIDE_16 = ("backbone.stride", 16)
-NO_CFL = ("cfl.enabled", False)
+STRIDE_16, NO_CFL = {"backbone.stride": 16}, {"cfl.enabled": False}
 
+VARIANTS = pytest.mark.parametrize(
+    ("role", "cfl", "stride"),
+    [("teacher", True, 8), ("teacher", False, 16), ("student", False, 8), ("student", False, 16)],
+)
 both_roles = pytest.mark.parametrize("role", BRANCHES)
-
-
-class Built(NamedTuple):
-    """A detector and what it makes of ``images_of``."""
-
-    model: Any
-    params: Any
-    maps: tuple[jax.Array, ...]  # of each branch
-    features: Any
-    rpg: RegionOutputs
-    rdr: RegionOutputs
 
 
 def images_of(model):
@@ -55,124 +45,94 @@ def run_both_stages(model, params, *images):
 
 @pytest.fixture(scope="module")
 def build(tiny_config, random_params):
-    """Builds and runs the tiny detector of a role with changed keys, once."""
+    """Builds and runs the tiny detector of a role, without CFL or at stride 16, once."""
 
     @functools.cache
-    def make(role, *changes):
+    def make(role, cfl, stride):
         config = tiny_config(role)
-        config.update_from_flattened_dict(dict(changes))
+        config.backbone.stride = stride
+        if role == "teacher":
+            config.cfl.enabled = cfl
         network = build_network(config)
         model, params = network.model, random_params(network)
-        run = jax.jit(functools.partial(run_both_stages, model))
-        features, rpg, rdr = run(params, *images_of(model))
+        features, rpg, rdr = jax.jit(functools.partial(run_both_stages, model))(params, *images_of(model))
         maps = features.maps if role == "teacher" else (features,)
-        return Built(model, params, maps, features, rpg, rdr)
+        return SimpleNamespace(model=model, params=params, maps=maps, features=features, rpg=rpg, rdr=rdr)
 
     return make
 
 
-@pytest.fixture(scope="module")
-def shapes(tiny_config):
-    """Gives the shapes of all parameters by their path, and of the outputs, for a role with changed keys."""
-
-    @functools.cache
-    def make(role, *changes):
-        config = tiny_config(role)
-        config.update_from_flattened_dict(dict(changes))
-        network = build_network(config)
-        tree = network.param_shapes()
-        outputs = jax.eval_shape(functools.partial(run_both_stages, network.model), tree, *images_of(network.model))
-        leaves = jax.tree_util.tree_leaves_with_path(tree)
-        return {"/".join(key.key for key in path): leaf.shape for path, leaf in leaves}, outputs
-
-    return make
+def param_shapes(config, changes=()):
+    """Shapes of all parameters by their path."""
+    config.update_from_flattened_dict(dict(changes))
+    leaves = jax.tree_util.tree_leaves_with_path(build_network(config).param_shapes())
+    return {"/".join(key.key for key in path): leaf.shape for path, leaf in leaves}
 
 
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
 def features_by_hand(params, images, branches, pools, with_cfl):
     """The conv5 maps from the blocks in turn: convolutions, CFL, pool."""
-
-    @jax.jit
-    def run(params, images):
-        maps = [normalise(image) for image in images]
-        for block in range(1, 6):
-            backbones = [{"params": params[f"backbone{branch}"]} for branch in branches]
-            maps = [Vgg16(WIDTH).apply(v, block, x, method="block") for v, x in zip(backbones, maps, strict=True)]
-            if with_cfl:
-                maps = CrossModalFeatureLearning().apply({"params": params[f"cfl_blocks_{block - 1}"]}, tuple(maps))
-            if block in pools:
-                maps = [pool(x) for x in maps]
-        return maps
-
-    return run(params, images)
+    maps = [normalise(image) for image in images]
+    for block in range(1, 6):
+        backbones = [{"params": params[f"backbone{branch}"]} for branch in branches]
+        maps = [Vgg16(WIDTH).apply(v, block, x, method="block") for v, x in zip(backbones, maps, strict=True)]
+        if with_cfl:
+            maps = CrossModalFeatureLearning().apply({"params": params[f"cfl_blocks_{block - 1}"]}, tuple(maps))
+        if block in pools:
+            maps = [pool(x) for x in maps]
+    return maps
 
 
-def pool_rois(features):
-    return jnp.stack([roi_align(x, r, 8, 3, 2) for x, r in zip(features, ROIS, strict=True)])
+def pool_rois(features, stride):
+    return jnp.stack([roi_align(x, r, stride, 3, 2) for x, r in zip(features, ROIS, strict=True)])
 
 
 def assert_close(found, expected):
+    assert found.shape == expected.shape
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("role", "changes", "pools", "cells"),
-    [
-        ("teacher", (), (1, 2, 3), (4, 6)),
-        ("teacher", (NO_CFL,), (1, 2, 3), (4, 6)),
-        ("student", (), (1, 2, 3), (4, 6)),
-        ("student", (STRIDE_16,), (1, 2, 3, 4), (2, 3)),
-    ],
-    ids=["teacher", "teacher without CFL", "student", "student of stride 16"],
-)
-def test_features_are_blocks_then_cfl_then_pool(build, role, changes, pools, cells):
-    built = build(role, *changes)
-    with_cfl = role == "teacher" and not changes
-    expected = features_by_hand(built.params, images_of(built.model), BRANCHES[role], pools, with_cfl)
+@VARIANTS
+def test_features_are_blocks_then_cfl_then_pool(build, role, cfl, stride):
+    built = build(role, cfl, stride)
+    pools, cells = {8: ((1, 2, 3), (4, 6)), 16: ((1, 2, 3, 4), (2, 3))}[stride]
+    expected = features_by_hand(built.params, images_of(built.model), BRANCHES[role], pools, cfl)
     for found, by_hand in zip(built.maps, expected, strict=True):
         assert found.shape == (2, *cells, 16)
         assert jnp.std(by_hand) > 0.01
         assert_close(found, by_hand)
 
 
-@pytest.mark.parametrize(("role", "changes"), [("teacher", ()), ("teacher", (NO_CFL,)), ("student", ())])
-def test_heads_of_a_branch_read_its_features_or_both_without_cfl(build, role, changes):
-    built = build(role, *changes)
+@VARIANTS
+def test_heads_of_a_branch_read_its_features_or_both_without_cfl(build, role, cfl, stride):
+    built = build(role, cfl, stride)
     for m, branch in enumerate(BRANCHES[role]):
-        maps = built.maps if changes else built.maps[m : m + 1]
-        pooled = jnp.concatenate([pool_rois(x) for x in maps], axis=-1)
-        for outputs, head, name, inputs in (
-            (built.rpg, RegionProposalNetwork(16, 3), "rpn", jnp.concatenate(maps, axis=-1)),
-            (built.rdr, RoiHead(8), "roi_head", pooled),
-        ):
+        maps = built.maps[m : m + 1] if cfl else built.maps
+        pooled = jnp.concatenate([pool_rois(x, stride) for x in maps], axis=-1)
+        rpn = built.rpg, RegionProposalNetwork(16, 3), jnp.concatenate(maps, axis=-1)
+        for name, (outputs, head, inputs) in {"rpn": rpn, "roi_head": (built.rdr, RoiHead(8), pooled)}.items():
             expected = jax.jit(head.apply)({"params": built.params[f"{name}{branch}"]}, inputs)
+            found = outputs.logits, outputs.offsets
             if role == "teacher":
                 found = outputs.branch_logits[m], outputs.branch_offsets[m]
-            else:
-                found = outputs.logits, outputs.offsets
-            assert found[0].shape == ((2, 4 * 6 * 3, 2) if name == "rpn" else (2, 2, 2))
+            assert (outputs.modality_weights is None) == (role == "student")
             jax.tree.map(assert_close, found, expected)
 
 
 @both_roles
 def test_eq_8_and_9_segmentation_is_a_linear_1x1_convolution(build, role):
-    built = build(role)
-    for maps, stage, found in (
-        (built.maps, "rpg", built.rpg),
-        ([pool_rois(x) for x in built.maps], "rdr", built.rdr),
-    ):
+    built = build(role, role == "teacher", 8)
+    pooled = [pool_rois(x, 8) for x in built.maps]
+    for maps, stage, found in ((built.maps, "rpg", built.rpg), (pooled, "rdr", built.rdr)):
         layer = built.params[f"segmentation_{stage}"]
         expected = np.concatenate(maps, axis=-1) @ layer["kernel"][0, 0] + layer["bias"]
         assert (expected < 0).any()
         assert_close(found.segmentation_logits, expected)
-    assert built.rpg.segmentation_logits.shape == (2, 4, 6, 2)
-    assert built.rdr.segmentation_logits.shape == (2, 2, 3, 3, 2)
 
 
 def test_eq_12_and_13_both_stages_are_fused_by_the_same_weights(build):
-    built = build("teacher")
+    built = build("teacher", True, 8)
     mu = np.asarray(built.features.weights)
-    assert mu.shape == (2, 2)
-    np.testing.assert_allclose(mu.sum(1), 1, rtol=1e-6)
     assert np.abs(mu - 0.5).min() > 1e-3
     for stage in (built.rpg, built.rdr):
         np.testing.assert_array_equal(stage.modality_weights, mu)
@@ -182,7 +142,7 @@ def test_eq_12_and_13_both_stages_are_fused_by_the_same_weights(build):
 
 
 def test_eq_15_adaption_maps_to_the_teachers_concatenated_features(build):
-    teacher, student = build("teacher"), build("student")
+    teacher, student = build("teacher", True, 8), build("student", False, 8)
     joined = np.asarray(teacher.features.concatenated())
     np.testing.assert_array_equal(joined[..., :16], teacher.maps[0])
     np.testing.assert_array_equal(joined[..., 16:], teacher.maps[1])
@@ -194,113 +154,42 @@ def test_eq_15_adaption_maps_to_the_teachers_concatenated_features(build):
     assert_close(found, expected)
 
 
-def test_thermal_image_changes_only_the_thermal_branch_until_the_fusion(build):
-    built = build("teacher")
-    visible, lwir = images_of(built.model)
-    run = jax.jit(functools.partial(run_both_stages, built.model))
-    (maps, mu), rpg, _ = run(built.params, visible, 255 - lwir)
-    for old, new in ((built.maps, maps), (built.rpg.branch_logits, rpg.branch_logits)):
-        np.testing.assert_array_equal(old[0], new[0])
-        assert not np.allclose(old[1], new[1])
-    assert not np.allclose(built.features.weights, mu)
+@pytest.fixture(scope="module")
+def complete_shapes(tiny_config):
+    return functools.cache(lambda role: param_shapes(tiny_config(role)))
 
 
-def test_grey_pair_gives_equal_branches_with_equal_weights(build):
-    built = build("teacher")
-    params = dict(built.params)
-    for name in ("backbone", "rpn", "roi_head"):
-        params[f"{name}s_lwir"] = params[f"{name}s_visible"]
-    for block in range(5):
-        cfl = params[f"cfl_blocks_{block}"]
-        params[f"cfl_blocks_{block}"] = cfl | {f"{k}_lwir": cfl[f"{k}_visible"] for k in ("grouped", "pointwise")}
-    _, lwir = images_of(built.model)
-    run = jax.jit(functools.partial(run_both_stages, built.model))
-    (maps, _), rpg, rdr = run(params, np.repeat(lwir, 3, axis=-1), lwir)
-    for first, second in (maps, rpg.branch_logits, rdr.branch_offsets):
-        np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-6)
+CONCATENATED = {f"rpns_{m}/conv/kernel": (3, 3, 32, 16) for m in CHANNELS}
+CONCATENATED |= {f"roi_heads_{m}/fc6/kernel": (3 * 3 * 32, 8) for m in CHANNELS}
 
 
-def layer(name, *kinds):
-    return {f"{name}/{kind}" for kind in kinds or ("kernel", "bias")}
+@pytest.mark.parametrize(
+    ("role", "changes", "lost", "new"),
+    [
+        # Table III and Sec. IV
+        ("teacher", NO_CFL, ["cfl_blocks_"], CONCATENATED),
+        ("teacher", STRIDE_16, [], {}),
+        ("teacher", {"fusion.strategy": "linear"}, ["modality_fusion/"], {"modality_fusion/weights": (2,)}),
+        ("teacher", {"fusion.grid": ()}, [], {"modality_fusion/hidden/kernel": (2 * 4 * 6 * 16, 8)}),
+        ("teacher", {"fusion.strategy": "average"}, ["modality_fusion/"], {}),
+        # Table IV
+        ("student", {"distillation.fea": False, "distillation.cls": True}, ["adaption_layer/"], {}),
+        # Table VI
+        *((role, {"segmentation.stages": ("rpg",)}, ["segmentation_rdr/"], {}) for role in BRANCHES),
+        *((role, {"segmentation.stages": ("rdr",)}, ["segmentation_rpg/"], {}) for role in BRANCHES),
+        *((role, {"segmentation.stages": ()}, ["segmentation_rpg/", "segmentation_rdr/"], {}) for role in BRANCHES),
+    ],
+)
+def test_ablation_changes_only_its_own_parameters(tiny_config, complete_shapes, role, changes, lost, new):
+    complete, found = complete_shapes(role), param_shapes(tiny_config(role), changes)
+    assert found == {path: shape for path, shape in complete.items() if not path.startswith(tuple(lost))} | new
+    assert all(any(path.startswith(start) for path in complete) for start in lost)
 
 
-@both_roles
-@pytest.mark.parametrize("stages", [(), ("rpg",), ("rdr",)])
-def test_table_vi_a_stage_without_segmentation_loses_only_its_layer(shapes, role, stages):
-    (complete, _), (left, (_, rpg, rdr)) = shapes(role), shapes(role, ("segmentation.stages", stages))
-    lost = set().union(*(layer(f"segmentation_{stage}") for stage in {"rpg", "rdr"} - set(stages)))
-    assert left == {path: shape for path, shape in complete.items() if path not in lost}
-    assert lost < set(complete)
-    for stage, outputs in (("rpg", rpg), ("rdr", rdr)):
-        assert (outputs.segmentation_logits is not None) == (stage in stages)
-
-
-def test_without_cfl_its_parameters_go_and_the_heads_inputs_widen(shapes):
-    complete, left = shapes("teacher")[0], shapes("teacher", NO_CFL)[0]
-    lost = {path for path in complete if path.startswith("cfl_blocks_")}
-    assert set(complete) - set(left) == lost
-    assert len(lost) == 5 * 5
-    widened = {path: shape for path, shape in left.items() if shape != complete[path]}
-    assert widened == {
-        **{f"rpns_{m}/conv/kernel": (3, 3, 32, 16) for m in CHANNELS},
-        **{f"roi_heads_{m}/fc6/kernel": (3 * 3 * 32, 8) for m in CHANNELS},
-    }
-
-
-def test_table_iii_fusion_strategies_differ_only_in_the_fusions_parameters(shapes):
-    own, rest = {}, {}
-    for strategy in ("maf", "linear", "average"):
-        tree = shapes("teacher", ("fusion.strategy", strategy))[0]
-        own[strategy] = {path: shape for path, shape in tree.items() if path.startswith("modality_fusion")}
-        rest[strategy] = {path: shape for path, shape in tree.items() if path not in own[strategy]}
-    assert set(own["maf"]) == layer("modality_fusion/hidden") | layer("modality_fusion/logits")
-    assert own["maf"]["modality_fusion/hidden/kernel"] == (2 * 2 * 3 * 16, 8)
-    assert own["linear"] == {"modality_fusion/weights": (2,)}
-    assert own["average"] == {}
-    assert rest["maf"] == rest["linear"] == rest["average"]
-
-
-@both_roles
-def test_stride_16_has_one_more_pool_and_the_same_parameters(shapes, role):
-    (at_8, _), (at_16, (features, rpg, _)) = shapes(role), shapes(role, STRIDE_16)
-    assert at_8 == at_16
-    assert {x.shape for x in (features.maps if role == "teacher" else (features,))} == {(2, 2, 3, 16)}
-    assert rpg.logits.shape == (2, 2 * 3 * 3, 2)
-
-
-@both_roles
-def test_refining_at_stride_16_reads_the_map_at_that_stride(tiny_config, random_params, role):
-    config = tiny_config(role)
-    config.backbone.stride, config.segmentation.stages = 16, ()
-    network = build_network(config)
-    params = jax.tree.map(np.zeros_like, random_params(network))
-    # fc6 reads the first bin's first channel, fc7 and the logits pass it on.
-    for name in ("fc6", "fc7", "logits"):
-        params[f"roi_head{BRANCHES[role][0]}"][name]["kernel"][0, 0] = 1.0
-    features = np.zeros((1, 2, 3, 16), np.float32)
-    features[0, :, :, 0] = [[0, 16, 32], [0, 16, 32]]  # x of each cell's centre, less 8
-    inputs = TeacherFeatures((features, features), np.float32([[1, 0]])) if role == "teacher" else features
-    refine = jax.jit(functools.partial(network.model.apply, method="refine"))
-    rdr = refine({"params": params}, inputs, np.float32([[[8, 8, 38, 24]]]))
-    # The first of three bins spans 10 px from x = 8 on; its centre is at 13.
-    np.testing.assert_allclose(rdr.logits[0, 0], [13 - 8, 0], rtol=1e-5)
-
-
-def test_student_has_one_image_one_branch_and_no_fusion(build):
-    built = build("student")
-    assert built.model.modalities == Student.modalities == ("visible",)
-    for method in (Student.extract, Student.propose_regions):
-        assert list(inspect.signature(method).parameters) == ["self", "visible"]
-    for outputs in (built.rpg, built.rdr):
-        assert outputs.branch_logits is outputs.branch_offsets is outputs.modality_weights is None
-
-
-def test_table_iv_only_feature_distillation_adds_the_adaption_layer(shapes):
-    others = [(f"distillation.{term}", True) for term in ("cls", "bbr", "seg")]
-    baseline, without = shapes("baseline")[0], shapes("student", ("distillation.fea", False), *others)[0]
-    complete = shapes("student", ("distillation.fea", True))[0]
-    assert without == baseline == {k: shape for k, shape in complete.items() if k not in layer("adaption_layer")}
-    assert layer("adaption_layer") < set(complete)
+def test_seed_decides_the_random_key(tiny_config):
+    key_of = SimpleNamespace(init=lambda key, *_: {"params": jax.random.key_data(key)}, modalities=())
+    network = dataclasses.replace(build_network(tiny_config()), model=key_of)
+    assert (network.init_params(0) != network.init_params(1)).any()
 
 
 def test_baseline_starts_from_the_students_values_bit_for_bit(tiny_config):
@@ -310,3 +199,24 @@ def test_baseline_starts_from_the_students_values_bit_for_bit(tiny_config):
         started[role] = dict(jax.device_get(build_network(config).init_params(7)))
     assert started["student"].pop("adaption_layer")["kernel"].std() > 0
     jax.tree.map(np.testing.assert_array_equal, started["student"], started["baseline"])
+
+
+def test_layers_start_as_gaussians_of_their_fan_in_and_heads_at_0_01(tiny_config):
+    config = tiny_config()
+    config.roi.hidden = 64
+    params = jax.device_get(build_network(config).init_params(0))
+    kernels = [leaf.ravel()[:4] for leaf in jax.tree.leaves(params) if leaf.ndim > 1 and leaf.any()]
+    assert len(np.unique(np.array(kernels), axis=0)) == len(kernels)
+    he = np.sqrt(2 / (9 * 16))
+    expected = {"segmentation_rpg": (0.01, 0.3)}
+    for m in MODALITIES:
+        expected |= dict.fromkeys((f"backbones_{m}/conv5_1", f"rpns_{m}/conv", f"roi_heads_{m}/fc6"), (he, 0.1))
+        expected[f"cfl_blocks_4/grouped_{m}"] = np.sqrt(2 / (9 * 4)), 0.1
+        expected[f"cfl_blocks_4/pointwise_{m}"] = np.sqrt(2 / 8), 0.25
+        heads = (f"{stage}_{m}/{head}" for stage in ("rpns", "roi_heads") for head in ("logits", "offsets"))
+        expected |= dict.fromkeys(heads, (0.01, 0.3))
+    for path, (spread, tolerance) in expected.items():
+        layer = functools.reduce(dict.__getitem__, path.split("/"), params)
+        assert np.std(layer["kernel"]) == pytest.approx(spread, rel=tolerance), path
+    assert not params["modality_fusion"]["logits"]["kernel"].any()
+    assert not any(leaf.any() for leaf in jax.tree.leaves(params) if leaf.ndim == 1)

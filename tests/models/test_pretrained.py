@@ -1,6 +1,7 @@
 """ImageNet weights of VGG-16 from a file, for both backbones of a teacher and for a student."""
 
 from pathlib import Path
+from unittest import mock
 
 import huggingface_hub
 import jax
@@ -12,42 +13,30 @@ from dcrl_jax.errors import InputError
 from dcrl_jax.models.network import build_network
 from dcrl_jax.models.pretrained import load_vgg16, local_file
 
-# Layers of torchvision's and timm's ``features``, and our names.
-LAYERS = {
-    0: "conv1_1",
-    2: "conv1_2",
-    5: "conv2_1",
-    7: "conv2_2",
-    10: "conv3_1",
-    12: "conv3_2",
-    14: "conv3_3",
-    17: "conv4_1",
-    19: "conv4_2",
-    21: "conv4_3",
-    24: "conv5_1",
-    26: "conv5_2",
-    28: "conv5_3",
-}
+# Our names of the convolutions among the layers of torchvision's and timm's ``features``.
+NUMBERS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
+NAMES = "conv1_1 conv1_2 conv2_1 conv2_2 conv3_1 conv3_2 conv3_3 conv4_1 conv4_2 conv4_3 conv5_1 conv5_2 conv5_3"
+LAYERS = dict(zip(NUMBERS, NAMES.split(), strict=True))
+KEYS = [f"features.{number}.{kind}" for number in LAYERS for kind in ("weight", "bias")]
 
 
 @pytest.fixture(scope="module")
-def params_of(tiny_config, random_params):
-    trees = {role: random_params(build_network(tiny_config(role))) for role in ("teacher", "student")}
-    return lambda role: jax.tree.map(np.copy, trees[role])
-
-
-@pytest.fixture
-def params(params_of):
-    return params_of("teacher")
+def trees(tiny_config, random_params):
+    return {role: random_params(build_network(tiny_config(role))) for role in ("teacher", "student")}
 
 
 @pytest.fixture(scope="module")
-def tensors(params_of):
+def params(trees):
+    return trees["teacher"]
+
+
+@pytest.fixture(scope="module")
+def tensors(trees):
     """A file's content with PyTorch's names and axes, of the width of the parameters."""
     rng = np.random.default_rng(7)
     content = {}
     for number, layer in LAYERS.items():
-        rows, columns, inputs, outputs = params_of("student")["backbone"][layer]["kernel"].shape
+        rows, columns, inputs, outputs = trees["student"]["backbone"][layer]["kernel"].shape
         content[f"features.{number}.weight"] = rng.normal(size=(outputs, inputs, rows, columns)).astype(np.float32)
         content[f"features.{number}.bias"] = rng.normal(size=outputs).astype(np.float32)
     return content
@@ -68,72 +57,47 @@ def refusal(path, params):
 @pytest.mark.parametrize(
     ("role", "backbones"), [("teacher", ("backbones_visible", "backbones_lwir")), ("student", ("backbone",))]
 )
-def test_every_backbone_gets_every_convolution_and_nothing_else_changes(params_of, tensors, tmp_path, role, backbones):
-    params = params_of(role)
+def test_every_backbone_gets_every_convolution_and_nothing_else_changes(trees, tensors, tmp_path, role, backbones):
     norm = {"scale": np.full(4, 3.0, np.float32), "bias": np.full(4, 2.0, np.float32)}
-    for backbone in backbones:
-        params[backbone]["norm1_1"] = norm
+    params = trees[role] | {name: trees[role][name] | {"norm1_1": norm} for name in backbones}
     before = jax.tree.map(np.copy, params)
     loaded = load_vgg16(write(tensors, tmp_path), params)
     jax.tree.map(np.testing.assert_array_equal, params, before)
-    assert {name for name in params if "backbone" in name} == set(backbones)
-    assert list(loaded) == list(params)
-    for name, tree in loaded.items():
-        if name not in backbones:
-            jax.tree.map(np.testing.assert_array_equal, tree, params[name])
-            continue
-        assert set(tree) == {*LAYERS.values(), "norm1_1"}
-        jax.tree.map(np.testing.assert_array_equal, tree["norm1_1"], norm)
-        for number, layer in LAYERS.items():
-            weight, kernel = tensors[f"features.{number}.weight"], np.asarray(tree[layer]["kernel"])
-            for row, column in np.ndindex(3, 3):
-                np.testing.assert_array_equal(kernel[row, column], weight[:, :, row, column].T)
-            np.testing.assert_array_equal(tree[layer]["bias"], tensors[f"features.{number}.bias"])
+    expected = {}
+    for number, layer in LAYERS.items():
+        kernel = tensors[f"features.{number}.weight"].transpose(2, 3, 1, 0)
+        expected[layer] = {"kernel": kernel, "bias": tensors[f"features.{number}.bias"]}
+    expected = params | dict.fromkeys(backbones, expected | {"norm1_1": norm})
+    jax.tree.map(np.testing.assert_array_equal, dict(loaded), expected)
 
 
-def test_half_precision_becomes_float32(params, tensors, tmp_path):
+def test_half_precision_becomes_float32_and_classifiers_are_ignored(params, tensors, tmp_path):
     half = {name: values.astype(np.float16) for name, values in tensors.items()}
-    kernel = load_vgg16(write(half, tmp_path), params)["backbones_lwir"]["conv3_2"]["kernel"]
+    heads = dict.fromkeys(("classifier.6.weight", "head.fc.bias", "pre_logits.fc1.weight"), np.ones(3, np.float32))
+    kernel = load_vgg16(write(half | heads, tmp_path), params)["backbones_lwir"]["conv3_2"]["kernel"]
     assert kernel.dtype == np.float32
     np.testing.assert_array_equal(kernel[0, 1, 2, 3], np.float32(half["features.12.weight"][3, 2, 0, 1]))
-
-
-def test_classifiers_of_torchvision_and_timm_are_ignored(params, tensors, tmp_path):
-    expected = load_vgg16(write(tensors, tmp_path), params)
-    heads = dict.fromkeys(("classifier.6.weight", "head.fc.bias", "pre_logits.fc1.weight"), np.ones(3, np.float32))
-    jax.tree.map(np.testing.assert_array_equal, load_vgg16(write(tensors | heads, tmp_path), params), expected)
 
 
 @pytest.mark.parametrize(
     ("changes", "messages"),
     [
-        ({"features.21.bias": None}, ["features.21.bias: missing"]),
+        pytest.param({"features.21.bias": None}, ["features.21.bias: missing"], id="missing layer"),
         # A file with batch norm has other layers behind the same numbers.
-        (
-            {"features.1.running_mean": np.ones(4, np.float32)},
-            ["features.1.running_mean: not a layer of VGG-16 without batch norm"],
+        pytest.param({"features.1.running_mean": np.ones(4)}, ["mean: not a layer of VGG-16"], id="other network"),
+        pytest.param(dict.fromkeys(KEYS), [": missing", "and 21 more"], id="many problems"),
+        pytest.param(
+            {"features.5.weight": np.ones((9, 4, 3, 3))}, ["(3, 3, 4, 9) in the file, (3, 3, 4, 4) in"], id="width"
         ),
-        (
-            dict.fromkeys([f"features.{n}.{k}" for n in LAYERS for k in ("weight", "bias")]),
-            [": missing", "and 21 more"],
-        ),
-        (
-            {"features.5.weight": np.ones((9, 4, 3, 3), np.float32)},
-            [
-                "conv2_1 kernel: (3, 3, 4, 9) in the file, (3, 3, 4, 4) in the model",
-                "config.backbone.width=1.0; or start from random weights with --config.init.vgg16= ",
-            ],
-        ),
-        ({"features.0.weight": np.ones(108, np.float32)}, ["conv1_1 kernel: (108,) in the file"]),
+        pytest.param({"features.0.weight": np.ones(9)}, ["conv1_1 kernel: (9,) in the file"], id="rank"),
     ],
-    ids=["missing layer", "other network", "many problems", "other width", "other rank"],
 )
 def test_file_that_does_not_fit_is_refused(params, tensors, tmp_path, changes, messages):
     changed = {name: values for name, values in (tensors | changes).items() if values is not None}
     path = write(changed or {"classifier.0.bias": np.ones(1, np.float32)}, tmp_path)
     message = refusal(path, params)
     assert message.startswith(f"{path} does not fit VGG-16")
-    for part in messages:
+    for part in (*messages, "config.backbone.width=1.0; or start from random weights with --config.init.vgg16= "):
         assert part in message
     assert message.count(": missing") <= 5
 
@@ -150,23 +114,16 @@ def test_malformed_hub_path_is_refused_without_a_request(path, params, monkeypat
     assert refusal(path, params) == f"config.init.vgg16={path}: expected hf://OWNER/NAME/FILE.safetensors."
 
 
-def test_hub_path_is_fetched(params, tensors, tmp_path, monkeypatch):
-    requests = []
-
-    def download(**arguments):
-        requests.append((arguments["repo_id"], arguments["allow_patterns"]))
-        return str(tmp_path)
-
+def test_hub_path_is_fetched_and_a_local_path_is_unchanged(params, tmp_path, monkeypatch):
+    download = mock.Mock(return_value=str(tmp_path))
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     source = "hf://timm/vgg16.tv_in1k/folder/vgg16.safetensors"
     message = f"config.init.vgg16={source}: the repository timm/vgg16.tv_in1k has no file folder/vgg16.safetensors."
     assert refusal(source, params).startswith(message)
-    (tmp_path / "folder").mkdir()
-    write(tensors, tmp_path / "folder")
-    loaded = load_vgg16(source, params)
-    assert requests == [("timm/vgg16.tv_in1k", ["folder/vgg16.safetensors"])] * 2
-    np.testing.assert_array_equal(loaded["backbones_visible"]["conv5_3"]["bias"], tensors["features.28.bias"])
-
-
-def test_local_path_is_unchanged():
+    file = tmp_path / "folder" / "vgg16.safetensors"
+    file.parent.mkdir()
+    file.touch()
+    assert local_file(source) == file
+    asked = {"repo_id": "timm/vgg16.tv_in1k", "revision": None, "allow_patterns": ["folder/vgg16.safetensors"]}
+    assert download.call_args_list == [mock.call(**asked)] * 2
     assert local_file("weights/vgg16.safetensors") == Path("weights/vgg16.safetensors")
