@@ -82,14 +82,15 @@ def check(text):
         assert message
         return None
     assert parsed.format in ("bbGt", "corners", "XML", "")
+    if parsed.format == "XML":
+        objects = list(ElementTree.fromstring(text.strip()).iter("object"))
+        assert all(len(one.findall(name)) <= 1 for one in objects for name in ("name", "bndbox", "occlusion"))
     for one in parsed.annotations:
-        assert isinstance(one.label, str)
         assert one.label
         assert all(type(value) is float and math.isfinite(value) for value in one.box)
         assert min(one.box[2:]) > 0
-        assert type(one.occlusion) is int
+        assert (type(one.occlusion), type(one.ignore)) == (int, bool)
         assert one.occlusion in (0, 1, 2)
-        assert type(one.ignore) is bool
     assert {one.kind for one in parsed.findings} <= FINDINGS
     unknown = sum(one.kind == formats.UNKNOWN_LABEL for one in parsed.findings)
     assert unknown >= sum(one.label not in formats.LABELS for one in parsed.annotations)
@@ -190,31 +191,6 @@ def test_numbers_are_read_if_and_only_if_plain_decimals(case):
         assert [one.kind for one in parsed.findings] == [formats.NO_SIZE]
 
 
-@st.composite
-def nearly_objects(draw):
-    """Draw objects with elements in any order, missing, doubled, nested or empty."""
-    objects = []
-    others = ("<occlusion>1</occlusion>", "<b/>", "<label/>", "<!-- -->")
-    for _ in range(draw(st.integers(1, 3))):
-        names = draw(st.sampled_from((["x", "y", "w", "h"], ["xmin", "ymin", "xmax", "ymax"])))
-        sides = [f"<{name}>{draw(st.sampled_from(PLAIN))}</{name}>" for name in names]
-        parts = [f"<name>{draw(st.sampled_from(LABELS[:7]))}</name>", f"<bndbox>{''.join(sides)}</bndbox>"]
-        parts += draw(st.lists(st.sampled_from(others), max_size=3))
-        if draw(st.integers(0, 3)) == 0:
-            parts.append(draw(st.sampled_from((*parts, "<object/>", *objects))))
-        objects.append(f"<object>{''.join(draw(st.permutations(parts)))}</object>")
-    return f"<annotation>{''.join(objects)}</annotation>"
-
-
-@examples(200)
-@given(nearly_objects())
-def test_objects_with_misplaced_elements(text):
-    parsed = check(text)
-    for element in ElementTree.fromstring(text).iter("object"):
-        if any(len(element.findall(name)) > 1 for name in ("name", "bndbox", "occlusion")):
-            assert parsed is None
-
-
 # Valid objects. Corners must be whole numbers, so that their differences are exact.
 whole_boxes = st.tuples(*[st.integers(-700, 700).map(float)] * 2, *[st.integers(1, 640).map(float)] * 2)
 any_boxes = st.tuples(*[st.floats(-1e6, 1e6)] * 2, *[st.floats(1e-3, 1e6)] * 2)
@@ -312,14 +288,6 @@ def test_any_path_names_its_frame_or_none(case):
         assert found.modality in (None, "visible", "lwir")
         assert found.layout in ("video tree", "flat", "ICAFusion")
         assert isinstance(frames.is_known(found.image_id), bool)
-
-
-@examples(100)
-@given(st.lists(st.sampled_from(frames.split_frames("test")), unique=True, min_size=1, max_size=20), st.data())
-def test_written_list_is_read_back_in_order(path, ids, data):
-    lines = [one if data.draw(st.booleans()) else one.replace("/", "_") for one in ids]
-    path.write_bytes("".join(line + data.draw(ends) for line in lines).encode())
-    assert frames.read_list(path) == sorted(ids)
 
 
 @examples(200)
