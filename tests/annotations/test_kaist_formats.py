@@ -183,24 +183,10 @@ def test_malformed_file_is_refused_with_place_and_problem(text, problem):
     assert str(caught.value).startswith(problem)
 
 
-NO_NUMBERS = [
-    "",
-    "nan",
-    "-inf",
-    "infinity",
-    "1e400",
-    "-1e7",
-    "1_0",
-    "\u0661\u0662",
-    "\uff11",
-    "0x10",
-    "1,5",
-    "--1",
-    "1e",
-]
+NO_NUMBERS = "nan -inf infinity 1e400 -1e7 1_0 \u0661\u0662 \uff11 0x10 1,5 --1 1e"
 
 
-@pytest.mark.parametrize("number", [*NO_NUMBERS, "9" * 5000])
+@pytest.mark.parametrize("number", ["", *NO_NUMBERS.split(), "9" * 5000])
 def test_texts_that_are_no_plain_decimal_are_refused_in_any_field(number):
     for index in range(4):
         fields = ["1", "2", "30", "40"]

@@ -1,3 +1,5 @@
+"""Data sets by the name and options of a config."""
+
 import pathlib
 import types
 
@@ -19,11 +21,8 @@ def data(tmp_path):
 def test_prepares_once_and_says_where(data, capsys):
     builder = prepare(data)
     assert capsys.readouterr().out == f"preparing {builder.info.full_name} in {builder.data_dir}\n"
-    assert {name: split.num_examples for name, split in builder.info.splits.items()} == {
-        "train": 3,
-        "validation": 1,
-        "test": 2,
-    }
+    sizes = {name: split.num_examples for name, split in builder.info.splits.items()}
+    assert sizes == {"train": 3, "validation": 1, "test": 2}
     line = describe(builder)
     assert line.startswith("data: synthetic_rgbt/")
     assert "3 train, 1 validation, 2 test" in line
@@ -33,57 +32,30 @@ def test_prepares_once_and_says_where(data, capsys):
     assert describe(prepare(data)) == line
     assert capsys.readouterr().out == ""
     assert {path: path.stat().st_mtime_ns for path in pathlib.Path(builder.data_dir).iterdir()} == files
-
-
-def test_unknown_data_set_lists_the_known_ones(data):
-    data.name = "moon"
-    with pytest.raises(InputError, match=r"config.data.name is 'moon'; .*synthetic_rgbt, msrs"):
-        prepare(data)
-
-
-def test_unknown_option_is_named(data):
-    data.options.scenes = 3
-    with pytest.raises(InputError, match=r"config.data.options.*scenes"):
-        prepare(data)
-
-
-def test_unknown_kind_of_labels_is_named(data):
-    data.name = "msrs"
-    data.options = {"labels": "sonar"}
-    with pytest.raises(InputError, match=r"msrs: labels is 'sonar'; it must be one of: fusion, visible, infrared\."):
-        prepare(data)
-
-
-def test_option_that_msrs_does_not_have_is_named(data):
-    data.name, data.options = "msrs", {"lables": "visible"}
-    with pytest.raises(InputError, match=r"config.data.options: .*lables"):
-        prepare(data)
-
-
-def test_kaist_without_a_copy_says_how_to_get_it(data):
-    data.name, data.options = "kaist", {}
-    with pytest.raises(InputError) as error:
-        prepare(data)
-    for words in (
-        "python -m datasets.kaist.prepare --manual_dir=FOLDER",
-        "huggingface.co",
-        "CC BY-NC-SA",
-        ":synthetic",
-    ):
-        assert words in str(error.value)
-
-
-def test_option_that_kaist_does_not_have_is_named(data):
-    data.name, data.options = "kaist", {"anotations": "improved"}
-    with pytest.raises(InputError, match=r"config.data.options: .*anotations"):
-        prepare(data)
-
-
-def test_warnings_are_those_of_the_prepared_data(data):
-    builder = prepare(data)
     assert warnings_of(builder) == ()
     info = types.SimpleNamespace(metadata={"warnings": ["one", "two"]})
     assert warnings_of(types.SimpleNamespace(info=info)) == ("one", "two")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("moon", {}, r"config.data.name is 'moon'; .*synthetic_rgbt, msrs"),
+        ("synthetic_rgbt", {"scenes": 3}, r"config.data.options.*scenes"),
+        ("msrs", {"labels": "sonar"}, r"msrs: labels is 'sonar'; it must be one of: fusion, visible, infrared\."),
+        ("msrs", {"lables": "visible"}, r"config.data.options: .*lables"),
+        ("kaist", {"anotations": "improved"}, r"config.data.options: .*anotations"),
+        (
+            "kaist",
+            {},
+            "(?s)(?=.*huggingface.co)(?=.*CC BY-NC-SA)(?=.*:synthetic).*datasets.kaist.prepare --manual_dir=",
+        ),
+    ],
+)
+def test_other_name_option_or_missing_copy_is_named(data, name, options, message):
+    data.name, data.options = name, options
+    with pytest.raises(InputError, match=message):
+        prepare(data)
 
 
 def test_data_dir_that_cannot_be_written_is_named(data, tmp_path):

@@ -20,18 +20,11 @@ def make_record(objects=(), visible=None, lwir=None, condition=0):
     visible = rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8) if visible is None else visible
     lwir = rng.integers(0, 256, (HEIGHT, WIDTH), np.uint8) if lwir is None else lwir
     boxes, labels, occlusion, ignore = zip(*objects, strict=True) if objects else ([], [], [], [])
-    return {
-        "image_id": b"I00019",
-        "visible": cv2.imencode(".png", visible[..., ::-1])[1].tobytes(),
-        "lwir": cv2.imencode(".png", lwir)[1].tobytes(),
-        "condition": condition,
-        "objects": {
-            "box": [np.float32(box) for box in boxes],
-            "label": [label.encode() for label in labels],
-            "occlusion": list(occlusion),
-            "ignore": list(ignore),
-        },
-    }
+    columns = {"box": [np.float32(box) for box in boxes], "label": [label.encode() for label in labels]}
+    columns |= {"occlusion": list(occlusion), "ignore": list(ignore)}
+    images = {"visible": cv2.imencode(".png", visible[..., ::-1])[1].tobytes()}
+    images["lwir"] = cv2.imencode(".png", lwir)[1].tobytes()
+    return {"image_id": b"I00019", **images, "condition": condition, "objects": columns}
 
 
 def person(x, y, w, h, occlusion=0, ignore=False, label="person"):
@@ -71,8 +64,7 @@ def test_image_without_objects_has_empty_arrays():
     assert pair["boxes"].shape == (0, 4)
     padded = transforms.to_padded(transforms.flip_pair(pair), 3, BoxFilter())
     assert padded["boxes"].shape == (3, 4)
-    assert not padded["is_person"].any()
-    assert not padded["is_ignore"].any()
+    assert not (padded["is_person"] | padded["is_ignore"]).any()
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
@@ -93,41 +85,29 @@ def test_box_partly_outside_is_clipped_and_keeps_its_annotated_height():
     assert pair["annotated"][:, 3].tolist() == [12, 30]
 
 
+NO_SIZE = [(1, 2, 0, 5), (1, 2, 3, -5), (1, 2, float("nan"), 5), (float("inf"), 2, 3, 5)]
+OUTSIDE = [(30, 2, 3, 5), (-3, 2, 3, 5), (1, 20, 3, 5), (1, -9, 3, 9)]
+
+
 @pytest.mark.parametrize(
-    ("box", "problem"),
-    [
-        ((1, 2, 0, 5), "no size"),
-        ((1, 2, 3, -5), "no size"),
-        ((1, 2, float("nan"), 5), "no size"),
-        ((float("inf"), 2, 3, 5), "no size"),
-        ((30, 2, 3, 5), "outside"),
-        ((-3, 2, 3, 5), "outside"),
-        ((1, 20, 3, 5), "outside"),
-        ((1, -9, 3, 9), "outside"),
-    ],
+    ("box", "problem"), [*((box, "no size") for box in NO_SIZE), *((box, "outside") for box in OUTSIDE)]
 )
 def test_box_without_size_or_outside_is_refused_with_image_and_box(box, problem):
     with pytest.raises(InputError, match=rf"I00019.*box 1 \(cyclist.*{problem}"):
         decode(person(2, 3, 4, 10), (box, "cyclist", 0, True))
 
 
-def test_resize_scales_each_axis_of_the_boxes_by_its_own_factor():
-    pair = transforms.resize_pair(decode(person(3, 4, 6, 8)), 40, 45)
-    assert pair["visible"].shape == (40, 45, 3)
-    assert pair["lwir"].shape == (40, 45, 1)
-    np.testing.assert_allclose(pair["boxes"], [[4.5, 8, 13.5, 24]])
-    assert pair["annotated"][:, 3].tolist() == [8]
-    assert transforms.resize_pair(pair, 40, 45) is pair
-
-
-def test_resized_box_still_covers_its_object():
+def test_resize_scales_images_and_boxes_by_the_factor_of_each_axis():
     visible, lwir = np.zeros((40, 60, 3), np.uint8), np.zeros((40, 60), np.uint8)
     visible[8:32, 12:24], lwir[8:32, 12:24] = 255, 255
     pair = transforms.resize_pair(decode(person(12, 8, 12, 24), visible=visible, lwir=lwir), 20, 15)
-    x1, y1, x2, y2 = pair["boxes"][0].astype(int)
-    for modality in MODALITIES:
+    assert pair["boxes"].tolist() == [[3, 4, 6, 16]]
+    assert pair["annotated"][:, 3].tolist() == [24]
+    for modality, channels in zip(MODALITIES, (3, 1), strict=True):
+        assert pair[modality].shape == (20, 15, channels)
         bright = np.argwhere(pair[modality][..., 0] > 127)
-        assert [*bright.min(0), *(bright.max(0) + 1)] == [y1, x1, y2, x2]
+        assert [*bright.min(0), *(bright.max(0) + 1)] == [4, 3, 16, 6]
+    assert transforms.resize_pair(pair, 20, 15) is pair
 
 
 def test_flip_moves_both_images_and_the_boxes_together():
@@ -175,17 +155,16 @@ def test_decoding_rgb_only_does_not_read_the_thermal_image():
         transforms.decode(without_lwir(record))
 
 
-@pytest.mark.parametrize(
-    "transform",
-    [
-        lambda pair: transforms.resize_pair(pair, 40, 45),
-        lambda pair: transforms.resize_pair(pair, 10, 15),
-        transforms.flip_pair,
-        lambda pair: transforms.scale_brightness(pair, 1.25),
-        lambda pair: transforms.to_padded(pair, 3, BoxFilter()),
-    ],
-    ids=["enlarge", "shrink", "flip", "brightness", "pad"],
-)
+TRANSFORMS = {
+    "enlarge": lambda pair: transforms.resize_pair(pair, 40, 45),
+    "shrink": lambda pair: transforms.resize_pair(pair, 10, 15),
+    "flip": transforms.flip_pair,
+    "brightness": lambda pair: transforms.scale_brightness(pair, 1.25),
+    "pad": lambda pair: transforms.to_padded(pair, 3, BoxFilter()),
+}
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)
 def test_transform_of_rgb_only_equals_that_of_the_pair(transform):
     pair = decode(person(2, 3, 4, 10), person(9, 5, 6, 12, ignore=True))
     assert_equal_but_for_lwir(transform(without_lwir(pair)), transform(pair))
@@ -199,16 +178,10 @@ def padded_roles(pair, box_filter, max_boxes=8):
 
 
 def test_filter_separates_people_ignore_regions_and_background():
-    pair = decode(
-        person(1, 1, 5, 12),
-        person(2, 1, 5, 12, ignore=True),
-        person(3, 1, 5, 9),
-        person(4, 1, 5, 12, occlusion=2),
-        person(5, 1, 5, 12, label="people"),
-        person(6, 1, 5, 12, label="car"),
-        person(7, 1, 5, 12, occlusion=1),
-        person(8, 1, 5, 12, label="cyclist"),
-    )
+    differences = [{}, {"ignore": True}, {}, {"occlusion": 2}, {"label": "people"}, {"label": "car"}, {"occlusion": 1}]
+    differences.append({"label": "cyclist"})
+    heights = [12, 12, 9, 12, 12, 12, 12, 12]
+    pair = decode(*(person(x + 1, 1, 5, heights[x], **different) for x, different in enumerate(differences)))
     assert padded_roles(pair, BoxFilter(min_height_px=10, max_occlusion=1)) == [[1, 7], [2, 3, 4, 5, 8]]
     labels = BoxFilter(labels=("person", "cyclist"), ignore_labels=())
     assert padded_roles(pair, labels) == [[1, 3, 4, 7, 8], [2]]
