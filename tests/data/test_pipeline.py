@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import types
 
 import cv2
 import grain
@@ -30,12 +31,8 @@ def make_source(length, modalities=MODALITIES):
     for i in range(length):
         encoded = cv2.imencode(".png", np.full((20, 30, 3), 10 + i, np.uint8))[1].tobytes()
         people = i % 3
-        objects = {
-            "box": [np.float32([2 + 4 * k, 4, 6, 8]) for k in range(people)],
-            "label": [b"person"] * people,
-            "occlusion": [0] * people,
-            "ignore": [False] * people,
-        }
+        objects = {"box": [np.float32([2 + 4 * k, 4, 6, 8]) for k in range(people)], "label": [b"person"] * people}
+        objects |= {"occlusion": [0] * people, "ignore": [False] * people}
         images = dict.fromkeys(modalities, encoded)
         source.append({"image_id": b"I%05d" % i, **images, "condition": i % 2, "objects": objects})
     return source
@@ -97,24 +94,17 @@ def test_batch_has_the_shapes_dtypes_and_values_of_its_records():
     assert batch.valid.all()
 
 
-def test_every_epoch_has_every_record_once_in_a_new_order():
+def test_every_epoch_has_every_record_once_in_a_new_order_of_the_seed():
     with training(length=9, batch_size=3) as iterator:
         epochs = indices(take(iterator, 9)).reshape(3, 9)
     assert (np.sort(epochs) == np.arange(9)).all()
     assert len({tuple(epoch) for epoch in epochs.tolist()}) == 3
-
-
-def test_batch_larger_than_the_split_is_filled_from_the_next_epochs():
-    with training(length=3, batch_size=7) as iterator:
-        index = next(iterator).index
-    assert sorted(index[:3]) == sorted(index[3:6]) == [0, 1, 2]
-
-
-def test_seed_decides_the_order():
     orders = []
     for seed in (4, 4, 5):
-        with training(length=30, batch_size=30, seed=seed) as iterator:
+        # A batch larger than the split is filled from the next epochs.
+        with training(length=30, batch_size=70, seed=seed) as iterator:
             orders.append(next(iterator).index.tolist())
+    assert sorted(orders[0][:30]) == sorted(orders[0][30:60]) == list(range(30))
     assert orders[0] == orders[1] != orders[2]
 
 
@@ -122,8 +112,8 @@ def test_processes_share_an_epoch_evenly_and_without_overlap():
     shares = []
     for process in range(3):
         with training(length=11, batch_size=3, process_index=process, process_count=3) as iterator:
-            shares.append(indices(take(iterator, 40)).reshape(40, 3))
-    epochs = np.stack(shares, axis=1).reshape(40, 9)
+            shares.append(indices(take(iterator, 15)).reshape(15, 3))
+    epochs = np.stack(shares, axis=1).reshape(15, 9)
     assert all(len(set(epoch)) == 9 for epoch in epochs.tolist())
     assert set(epochs.reshape(-1)) == set(range(11))
 
@@ -141,14 +131,6 @@ def test_processes_together_get_the_augmented_batches_of_one_process():
         assert_same_batches(batch, interleaved)
 
 
-def test_flip_of_probability_one_mirrors_every_record():
-    with training(augmentation=Augmentation(flip_probability=1.0), batch_size=7) as iterator:
-        batch = next(iterator)
-    has_person = batch.is_person[:, 0]
-    assert has_person.any()
-    assert (batch.boxes[has_person, 0] == [WIDTH - 4, 2, WIDTH - 1, 6]).all()
-
-
 def test_one_augmentation_does_not_change_the_draws_of_the_others():
     def flips(**amounts):
         with training(augmentation=Augmentation(flip_probability=0.5, **amounts), batch_size=50) as iterator:
@@ -156,7 +138,7 @@ def test_one_augmentation_does_not_change_the_draws_of_the_others():
         return np.where(batch.is_person[:, 0], batch.boxes[:, 0, 0], -1)
 
     plain = flips()
-    assert len(set(plain)) == 3
+    assert set(plain) == {-1, 1, WIDTH - 4}  # no person, not flipped, mirrored
     np.testing.assert_array_equal(plain, flips(brightness=0.5, blank_probability=0.5))
 
 
@@ -165,10 +147,8 @@ def test_augmentation_draws_are_new_in_every_epoch():
         assert len(set(next(iterator).visible[:, 0, 0, 0].tolist())) > 5
 
 
-@pytest.mark.parametrize("on_devices", [False, True])
-def test_training_on_rgb_only_equals_training_on_pairs_without_lwir(on_devices):
-    sharding = device_sharding(2) if on_devices else None
-    options = {"batch_size": 6, "augmentation": EVERY, "seed": 3, "sharding": sharding}
+def test_training_on_rgb_only_equals_training_on_pairs_without_lwir():
+    options = {"batch_size": 6, "augmentation": EVERY, "seed": 3, "sharding": device_sharding(2)}
     with training(**options) as iterator:
         pairs = take(iterator, 8)
     with training(source=make_source(7, RGB_ONLY), modalities=RGB_ONLY, **options) as iterator:
@@ -182,20 +162,9 @@ def test_training_on_rgb_only_equals_training_on_pairs_without_lwir(on_devices):
         assert 0 < changed.sum() < len(changed)
 
 
-def test_evaluation_of_rgb_only_equals_that_of_pairs_without_lwir():
-    pairs, rgb_only = evaluation(5), evaluation(5, RGB_ONLY)
-    assert_same_batches(rgb_only, [batch._replace(lwir=None) for batch in pairs])
-    assert not rgb_only[-1].valid.all()
-
-
 @pytest.mark.parametrize("on_devices", [False, True])
 def test_resumed_iterator_gives_the_same_next_batches(on_devices):
-    devices = jax.local_device_count() if on_devices else 1
-    options = {
-        "batch_size": 2 * devices,
-        "augmentation": EVERY,
-        "sharding": device_sharding() if on_devices else None,
-    }
+    options = {"batch_size": 4, "augmentation": EVERY, "sharding": device_sharding() if on_devices else None}
     with training(**options) as iterator:
         take(iterator, 3)
         state = json.dumps(iterator.get_state())
@@ -234,10 +203,8 @@ def test_batches_on_devices_feed_pmap_without_a_transfer():
 
 @pytest.mark.parametrize(("length", "batch_size", "processes"), [(7, 3, 1), (6, 3, 1), (9, 4, 2), (2, 2, 3), (7, 3, 2)])
 def test_evaluation_has_every_record_once_and_as_many_batches_per_process(length, batch_size, processes):
-    shares = [
-        evaluation(length, batch_size=batch_size, process_index=process, process_count=processes)
-        for process in range(processes)
-    ]
+    options = {"batch_size": batch_size, "process_count": processes}
+    shares = [evaluation(length, process_index=process, **options) for process in range(processes)]
     assert len({len(batches) for batches in shares}) == 1
     batches = [batch for share in shares for batch in share]
     assert {batch.visible.shape for batch in batches} == {(batch_size, HEIGHT, WIDTH, 3)}
@@ -255,6 +222,8 @@ def test_evaluation_keeps_the_order_of_the_split_also_on_devices(modalities):
     assert [batch.index.tolist() for batch in on_host] == [[0, 1], [2, 3], [4, -1]]
     on_device = evaluation(5, modalities, sharding=device_sharding(1))
     assert_same_batches(on_device, jax.tree.map(lambda leaf: leaf[None], on_host))
+    if modalities == RGB_ONLY:
+        assert_same_batches(on_host, [batch._replace(lwir=None) for batch in evaluation(5)])
 
 
 def test_broken_record_raises_an_input_error_that_names_it():
@@ -267,8 +236,7 @@ def test_broken_record_raises_an_input_error_that_names_it():
         next(iterator)
 
 
-class TwoDevices:
-    addressable_devices = (0, 1)
+TWO_DEVICES = types.SimpleNamespace(addressable_devices=(0, 1))
 
 
 @pytest.mark.parametrize(
@@ -280,7 +248,7 @@ class TwoDevices:
         ({"augmentation": Augmentation(flip_probability=1.5)}, "augmentation flip_probability is 1.5"),
         ({"augmentation": Augmentation(blank_probability=-0.1)}, "augmentation blank_probability is -0.1"),
         ({"length": 0}, "no records"),
-        ({"batch_size": 3, "sharding": TwoDevices()}, "3 images cannot be shared evenly by 2 devices"),
+        ({"batch_size": 3, "sharding": TWO_DEVICES}, "3 images cannot be shared evenly by 2 devices"),
     ],
 )
 def test_invalid_arguments_are_refused_at_once(options, message):
