@@ -1,5 +1,7 @@
 """The lock under which a data set is prepared once, for the builders that need no copy."""
 
+import errno
+import fcntl
 import json
 import os
 import signal
@@ -60,6 +62,16 @@ def test_data_prepared_while_waiting_for_the_lock_are_not_prepared_again(tmp_pat
     monkeypatch.setattr("datasets.preparation.is_prepared", lambda builder: next(answers))
     with preparation_lock(builder, tmp_path / "lock") as needs_preparing:
         assert not needs_preparing
+
+
+def test_file_system_without_locks_is_a_warning(tmp_path, monkeypatch, capsys):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with preparation_lock(synthetic_rgbt.open_builder(str(tmp_path), **SCENES), tmp_path) as needs_preparing:
+        assert needs_preparing
+    assert "cannot be locked (No locks available)" in capsys.readouterr().out
 
 
 PREPARE = """

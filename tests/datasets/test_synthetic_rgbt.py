@@ -159,7 +159,7 @@ def test_label_noise_has_its_rates():
     np.testing.assert_allclose(np.log(drawn[kept, 2:] / (20, 48)).std(0), JITTER_SHARE, rtol=0.06)
 
 
-def test_noisy_boxes_have_a_size_and_lie_in_the_image():
+def test_noisy_boxes_lie_in_the_image_and_are_spurious_without_people():
     boxes = np.array([[0, 0, 3, 4], [155, 100, 5, 28], [0, 90, 160, 38]], np.float32)
     for index in range(200):
         noisy = add_label_noise(np.random.default_rng(index), boxes, 128, 160).boxes
