@@ -21,7 +21,7 @@ def file_name(template, image_id, modality):
     """Return the name of a frame's file in a layout; ``m`` is its modality, capitals another spelling."""
     number, video, frame = image_id.split("/")
     flat, split = image_id.replace("/", "_"), "train" if number < "set06" else "test"
-    parts = {"set": number, "video": video, "frame": frame, "flat": flat, "split": split, "m": modality}
+    parts = {"set": number, "video": video, "frame": frame, "flat": flat, "split": split, "m": modality, "other": "ir"}
     return template.format(**parts, FLAT=flat.swapcase(), SPLIT=split.title())
 
 
@@ -32,38 +32,24 @@ def relative(root, by_modality):
     }
 
 
-# The layout of the files, the words for visible and thermal images, and the layout's description.
-LAYOUTS = {
-    "video tree": (
-        *("images/{set}/{video}/{m}/{frame}.jpg", "visible lwir"),
-        "video tree, images/setNN/VNNN/{modality}/INNNNN.jpg",
-    ),
-    "in the root": ("{set}/{video}/{m}/{frame}.png", "vis tir", "video tree, setNN/VNNN/{modality}/INNNNN.png"),
-    "tree by folder": ("{m}/{set}/{video}/{frame}.png", "RGB Thermal", "video tree, {modality}/setNN/VNNN/INNNNN.png"),
-    "flat by folder": (
-        *("{split}/images/{m}/{flat}.png", "visible lwir"),
-        "flat, {split}/images/{modality}/setNN_VNNN_INNNNN.png",
-    ),
-    "flat by suffix": (
-        *("{split}/images/{flat}_{m}.png", "rgb ir"),
-        "flat, {split}/images/setNN_VNNN_INNNNN_{modality}.png",
-    ),
-    "within the name": ("{set}_{video}_{m}_{frame}.jpg", "vi thermal", "flat, setNN_VNNN_{modality}_INNNNN.jpg"),
-    "ICAFusion": (
-        *("{m}/{split}/{flat}.png", "visible infrared"),
-        "ICAFusion, {modality}/{split}/setNN_VNNN_INNNNN.png",
-    ),
-    "other case": ("{SPLIT}/{m}/{FLAT}.PNG", "Visible LWIR", "flat, {split}/{modality}/setNN_VNNN_INNNNN.PNG"),
-    "name before folder": ("ir/{flat}_{m}.png", "visible lwir", "flat, {modality}/setNN_VNNN_INNNNN_{modality}.png"),
-    "nearest folder": (
-        *("rgb/lwir/{m}/{flat}.png", "visible lwir"),
-        "flat, {modality}/{modality}/{modality}/setNN_VNNN_INNNNN.png",
-    ),
-}
+# The kind of layout, the files, and the words for visible and thermal images.
+LAYOUTS = [
+    ("video tree", "images/{set}/{video}/{m}/{frame}.jpg", "visible lwir"),
+    ("video tree", "{set}/{video}/{m}/{frame}.png", "vis tir"),
+    ("video tree", "{m}/{set}/{video}/{frame}.png", "RGB Thermal"),
+    ("flat", "{split}/images/{m}/{flat}.png", "visible lwir"),
+    ("flat", "{split}/images/{flat}_{m}.png", "rgb ir"),
+    ("flat", "{set}_{video}_{m}_{frame}.jpg", "vi thermal"),
+    ("ICAFusion", "{m}/{split}/{flat}.png", "visible infrared"),
+    ("flat", "{SPLIT}/{m}/{FLAT}.PNG", "Visible LWIR"),
+    # The modality of the name counts before that of a folder, and that of the nearest folder.
+    ("flat", "{other}/{flat}_{m}.png", "visible lwir"),
+    ("flat", "{other}/{other}/{m}/{flat}.png", "visible lwir"),
+]
 
 
-@pytest.mark.parametrize(("template", "words", "layout"), LAYOUTS.values(), ids=LAYOUTS)
-def test_images_of_each_layout_are_found(tmp_path, template, words, layout):
+@pytest.mark.parametrize(("kind", "template", "words"), LAYOUTS, ids=[template for _, template, _ in LAYOUTS])
+def test_images_of_each_layout_are_found(tmp_path, kind, template, words):
     expected = {
         modality: {image_id: file_name(template, image_id, word) for image_id in IDS}
         for modality, word in zip(MODALITIES, words.split(), strict=True)
@@ -72,7 +58,9 @@ def test_images_of_each_layout_are_found(tmp_path, template, words, layout):
     index = folders.index_images(tmp_path)
     assert relative(tmp_path, index.files) == expected
     assert index.unused == []
-    assert index.layout == f"{layout}: 4 files"
+    described = {"set": "setNN", "video": "VNNN", "frame": "INNNNN"} | dict.fromkeys(("m", "other"), "{modality}")
+    described |= dict.fromkeys(("flat", "FLAT"), "setNN_VNNN_INNNNN") | dict.fromkeys(("split", "SPLIT"), "{split}")
+    assert index.layout == f"{kind}, {template.format(**described)}: 4 files"
 
 
 def test_mixed_layouts_are_listed_the_most_frequent_first(tmp_path):
@@ -135,14 +123,10 @@ def test_links_are_followed_but_not_in_circles(tmp_path):
 def test_annotation_sets_are_named_by_their_folder(tmp_path):
     expected = {
         ".": {None: {IDS[0]: "set00/V000/I01217.txt", IDS[1]: f"{FLAT[1]}.xml"}},
-        "annotations": {
-            None: {IDS[0]: "annotations/set00/V000/I01217.txt", IDS[1]: "annotations/set06/V001/I00019.TXT"}
-        },
-        "annotations-xml-new": {None: {IDS[0]: "annotations-xml-new/set00/V000/I01217.xml"}},
         "images": {"visible": {IDS[0]: "images/set00/V000/visible/I01217.txt"}},
-        "labels": {None: {IDS[0]: f"labels/set00/V000/{FLAT[0]}.txt", IDS[1]: f"labels/set06/V001/{FLAT[1]}.txt"}},
-        "test/annotations": {None: {IDS[1]: f"test/annotations/{FLAT[1]}.xml"}},
-        "train/annotations": {None: {IDS[0]: f"train/annotations/{FLAT[0]}.xml"}},
+        "labels": {None: {IDS[0]: f"labels/set00/V000/{FLAT[0]}.txt", IDS[1]: "labels/set06/V001/I00019.TXT"}},
+        "test/labels": {None: {IDS[1]: f"test/labels/{FLAT[1]}.xml"}},
+        "train/labels": {None: {IDS[0]: f"train/labels/{FLAT[0]}.xml"}},
     }
     for by_modality in expected.values():
         make(tmp_path, *(name for by_id in by_modality.values() for name in by_id.values()))
@@ -155,17 +139,15 @@ def test_annotation_sets_are_named_by_their_folder(tmp_path):
 @pytest.mark.parametrize(
     "template",
     [
-        "annotations_paired/{set}/{video}/{m}/{frame}.txt",
-        "annotations_paired/{m}/{set}/{video}/{frame}.txt",
-        "annotations_paired/{set}_{video}_{frame}_{m}.txt",
-        "{m}/annotations_paired/{set}_{video}_{frame}.xml",
+        *("paired/{set}/{video}/{m}/{frame}.txt", "paired/{m}/{set}/{video}/{frame}.txt"),
+        *("paired/{flat}_{m}.txt", "{m}/paired/{flat}.xml"),
     ],
 )
 def test_paired_annotations_are_recognised(tmp_path, template):
     files = {modality: {one: file_name(template, one, modality) for one in IDS} for modality in MODALITIES}
     make(tmp_path, *files["visible"].values(), *files["lwir"].values())
     (paired,) = folders.index_annotations(tmp_path)
-    assert (paired.name, relative(tmp_path, paired.files)) == ("annotations_paired", files)
+    assert (paired.name, relative(tmp_path, paired.files)) == ("paired", files)
     assert paired.is_paired
     assert paired.frames() == set(IDS)
 
@@ -174,9 +156,7 @@ def test_annotations_of_one_modality_are_not_paired(tmp_path):
     names = ("labels/set00/V000/lwir/I01217.txt", f"labels/{FLAT[1]}.txt")
     make(tmp_path, *names)
     (labels,) = folders.index_annotations(tmp_path)
-    assert not labels.is_paired
-    assert labels.frames() == set(IDS)
-    assert set(labels.files) == {"lwir", None}
+    assert (labels.is_paired, labels.frames(), set(labels.files)) == (False, set(IDS), {"lwir", None})
     assert labels.by_image() == {image_id: tmp_path / name for image_id, name in zip(IDS, names, strict=True)}
 
 

@@ -3,14 +3,13 @@
 import math
 import re
 import xml.etree.ElementTree as ElementTree
-from pathlib import Path
 from xml.sax.saxutils import escape
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcrl_jax.annotations.kaist import folders, formats, frames
+from dcrl_jax.annotations.kaist import formats
 from dcrl_jax.annotations.kaist.truths import read_truths
 from dcrl_jax.annotations.text import read_text
 from dcrl_jax.annotations.types import MISSING, UNREADABLE, Annotation
@@ -139,28 +138,6 @@ def test_mutated_valid_files(data):
     check("".join(parts))
 
 
-MOSTLY_PLAIN = st.one_of(*[st.sampled_from(words("0 0 1 1 2 5 700 -1 0.5"))] * 15, st.sampled_from(NUMBERS))
-
-
-@examples(200)
-@given(st.sampled_from(((11, None), (4, None), (4, "xywh"))), st.data())
-def test_numbers_are_read_if_and_only_if_plain_decimals(form, data):
-    values = [data.draw(MOSTLY_PLAIN) for _ in range(form[0])]
-    text = "person " + " ".join(values)
-    if form[1]:
-        box = "".join(f"<{tag}>{value}</{tag}>" for tag, value in zip(form[1], values, strict=True))
-        text = f"<annotation><object><name>person</name><bndbox>{box}</bndbox></object></annotation>"
-    parsed = check(text)
-    plain = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e-?\d+)?", re.ASCII)
-    if not all(plain.fullmatch(one) and abs(float(one)) <= 1e6 for one in values):
-        assert parsed is None
-    elif parsed is not None and parsed.annotations:
-        x, y, w, h = map(float, values[:4])
-        assert parsed.annotations[0].box == ((x, y, w - x, h - y) if parsed.format == "corners" else (x, y, w, h))
-    elif parsed is not None:
-        assert [one.kind for one in parsed.findings] == [formats.NO_SIZE]
-
-
 # Valid objects. Corners must be whole numbers, so that their differences are exact.
 WHOLE_BOXES = st.tuples(*[st.integers(-700, 700).map(float)] * 2, *[st.integers(1, 640).map(float)] * 2)
 ANY_BOXES = st.tuples(*[st.floats(-1e6, 1e6)] * 2, *[st.floats(1e-3, 1e6)] * 2)
@@ -212,45 +189,3 @@ def test_written_objects_are_read_back(path, kind, data):
     assert parsed.format == (kind if objects or kind == "XML" else "")
     unknown = [one.label for one in objects if one.label not in formats.LABELS]
     assert [one.text for one in parsed.findings] == [f"place: {label[:40]!r}" for label in unknown]
-
-
-# With digits of other scripts, and the long s and dotted I, which a pattern without case takes for s and i.
-NAMES = (
-    words("set00 set06 SET11 set99 set\u0660\u0660 \u017fet00 set0 offset00"),
-    words("V000 v001 V999 V\u0661\u0661\u0661 V00"),
-    words("I00019 i00001 I99999 I\u0661\u0661\u0661\u0661\u0661 \u013000001 I1 I000190"),
-)
-MODALITIES = ("visible", "lwir", "RGB", "Thermal", "")
-ANYTHING = (*MODALITIES[:-1], *words("images train Test set00 V000 .. a"), "a b", "a\nb")
-IMAGE_ID = re.compile(r"set\d\d/V\d{3}/I\d{5}", re.ASCII)
-
-
-@examples(200)
-@given(st.data())
-def test_any_path_names_its_frame_or_none(data):
-    names = [data.draw(st.one_of(st.just(known[0]), st.sampled_from(known))) for known in NAMES]
-    inner, outer = (data.draw(st.sampled_from(MODALITIES)) for _ in range(2))
-    parts = [*data.draw(st.lists(st.sampled_from(ANYTHING), max_size=3)), *names[:2], *[inner] * bool(inner), names[2]]
-    path = parts[0] + "".join(data.draw(st.sampled_from("///_")) + part for part in parts[1:])
-    path += f"_{outer}" * bool(outer) + data.draw(st.sampled_from((".jpg", ".PNG", ".txt", ".XML", "", ".jpg.txt")))
-    file = folders.recognise(Path("copy") / path, Path("copy"))
-    if file is not None:
-        assert IMAGE_ID.fullmatch(file.image_id)
-        assert file.image_id.lower() == "/".join(names).lower()
-        assert file.modality in (None, "visible", "lwir")
-        assert file.layout in ("video tree", "flat", "ICAFusion")
-
-
-PIECES_OF_LISTS = ("set06/V000/I00019", "\n", *(name for known in NAMES for name in known), "/", "_")
-
-
-@examples(100)
-@given(st.lists(st.one_of(st.sampled_from(PIECES_OF_LISTS), st.text(max_size=5))))
-def test_any_list_has_known_frames_or_is_refused(path, pieces):
-    path.write_bytes("".join(pieces).encode(errors="surrogatepass"))
-    ids, message = attempt(frames.read_list, path)
-    if ids is None:
-        assert message.startswith(f"{path}:")
-    else:
-        assert ids == sorted(set(ids)) != []
-        assert all(IMAGE_ID.fullmatch(one) and frames.is_known(one) for one in ids)
