@@ -35,11 +35,9 @@ def test_test_images_are_4024_every_thirtieth_frame_of_66_videos():
     assert (len(train), len(frames.VIDEOS["test"])) == (71, 66)
     assert (train[0], train[-1]) == ("set00/V000", "set05/V012")
     assert [video in train for video in ("set01/V005", "set01/V006")] == [True, False]
-
-
-@pytest.mark.parametrize(("length", "skip", "numbers"), [(89, 30, [29, 59]), (90, 30, [29, 59, 89]), (9, 3, [2, 5, 8])])
-def test_images_of_a_video_are_the_last_of_each_run(length, skip, numbers):
-    assert list(frames.numbers(length, skip)) == numbers
+    # The images of a video are the last of each run.
+    runs = {(89, 30): [29, 59], (90, 30): [29, 59, 89], (9, 3): [2, 5, 8]}
+    assert {arguments: list(frames.numbers(*arguments)) for arguments in runs} == runs
 
 
 @pytest.mark.parametrize(
@@ -66,9 +64,7 @@ def test_vbb_gives_the_objects_of_each_frame(tmp_path):
         [Annotation("person?", (-5, 2, 30, 60), 0, False), Annotation("person", (10, 20, 20, 100), 2, False)],
         [Annotation("person-fa", (1, 2, 3, 4), 1, False)],
     ]
-
-
-def test_fully_visible_occluded_person_is_partial_in_a_vbb_and_heavy_in_a_text(tmp_path):
+    # A fully visible person that is marked as occluded is partially occluded here and heavily in a text.
     path = write_vbb(tmp_path / "V000.vbb", [[("person", (10, 20, 30, 60), (10, 20, 30, 60))]])
     assert vbb.read(path)[0][0].occlusion == 1
     assert bbgt.parse("person 10 20 30 60 1 10 20 30 60 0 0")[0].occlusion == 2

@@ -172,28 +172,22 @@ def test_archives_are_downloaded_once_for_all_label_sets(tmp_path, repositories)
     assert len(read(other, "test")) == 2
 
 
-def test_archive_of_another_content_is_refused(tmp_path, repositories):
+def test_failed_download_or_archive_of_another_content_is_refused(tmp_path, repositories, monkeypatch):
     repositories(lambda images, labels: shutil.rmtree(images / "train" / "vi"))
-    builder = open_msrs(tmp_path)
-    with pytest.raises(InputError, match=r"train/vi: no such folder"):
-        builder.download_and_prepare()
-    assert not list((tmp_path / "data").rglob("*.array_record*"))
-    shutil.rmtree(tmp_path / "data")
+
+    def is_refused(message):
+        with pytest.raises(InputError, match=message):
+            open_msrs(tmp_path).download_and_prepare()
+        assert not list((tmp_path / "data").rglob("*.array_record*"))
+        shutil.rmtree(tmp_path / "data")
+
+    is_refused(r"train/vi: no such folder")
     (tmp_path / "served" / "labels.zip").write_text("<html>log in</html>")
-    with pytest.raises(InputError, match="is not a zip archive"):
-        builder.download_and_prepare()
-    assert not builder.data_path.exists()
-
-
-def test_failed_download_names_addresses_and_the_manual_folder(tmp_path, repositories, monkeypatch):
-    repositories()
+    is_refused("is not a zip archive")
     monkeypatch.setattr(msrs, "LABELS_URL", msrs.IMAGES_URL.replace("images", "absent"))
     for images_url in (msrs.IMAGES_URL, "http://127.0.0.1:9/images.zip"):
         monkeypatch.setattr(msrs, "IMAGES_URL", images_url)
-        builder = open_msrs(tmp_path)
-        with pytest.raises(InputError, match=r"absent\.zip could not be downloaded.*manual_dir"):
-            builder.download_and_prepare()
-        assert not builder.data_path.exists()
+        is_refused(r"absent\.zip could not be downloaded.*manual_dir")
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="no part of the real data beside the repository")

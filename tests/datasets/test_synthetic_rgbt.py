@@ -30,7 +30,9 @@ def same_records(first, second):
 # ---- Determinism
 
 
-def test_scene_depends_only_on_seed_and_index():
+def test_scene_depends_only_on_seed_split_and_index():
+    of_split = [encode_scene(SceneOptions(split, 2, 48, 64), 0)["visible"] for split in SPLITS]
+    assert len(set(of_split)) == 3
     scene, again = render(3, 4, HEIGHT, WIDTH), render(3, 4, HEIGHT, WIDTH)
     np.testing.assert_array_equal(scene.visible, again.visible)
     np.testing.assert_array_equal(scene.lwir, again.lwir)
@@ -43,11 +45,6 @@ def test_records_do_not_depend_on_the_number_of_processes():
     options = SceneOptions("validation", seed=2, height_px=48, width_px=64, label_noise=True)
     records = [encode_scene(options, index) for index in range(3)]
     assert same_records(records, encode_scenes(options, 3, processes=2))
-
-
-def test_splits_share_no_scene():
-    of_split = [encode_scene(SceneOptions(split, 2, 48, 64), 0)["visible"] for split in ("train", "validation", "test")]
-    assert len(set(of_split)) == 3
 
 
 def test_larger_image_shows_the_same_scene():
