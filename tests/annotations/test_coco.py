@@ -14,13 +14,14 @@ from dcrl_jax.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 
-IMAGES = [{"id": 0, "im_name": "set06/V000/I00019"}, {"id": 1, "im_name": "set09/V000/I00039"}]
+IMAGE = {"id": 0, "im_name": "set06/V000/I00019"}
+OTHER = {"id": 1, "im_name": "set09/V000/I00039"}
 CATEGORIES = [{"id": 0, "name": "__ignore__"}, {"id": 1, "name": "person"}, {"id": 2, "name": "cyclist"}]
 CATEGORIES.append({"id": 3, "name": "person?a"})
 PERSON = {"image_id": 1, "category_id": 1, "bbox": [505, 212.5, 20, 50]}
 
 
-def read(tmp_path, *annotations, images=IMAGES, categories=CATEGORIES):
+def read(tmp_path, *annotations, images=(IMAGE, OTHER), categories=CATEGORIES):
     path = tmp_path / "truth.json"
     path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
     return coco.read(path)
@@ -39,18 +40,17 @@ def test_annotations_belong_to_their_images_and_have_their_categories_names(tmp_
         {"image_id": 0, "category_id": 2, "bbox": [-3, 4, 5, 6], "occlusion": 1, "ignore": False},
         {"image_id": 1, "category_id": 0, "bbox": [1, 2, 3, 4]},
         PERSON | {"category_id": 3},
-        images=IMAGES[::-1],
+        images=[OTHER, IMAGE],
     )
-    assert list(truths.by_id.items()) == [
-        ("set06/V000/I00019", [Annotation("cyclist", (-3, 4, 5, 6), 1, False)]),
-        (
-            "set09/V000/I00039",
-            [
-                Annotation("person", (505, 212.5, 20, 50), 2, True),
-                Annotation("ignore", (1, 2, 3, 4), 0, False),
-                Annotation("person?", (505, 212.5, 20, 50), 0, False),
-            ],
-        ),
+    person = Annotation("person", (505, 212.5, 20, 50))
+    assert list(truths.by_id) == ["set06/V000/I00019", "set09/V000/I00039"]
+    assert list(truths.by_id.values()) == [
+        [Annotation("cyclist", (-3, 4, 5, 6), 1, False)],
+        [
+            person._replace(occlusion=2, ignore=True),
+            Annotation("ignore", (1, 2, 3, 4)),
+            person._replace(label="person?"),
+        ],
     ]
     assert (truths.findings, truths.formats) == ([], {"COCO"})
     assert read(tmp_path) == ({"set06/V000/I00019": [], "set09/V000/I00039": []}, [], frozenset())
@@ -85,13 +85,13 @@ def test_unknown_labels_are_kept_and_boxes_of_no_size_left_out(tmp_path):
         ([3], "entry 1: expected `object`, got `int`; expected COCO annotations"),
         ([{"id": 0}], "entry 1: has neither im_name nor file_name"),
         ([{"im_name": "set06/V000/I00019"}], "entry 1: object missing required field `id`"),
-        ([{"id": "0", "im_name": "set06/V000/I00019"}], "entry 1, id: expected `int`, got `str`"),
-        ([{"id": 1, "im_name": "set06/V000/I00019"}], "entry 1: id 1 of 1 images; .* ids must be 0 to 0"),
-        ([IMAGES[0], {"id": -1, "im_name": "set06/V000/I00039"}], "entry 2: id -1 of 2 images"),
-        ([IMAGES[0], {"id": 0, "im_name": "set06/V000/I00039"}], "entry 2: id 0 is there twice"),
-        ([IMAGES[0], {"id": 1, "im_name": "set06_V000_I00019"}], "entry 2: set06/V000/I00019 is entry 1 already"),
-        ([{"id": 0, "im_name": "set06/V000/I09999"}], "entry 1: 'set06/V000/I09999' is no frame of KAIST"),
-        ([{"id": 0, "im_name": "street.png"}], "entry 1: 'street.png' is no frame of KAIST"),
+        ([IMAGE | {"id": "0"}], "entry 1, id: expected `int`, got `str`"),
+        ([OTHER], "entry 1: id 1 of 1 images; .* ids must be 0 to 0"),
+        ([IMAGE, OTHER | {"id": -1}], "entry 2: id -1 of 2 images"),
+        ([IMAGE, OTHER | {"id": 0}], "entry 2: id 0 is there twice"),
+        ([IMAGE, IMAGE | {"id": 1}], "entry 2: set06/V000/I00019 is entry 1 already"),
+        ([IMAGE | {"im_name": "set06/V000/I09999"}], "entry 1: 'set06/V000/I09999' is no frame of KAIST"),
+        ([IMAGE | {"im_name": "street.png"}], "entry 1: 'street.png' is no frame of KAIST"),
     ],
 )
 def test_malformed_images_are_refused(tmp_path, images, message):
@@ -100,38 +100,27 @@ def test_malformed_images_are_refused(tmp_path, images, message):
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("list_name", "second", "message"),
     [
-        ({"image_id": 2}, ": image_id 2 is none of the images; expected 0 to 1"),
-        ({"image_id": 0.0}, ", image_id: expected `int`, got `float`"),
-        ({"category_id": 4}, r": category_id 4 is none of the categories; expected one of \[0, 1, 2, 3\]"),
-        ({"category_id": [1]}, ", category_id: expected `int`, got `array`"),
-        ({"bbox": [1, 2, 3]}, ", bbox: expected `array` of length 4"),
-        ({"bbox": [1, 2, 3, "4"]}, r", bbox\[3\]: expected `float`, got `str`"),
-        ({"bbox": [1, 2, 3, True]}, r", bbox\[3\]: expected `float`, got `bool`"),
-        ({"bbox": [1, 2, 3, 1e7]}, r", bbox\[3\]: expected `float` <= 1000000.0"),
-        ({"occlusion": 3}, ", occlusion: invalid enum value 3"),
-        ({"occlusion": "1"}, ", occlusion: "),
-        ({"ignore": 2}, ", ignore: invalid enum value 2"),
+        ("annotations", PERSON | {"image_id": 2}, ": image_id 2 is none of the images; expected 0 to 1"),
+        ("annotations", PERSON | {"image_id": 0.0}, ", image_id: expected `int`, got `float`"),
+        ("annotations", PERSON | {"category_id": 4}, r": category_id 4 is none of .*; expected one of \[0, 1, 2, 3\]"),
+        ("annotations", PERSON | {"bbox": [1, 2, 3]}, ", bbox: expected `array` of length 4"),
+        ("annotations", PERSON | {"bbox": [1, 2, 3, "4"]}, r", bbox\[3\]: expected `float`, got `str`"),
+        ("annotations", PERSON | {"bbox": [1, 2, 3, 1e7]}, r", bbox\[3\]: expected `float` <= 1000000.0"),
+        ("annotations", PERSON | {"occlusion": 3}, ", occlusion: invalid enum value 3"),
+        ("annotations", PERSON | {"ignore": 2}, ", ignore: invalid enum value 2"),
+        ("categories", {"id": 1, "name": "people"}, ": id 1 is there twice"),
+        ("categories", {"id": 2}, ": object missing required field `name`"),
+        ("categories", "people", ": expected `object`, got `str`"),
     ],
 )
-def test_malformed_annotations_are_refused(tmp_path, change, message):
-    with pytest.raises(InputError, match=rf"truth\.json: annotations, entry 2{message}"):
-        read(tmp_path, PERSON, PERSON | change)
-
-
-@pytest.mark.parametrize(
-    ("second", "message"),
-    [
-        ({"id": 1, "name": "people"}, ": id 1 is there twice"),
-        ({"id": 2}, ": object missing required field `name`"),
-        ({"id": 2, "name": 3}, ", name: expected `str`, got `int`"),
-        ("people", ": expected `object`, got `str`"),
-    ],
-)
-def test_malformed_categories_are_refused(tmp_path, second, message):
-    with pytest.raises(InputError, match=rf"categories, entry 2{message}"):
-        read(tmp_path, categories=[CATEGORIES[1], second])
+def test_malformed_annotations_and_categories_are_refused(tmp_path, list_name, second, message):
+    lists = {"annotations": [PERSON], "categories": [CATEGORIES[1]]}
+    lists[list_name].append(second)
+    categories = lists["categories"] if list_name == "categories" else CATEGORIES
+    with pytest.raises(InputError, match=rf"truth\.json: {list_name}, entry 2{message}"):
+        read(tmp_path, *lists["annotations"], categories=categories)
 
 
 @pytest.mark.parametrize(
@@ -153,10 +142,7 @@ def test_other_files_are_refused(tmp_path, content, message):
         path.write_bytes(content)
     with pytest.raises(InputError, match=rf"truth\.json{message}"):
         coco.read(path)
-
-
-def test_byte_order_mark_is_skipped(tmp_path):
+    # A byte order mark is skipped.
     read(tmp_path)
-    path = tmp_path / "truth.json"
     path.write_text("\ufeff" + path.read_text(), encoding="utf-8")
     assert len(coco.read(path).by_id) == 2

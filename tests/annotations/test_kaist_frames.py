@@ -82,31 +82,23 @@ def test_line_that_is_no_frame_is_refused_with_its_number(tmp_path, line):
     assert f"list.txt:3: {line!r} is no frame of KAIST; expected one like set06/V000/I00019" in str(caught.value)
 
 
-TWICE = "set06/V000/I00019\nset06/V000/I00039\n\nset06_V000_I00019\n"
+TWICE = b"set06/V000/I00019\nset06/V000/I00039\n\nset06_V000_I00019\n"
+OTHER_FILES = {
+    "a frame twice": (TWICE, ":4: set06/V000/I00019 is listed a second time, first on line 1"),
+    "empty": (b"", ": lists no frames; expected lines like set06/V000/I00019"),
+    "blank": ("\ufeff\n \r\n".encode(), ": lists no frames"),
+    "PNG": (b"\x89PNG\r\n\x1a\n", ": is not a text file"),
+    "absent": (None, r": cannot be read \(No such file"),
+}
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (TWICE, ":4: set06/V000/I00019 is listed a second time, first on line 1"),
-        ("", ": lists no frames; expected lines like set06/V000/I00019"),
-        ("\ufeff\n \r\n", ": lists no frames"),
-    ],
-    ids=["a frame twice", "empty", "blank"],
-)
-def test_malformed_list_is_refused(tmp_path, text, message):
+@pytest.mark.parametrize(("content", "message"), OTHER_FILES.values(), ids=OTHER_FILES)
+def test_other_file_is_no_list(tmp_path, content, message):
+    path = tmp_path / "list.txt"
+    if content is not None:
+        path.write_bytes(content)
     with pytest.raises(InputError, match=rf"list\.txt{message}"):
-        read_list(tmp_path, text)
-
-
-def test_list_that_cannot_be_read_is_refused(tmp_path):
-    (tmp_path / "image.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    for name, problem in (
-        ("absent.txt", r"absent\.txt: cannot be read \(No such file"),
-        ("", r"cannot be read \(Is a directory"),
-        ("image.png", r"image\.png: is not a text file"),
-    ):
-        with pytest.raises(InputError, match=problem):
-            frames.read_list(tmp_path / name)
-    with pytest.raises(InputError, match=r"image\.png: larger than 0 MiB; this is no annotation file"):
-        read_bytes(tmp_path / "image.png", limit_bytes=3)
+        frames.read_list(path)
+    if content == TWICE:
+        with pytest.raises(InputError, match=r"list\.txt: larger than 0 MiB; this is no annotation file"):
+            read_bytes(path, limit_bytes=3)

@@ -1,19 +1,9 @@
 """Caltech prepared from small copies of the original archives: three videos of some frames."""
 
+import caltech_files
 import numpy as np
 import pytest
-from caltech_files import (
-    OBJECTS,
-    TEST,
-    TEST_IMAGES,
-    TRAIN,
-    VIDEOS,
-    jpeg,
-    video_jpegs,
-    write_copy,
-    write_seq,
-    write_vbb,
-)
+from caltech_files import OBJECTS, TEST, TRAIN, jpeg, video_jpegs, write_copy, write_seq, write_vbb
 from prepared_data import findings_of, names, prepare, read, rows, table_of
 
 from configs import finetune
@@ -33,8 +23,8 @@ ignore 1 2 3 4 0 0 0 0 0 1 0
 @pytest.fixture(autouse=True)
 def raw(tmp_path, monkeypatch):
     """A small copy, and a benchmark of its videos."""
-    monkeypatch.setattr(frames, "TEST_IMAGES", TEST_IMAGES)
-    monkeypatch.setattr(frames, "VIDEOS", VIDEOS)
+    monkeypatch.setattr(frames, "TEST_IMAGES", caltech_files.TEST_IMAGES)
+    monkeypatch.setattr(frames, "VIDEOS", caltech_files.VIDEOS)
     return write_copy(tmp_path / "raw")
 
 

@@ -61,25 +61,6 @@ def test_copy_of_any_layout_and_format_is_prepared(tmp_path, capsys, layout, ann
             assert "objects_lwir" not in record
 
 
-def test_coco_file_annotates_both_splits(tmp_path):
-    make_images(tmp_path / "raw")
-    content = {
-        "images": [{"id": n, "im_name": name.replace("/", "_") + ".png"} for n, name in enumerate(TRAIN + TEST)],
-        "annotations": [
-            {"image_id": 1, "category_id": 4, "bbox": [10, 20, 30, 60], "occlusion": 1},
-            {"image_id": 4, "category_id": 4, "bbox": [1.5, 2, 3, 4], "ignore": 1},
-            {"image_id": 4, "category_id": 7, "bbox": [200, 100, 50, 70]},
-        ],
-        "categories": [{"id": 4, "name": "person"}, {"id": 7, "name": "cyclist"}],
-    }
-    kaist_copies.write(tmp_path / "raw" / "all.json", json.dumps(content))
-    builder = prepare_copy(tmp_path)
-    assert builder.info.metadata["annotations"]["train"] == "all.json: original, COCO, 3 of 3 frames"
-    assert [rows(record) for record in read(builder, "train")] == [[], [("person", [10, 20, 30, 60], 1, False)], []]
-    objects = [("person", [1.5, 2, 3, 4], 0, True), ("cyclist", [200, 100, 50, 70], 0, False)]
-    assert [rows(record) for record in read(builder, "test")] == [[], objects, []]
-
-
 def test_records_of_many_files_are_in_the_order_of_frames(tmp_path, monkeypatch):
     monkeypatch.setattr(Kaist, "SHARD_RECORDS", 2)
     monkeypatch.setattr(kaist, "_READ_AHEAD", 1)

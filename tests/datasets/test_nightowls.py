@@ -59,7 +59,7 @@ def test_decoded_records_do_not_take_dawn_for_night(tmp_path, raw):
     assert [one.condition for one in read_truths(source).images] == ["day", "night", "dawn"]
 
 
-def test_missing_and_unreadable_validation_images_are_named(tmp_path, raw):
+def test_missing_and_unreadable_files_are_named(tmp_path, raw):
     folder = raw / "nightowls_validation"
     (folder / "58c11.png").write_bytes(png(320, 200))
     (raw / "nightowls_training" / "58c2.png").unlink()
@@ -75,9 +75,6 @@ def test_missing_and_unreadable_validation_images_are_named(tmp_path, raw):
         "incomplete train split: 1 of 3 images are left out",
         "incomplete validation split: 1 of 2 images are left out; scores on it are not comparable with others",
     )
-
-
-def test_missing_parts_of_the_copy_are_listed(tmp_path, raw):
     (raw / "nightowls_validation.json").unlink()
     with pytest.raises(InputError, match=f"an incomplete one. Missing:\n  {raw}/nightowls_validation.json$"):
-        prepare_copy(tmp_path)
+        prepare_copy(tmp_path, data="other")
