@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dcrl_jax.annotations.kaist import formats
-from dcrl_jax.annotations.kaist.truths import read_truths
 from dcrl_jax.annotations.text import read_text
-from dcrl_jax.annotations.types import MISSING, UNREADABLE, Annotation
+from dcrl_jax.annotations.types import Annotation
 from dcrl_jax.errors import InputError
 
 
@@ -93,23 +92,6 @@ def check(text):
         assert (type(one.occlusion), type(one.ignore)) == (int, bool)
         assert one.occlusion in (0, 1, 2)
     return parsed
-
-
-# Random bytes are seldom a valid file: most of these begin like one, in several encodings.
-BEGINNINGS = (b"", b"", b"\xef\xbb\xbf", b"\xff\xfe", "<?xml version='1.0'?><annotation/>".encode("utf-16"))
-
-
-@examples(100)
-@given(st.sampled_from((*BEGINNINGS, *(text.encode() for text in VALID))), st.binary(max_size=100), st.booleans())
-def test_files_of_any_bytes(path, beginning, rest, at_the_end):
-    path.write_bytes(beginning + rest if at_the_end else rest + beginning)
-    text, message = attempt(read_text, path)
-    assert message in (None, f"{path}: is not a text file")
-    parsed = None if text is None else check(text)
-    read = read_truths({"a": path}, ["b", "a"])
-    assert read.findings[0].kind == MISSING
-    assert read.by_id == ({} if parsed is None else {"a": parsed.annotations})
-    assert parsed is not None or [one.kind for one in read.findings[1:]] == [UNREADABLE]
 
 
 # Characters, tokens, lines, elements.

@@ -174,38 +174,27 @@ def test_copy_without_training_images_can_be_scored(case, capsys):
         read(builder, "train")
 
 
-def test_interrupted_writing_leaves_nothing_and_can_be_repeated(case, monkeypatch):
+def test_command_that_receives_sigterm_leaves_nothing_and_can_be_repeated(case, monkeypatch, capsys):
     objects, calls = records.objects, []
 
-    def fail(annotations):
+    def receive_sigterm(annotations):
         calls.append(annotations)
         if len(calls) == len(case.train) + 2:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
         return objects(annotations)
-
-    builder = case.open()
-    monkeypatch.setattr(records, "objects", fail)
-    with pytest.raises(KeyboardInterrupt):
-        prepare(builder, case.raw)
-    assert len(calls) == len(case.train) + 2
-    assert {Path(name).name for name in files_below(case.data)} <= LEFT
-    for again in (prepare(builder, case.raw), case.open()):
-        assert names(read(again, "train")) == case.train
-        assert names(read(again, case.scored_split)) == case.scored
-
-
-def test_command_that_receives_sigterm_says_so_and_leaves_nothing(case, monkeypatch, capsys):
-    def receive_sigterm(annotations):
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(60)
 
     monkeypatch.setattr(records, "objects", receive_sigterm)
     former = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit, match="75"):
         case.main(case.flags)
-    assert "interrupted; nothing incomplete is left, and the same command starts again\n" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) is former
+    assert len(calls) == len(case.train) + 2
+    assert "interrupted; nothing incomplete is left, and the same command starts again\n" in capsys.readouterr().err
     assert {Path(name).name for name in files_below(case.data)} <= LEFT
+    case.main(case.flags)
+    assert names(read(case.open(), "train")) == case.train
+    assert names(read(case.open(), case.scored_split)) == case.scored
 
 
 def test_second_process_is_refused_while_the_first_prepares(case):

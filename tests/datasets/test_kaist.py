@@ -19,37 +19,34 @@ XML = """<annotation><object><name>person</name><bndbox><x>10</x><y>20</y><w>30<
 <ymin>100</ymin><xmax>250</xmax><ymax>170</ymax></bndbox></object></annotation>"""
 
 
-@pytest.mark.parametrize(
-    ("layout", "annotations", "text", "line", "folder"),
-    [
-        (
-            VIDEO_TREE,
-            "annotations/{video}/{frame}.txt",
-            BBGT,
-            "video tree, images/setNN/VNNN/{modality}/INNNNN.jpg",
-            "",
-        ),
-        (
-            *("{split}/images/{modality}/{flat}.png", "{split}/annotations/{flat}.xml", BBGT),
-            *("flat, {split}/images/{modality}/setNN_VNNN_INNNNN.png", "{split}/"),
-        ),
-        (
-            *("{infrared}/{split}/{flat}.png", "annotations/{flat}.txt", XML),
-            *("ICAFusion, {modality}/{split}/setNN_VNNN_INNNNN.png", ""),
-        ),
-    ],
-    ids=["video tree", "flat, text ending in xml", "ICAFusion, XML ending in txt"],
-)
-def test_copy_of_any_layout_and_format_is_prepared(tmp_path, capsys, layout, annotations, text, line, folder):
+BY_SPLIT = "{split}/images/{modality}/{flat}.png"
+# The layouts of images and annotations, their text, and the name of the layout.
+LAYOUTS = {
+    "video tree": (
+        VIDEO_TREE,
+        "annotations/{video}/{frame}.txt",
+        BBGT,
+        "video tree, images/setNN/VNNN/{modality}/INNNNN",
+    ),
+    "flat": (BY_SPLIT, "{split}/annotations/{flat}.xml", BBGT, "flat, {split}/images/{modality}/setNN_VNNN_INNNNN"),
+    "ICAFusion": (
+        *("{infrared}/{split}/{flat}.png", "annotations/{flat}.txt", XML),
+        "ICAFusion, {modality}/{split}/setNN_VNNN_INNNNN",
+    ),
+}
+
+
+@pytest.mark.parametrize(("layout", "annotations", "text", "line"), LAYOUTS.values(), ids=LAYOUTS)
+def test_copy_of_any_layout_and_format_is_prepared(tmp_path, capsys, layout, annotations, text, line):
     make_images(tmp_path / "raw", layout)
     make_annotations(tmp_path / "raw", text, annotations)
     builder = prepare_copy(tmp_path)
-    assert f"\nlayout: {line}: 12 files\n" in capsys.readouterr().out
-    assert builder.info.metadata["layout"] == f"{line}: 12 files"
-    kind = "bbGt" if text == BBGT else "XML"
     suffix = Path(layout).suffix
+    assert f"\nlayout: {line}{suffix}: 12 files\n" in capsys.readouterr().out
+    assert builder.info.metadata["layout"] == f"{line}{suffix}: 12 files"
+    kind = "bbGt" if text == BBGT else "XML"
     for split, image_ids, conditions in (("train", TRAIN, [0, 0, 1]), ("test", TEST, [0, 1, 1])):
-        where = f"{folder.format(split=split)}annotations"
+        where = f"{split}/annotations" if layout == BY_SPLIT else "annotations"
         assert builder.info.metadata["annotations"][split] == f"{where}: original, {kind}, 3 of 3 frames"
         records = read(builder, split)
         assert names(records) == list(image_ids)

@@ -20,24 +20,13 @@ FATAL = {
     "no annotation": (ANNOTATIONS, None, "annotation missing", "{image_id}"),
     "annotation cut off": (ANNOTATIONS, f"{BBGT}person 10 20", "annotation unreadable", "{path}: " + CUT_OFF),
 }
-AGAIN = "again/{flat}_visible.png"
+TREE, CYCLIST = f"{BBGT}tree 10 20 30 60{' 0' * 7}", f"{BBGT}cyclist 640 20 30 60{' 0' * 7}"
+AGAIN = ("again/{flat}_visible.png", encoded(".png"))
 # The same, and the labels that are added to the frame.
 HARMLESS = {
-    "unknown label": (
-        ANNOTATIONS,
-        f"{BBGT}tree 10 20 30 60{' 0' * 7}",
-        "unknown label",
-        "test: {path}: 'tree'",
-        "tree",
-    ),
-    "outside": (
-        *(ANNOTATIONS, f"{BBGT}cyclist 640 20 30 60{' 0' * 7}"),
-        *("box outside the image", "test: {image_id}: cyclist 640 20 30 60", ""),
-    ),
-    "second file": (
-        *(AGAIN, encoded(".png"), "image file that is not used"),
-        *("{visible}: {image_id} visible is {path} already", ""),
-    ),
+    "unknown label": (ANNOTATIONS, TREE, "unknown label", "test: {path}: 'tree'", "tree"),
+    "outside": (ANNOTATIONS, CYCLIST, "box outside the image", "test: {image_id}: cyclist 640 20 30 60", ""),
+    "again": (*AGAIN, "image file that is not used", "{visible}: {image_id} visible is {path} already", ""),
 }
 
 

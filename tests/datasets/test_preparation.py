@@ -57,10 +57,9 @@ def test_other_builders_have_a_lock_too(tmp_path, data_set):
 
 
 def test_data_prepared_while_waiting_for_the_lock_are_not_prepared_again(tmp_path, monkeypatch):
-    builder = synthetic_rgbt.open_builder(str(tmp_path), **SCENES)
     answers = iter([False, True])
     monkeypatch.setattr("datasets.preparation.is_prepared", lambda builder: next(answers))
-    with preparation_lock(builder, tmp_path / "lock") as needs_preparing:
+    with preparation_lock(synthetic_rgbt.open_builder(str(tmp_path), **SCENES), tmp_path / "lock") as needs_preparing:
         assert not needs_preparing
 
 

@@ -27,9 +27,6 @@ def same_records(first, second):
     return [str(record) for record in first] == [str(record) for record in second]
 
 
-# ---- Determinism
-
-
 def test_scene_depends_only_on_seed_split_and_index():
     of_split = [encode_scene(SceneOptions(split, 2, 48, 64), 0)["visible"] for split in SPLITS]
     assert len(set(of_split)) == 3
@@ -64,9 +61,6 @@ def test_failing_worker_is_an_error():
 def test_rendering_imports_neither_jax_nor_tfds():
     code = "import sys, datasets.synthetic_rgbt.rendering; assert not {'jax', 'tensorflow_datasets'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-# ---- Annotations
 
 
 def test_boxes_lie_tightly_around_the_person_in_the_image(scenes):
@@ -116,9 +110,6 @@ def test_place_and_size_do_not_tell_decoys_from_people():
     np.testing.assert_allclose(people.std(0), decoys.std(0), rtol=0.12)
 
 
-# ---- Why two modalities
-
-
 def test_people_stand_out_in_thermal_by_night_and_hardly_by_day(scenes):
     assert [scene.is_night for scene in scenes] == [index % 2 == 1 for index in range(80)]
     contrasts = {False: [], True: []}  # differences in grey level of people and their surroundings, by night
@@ -137,9 +128,6 @@ def test_visible_light_is_bright_by_day_and_dark_by_night(scenes):
     assert day.min() > 1.5 * night.max()
     assert day.mean() > 3 * night.mean()
     assert night.min() > 5  # dark, yet not blank
-
-
-# ---- Label noise
 
 
 def test_label_noise_has_its_rates():
@@ -169,9 +157,6 @@ def test_noisy_boxes_lie_in_the_image_and_are_spurious_without_people():
     assert {n.boxes.shape[1] for n in spurious} == {4}
     assert 0 < sum(len(n.boxes) for n in spurious) < 40
     assert all((n.source == -1).all() for n in spurious)
-
-
-# ---- Builder
 
 
 def build(data_dir, **options):
@@ -229,9 +214,6 @@ def test_no_two_configs_share_a_name():
 def test_option_out_of_range_is_refused(key, value):
     with pytest.raises(InputError, match=rf"synthetic_rgbt: {key} must be .*{value!r}"):
         SyntheticConfig(**{key: value})
-
-
-# ---- Contact sheet
 
 
 def test_contact_sheet_is_written_at_the_size_of_its_images(tmp_path):
