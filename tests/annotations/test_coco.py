@@ -33,7 +33,7 @@ def test_reading_needs_neither_numpy_nor_jax():
     assert done.stdout.strip() == "set()"
 
 
-def test_annotations_belong_to_their_images_and_have_their_categories_names(tmp_path):
+def test_annotations_have_the_names_of_their_categories(tmp_path):
     truths = read(
         tmp_path,
         PERSON | {"occlusion": 2, "ignore": 1, "height": 50, "id": 7},

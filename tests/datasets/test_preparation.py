@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SCENES = {"height_px": 32, "width_px": 48, "train": 2, "validation": 1, "test": 1}
 
 
-def test_second_process_is_refused_and_leftovers_are_deleted_under_the_lock(tmp_path):
+def test_second_process_is_refused_and_leftovers_are_deleted(tmp_path):
     builder = synthetic_rgbt.open_builder(str(tmp_path), **SCENES)
     folder = Path(builder.data_path).parent
     leftover = folder / "incomplete.A1B2C3_1.0.0"
