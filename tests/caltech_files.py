@@ -49,7 +49,6 @@ def seq_bytes(jpegs, count=None, extra=16, size=(640, 480), image_format=201, he
 
 
 def write_seq(path, jpegs, **options):
-    """Write a .seq file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(seq_bytes(jpegs, **options))
     return path
@@ -61,35 +60,19 @@ def write_vbb(path, frames, labels=("person", "people", "person?", "person-fa"))
     Each label is one object of the video; the toolbox keeps a slot without a label for a deleted object.
     """
     lists = np.empty((1, len(frames)), object)
+    fields = [(name, object) for name in ("id", "pos", "occl", "lock", "posv")]
     for number, objects in enumerate(frames):
-        lists[0, number] = np.zeros((0, 0))
-        if objects:
-            fields = [(name, object) for name in ("id", "pos", "occl", "lock", "posv")]
-            lists[0, number] = np.zeros((1, len(objects)), fields)
-            for index, (label, pos, posv) in enumerate(objects):
-                lists[0, number][0, index] = (
-                    float(labels.index(label) + 1),
-                    np.array([pos], float),
-                    float(any(posv)),
-                    0.0,
-                    np.array([posv], float),
-                )
-    names = np.empty((1, len(labels) + 1), object)
-    names[0, :] = [*labels, np.zeros((0, 0))]
+        lists[0, number] = np.zeros((1, len(objects)), fields) if objects else np.zeros((0, 0))
+        for index, (label, pos, posv) in enumerate(objects):
+            entry = (labels.index(label) + 1.0, np.array([pos], float), float(any(posv)), 0.0, np.array([posv], float))
+            lists[0, number][0, index] = entry
     slots = len(labels) + 1
-    annotation = {
-        "nFrame": float(len(frames)),
-        "objLists": lists,
-        "maxObj": float(slots),
-        "objInit": np.array([[1.0] * len(labels) + [0.0]]),
-        "objLbl": names,
-        "objStr": np.ones((1, slots)),
-        "objEnd": np.full((1, slots), float(len(frames))),
-        "objHide": np.zeros((1, slots)),
-        "altered": False,
-        "log": 0.0,
-        "logLen": 0.0,
-    }
+    names = np.empty((1, slots), object)
+    names[0, :] = [*labels, np.zeros((0, 0))]
+    annotation = {"nFrame": float(len(frames)), "objLists": lists, "maxObj": float(slots), "objLbl": names}
+    annotation |= {"objInit": np.array([[1.0] * len(labels) + [0.0]]), "objStr": np.ones((1, slots))}
+    annotation |= {"objEnd": np.full((1, slots), float(len(frames))), "objHide": np.zeros((1, slots))}
+    annotation |= {"altered": False, "log": 0.0, "logLen": 0.0}
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         scipy.io.savemat(file, {"A": annotation, "vers": 1.4}, format="5", do_compression=False)
@@ -97,7 +80,6 @@ def write_vbb(path, frames, labels=("person", "people", "person?", "person-fa"))
 
 
 def video_jpegs(video):
-    """Return the frames of a video of the copy."""
     return [jpeg(1000 * list(LENGTHS).index(video) + number) for number in range(LENGTHS[video])]
 
 

@@ -6,10 +6,8 @@ import json
 import cv2
 import numpy as np
 
-CATEGORIES = [
-    {"id": number, "name": name}
-    for number, name in enumerate(("pedestrian", "bicycledriver", "motorbikedriver", "ignore"), start=1)
-]
+NAMES = ("pedestrian", "bicycledriver", "motorbikedriver", "ignore")
+CATEGORIES = [{"id": number, "name": name} for number, name in enumerate(NAMES, start=1)]
 
 
 def image(number, daytime="night", width=1024, height=640, **changes):

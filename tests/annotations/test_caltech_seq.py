@@ -6,14 +6,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from caltech_files import jpeg, seq_bytes, write_seq
+from caltech_files import jpeg, seq_bytes
 
 from dcrl_jax.annotations.caltech import seq
 from dcrl_jax.errors import InputError
 
-TESTS = Path(__file__).resolve().parents[1]
-EXCERPT = TESTS / "data" / "peds30" / "first_frame.seq"
-COMPLETE = TESTS.parents[1] / "shared" / "caltech" / "peds30.seq"
+EXCERPT = Path(__file__).resolve().parents[1] / "data" / "peds30" / "first_frame.seq"
 
 
 def frames(video):
@@ -39,96 +37,60 @@ def test_real_video_that_is_cut_off_has_the_frames_before_the_cut(tmp_path, coun
     assert video.problem == f"cut off in frame 1{' of 30' * bool(count)}: the file ends after 38,100 bytes"
 
 
-@pytest.mark.skipif(not COMPLETE.is_file(), reason=f"needs {COMPLETE}")
-def test_complete_real_video_has_thirty_frames(tmp_path):
-    video = seq.index(COMPLETE)
-    assert len(set(frames(video))) == len(video.sizes) == 30
-    assert video.problem is None
-    content = bytearray(COMPLETE.read_bytes())
-    content[572:576] = bytes(4)
-    assert frames(index(tmp_path, content)) == frames(video)
-
-
-@pytest.mark.parametrize("extra", [8, 16])
-@pytest.mark.parametrize("count", [None, 0])
-@pytest.mark.parametrize("image_format", [102, 201])
-@pytest.mark.parametrize("length", [1, 3])
-def test_frames_are_those_that_were_written(tmp_path, length, extra, count, image_format):
+@pytest.mark.parametrize(
+    ("length", "options", "cut"),
+    [
+        (1, {"extra": 8, "image_format": 102}, 0),
+        (3, {"extra": 8, "count": 0}, 0),
+        (3, {"extra": 16, "image_format": 102, "count": 0}, 0),
+        (3, {"count": 2}, 0),  # frames beyond the count of the header are skipped
+        (2, {"extra": 16}, 16),  # the last frame may lack the bytes after its JPEG
+    ],
+)
+def test_frames_are_those_that_were_written(tmp_path, length, options, cut):
     jpegs = [jpeg(number) for number in range(length)]
-    video = index(tmp_path, seq_bytes(jpegs, extra=extra, count=count, image_format=image_format))
-    assert frames(video) == jpegs
-    assert video.problem is None
-
-
-def test_frames_beyond_the_count_of_the_header_are_skipped(tmp_path):
-    video = index(tmp_path, seq_bytes([jpeg(number) for number in range(3)], count=2))
-    assert frames(video) == [jpeg(0), jpeg(1)]
-
-
-def test_last_frame_may_lack_the_bytes_after_its_jpeg(tmp_path):
-    video = index(tmp_path, seq_bytes([jpeg(0), jpeg(1)])[:-16])
-    assert frames(video) == [jpeg(0), jpeg(1)]
+    content = seq_bytes(jpegs, **options)
+    video = index(tmp_path, content[: len(content) - cut])
+    assert frames(video) == jpegs[: options.get("count") or length]
     assert video.problem is None
 
 
 COPY = seq_bytes([jpeg(0), jpeg(1)])
+OTHER_FILES = {
+    "empty": (b"", "cut off: 0 bytes; a .seq file has a header of 1,024"),
+    "header": (COPY[:1023], "cut off: 1023 bytes"),
+    "magic": (b"RIFF" + COPY[4:], "no .seq file: it begins with b'RIFF"),
+    "name": (COPY[:4] + "Norpix mov".encode("utf-16-le") + COPY[24:], "no .seq file"),
+    "header size": (seq_bytes([jpeg()], header_bytes=2048), "a header of 2048 bytes; expected 1,024"),
+    "raw": (seq_bytes([jpeg()], image_format=100), "images of format 100; expected 102 or 201, which is JPEG"),
+    "size": (seq_bytes([jpeg()], size=(320, 240)), "images of 320x240 pixels; expected 640x480"),
+    "no frame": (COPY[:1024], "holds no frames: cut off in frame 0 of 2: the file ends after 1,024 bytes"),
+    "none": (seq_bytes([]), "holds no frames: it ends after its header"),
+    "PNG": (COPY[:1028] + b"\x89PNG" + COPY[1032:], "holds no frames: frame 0 of 2, at byte 1,024, is no JPEG"),
+    "absent": (None, r"cannot be read \(No such file or directory\)"),
+}
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "cut off: 0 bytes; a .seq file has a header of 1,024"),
-        (COPY[:1023], "cut off: 1023 bytes"),
-        (bytes(4000), "no .seq file: it begins with"),
-        (b"RIFF" + COPY[4:], "no .seq file: it begins with b'RIFF"),
-        (COPY[:4] + "Norpix mov".encode("utf-16-le") + COPY[24:], "no .seq file"),
-        (seq_bytes([jpeg()], header_bytes=2048), "a header of 2048 bytes; expected 1,024"),
-        (seq_bytes([jpeg()], image_format=100), "images of format 100; expected 102 or 201, which is JPEG"),
-        (seq_bytes([jpeg()], size=(320, 240)), "images of 320x240 pixels; expected 640x480"),
-        (COPY[:1024], r"holds no frames: cut off in frame 0 of 2: the file ends after 1,024 bytes"),
-        (seq_bytes([]), "holds no frames: it ends after its header"),
-        (COPY[:1028] + b"\x89PNG" + COPY[1032:], "holds no frames: frame 0 of 2, at byte 1,024, is no JPEG"),
-        (None, r"cannot be read \(No such file or directory\)"),
-    ],
-    ids=[
-        "empty",
-        "header",
-        "zeros",
-        "magic",
-        "name",
-        "header size",
-        "raw",
-        "size",
-        "no frame",
-        "none",
-        "PNG",
-        "absent",
-    ],
-)
+@pytest.mark.parametrize(("content", "message"), OTHER_FILES.values(), ids=OTHER_FILES)
 def test_other_files_are_refused(tmp_path, content, message):
     with pytest.raises(InputError, match=rf"{tmp_path}/V000\.seq: {message}"):
         index(tmp_path, content) if content is not None else seq.index(tmp_path / "V000.seq")
 
 
-def test_damaged_length_ends_the_video_there(tmp_path):
+def test_damaged_length_and_a_shrunk_or_absent_file_are_noticed(tmp_path):
     content = bytearray(seq_bytes([jpeg(0), jpeg(1), jpeg(2)]))
     start = 1024 + 4 + len(jpeg(0)) + 16
     content[start : start + 4] = struct.pack("<I", 100)
-    video = index(tmp_path, content)
+    damaged = index(tmp_path, content)
     # The second frame still begins like a JPEG; the bytes after its wrong length do not.
-    assert len(video.offsets) == 2
-    assert "frame 2 of 3" in video.problem
-    with pytest.raises(InputError, match="frame 1 is no complete JPEG"):
-        seq.read_frame(video, 1)
-
-
-def test_file_that_shrank_after_its_index_is_noticed(tmp_path):
-    path = write_seq(tmp_path / "V000.seq", [jpeg(0), jpeg(1)])
-    video = seq.index(path)
-    path.write_bytes(COPY[:-5000])
-    assert seq.read_frame(video, 0) == jpeg(0)
-    with pytest.raises(InputError, match="frame 1 is no complete JPEG"):
-        seq.read_frame(video, 1)
-    path.unlink()
+    assert len(damaged.offsets) == 2
+    assert "frame 2 of 3" in damaged.problem
+    complete = index(tmp_path, COPY)
+    damaged.path.write_bytes(COPY[:-5000])
+    assert seq.read_frame(complete, 0) == jpeg(0)
+    for video in (damaged, complete):
+        with pytest.raises(InputError, match="frame 1 is no complete JPEG"):
+            seq.read_frame(video, 1)
+    damaged.path.unlink()
     with pytest.raises(InputError, match=r"V000\.seq: cannot be read"):
-        seq.read_frame(video, 0)
+        seq.read_frame(complete, 0)

@@ -8,21 +8,20 @@ from pathlib import Path
 import pytest
 
 from dcrl_jax.annotations import coco
-from dcrl_jax.annotations.kaist import frames
 from dcrl_jax.annotations.kaist.formats import NO_SIZE, UNKNOWN_LABEL
-from dcrl_jax.annotations.kaist.truths import improved_videos
 from dcrl_jax.annotations.types import Annotation, Finding
 from dcrl_jax.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
-REAL = ROOT.parent / "shared" / "kaist" / "KAIST_annotation.json"
 
-IMAGES = [{"id": 0, "im_name": "set06/V000/I00019"}, {"id": 1, "im_name": "set09/V000/I00039"}]
+IMAGE = {"id": 0, "im_name": "set06/V000/I00019"}
+OTHER = {"id": 1, "im_name": "set09/V000/I00039"}
 CATEGORIES = [{"id": 0, "name": "__ignore__"}, {"id": 1, "name": "person"}, {"id": 2, "name": "cyclist"}]
+CATEGORIES.append({"id": 3, "name": "person?a"})
 PERSON = {"image_id": 1, "category_id": 1, "bbox": [505, 212.5, 20, 50]}
 
 
-def read(tmp_path, *annotations, images=IMAGES, categories=CATEGORIES):
+def read(tmp_path, *annotations, images=(IMAGE, OTHER), categories=CATEGORIES):
     path = tmp_path / "truth.json"
     path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
     return coco.read(path)
@@ -34,56 +33,37 @@ def test_reading_needs_neither_numpy_nor_jax():
     assert done.stdout.strip() == "set()"
 
 
-def test_annotations_belong_to_their_images_and_have_their_categories_names(tmp_path):
+def test_annotations_have_the_names_of_their_categories(tmp_path):
     truths = read(
         tmp_path,
         PERSON | {"occlusion": 2, "ignore": 1, "height": 50, "id": 7},
         {"image_id": 0, "category_id": 2, "bbox": [-3, 4, 5, 6], "occlusion": 1, "ignore": False},
         {"image_id": 1, "category_id": 0, "bbox": [1, 2, 3, 4]},
+        PERSON | {"category_id": 3},
+        images=[OTHER, IMAGE],
     )
-    assert truths.by_id == {
-        "set06/V000/I00019": [Annotation("cyclist", (-3, 4, 5, 6), 1, False)],
-        "set09/V000/I00039": [
-            Annotation("person", (505, 212.5, 20, 50), 2, True),
-            Annotation("ignore", (1, 2, 3, 4), 0, False),
+    person = Annotation("person", (505, 212.5, 20, 50))
+    assert list(truths.by_id) == ["set06/V000/I00019", "set09/V000/I00039"]
+    assert list(truths.by_id.values()) == [
+        [Annotation("cyclist", (-3, 4, 5, 6), 1, False)],
+        [
+            person._replace(occlusion=2, ignore=True),
+            Annotation("ignore", (1, 2, 3, 4)),
+            person._replace(label="person?"),
         ],
-    }
-    assert truths.findings == []
-    assert truths.formats == {"COCO"}
-
-
-def test_images_are_sorted_by_their_ids(tmp_path):
-    images = [{"id": 1, "im_name": "set06/V000/I00019"}, {"id": 0, "im_name": "set09/V000/I00039"}]
-    truths = read(tmp_path, PERSON | {"image_id": 0}, images=images)
-    assert [(image_id, len(found)) for image_id, found in truths.by_id.items()] == [
-        ("set09/V000/I00039", 1),
-        ("set06/V000/I00019", 0),
     ]
-
-
-def test_file_without_annotations_has_empty_images_and_no_format(tmp_path):
+    assert (truths.findings, truths.formats) == ([], {"COCO"})
     assert read(tmp_path) == ({"set06/V000/I00019": [], "set09/V000/I00039": []}, [], frozenset())
 
 
-@pytest.mark.parametrize("field", ["im_name", "file_name"])
-@pytest.mark.parametrize(
-    "name",
-    [
-        "set06/V000/I00019",
-        "set06_V000_I00019",
-        "set06/V000/I00019.jpg",
-        "test/images/set06_V000_I00019.png",
-        "KAIST\\images\\set06\\V000\\I00019.jpeg",
-        "/data/set00/set06/V000/I00019.xml",
-    ],
-)
-def test_names_may_have_folders_and_a_suffix(tmp_path, field, name):
-    assert list(read(tmp_path, images=[{"id": 0, field: name}]).by_id) == ["set06/V000/I00019"]
+NAMES = """set06/V000/I00019 set06_V000_I00019 set06/V000/I00019.jpg test/images/set06_V000_I00019.png
+KAIST\\images\\set06\\V000\\I00019.jpeg /data/set00/set06/V000/I00019.xml"""
 
 
-def test_doubtful_people_have_one_label(tmp_path):
-    categories = [{"id": 1, "name": "person?a"}]
-    assert read(tmp_path, PERSON, categories=categories).by_id["set09/V000/I00039"][0].label == "person?"
+@pytest.mark.parametrize("name", NAMES.split())
+def test_names_may_have_folders_and_a_suffix(tmp_path, name):
+    for field in ("im_name", "file_name"):
+        assert list(read(tmp_path, images=[{"id": 0, field: name}]).by_id) == ["set06/V000/I00019"]
 
 
 def test_unknown_labels_are_kept_and_boxes_of_no_size_left_out(tmp_path):
@@ -103,14 +83,13 @@ def test_unknown_labels_are_kept_and_boxes_of_no_size_left_out(tmp_path):
         ([3], "entry 1: expected `object`, got `int`; expected COCO annotations"),
         ([{"id": 0}], "entry 1: has neither im_name nor file_name"),
         ([{"im_name": "set06/V000/I00019"}], "entry 1: object missing required field `id`"),
-        ([{"id": "0", "im_name": "set06/V000/I00019"}], "entry 1, id: expected `int`, got `str`"),
-        ([{"id": True, "im_name": "set06/V000/I00019"}], "entry 1, id: expected `int`, got `bool`"),
-        ([{"id": 1, "im_name": "set06/V000/I00019"}], "entry 1: id 1 of 1 images; .* ids must be 0 to 0"),
-        ([IMAGES[0], {"id": -1, "im_name": "set06/V000/I00039"}], "entry 2: id -1 of 2 images"),
-        ([IMAGES[0], {"id": 0, "im_name": "set06/V000/I00039"}], "entry 2: id 0 is there twice"),
-        ([IMAGES[0], {"id": 1, "im_name": "set06_V000_I00019"}], "entry 2: set06/V000/I00019 is entry 1 already"),
-        ([{"id": 0, "im_name": "set06/V000/I09999"}], "entry 1: 'set06/V000/I09999' is no frame of KAIST"),
-        ([{"id": 0, "im_name": "street.png"}], "entry 1: 'street.png' is no frame of KAIST"),
+        ([IMAGE | {"id": "0"}], "entry 1, id: expected `int`, got `str`"),
+        ([OTHER], "entry 1: id 1 of 1 images; .* ids must be 0 to 0"),
+        ([IMAGE, OTHER | {"id": -1}], "entry 2: id -1 of 2 images"),
+        ([IMAGE, OTHER | {"id": 0}], "entry 2: id 0 is there twice"),
+        ([IMAGE, IMAGE | {"id": 1}], "entry 2: set06/V000/I00019 is entry 1 already"),
+        ([IMAGE | {"im_name": "set06/V000/I09999"}], "entry 1: 'set06/V000/I09999' is no frame of KAIST"),
+        ([IMAGE | {"im_name": "street.png"}], "entry 1: 'street.png' is no frame of KAIST"),
     ],
 )
 def test_malformed_images_are_refused(tmp_path, images, message):
@@ -119,77 +98,49 @@ def test_malformed_images_are_refused(tmp_path, images, message):
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("list_name", "second", "message"),
     [
-        ({"image_id": 2}, ": image_id 2 is none of the images; expected 0 to 1"),
-        ({"image_id": -1}, ": image_id -1 is none of the images"),
-        ({"image_id": 0.0}, ", image_id: expected `int`, got `float`"),
-        ({"image_id": None}, ", image_id: "),
-        ({"category_id": 3}, r": category_id 3 is none of the categories; expected one of \[0, 1, 2\]"),
-        ({"category_id": [1]}, ", category_id: expected `int`, got `array`"),
-        ({"bbox": None}, ", bbox: "),
-        ({"bbox": [1, 2, 3]}, ", bbox: expected `array` of length 4"),
-        ({"bbox": [1, 2, 3, "4"]}, r", bbox\[3\]: expected `float`, got `str`"),
-        ({"bbox": [1, 2, 3, True]}, r", bbox\[3\]: expected `float`, got `bool`"),
-        ({"bbox": [1, 2, 3, 1e7]}, r", bbox\[3\]: expected `float` <= 1000000.0"),
-        ({"occlusion": 3}, ", occlusion: invalid enum value 3"),
-        ({"occlusion": "1"}, ", occlusion: "),
-        ({"ignore": 2}, ", ignore: invalid enum value 2"),
-        ({"ignore": None}, ", ignore: "),
+        ("annotations", PERSON | {"image_id": 2}, ": image_id 2 is none of the images; expected 0 to 1"),
+        ("annotations", PERSON | {"image_id": 0.0}, ", image_id: expected `int`, got `float`"),
+        ("annotations", PERSON | {"category_id": 4}, r": category_id 4 is none of .*; expected one of \[0, 1, 2, 3\]"),
+        ("annotations", PERSON | {"bbox": [1, 2, 3]}, ", bbox: expected `array` of length 4"),
+        ("annotations", PERSON | {"bbox": [1, 2, 3, "4"]}, r", bbox\[3\]: expected `float`, got `str`"),
+        ("annotations", PERSON | {"bbox": [1, 2, 3, 1e7]}, r", bbox\[3\]: expected `float` <= 1000000.0"),
+        ("annotations", PERSON | {"occlusion": 3}, ", occlusion: invalid enum value 3"),
+        ("annotations", PERSON | {"ignore": 2}, ", ignore: invalid enum value 2"),
+        ("categories", {"id": 1, "name": "people"}, ": id 1 is there twice"),
+        ("categories", {"id": 2}, ": object missing required field `name`"),
+        ("categories", "people", ": expected `object`, got `str`"),
     ],
 )
-def test_malformed_annotations_are_refused(tmp_path, change, message):
-    with pytest.raises(InputError, match=rf"truth\.json: annotations, entry 2{message}"):
-        read(tmp_path, PERSON, PERSON | change)
+def test_malformed_annotations_and_categories_are_refused(tmp_path, list_name, second, message):
+    lists = {"annotations": [PERSON], "categories": [CATEGORIES[1]]}
+    lists[list_name].append(second)
+    categories = lists["categories"] if list_name == "categories" else CATEGORIES
+    with pytest.raises(InputError, match=rf"truth\.json: {list_name}, entry 2{message}"):
+        read(tmp_path, *lists["annotations"], categories=categories)
 
 
 @pytest.mark.parametrize(
-    ("second", "message"),
-    [
-        ({"id": 1, "name": "people"}, ": id 1 is there twice"),
-        ({"id": 2}, ": object missing required field `name`"),
-        ({"id": 2, "name": 3}, ", name: expected `str`, got `int`"),
-        ("people", ": expected `object`, got `str`"),
-    ],
-)
-def test_malformed_categories_are_refused(tmp_path, second, message):
-    with pytest.raises(InputError, match=rf"categories, entry 2{message}"):
-        read(tmp_path, categories=[CATEGORIES[1], second])
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
+    ("content", "message"),
     [
         (None, r": cannot be read \(No such file"),
-        ('{\n"images": [', ":2: not valid JSON, as COCO annotations are, or cut off: Input data was truncated"),
-        ('{"images": [],\n"annotations": [{"image_id": NaN', ":2: not valid JSON"),
-        ("[]", ": expected `object`, got `array`; expected COCO annotations"),
-        ('{"images": [], "annotations": {}, "categories": []}', ": annotations: expected `array`, got `object`"),
-        ('{"other": ' + "[" * 100_000, ":1: not valid JSON, .*recursion"),
+        (b'{\n"images": [', ":2: not valid JSON, as COCO annotations are, or cut off: Input data was truncated"),
+        (b'{"images": [],\n"annotations": [{"image_id": NaN', ":2: not valid JSON"),
+        (b"[]", ": expected `object`, got `array`; expected COCO annotations"),
+        (b'{"images": [], "annotations": {}, "categories": []}', ": annotations: expected `array`, got `object`"),
+        (b'{"other": ' + b"[" * 100_000, ":1: not valid JSON, .*recursion"),
         (b"\xff\xfe\x00", ":1: not valid JSON"),
     ],
     ids=["absent", "cut off", "NaN", "a list", "an object for a list", "nested", "binary"],
 )
-def test_other_files_are_refused(tmp_path, text, message):
+def test_other_files_are_refused(tmp_path, content, message):
     path = tmp_path / "truth.json"
-    if text is not None:
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    if content is not None:
+        path.write_bytes(content)
     with pytest.raises(InputError, match=rf"truth\.json{message}"):
         coco.read(path)
-
-
-def test_byte_order_mark_is_skipped(tmp_path):
+    # A byte order mark is skipped.
     read(tmp_path)
-    path = tmp_path / "truth.json"
     path.write_text("\ufeff" + path.read_text(), encoding="utf-8")
     assert len(coco.read(path).by_id) == 2
-
-
-def test_published_file_has_the_improved_annotations_of_the_test_split():
-    if not REAL.is_file():
-        pytest.skip(f"needs {REAL}")
-    truths = coco.read(REAL)
-    assert list(truths.by_id) == frames.split_frames("test")
-    assert sum(map(len, truths.by_id.values())) == 4254
-    assert improved_videos(truths.by_id) == (16, 16)
-    assert truths.findings == []

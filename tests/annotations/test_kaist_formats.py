@@ -3,18 +3,16 @@
 import pytest
 
 from dcrl_jax.annotations.kaist import formats
-from dcrl_jax.annotations.kaist.formats import NO_SIZE, ONE_MODALITY, UNKNOWN_LABEL
-from dcrl_jax.annotations.kaist.truths import read_truths
+from dcrl_jax.annotations.kaist.formats import LABELS, NO_SIZE, ONE_MODALITY, UNKNOWN_LABEL
 from dcrl_jax.annotations.text import read_text
 from dcrl_jax.annotations.types import Annotation, Finding
 from dcrl_jax.errors import InputError
 
 HEADER = "% bbGt version=3\n"
 ROWS = "person 505 212 20 50 1 506 213 14 15 0 0\npeople -3.5 220.25 40 41 2 0 0 0 0 1 0\n"
-READ_FROM_ROWS = [
-    Annotation("person", (505, 212, 20, 50), 1, False),
-    Annotation("people", (-3.5, 220.25, 40, 41), 2, True),
-]
+PERSON = Annotation("person", (505, 212, 20, 50))
+PARTIAL = PERSON._replace(occlusion=1)
+READ_FROM_ROWS = [PARTIAL, Annotation("people", (-3.5, 220.25, 40, 41), 2, True)]
 SIZE = "<x>505</x><y>212</y><w>20</w><h>50</h>"
 CORNERS = "<xmin>505</xmin><ymin>212</ymin><xmax>525</xmax><ymax>262</ymax>"
 
@@ -35,106 +33,77 @@ def xml(*objects):
     return "\n".join(["<annotation>", "<size><width>640</width></size>", *objects, "</annotation>"])
 
 
-PERSON = Annotation("person", (505, 212, 20, 50))
+VALID = {
+    "bbGt": (HEADER + ROWS, READ_FROM_ROWS, "bbGt"),
+    "bbGt without header": (ROWS, READ_FROM_ROWS, "bbGt"),
+    "bbGt after blank lines": ("\n \n" + HEADER + "\n" + ROWS, READ_FROM_ROWS, "bbGt"),
+    "header with spaces": ("%bbGt version = 3 \n" + ROWS, READ_FROM_ROWS, "bbGt"),
+    "box beyond the image": (row(box="-700 -600 30 40"), [Annotation("person", (-700, -600, 30, 40))], "bbGt"),
+    "XML with x y w h": (xml(obj()), [PARTIAL], "XML"),
+    "XML with corners": (xml(obj(box=CORNERS)), [PARTIAL], "XML"),
+    "XML without occlusion": (xml(obj(rest="")), [PERSON], "XML"),
+    "XML of both, in order": (
+        *(xml(obj("cyclist", CORNERS), obj("people"), obj("person?", CORNERS)),),
+        *([PARTIAL._replace(label=label) for label in ("cyclist", "people", "person?")], "XML"),
+    ),
+    "declaration, comments, spaces": (
+        '\n\n<?xml version="1.0" encoding="latin-1"?><!-- by hand -->'
+        + xml(obj(" person\n")).replace("505", " 5<!-- no -->05 "),
+        *([PARTIAL], "XML"),
+    ),
+    "deeply nested XML": (
+        "<annotation>" + "<a>" * 100_000 + "</a>" * 100_000 + obj(rest="") + "</annotation>",
+        *([PERSON], "XML"),
+    ),
+    "corners": (
+        "person 10 20.5 31 62\nignore 0 0 640 512\n",
+        [Annotation("person", (10, 20.5, 21, 41.5)), Annotation("ignore", (0, 0, 640, 512), 0, True)],
+        "corners",
+    ),
+    "empty": ("", [], ""),
+    "blank": (" \r\n\n\t", [], ""),
+    "header": (HEADER, [], ""),
+    "header without line end": (HEADER[:-1], [], ""),
+    "empty XML": ("<annotation/>", [], "XML"),
+    "placeholder": (row("unpaired", "0 0 0 0") + "\n" + row(), [PERSON], "bbGt"),
+    **{label: (row(label), [PERSON._replace(label=label)], "bbGt") for label in LABELS},
+    **{text: (row(text), [PERSON._replace(label="person?")], "bbGt") for text in ("person?a", "person??", "person?-b")},
+    "person?a in XML": (xml(obj("person?a", rest="")), [PERSON._replace(label="person?")], "XML"),
+    **{
+        number: (row(box=f"{number} 2 3 4"), [Annotation("person", (value, 2, 3, 4))], "bbGt")
+        for number, value in {"12": 12, "+12.50": 12.5, "1.2e1": 12, ".5": 0.5, "12.": 12}.items()
+    },
+}
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (HEADER + ROWS, (READ_FROM_ROWS, [], "bbGt")),
-        (ROWS, (READ_FROM_ROWS, [], "bbGt")),
-        ("\n \n" + HEADER + "\n" + ROWS, (READ_FROM_ROWS, [], "bbGt")),
-        ("%bbGt version = 3 \n" + ROWS, (READ_FROM_ROWS, [], "bbGt")),
-        (row(box="-700 -600 30 40"), ([Annotation("person", (-700, -600, 30, 40))], [], "bbGt")),
-        (xml(obj(box=SIZE)), ([PERSON._replace(occlusion=1)], [], "XML")),
-        (xml(obj(box=CORNERS)), ([PERSON._replace(occlusion=1)], [], "XML")),
-        (xml(obj(rest="")), ([PERSON], [], "XML")),
-        (
-            "person 10 20.5 31 62\nignore 0 0 640 512\n",
-            (
-                [Annotation("person", (10, 20.5, 21, 41.5)), Annotation("ignore", (0, 0, 640, 512), 0, True)],
-                [],
-                "corners",
-            ),
-        ),
-        ("", ([], [], "")),
-        (" \r\n\n\t", ([], [], "")),
-        (HEADER, ([], [], "")),
-        (HEADER[:-1], ([], [], "")),
-        ("<annotation/>", ([], [], "XML")),
-        ("<annotation>" + "<a>" * 100_000 + "</a>" * 100_000 + obj(rest="") + "</annotation>", ([PERSON], [], "XML")),
-    ],
-    ids=[
-        *("bbGt", "bbGt without header", "bbGt after blank lines", "header with spaces", "box beyond the image"),
-        *("XML with x y w h", "XML with corners", "XML without occlusion", "corners"),
-        *("empty", "blank", "header", "header without line end", "empty XML", "deeply nested XML"),
-    ],
-)
-def test_valid_file_is_read(text, expected):
-    assert parse(text) == expected
-
-
-def test_xml_may_mix_dialects_and_objects_stay_in_order():
-    text = xml(obj("cyclist", CORNERS), obj("people"), obj("person?", CORNERS))
-    assert [one.label for one in parse(text).annotations] == ["cyclist", "people", "person?"]
-
-
-def test_xml_may_have_a_declaration_comments_and_spaces():
-    text = '\n\n<?xml version="1.0" encoding="latin-1"?><!-- by hand -->' + xml(obj(" person\n"))
-    assert parse(text.replace("505", " 5<!-- no -->05 ")).annotations == [PERSON._replace(occlusion=1)]
+@pytest.mark.parametrize(("text", "annotations", "kind"), VALID.values(), ids=VALID)
+def test_valid_file_is_read_without_findings(text, annotations, kind):
+    assert parse(text) == (annotations, [], kind)
 
 
 @pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
-def test_byte_order_mark_and_line_ends_do_not_matter(tmp_path, mark, ends):
-    texts = {
-        "bbGt": HEADER + row() + "\n",
-        "corners": "person 505 212 525 262\n",
-        "XML": '<?xml version="1.0"?>\n' + xml(obj(rest="\n")),
-    }
+def test_byte_order_mark_line_ends_and_suffix_do_not_matter(tmp_path, mark, ends):
+    texts = {"bbGt": HEADER + row() + "\n", "corners": "person 505 212 525 262\n"}
+    texts["XML"] = '<?xml version="1.0"?>\n' + xml(obj(rest="\n"))
     for kind, text in texts.items():
-        path = tmp_path / kind
+        path = tmp_path / f"{kind}.xml"
         path.write_bytes((mark + text.replace("\n", ends)).encode())
         assert parse(read_text(path)) == ([PERSON], [], kind)
-
-
-def test_content_decides_the_format_and_not_the_suffix(tmp_path):
-    contents = {"a.xml": HEADER + row(), "b.txt": xml(obj(rest="")), "c.xml": "person 505 212 525 262"}
-    for name, text in contents.items():
-        (tmp_path / name).write_text(text)
-    read = read_truths({name: tmp_path / name for name in contents}, contents)
-    assert read.by_id == {name: [PERSON] for name in contents}
-    assert read.findings == []
-    assert read.formats == {"bbGt", "XML", "corners"}
-
-
-@pytest.mark.parametrize("label", ["person?", "person?a", "person??", "person?-b"])
-def test_variants_of_the_doubtful_person_are_one_label(label):
-    for text in (row(label), xml(obj(label))):
-        parsed = parse(text)
-        assert [one.label for one in parsed.annotations] == ["person?"]
-        assert parsed.findings == []
 
 
 @pytest.mark.parametrize("label", ["Person", "persona", "people?", "aperson?", "car", "\u4eba"])
 def test_unknown_label_is_kept_with_a_finding(label):
     for text in (f"{row()}\n{row(label)}", xml(obj(), obj(label))):
-        parsed = parse(text)
-        assert [one.label for one in parsed.annotations] == ["person", label]
-        assert parsed.findings == [Finding(UNKNOWN_LABEL, f"I00019.txt: {label!r}")]
-
-
-@pytest.mark.parametrize("label", ["person", "people", "person?", "cyclist", "ignore", "unpaired"])
-def test_known_label_is_no_finding(label):
-    assert parse(row(label)) == ([PERSON._replace(label=label)], [], "bbGt")
+        annotations, findings, _ = parse(text)
+        assert [one.label for one in annotations] == ["person", label]
+        assert findings == [Finding(UNKNOWN_LABEL, f"I00019.txt: {label!r}")]
 
 
 @pytest.mark.parametrize(
     ("text", "box"),
     [
-        (row(box="5 6 0 50"), "5 6 0 50"),
-        (row(box="5 6 20 -0.5"), "5 6 20 -0.5"),
-        (row(box="5 6 -0.0 -0.0"), "5 6 -0 -0"),
+        *((row(box=box), box) for box in ("5 6 0 50", "5 6 20 -0.5", "5 6 -0 -0")),
         ("person 5 6 5 26", "5 6 0 20"),
         ("person 30 6 5 26", "30 6 -25 20"),
         (xml(obj(box="<x>5</x><y>6</y><w>20</w><h>0</h>")), "5 6 20 0"),
@@ -149,107 +118,73 @@ def test_box_of_no_size_is_left_out_or_kept_as_an_ignored_row(text, box):
     assert findings == [finding]
 
 
-def test_kept_rows_stay_in_their_places():
-    text = "\n".join([row(), row("people", "0 0 0 0"), row("cyclist")])
+def test_kept_rows_stay_in_their_places_and_a_placeholder_is_no_finding():
+    text = "\n".join([row(), row("people", "0 0 0 0"), row("cyclist"), row("unpaired", "0 0 0 0")])
     assert [one.label for one in parse(text).annotations] == ["person", "cyclist"]
-    rows = parse(text, keep_rows=True).annotations
-    assert [(one.label, one.ignore) for one in rows] == [("person", False), ("people", True), ("cyclist", False)]
-
-
-def test_placeholder_of_no_size_is_kept_only_as_a_row_and_is_no_finding():
-    text = row("unpaired", "0 0 0 0") + "\n" + row()
-    assert parse(text) == ([PERSON], [], "bbGt")
-    assert parse(text, keep_rows=True) == ([Annotation("unpaired", (0, 0, 0, 0), 0, True), PERSON], [], "bbGt")
+    annotations, findings, _ = parse(text, keep_rows=True)
+    rows = [("person", False), ("people", True), ("cyclist", False), ("unpaired", True)]
+    assert [(one.label, one.ignore) for one in annotations] == rows
+    assert [one.kind for one in findings] == [NO_SIZE]
 
 
 def test_object_of_one_modality_is_left_out_with_a_finding():
     text = xml(obj("people"), obj(rest="<label>visible</label>"), obj(box=CORNERS, rest="<label> lwir\n</label>"))
-    assert parse(text) == (
-        [Annotation("people", (505, 212, 20, 50), 1)],
-        [
-            Finding(ONE_MODALITY, "I00019.txt: object 2, person 505 212 20 50: annotated on the visible image only"),
-            Finding(ONE_MODALITY, "I00019.txt: object 3, person 505 212 20 50: annotated on the lwir image only"),
-        ],
-        "XML",
-    )
+    note = "I00019.txt: object {}, person 505 212 20 50: annotated on the {} image only"
+    findings = [Finding(ONE_MODALITY, note.format(*one)) for one in ((2, "visible"), (3, "lwir"))]
+    assert parse(text) == ([Annotation("people", (505, 212, 20, 50), 1)], findings, "XML")
 
 
-MALFORMED_TEXT = {
+NOT_12 = "fields instead of 12, label x y w h occ vx vy vw vh ignore angle"
+ONLY_01 = "expected 0, 1 or 2, and 0 or 1"
+MALFORMED = {
     "another version": ("% bbGt version=2\n", "line 1: '% bbGt version=2' instead of '% bbGt version=3' on the first"),
     "another first line": ("% made by hand\n" + row(), "line 1: '% made by hand' instead of '% bbGt version=3'"),
     "first line further down": (row() + "\n" + HEADER, "line 2: '% bbGt version=3' instead of '% bbGt version=3' on"),
-    "indented first line": (" " + HEADER, "line 1: 3 fields instead of 12, label x y w h occ vx vy vw vh ignore angle"),
-    "eleven fields": (f"{HEADER}\n{row()}\n{row()[:-2]}", "line 4: 11 fields instead of 12, label x y w h occ vx vy"),
-    "thirteen fields": (f"{row()}\n{row()} 1", "line 2: 13 fields instead of 12"),
-    "corners below bbGt": (f"{row()}\nperson 1 2 3 4", "line 2: 5 fields instead of 12"),
+    "indented first line": (" " + HEADER, f"line 1: 3 {NOT_12}"),
+    "eleven fields": (f"{HEADER}\n{row()}\n{row()[:-2]}", f"line 4: 11 {NOT_12}"),
+    "corners below bbGt": (f"{row()}\nperson 1 2 3 4", f"line 2: 5 {NOT_12}"),
     "no number": (row(box="1 2 3 a"), "line 1: 'person 1 2 3 a 0 0 0 0 0 0 0' is not a label and eleven numbers"),
     "no number in the visible part": (row(rest="0 0 x 0"), "line 1: 'person 505 212 20 50 0 0 0 x 0 0 0' is not"),
-    "occlusion 3": (f"{HEADER}{row(occlusion='3')}", "line 2: occlusion 3 and ignore 0; expected 0, 1 or 2, and 0"),
-    "occlusion 0.5": (row(occlusion="0.5"), "line 1: occlusion 0.5 and ignore 0; expected 0, 1 or 2, and 0 or 1"),
-    "ignore 2": (row(ignore="2"), "line 1: occlusion 0 and ignore 2; expected 0, 1 or 2, and 0 or 1"),
+    "occlusion 3": (f"{HEADER}{row(occlusion='3')}", f"line 2: occlusion 3 and ignore 0; {ONLY_01}"),
+    "occlusion 0.5": (row(occlusion="0.5"), f"line 1: occlusion 0.5 and ignore 0; {ONLY_01}"),
+    "ignore 2": (row(ignore="2"), f"line 1: occlusion 0 and ignore 2; {ONLY_01}"),
     "four fields": ("person 1 2 3", "4 fields in the first line; expected bbGt text (12 fields), `person|ignore x1"),
-    "a sentence": ("\n\nNot found", "2 fields in the first line; expected bbGt text (12 fields), `person|ignore"),
     "bbGt below corners": (f"person 1 2 3 4\n\n{row()}", "line 3: 12 fields instead of 5, person|ignore x1 y1 x2 y2"),
-    "another label of corners": ("people 1 2 3 4", "line 1: label 'people'; files of five fields a line have person"),
     "YOLO": ("0 0.5 0.5 0.1 0.2", "line 1: label '0'; files of five fields a line have person and ignore"),
     "no number in corners": ("person 1 2 3 4\nignore 1 2 3 4,5", "line 2: 'ignore 1 2 3 4,5' is not a label and four"),
-}
-MALFORMED_XML = {
     "not closed": ("<annotation>\n<object>", "not well-formed XML: no element found: line 2, column 8"),
     "text behind it": ("<annotation/>\nperson", "not well-formed XML: junk after document element: line 2, column 0"),
     "another root": ("<html><body/></html>", "XML of <html> instead of <annotation>"),
-    "no name": (xml(obj(), obj("")), "object 2: has no name"),
-    "no name element": (xml("<object/>"), "object 1: has no name"),
+    "empty name": (xml(obj(), obj("")), "object 2: has no name"),
+    "no name": (xml("<object/>"), "object 1: has no name"),
     "no box": (xml("<object><name>person</name></object>"), "object 1: has no bndbox"),
     "empty box": (xml(obj(box="")), "object 1: bndbox has neither x y w h nor xmin ymin xmax ymax"),
     "side missing": (xml(obj(box=SIZE.removesuffix("<h>50</h>"))), "object 1: h is ''; expected a number"),
-    "corner missing": (
-        xml(obj(), obj(box=CORNERS.removesuffix("<ymax>262</ymax>"))),
-        "object 2: ymax is ''; expected a number",
-    ),
-    "no number": (xml(obj(box=SIZE.replace("20", "wide"))), "object 1: w is 'wide'; expected a number"),
-    "occlusion 3": (xml(obj(rest="<occlusion>3</occlusion>")), "object 1: occlusion is 3; expected 0, 1 or 2"),
+    "corner missing": (xml(obj(), obj(box=CORNERS[:-16])), "object 2: ymax is ''; expected a number"),
+    "no number in XML": (xml(obj(box=SIZE.replace("20", "wide"))), "object 1: w is 'wide'; expected a number"),
+    "occlusion 3 in XML": (xml(obj(rest="<occlusion>3</occlusion>")), "object 1: occlusion is 3; expected 0, 1 or 2"),
     "empty occlusion": (xml(obj(rest="<occlusion/>")), "object 1: occlusion is ''; expected a number"),
     "two boxes": (xml(obj(rest="<bndbox/>")), "object 1: has 2 elements <bndbox>; expected one"),
     "two names": (xml(obj(rest="<name>people</name>")), "object 1: has 2 elements <name>; expected one"),
     "x twice": (xml(obj(box=SIZE + "<x>1</x>")), "object 1: has 2 elements <x>; expected one"),
-    "two occlusions": (
-        xml(obj(rest="<occlusion>0</occlusion><occlusion>2</occlusion>")),
-        "object 1: has 2 elements <occlusion>; expected one",
-    ),
+    "two occlusions": (xml(obj(rest="<occlusion/>" * 2)), "object 1: has 2 elements <occlusion>; expected one"),
     "element in a number": (xml(obj(box=SIZE.replace("505", "5<b/>05"))), "object 1: <x> contains other elements"),
     "element in a name": (xml(obj("per<b/>son")), "object 1: <name> contains other elements; expected only text"),
     "entity of nowhere": (xml(obj("&person;")), "not well-formed XML: undefined entity: line 3, column 14"),
 }
 
 
-@pytest.mark.parametrize(
-    ("text", "problem"), [*MALFORMED_TEXT.values(), *MALFORMED_XML.values()], ids=[*MALFORMED_TEXT, *MALFORMED_XML]
-)
+@pytest.mark.parametrize(("text", "problem"), MALFORMED.values(), ids=MALFORMED)
 def test_malformed_file_is_refused_with_place_and_problem(text, problem):
     with pytest.raises(InputError) as caught:
         parse(text)
     assert str(caught.value).startswith(problem)
 
 
-NO_NUMBERS = [
-    "",
-    "nan",
-    "-inf",
-    "infinity",
-    "1e400",
-    "-1e7",
-    "1_0",
-    "\u0661\u0662",
-    "\uff11",
-    "0x10",
-    "1,5",
-    "--1",
-    "1e",
-]
+NO_NUMBERS = "nan -inf infinity 1e400 -1e7 1_0 \u0661\u0662 \uff11 0x10 1,5 --1 1e"
 
 
-@pytest.mark.parametrize("number", [*NO_NUMBERS, "9" * 5000])
+@pytest.mark.parametrize("number", ["", *NO_NUMBERS.split(), "9" * 5000])
 def test_texts_that_are_no_plain_decimal_are_refused_in_any_field(number):
     for index in range(4):
         fields = ["1", "2", "30", "40"]
@@ -263,20 +198,10 @@ def test_texts_that_are_no_plain_decimal_are_refused_in_any_field(number):
                 parse(text)
 
 
-@pytest.mark.parametrize(("text", "value"), [("12", 12), ("+12.50", 12.5), ("1.2e1", 12), (".5", 0.5), ("12.", 12)])
-def test_plain_decimals_of_all_spellings_are_numbers(text, value):
-    assert parse(row(box=f"{text} 2 3 4")).annotations == [Annotation("person", (value, 2, 3, 4))]
-
-
-def test_entities_that_expand_exponentially_are_refused():
+def test_entities_that_expand_exponentially_or_name_a_file_are_refused(tmp_path):
     entities = "".join(f'<!ENTITY e{i} "{f"&e{i - 1};" * 10}">' for i in range(1, 10))
     with pytest.raises(InputError, match="not well-formed XML: limit on input amplification factor"):
         parse(f'<!DOCTYPE annotation [<!ENTITY e0 "aaaaaaaaaa">{entities}]><annotation>&e9;</annotation>')
-
-
-def test_external_entities_are_not_read(tmp_path):
-    secret = tmp_path / "secret"
-    secret.write_text("person")
-    text = f'<!DOCTYPE annotation [<!ENTITY e SYSTEM "{secret.as_uri()}">]>' + xml(obj("&e;"))
+    (tmp_path / "secret").write_text("person")
     with pytest.raises(InputError, match="undefined entity &e;"):
-        parse(text)
+        parse(f'<!DOCTYPE annotation [<!ENTITY e SYSTEM "{(tmp_path / "secret").as_uri()}">]>' + xml(obj("&e;")))

@@ -39,6 +39,9 @@ def test_every_set_and_video_has_a_split_and_a_condition():
     nights = [number for number in range(12) if frames.condition(f"set{number:02}/V000/I00000") == "night"]
     assert nights == [3, 4, 5, 9, 10, 11]
     assert frames.video_of("set06/V004/I00019") == "set06/V004"
+    known = ("set00/V000/I00000", "set00/V000/I02244")  # the video has 2,245 frames
+    unknown = ("set00/V000/I02245", "set00/V009/I00000", "set12/V000/I00000")
+    assert [frames.is_known(image_id) for image_id in known + unknown] == [True, True, False, False, False]
 
 
 def test_stride_takes_the_last_frame_of_each_complete_run():
@@ -48,93 +51,48 @@ def test_stride_takes_the_last_frame_of_each_complete_run():
     assert frames.split_frames("train", 302)[0] == "set00/V000/I00301"
     assert not [one for one in frames.split_frames("train", 302) if one.startswith("set01/V005")]
     assert frames.split_frames("test", 5_000) == []
+    for split, count in (("train", 50_184), ("test", 45_140)):
+        assert len(frames.split_frames(split, 1)) == count
+        assert frames.split_frames(split, 1)[0].endswith("V000/I00000")
 
 
-@pytest.mark.parametrize(("split", "count"), [("train", 50_184), ("test", 45_140)])
-def test_stride_of_one_takes_every_frame(split, count):
-    ids = frames.split_frames(split, 1)
-    assert len(ids) == count == sum(n for video, n in frames.VIDEO_LENGTHS.items() if frames.split_of(video) == split)
-    assert ids[0].endswith("V000/I00000")
-
-
-@pytest.mark.parametrize(
-    ("image_id", "is_known"),
-    [
-        ("set00/V000/I00000", True),
-        ("set00/V000/I02244", True),
-        ("set00/V000/I02245", False),
-        ("set00/V009/I00000", False),
-        ("set12/V000/I00000", False),
-    ],
-)
-def test_frame_is_known_up_to_the_length_of_its_video(image_id, is_known):
-    assert frames.is_known(image_id) is is_known
-
-
-@pytest.mark.parametrize(
-    ("text", "ids"),
-    [
-        (
-            "\ufeffset11_V000_I00019\r\n\r\n  set00/V001/I00003 \nset00_V001_I00001\nset06\\V000\\I00039",
-            ["set00/V001/I00001", "set00/V001/I00003", "set06/V000/I00039", "set11/V000/I00019"],
-        ),
-        (
-            "images/set06/V000/I00039.jpg\ntest/set06_V000_I00019.png\n",
-            ["set06/V000/I00019", "set06/V000/I00039"],
-        ),
-    ],
-)
-def test_list_is_read_in_any_spelling_and_order(tmp_path, text, ids):
+def test_list_is_read_in_any_spelling_and_order(tmp_path):
+    text = "\ufeffset11_V000_I00019\r\n\r\n  set00/V001/I00003 \nset00_V001_I00001\nset06\\V000\\I00039"
+    ids = ["set00/V001/I00001", "set00/V001/I00003", "set06/V000/I00039", "set11/V000/I00019"]
     assert read_list(tmp_path, text) == ids
+    names = "images/set06/V000/I00039.jpg\ntest/set06_V000_I00019.png\n"
+    assert read_list(tmp_path, names) == ["set06/V000/I00019", "set06/V000/I00039"]
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "set06/V000/I01523",  # the video has 1,523 frames
-        "set06/V005/I00000",
-        "set12/V000/I00000",
-        "set06/V000/I0019",
-        "set06/V000/I000190",
-        "set06/V000/I00019.",
-        "offset06/V000/I00019",
-        "set06/V000/visible/I00019",
-        "SET06/V000/I00019",
-        "set06/V000/I00019 set06/V000/I00039",
-        "set06/V000/I000\u0661\u0669",  # Arabic digits
-        "19",
-    ],
-)
+# No frame: beyond the video's 1,523 frames, of no video, of no set, misspelt in several ways, with Arabic digits.
+NO_FRAMES = """set06/V000/I01523 set06/V005/I00000 set12/V000/I00000 set06/V000/I0019 set06/V000/I000190 19
+set06/V000/I00019. offset06/V000/I00019 set06/V000/visible/I00019 SET06/V000/I00019 set06/V000/I000\u0661\u0669"""
+
+
+@pytest.mark.parametrize("line", [*NO_FRAMES.split(), "set06/V000/I00019 set06/V000/I00039"])
 def test_line_that_is_no_frame_is_refused_with_its_number(tmp_path, line):
     with pytest.raises(InputError) as caught:
         read_list(tmp_path, f"set06/V000/I00039\n\n{line}\n")
     assert f"list.txt:3: {line!r} is no frame of KAIST; expected one like set06/V000/I00019" in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (
-            "set06/V000/I00019\nset06/V000/I00039\n\nset06_V000_I00019\n",
-            ":4: set06/V000/I00019 is listed a second time, first on line 1",
-        ),
-        ("", ": lists no frames; expected lines like set06/V000/I00019"),
-        ("\ufeff\n \r\n", ": lists no frames"),
-    ],
-    ids=["a frame twice", "empty", "blank"],
-)
-def test_malformed_list_is_refused(tmp_path, text, message):
+TWICE = b"set06/V000/I00019\nset06/V000/I00039\n\nset06_V000_I00019\n"
+OTHER_FILES = {
+    "a frame twice": (TWICE, ":4: set06/V000/I00019 is listed a second time, first on line 1"),
+    "empty": (b"", ": lists no frames; expected lines like set06/V000/I00019"),
+    "blank": ("\ufeff\n \r\n".encode(), ": lists no frames"),
+    "PNG": (b"\x89PNG\r\n\x1a\n", ": is not a text file"),
+    "absent": (None, r": cannot be read \(No such file"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), OTHER_FILES.values(), ids=OTHER_FILES)
+def test_other_file_is_no_list(tmp_path, content, message):
+    path = tmp_path / "list.txt"
+    if content is not None:
+        path.write_bytes(content)
     with pytest.raises(InputError, match=rf"list\.txt{message}"):
-        read_list(tmp_path, text)
-
-
-def test_list_that_cannot_be_read_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"absent\.txt: cannot be read \(No such file"):
-        frames.read_list(tmp_path / "absent.txt")
-    with pytest.raises(InputError, match=r"cannot be read \(Is a directory"):
-        frames.read_list(tmp_path)
-    (tmp_path / "image.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    with pytest.raises(InputError, match=r"image\.png: is not a text file"):
-        frames.read_list(tmp_path / "image.png")
-    with pytest.raises(InputError, match=r"image\.png: larger than 0 MiB; this is no annotation file"):
-        read_bytes(tmp_path / "image.png", limit_bytes=3)
+        frames.read_list(path)
+    if content == TWICE:
+        with pytest.raises(InputError, match=r"list\.txt: larger than 0 MiB; this is no annotation file"):
+            read_bytes(path, limit_bytes=3)

@@ -17,31 +17,22 @@ def read(tmp_path, images, annotations, **changes):
     return nightowls.read(write_annotations(tmp_path / "split.json", images, annotations, **changes))
 
 
-def test_images_keep_their_numbers_conditions_and_order(tmp_path):
-    images = [image(31, "dawn"), image(7, "night", 640, 480), image(12, "day")]
-    assert read(tmp_path, images, []) == [
-        (31, "58c31.png", 1024, 640, "dawn", []),
-        (7, "58c7.png", 640, 480, "night", []),
-        (12, "58c12.png", 1024, 640, "day", []),
-    ]
-
-
-def test_objects_have_the_labels_of_their_categories_and_boxes_as_annotated(tmp_path):
+def test_images_and_objects_are_read_as_annotated(tmp_path):
     boxes = [(10, 20, 30, 60), (-4, -8, 2000, 900), BOX, (0, 0, 400.5, 300)]
-    entries = [annotation(5, box, category) for category, box in enumerate(boxes, start=1)]
-    (found,) = read(tmp_path, [image(5)], entries)
-    assert found.objects == [
-        Annotation("person", boxes[0], 0, False),
-        Annotation("bicycledriver", boxes[1], 0, False),
-        Annotation("motorbikedriver", boxes[2], 0, False),
-        Annotation("ignore", boxes[3], 0, True),
+    labels = ["person", "bicycledriver", "motorbikedriver", "ignore"]
+    entries = [annotation(7, box, category) for category, box in enumerate(boxes, start=1)]
+    objects = [Annotation(label, box, 0, label == "ignore") for label, box in zip(labels, boxes, strict=True)]
+    assert read(tmp_path, [image(31, "dawn"), image(7, "night", 640, 480), image(12, "day")], entries) == [
+        (31, "58c31.png", 1024, 640, "dawn", []),
+        (7, "58c7.png", 640, 480, "night", objects),
+        (12, "58c12.png", 1024, 640, "day", []),
     ]
 
 
 @pytest.mark.parametrize("value", [True, 1, False, 0, None])
 def test_occluded_is_heavy_occlusion_and_null_is_none(tmp_path, value):
-    (found,) = read(tmp_path, [image(5)], [annotation(5, BOX, occluded=value, ignore=value)])
-    assert found.objects == [Annotation("person", BOX, 2 if value else 0, bool(value))]
+    (read_image,) = read(tmp_path, [image(5)], [annotation(5, BOX, occluded=value, ignore=value)])
+    assert read_image.objects == [Annotation("person", BOX, 2 if value else 0, bool(value))]
 
 
 @pytest.mark.parametrize(
@@ -51,15 +42,12 @@ def test_occluded_is_heavy_occlusion_and_null_is_none(tmp_path, value):
         ([image(5), image(5)], [], "images, entry 2: id 5 is there twice"),
         ([image(5, "dusk")], [], "images, entry 1, daytime: invalid enum value 'dusk'"),
         ([image(5, id="5")], [], "images, entry 1, id: expected `int`, got `str`; expected NightOwls annotations"),
-        ([image(5, id=True)], [], "images, entry 1, id: "),
         ([image(5, file_name=None)], [], "images, entry 1, file_name: "),
-        ([image(5, width=None)], [], "images, entry 1, width: "),
         ([7], [], "images, entry 1: expected `object`, got `int`"),
         ([image(5)], [annotation(6, BOX)], "annotations, entry 1: image_id 6 is none of the images"),
         ([image(5)], [annotation(5, BOX, 5)], "annotations, entry 1, category_id: invalid enum value 5"),
         ([image(5)], [annotation(5, BOX, bbox=[1, 2, 3])], "annotations, entry 1, bbox: expected `array` of length 4"),
         ([image(5)], [annotation(5, BOX, bbox=[1, 2, 3, 1e9])], r"annotations, entry 1, bbox\[3\]: "),
-        ([image(5)], [annotation(5, BOX, bbox=None)], "annotations, entry 1, bbox: "),
         ([image(5)], [annotation(5, BOX, occluded=2)], "annotations, entry 1, occluded: "),
         ([image(5)], [annotation(5, BOX, ignore="yes")], "annotations, entry 1, ignore: "),
         ([image(5)], [annotation(5, BOX), None], "annotations, entry 2: expected `object`, got `null`"),
@@ -78,8 +66,6 @@ def test_other_categories_are_refused(tmp_path, categories):
 
 def test_other_files_are_refused(tmp_path):
     path = tmp_path / "split.json"
-    with pytest.raises(InputError, match=r"split\.json: cannot be read"):
-        nightowls.read(path)
     path.write_text(json.dumps({"images": []}))
     with pytest.raises(InputError, match=r"json: object missing .*`annotations`; expected NightOwls annotations"):
         nightowls.read(path)
@@ -89,7 +75,7 @@ def test_other_files_are_refused(tmp_path):
         nightowls.read(path)
 
 
-def test_file_above_the_limit_of_small_annotation_files_is_read(tmp_path):
+def test_file_above_the_limit_of_small_annotation_files_is_not_refused(tmp_path):
     path = write_annotations(tmp_path / "split.json", [image(5)], [annotation(5, BOX)])
     with path.open("a") as file:
         file.write(" " * (LIMIT_BYTES + 1))

@@ -1,6 +1,5 @@
 """YOLO text annotations, valid and invalid."""
 
-import numpy as np
 import pytest
 
 from dcrl_jax.annotations import yolo
@@ -14,46 +13,31 @@ def parse(text):
 
 
 def test_centre_and_relative_size_become_corner_and_pixels():
-    (person, car), problems = parse("0 0.5 0.25 0.1 0.2\n2 0.125 0.75 0.25 0.5\n")
+    (person, car, outside), problems = parse("0 0.5 0.25 0.1 0.2\n2 0.125 0.75 0.25 0.5\n0 0.0 0.5 0.1 0.2")
     assert person == Annotation("person", pytest.approx((288, 72, 64, 96)), 0, False)
     assert car == Annotation("car", pytest.approx((0, 240, 160, 240)), 0, False)
+    assert outside.box == pytest.approx((-32, 192, 64, 96))  # stays as annotated
     assert problems == []
 
 
-@pytest.mark.parametrize(
-    ("text", "count"),
-    [("", 0), ("0  0.5  0.5\t0.25 0.5  \r\n\r\n   \r\n1 0.5 0.5 0.5 0.5", 2), ("0 0.5 1.000001 1.000001 0.2", 1)],
-    ids=["empty file", "spaces and blank lines", "rounding above one"],
-)
-def test_valid_texts_have_no_problems(text, count):
-    annotations, problems = parse(text)
-    assert (len(annotations), problems) == (count, [])
-
-
-def test_box_across_the_border_stays_as_annotated():
-    (annotation,), _ = parse("0 0.0 0.5 0.1 0.2")
-    np.testing.assert_allclose(annotation.box, (-32, 192, 64, 96))
+def test_valid_texts_have_no_problems():
+    rounded, spaced = "0 0.5 1.000001 1.000001 0.2", "0  0.5  0.5\t0.25 0.5  \r\n\r\n   \r\n1 0.5 0.5 0.5 0.5"
+    for text, count in (("", 0), (rounded, 1), (spaced, 2)):
+        annotations, problems = parse(text)
+        assert (len(annotations), problems) == (count, [])
 
 
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("0 0.5 0.5 0.1", "4 fields"),
-        ("0 0.5 0.5 0.1 0.2 0.9", "6 fields"),
-        ("person 0.5 0.5 0.1 0.2", "not a whole number"),
-        ("0.0 0.5 0.5 0.1 0.2", "not a whole number"),
-        ("0 0.5 0,5 0.1 0.2", "not a whole number"),
+        *(("0 0.5 0.5 0.1", "4 fields"), ("0 0.5 0.5 0.1 0.2 0.9", "6 fields")),
+        *((f"{line} 0.1 0.2", "not a whole number") for line in ("person 0.5 0.5", "0.0 0.5 0.5", "0 0.5 0,5")),
         ("3 0.5 0.5 0.1 0.2", "unknown class 3; known are 0 person, 1 bicycle, 2 car"),
         ("-1 0.5 0.5 0.1 0.2", "unknown class -1"),
-        ("0 1.01 0.5 0.1 0.2", "x = 1.01"),
-        ("0 0.5 -0.01 0.1 0.2", "y = -0.01"),
-        ("0 320 0.5 0.1 0.2", "x = 320"),
-        ("0 0.5 0.5 nan 0.2", "w = nan"),
-        ("0 0.5 0.5 0.1 inf", "h = inf"),
-        ("0 0.5 0.5 0 0.2", "no size"),
-        ("0 0.5 0.5 0.1 -0.00001", "no size"),
-        ("0 1.00005 0.5 0.00001 0.2", "outside"),
-        ("0 0.5 -0.00005 0.1 0.00001", "outside"),
+        *(("0 1.01 0.5 0.1 0.2", "x = 1.01"), ("0 0.5 -0.01 0.1 0.2", "y = -0.01"), ("0 320 0.5 0.1 0.2", "x = 320")),
+        *(("0 0.5 0.5 nan 0.2", "w = nan"), ("0 0.5 0.5 0.1 inf", "h = inf")),
+        *(("0 0.5 0.5 0 0.2", "no size"), ("0 0.5 0.5 0.1 -0.00001", "no size")),
+        *(("0 1.00005 0.5 0.00001 0.2", "outside"), ("0 0.5 -0.00005 0.1 0.00001", "outside")),
     ],
 )
 def test_each_malformed_line_is_named_with_its_number_and_problem(line, problem):

@@ -11,6 +11,7 @@ from datasets.kaist import open_builder
 TRAIN = ("set00/V000/I00001", "set00/V000/I00003", "set03/V000/I00001")
 TEST = ("set06/V000/I00019", "set09/V000/I00019", "set09/V000/I00039")
 VIDEO_TREE = "images/{video}/{modality}/{frame}.jpg"
+ANNOTATIONS = "annotations/{video}/{frame}.txt"
 BBGT = "% bbGt version=3\nperson 10 20 30 60 1 0 0 0 0 0 0\npeople 200 100 50 70 0 0 0 0 0 0 0\n"
 BBGT_ROWS = [("person", [10, 20, 30, 60], 1, False), ("people", [200, 100, 50, 70], 0, False)]
 
@@ -30,15 +31,9 @@ def picture(image_id, modality, suffix=".jpg"):
 def place(root, layout, image_id, modality=""):
     """Return the path of one file in a layout."""
     video, _, frame = image_id.rpartition("/")
-    parts = {
-        "video": video,
-        "frame": frame,
-        "flat": image_id.replace("/", "_"),
-        "split": "train" if image_id < "set06" else "test",
-        "modality": modality,
-        "infrared": "infrared" if modality == "lwir" else modality,
-    }
-    return root / layout.format(**parts)
+    parts = {"video": video, "frame": frame, "flat": image_id.replace("/", "_"), "modality": modality}
+    parts["split"] = "train" if image_id < "set06" else "test"
+    return root / layout.format(**parts, infrared="infrared" if modality == "lwir" else modality)
 
 
 def write(path, content):
@@ -55,10 +50,17 @@ def make_images(root, layout=VIDEO_TREE, image_ids=TRAIN + TEST):
             write(path, picture(image_id, modality, path.suffix))
 
 
-def make_annotations(root, text=BBGT, layout="annotations/{video}/{frame}.txt", image_ids=TRAIN + TEST, modality=""):
+def make_annotations(root, text=BBGT, layout=ANNOTATIONS, image_ids=TRAIN + TEST):
     """Write the annotations of some frames, all with the same text."""
     for image_id in image_ids:
-        write(place(root, layout, image_id, modality), text)
+        write(place(root, layout, image_id), text)
+
+
+def make_copy(root):
+    """Write the pairs and annotations of all frames, and return the folder."""
+    make_images(root)
+    make_annotations(root)
+    return root
 
 
 def list_options(folder, train=TRAIN, test=TEST):

@@ -23,19 +23,13 @@ def names(records):
 
 def rows(record, key="objects"):
     """Return the objects of a record: label, box, occlusion, ignore."""
-    objects = record[key]
-    columns = (
-        [label.decode() for label in objects["label"]],
-        [box.tolist() for box in objects["box"]],
-        [int(level) for level in objects["occlusion"]],
-        [bool(ignore) for ignore in objects["ignore"]],
-    )
-    return list(zip(*columns, strict=True))
+    columns = zip(*(record[key][name] for name in ("label", "box", "occlusion", "ignore")), strict=True)
+    return [(label.decode(), box.tolist(), int(level), bool(ignore)) for label, box, level, ignore in columns]
 
 
 def table_of(builder):
-    """Return the words of each line of the table of counts; the first line is the head."""
-    return [line.split() for line in builder.info.metadata["table"].splitlines()]
+    """Return the lines of the table of counts with single spaces; the first line is the head."""
+    return [" ".join(line.split()) for line in builder.info.metadata["table"].splitlines()]
 
 
 def findings_of(data_dir):

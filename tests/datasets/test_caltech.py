@@ -1,21 +1,9 @@
 """Caltech prepared from small copies of the original archives: three videos of some frames."""
 
+import caltech_files
 import numpy as np
 import pytest
-from caltech_files import (
-    NOWHERE,
-    OBJECTS,
-    TEST,
-    TEST_IMAGES,
-    TRAIN,
-    VIDEOS,
-    jpeg,
-    seq_bytes,
-    video_jpegs,
-    write_copy,
-    write_seq,
-    write_vbb,
-)
+from caltech_files import OBJECTS, TEST, TRAIN, jpeg, video_jpegs, write_copy, write_seq, write_vbb
 from prepared_data import findings_of, names, prepare, read, rows, table_of
 
 from configs import finetune
@@ -25,14 +13,18 @@ from dcrl_jax.annotations.caltech import frames
 from dcrl_jax.data import sources, transforms
 from dcrl_jax.errors import InputError
 
-TEXT = "% bbGt version=3\nperson 10 20 30 60 1 10 20 30 30 0 0\nignore 1 2 3 4 0 0 0 0 0 1 0\n"
+TEXT = """% bbGt version=3
+person 10 20 30 60 1 10 20 30 30 0 0
+person 640 20 30 60 0 0 0 0 0 0 0
+ignore 1 2 3 4 0 0 0 0 0 1 0
+"""
 
 
 @pytest.fixture(autouse=True)
 def raw(tmp_path, monkeypatch):
     """A small copy, and a benchmark of its videos."""
-    monkeypatch.setattr(frames, "TEST_IMAGES", TEST_IMAGES)
-    monkeypatch.setattr(frames, "VIDEOS", VIDEOS)
+    monkeypatch.setattr(frames, "TEST_IMAGES", caltech_files.TEST_IMAGES)
+    monkeypatch.setattr(frames, "VIDEOS", caltech_files.VIDEOS)
     return write_copy(tmp_path / "raw")
 
 
@@ -61,23 +53,12 @@ def test_records_have_the_stored_images_and_the_annotated_boxes(tmp_path, capsys
             assert record["condition"] == 0
             assert sorted(record) == ["condition", "image_id", "objects", "visible"]
     assert builder.info.metadata["warnings"] == []
-    assert builder.info.metadata["annotations"] == {
-        "train": "original, .vbb, 2 images",
-        "test": "original, .vbb, 3 images",
-    }
-    assert table_of(builder) == [
-        ["images"],
-        ["train:", "images", "asked", "for", "2"],
-        ["train:", "images", "2"],
-        ["train:", "images", "without", "a", "person", "1"],
-        ["train:", "people", "2"],
-        ["train:", "ignore", "regions", "1"],
-        ["test:", "images", "asked", "for", "3"],
-        ["test:", "images", "3"],
-        ["test:", "images", "without", "a", "person", "1"],
-        ["test:", "people", "4"],
-        ["test:", "ignore", "regions", "2"],
-    ]
+    annotations = {"train": "original, .vbb, 2 images", "test": "original, .vbb, 3 images"}
+    assert builder.info.metadata["annotations"] == annotations
+    counts = "images asked for {}, images {}, images without a person 1, people {}, ignore regions {}"
+    train, test = counts.format(2, 2, 2, 1), counts.format(3, 3, 4, 2)
+    lines = [f"{split}: {line}" for split, lines in (("train", train), ("test", test)) for line in lines.split(", ")]
+    assert table_of(builder) == ["images", *lines]
     printed = capsys.readouterr().out
     assert "\nlabel that the benchmark leaves out: 2\n  train: set00/V000/I00059: 'person-fa'\n" in printed
     pair = transforms.decode(read(builder, "test")[0], ("visible",))
@@ -88,23 +69,21 @@ def test_records_have_the_stored_images_and_the_annotated_boxes(tmp_path, capsys
 
 def test_new_annotations_are_read_from_texts_and_named_by_a_checksum(tmp_path, raw):
     (raw / "anno_new").mkdir()
-    paths = [raw / "anno_new" / f"{image_id.replace('/', '_')}.jpg.txt" for image_id in TRAIN + TEST]
-    for path in paths:
+    for image_id in TRAIN + TEST:
+        path = raw / "anno_new" / f"{image_id.replace('/', '_')}.jpg.txt"
         path.write_text(TEXT)
     builder = prepare_copy(tmp_path, annotations="new")
     assert builder.info.full_name == "caltech_pedestrian/new-train_skip_30/1.0.0"
     for split in ("train", "test"):
         for record in read(builder, split):
             assert rows(record) == [("person", [10, 20, 30, 60], 2, False), ("ignore", [1, 2, 3, 4], 0, True)]
+    assert ("box outside the image", f"train: {TRAIN[0]}: person 640 20 30 60") in findings_of(tmp_path / "data")
     first = builder.info.metadata["annotations"]
     assert first["test"].startswith("new, bbGt text in anno_new, 3 images, checksum of the boxes ")
-    paths[-1].write_text(TEXT.replace("person 10", "person 11"))
+    path.write_text(TEXT.replace("person 10", "person 11"))
     second = prepare_copy(tmp_path, data="other", annotations="new").info.metadata["annotations"]
     assert second["test"] != first["test"]
     assert second["train"] == first["train"]
-
-
-# ---- Damaged copies
 
 
 def refused(tmp_path, **options):
@@ -115,52 +94,36 @@ def refused(tmp_path, **options):
     return str(caught.value), findings_of(tmp_path / "data")
 
 
-def test_truncated_video_is_named_with_the_images_after_the_cut(tmp_path, raw):
-    path = raw / "videos" / "set06" / "V000.seq"
+def test_truncated_or_other_video_is_named_with_its_images(tmp_path, raw):
+    path, other = raw / "videos" / "set06" / "V000.seq", raw / "videos" / "set07" / "V001.seq"
     content = path.read_bytes()
+    path.write_bytes(content[:-1000])  # only the last frame, which is no image
+    assert prepare_copy(tmp_path, data="complete").info.metadata["warnings"] == []
     path.write_bytes(content[: len(content) * 2 // 3])
+    other.write_bytes(b"RIFF" + bytes(2000))
     message, findings = refused(tmp_path)
     assert "1 image missing" in message
+    assert "1 video unreadable" in message
     texts = dict(findings)
     assert texts["video cut off"].startswith(f"test: {path}: cut off in frame 4")
     assert texts["image missing"].startswith(f"test: set06/V000/I00059: {path} has 4")
-    path.write_bytes(content[:-1000])  # only the last frame, which is no image
-    assert prepare_copy(tmp_path).info.metadata["warnings"] == []
-
-
-@pytest.mark.parametrize(
-    ("content", "problem"),
-    [
-        (b"RIFF" + bytes(2000), "no .seq file"),
-        (seq_bytes([jpeg(0, 320, 240)], size=(320, 240)), "images of 320x240 pixels; expected 640x480"),
-        (seq_bytes([jpeg()], image_format=100), "images of format 100"),
-        (b"", "cut off: 0 bytes"),
-    ],
-    ids=["AVI", "other size", "raw images", "empty"],
-)
-def test_file_that_is_no_video_is_named(tmp_path, raw, content, problem):
-    path = raw / "videos" / "set06" / "V000.seq"
-    path.write_bytes(content)
-    message, findings = refused(tmp_path)
-    assert "1 video unreadable" in message
-    assert dict(findings)["video unreadable"].startswith(f"test: {path}: {problem}")
+    assert texts["video unreadable"].startswith(f"test: {other}: no .seq file")
 
 
 def test_unreadable_image_is_named(tmp_path, raw):
     content = video_jpegs("set06/V000")
-    content[29] = jpeg(29, 320, 240)
-    content[59] = b"\xff\xd8 not an image \xff\xd9"
-    path = write_seq(raw / "videos" / "set06" / "V000.seq", content)
-    encoded = bytearray((raw / "videos" / "set07" / "V001.seq").read_bytes())
+    content[29], content[59] = jpeg(29, 320, 240), b"\xff\xd8 not an image \xff\xd9"
+    path, other = raw / "videos" / "set06" / "V000.seq", raw / "videos" / "set07" / "V001.seq"
+    write_seq(path, content)
+    encoded = bytearray(other.read_bytes())
     encoded[encoded.rindex(b"\xff\xd9")] = 0
-    (raw / "videos" / "set07" / "V001.seq").write_bytes(encoded)
+    other.write_bytes(encoded)
     message, findings = refused(tmp_path)
     assert "3 image unreadable" in message
-    assert [text for kind, text in findings if kind == "image unreadable"] == [
-        f"test: set06/V000/I00029: {path}: frame 29 has 320x240 pixels; expected 640x480",
+    assert [text.partition(";")[0] for kind, text in findings if kind == "image unreadable"] == [
+        f"test: set06/V000/I00029: {path}: frame 29 has 320x240 pixels",
         f"test: set06/V000/I00059: {path}: frame 59 cannot be decoded",
-        f"test: set07/V001/I00029: {raw}/videos/set07/V001.seq: frame 29 is no complete JPEG; the file is damaged: get "
-        "it again",
+        f"test: set07/V001/I00029: {other}: frame 29 is no complete JPEG",
     ]
 
 
@@ -169,10 +132,8 @@ def test_missing_and_unreadable_vbb_files_are_named(tmp_path, raw):
     path = write_vbb(raw / "annotations" / "set06" / "V000.vbb", [OBJECTS.get(number, []) for number in range(40)])
     message, findings = refused(tmp_path)
     assert "2 annotation missing" in message
-    assert [text for kind, text in findings if kind == "annotation missing"] == [
-        f"test: set06/V000/I00059: {path} has 40 frames",
-        "test: set07/V001.vbb",
-    ]
+    missing = [text for kind, text in findings if kind == "annotation missing"]
+    assert missing == [f"test: set06/V000/I00059: {path} has 40 frames", "test: set07/V001.vbb"]
     path.write_bytes(b"no .vbb file")
     assert "1 annotation unreadable, 1 annotation missing" in refused(tmp_path)[0]
 
@@ -184,38 +145,17 @@ def test_missing_training_videos_are_a_warning_unless_all_are(tmp_path, raw, mon
     (raw / "videos" / "set00" / "V000.seq").write_bytes(b"no video")
     with pytest.raises(InputError, match="nothing usable for the split train"):
         prepare_copy(tmp_path, train_skip=3)
-
-
-def test_boxes_outside_the_image_are_left_out_with_a_finding(tmp_path, raw):
-    boxes = [(-10, 20, 30, 60), (-40, 20, 30, 60)]
-    objects = [("person", box, NOWHERE) for box in boxes]
-    write_vbb(raw / "annotations" / "set07" / "V001.vbb", [objects] * 30)
-    builder = prepare_copy(tmp_path)
-    assert rows(read(builder, "test")[2]) == [("person", [-10, 20, 30, 60], 0, False)]
-    assert ("box outside the image", "test: set07/V001/I00029: person -40 20 30 60") in findings_of(tmp_path / "data")
-
-
-def test_folder_without_videos_is_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"no video of Caltech found. Expected files like set00/V000\.seq"):
         prepare(open_builder(str(tmp_path / "data")), tmp_path / "empty")
 
 
-# ---- Configs
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"annotations": "improved"}, r"annotations is 'improved'; it must be one of: original, new\."),
-        ({"train_skip": 0}, "train_skip must be a whole number of at least 1, not 0"),
-        ({"train_skip": True}, "train_skip must be a whole number of at least 1, not True"),
-        ({"train_skip": 3.0}, "train_skip must be a whole number of at least 1, not 3.0"),
-    ],
-)
-def test_option_out_of_range_is_refused(options, message):
-    with pytest.raises(InputError, match=message):
-        CaltechConfig(**options)
+@pytest.mark.parametrize("value", [0, True, 3.0])
+def test_option_out_of_range_is_refused(value):
+    with pytest.raises(InputError, match=f"train_skip must be a whole number of at least 1, not {value}"):
+        CaltechConfig(train_skip=value)
+    with pytest.raises(InputError, match=r"annotations is 'improved'; it must be one of: original, new\."):
+        CaltechConfig(annotations="improved")
 
 
 def test_command_prepares_the_config_of_the_recipe(tmp_path, raw):

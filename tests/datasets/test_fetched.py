@@ -1,13 +1,11 @@
 """The behaviour that all fetched data sets share: preparation, command, incomplete copies, interruption."""
 
-import errno
-import fcntl
 import importlib
 import os
 import re
+import runpy
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -21,27 +19,20 @@ import tensorflow_datasets as tfds
 from prepared_data import files_below, findings_of, names, prepare, read
 
 from configs import baseline
-from datasets import records
+from datasets import fetched, records
 from dcrl_jax import progress
 from dcrl_jax.annotations.caltech import frames
 from dcrl_jax.data import sources
 from dcrl_jax.errors import InputError
+from dcrl_jax.files import folder_lock
 
-REPOSITORY = Path(__file__).parents[2]
 # Files beside a data set that is not prepared; TFDS writes a list of configs into metadata.json.
 LEFT = {".lock", "findings.txt", "metadata.json"}
-
-
-def kaist_copy(root):
-    kaist_copies.make_images(root)
-    kaist_copies.make_annotations(root)
-
-
 # By data set: a function that makes a small copy, its image ids, the files of its training images and of one scored
 # image, and the finding if the latter is missing.
 CASES = {
     "kaist": SimpleNamespace(
-        make=kaist_copy,
+        make=kaist_copies.make_copy,
         train=list(kaist_copies.TRAIN),
         scored_split="test",
         scored=list(kaist_copies.TEST),
@@ -78,7 +69,7 @@ def case(request, tmp_path, monkeypatch):
     """A small copy of a data set in ``raw``, prepared to ``data``."""
     monkeypatch.setattr(frames, "TEST_IMAGES", caltech_files.TEST_IMAGES)
     monkeypatch.setattr(frames, "VIDEOS", caltech_files.VIDEOS)
-    raw = tmp_path / "raw"
+    raw, data = tmp_path / "raw", tmp_path / "data"
     CASES[request.param].make(raw)
     package = importlib.import_module(f"datasets.{request.param}")
     options = kaist_copies.list_options(tmp_path) if request.param == "kaist" else {}
@@ -86,11 +77,11 @@ def case(request, tmp_path, monkeypatch):
         **vars(CASES[request.param]),
         name=request.param,
         raw=raw,
-        data=tmp_path / "data",
+        data=data,
         options=options,
-        open=lambda **more: package.open_builder(str(tmp_path / "data"), **options, **more),
+        open=lambda: package.open_builder(str(data), **options),
         main=importlib.import_module(f"datasets.{request.param}.prepare").main,
-        flags=[f"--manual_dir={raw}", f"--data_dir={tmp_path / 'data'}", *(f"--{k}={v}" for k, v in options.items())],
+        flags=[f"--manual_dir={raw}", f"--data_dir={data}", *(f"--{k}={v}" for k, v in options.items())],
     )
 
 
@@ -106,22 +97,29 @@ def without_doubt(warnings):
     return [text for text in warnings if "cannot be told" not in text]
 
 
-def test_run_prepares_a_data_set_by_its_name(case, capsys, monkeypatch):
+def test_run_prepares_a_data_set_once_by_its_name(case, capsys, monkeypatch):
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    before = case.open()
     builder = sources.prepare(config_of(case))
     assert f"{len(case.train)} train, {len(case.scored)} {case.scored_split}" in sources.describe(builder)
     assert names(read(builder, "train")) == case.train
-    assert names(read(builder, case.scored_split)) == case.scored
     shown = capsys.readouterr().err
     for what in ("checking train", f"checking {case.scored_split}", "writing train", f"writing {case.scored_split}"):
         assert re.search(rf"^{what}: (\d+) of \1 ", shown, re.MULTILINE)
     with pytest.raises(InputError, match=r"config\.data\.options: .*moon"):
         sources.prepare(config_of(case, moon=1))
-
-
-def test_prepared_data_can_be_read_from_their_folder(case):
-    folder = prepare(case.open(), case.raw).data_path
-    assert names(read(tfds.builder_from_directory(folder), case.scored_split)) == case.scored
+    # Prepared data are read without the copy, and left unchanged.
+    folder = Path(builder.data_dir)
+    times = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    case.raw.rename(case.raw.with_name("moved"))
+    for again in (prepare(before, case.raw), prepare(case.open(), case.raw), tfds.builder_from_directory(folder)):
+        assert names(read(again, case.scored_split)) == case.scored
+    # Another process prepared them between the first look and the lock.
+    case.raw.mkdir()
+    monkeypatch.setattr(fetched, "is_prepared", lambda builder: False)
+    prepare(case.open(), case.raw)
+    assert capsys.readouterr().out == ""
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == times
 
 
 def test_missing_copy_says_how_to_get_one(case, tmp_path):
@@ -134,43 +132,32 @@ def test_missing_copy_says_how_to_get_one(case, tmp_path):
     assert not case.data.exists()
 
 
-def test_command_prepares_once_and_then_shows_table_and_warnings(case, capsys):
+def test_incomplete_scored_split_is_an_error_unless_allowed(case, capsys):
     (case.raw / case.scored_file).unlink()
     with pytest.raises(SystemExit):
         case.main(case.flags)
-    message = f"error: the {case.scored_split} split is incomplete: 1 {case.finding[0]}; "
-    assert capsys.readouterr().err.splitlines()[-1].startswith(message)
-    case.main([*case.flags, "--allow_incomplete"])
-    builder = case.open()
-    (warning,) = without_doubt(builder.info.metadata["warnings"])
-    left_out = len(case.scored) - builder.info.splits[case.scored_split].num_examples
-    assert warning.startswith(
-        f"incomplete {case.scored_split} split: {left_out} of {len(case.scored)} images are left out; scores on it are "
-        "not comparable with others"
-    )
-    printed = capsys.readouterr().out
-    assert f"\n{builder.info.metadata['table']}\n" in printed
-    assert f"\nwarning: {warning}\n" in printed
-    assert printed.endswith(f"prepared: {builder.info.full_name}, in {builder.data_dir}\n")
-    case.main(case.flags)
-    again = capsys.readouterr().out
-    assert again.startswith("prepared already, in ")
-    assert f"\n{builder.info.metadata['table']}\n" in again
-    assert f"\nwarning: {warning}\n" in again
-
-
-def test_incomplete_scored_split_is_an_error_unless_allowed(case):
-    (case.raw / case.scored_file).unlink()
-    with pytest.raises(
-        InputError, match=f"the {case.scored_split} split is incomplete: 1 {case.finding[0]}; .*--allow"
-    ):
-        sources.prepare(config_of(case))
     kind, text = case.finding
+    message = f"error: the {case.scored_split} split is incomplete: 1 {kind}; "
+    assert capsys.readouterr().err.splitlines()[-1].startswith(message)
     assert [one for one in findings_of(case.data) if one[0] == kind] == [(kind, text.format(raw=case.raw))]
     assert {Path(name).name for name in files_below(case.data)} <= LEFT
+    case.main([*case.flags, "--allow_incomplete"])
     builder = sources.prepare(config_of(case, allow_incomplete=True))
-    assert len(without_doubt(sources.warnings_of(builder))) == 1
-    assert set(names(read(builder, case.scored_split))) < set(case.scored)
+    scored = names(read(builder, case.scored_split))
+    assert set(scored) < set(case.scored)
+    (warning,) = without_doubt(sources.warnings_of(builder))
+    assert warning.startswith(
+        f"incomplete {case.scored_split} split: {len(case.scored) - len(scored)} of {len(case.scored)} images are left "
+        "out; scores on it are not comparable with others"
+    )
+    printed = capsys.readouterr().out
+    case.main(case.flags)
+    again = capsys.readouterr().out
+    for text in (printed, again):
+        assert f"\n{builder.info.metadata['table']}\n" in text
+        assert f"\nwarning: {warning}\n" in text
+    assert f"prepared: {builder.info.full_name}, in {builder.data_dir}\n" in printed
+    assert again.startswith("prepared already, in ")
 
 
 def test_copy_without_training_images_can_be_scored(case, capsys):
@@ -187,61 +174,27 @@ def test_copy_without_training_images_can_be_scored(case, capsys):
         read(builder, "train")
 
 
-def test_prepared_data_are_read_without_the_copy_and_left_unchanged(case, capsys):
-    other = case.open()
-    folder = Path(prepare(case.open(), case.raw).data_dir)
-    times = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
-    case.raw.rename(case.raw.with_name("moved"))
-    capsys.readouterr()
-    # The first builder was created before the data were prepared.
-    for builder in (other, case.open()):
-        assert names(read(prepare(builder, case.raw), case.scored_split)) == case.scored
-    assert capsys.readouterr().out == ""
-    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == times
-
-
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, OSError], ids=lambda one: one.__name__)
-def test_interrupted_writing_leaves_nothing_and_can_be_repeated(case, monkeypatch, error):
+def test_command_that_receives_sigterm_leaves_nothing_and_can_be_repeated(case, monkeypatch, capsys):
     objects, calls = records.objects, []
 
-    def fail(annotations):
+    def receive_sigterm(annotations):
         calls.append(annotations)
         if len(calls) == len(case.train) + 2:
-            raise error("while writing")
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
         return objects(annotations)
-
-    builder = case.open()
-    monkeypatch.setattr(records, "objects", fail)
-    with pytest.raises(error):
-        prepare(builder, case.raw)
-    assert len(calls) == len(case.train) + 2
-    assert {Path(name).name for name in files_below(case.data)} <= LEFT
-    for again in (prepare(builder, case.raw), case.open()):
-        assert names(read(again, "train")) == case.train
-        assert names(read(again, case.scored_split)) == case.scored
-
-
-def test_command_that_receives_sigterm_says_so_and_leaves_nothing(case, monkeypatch, capsys):
-    def receive_sigterm(annotations):
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(60)
 
     monkeypatch.setattr(records, "objects", receive_sigterm)
     former = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit, match="75"):
         case.main(case.flags)
-    assert "interrupted; nothing incomplete is left, and the same command starts again\n" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) is former
+    assert len(calls) == len(case.train) + 2
+    assert "interrupted; nothing incomplete is left, and the same command starts again\n" in capsys.readouterr().err
     assert {Path(name).name for name in files_below(case.data)} <= LEFT
-
-
-HOLDER = """
-import fcntl, sys
-file = open(sys.argv[1], "w")
-fcntl.flock(file, fcntl.LOCK_EX)
-print("held", flush=True)
-sys.stdin.read()
-"""
+    case.main(case.flags)
+    assert names(read(case.open(), "train")) == case.train
+    assert names(read(case.open(), case.scored_split)) == case.scored
 
 
 def test_second_process_is_refused_while_the_first_prepares(case):
@@ -250,38 +203,24 @@ def test_second_process_is_refused_while_the_first_prepares(case):
     leftover = Path(builder.data_path).parent / "incomplete.A1B2C3_1.0.0"
     leftover.mkdir(parents=True)
     (leftover / "train.array_record-00000-of-00001").write_text("being written")
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(folder / ".lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as first:
-        assert first.stdout.readline() == "held\n"
-        with pytest.raises(InputError, match=rf"another process is preparing {case.name} in {folder}; wait for it"):
-            prepare(builder, case.raw)
-        assert files_below(leftover)
-        first.kill()
+    # Two file descriptors of one process exclude each other as those of two processes do.
+    message = rf"another process is preparing {case.name} in {folder}; wait for it"
+    with folder_lock(folder, "busy"), pytest.raises(InputError, match=message):
+        prepare(builder, case.raw)
+    assert files_below(leftover)
     # Now the leftover belongs to a killed preparation.
     assert names(read(prepare(builder, case.raw), "train")) == case.train
     assert not leftover.exists()
 
 
-def test_file_system_without_locks_is_a_warning(case, monkeypatch, capsys):
-    def refuse(*_):
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    assert names(read(prepare(case.open(), case.raw), "train")) == case.train
-    assert "cannot be locked (No locks available)" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_command_line_ends_with_one_message_and_status_1(tmp_path, name):
-    command = [sys.executable, "-m", f"datasets.{name}.prepare", "--manual_dir=absent", f"--data_dir={tmp_path}"]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"error: absent: no such folder.\n{CASES[name].missing}")
-    assert "Traceback" not in done.stderr
-
-
-def test_command_names_a_folder_that_cannot_be_written(case, capsys):
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
+def test_command_line_ends_with_one_message_and_status_1(case, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["prepare", "--manual_dir=absent", f"--data_dir={case.data}"])
+    with pytest.raises(SystemExit, match="1"):
+        runpy.run_module(f"datasets.{case.name}.prepare", run_name="__main__")
+    message = capsys.readouterr().err
+    assert message.startswith(f"error: absent: no such folder.\n{case.missing}")
+    assert "Traceback" not in message
     case.data.write_text("a file")
     with pytest.raises(SystemExit):
         case.main(case.flags)

@@ -20,14 +20,14 @@ WIDTH, HEIGHT = 32, 24
 IDS = {"train": ("00003N", "00017D", "00020D"), "test": ("00004N", "00055D")}
 
 
-def make_images(root, suffix=".png"):
+def make_images(root):
     rng = np.random.default_rng(1)
     for split, ids in IDS.items():
         for modality, channels in (("vi", 3), ("ir", 1)):
             (root / split / modality).mkdir(parents=True)
             for image_id in ids:
                 image = rng.integers(0, 256, (HEIGHT, WIDTH, channels), np.uint8)
-                cv2.imwrite(str(root / split / modality / f"{image_id}{suffix}"), image)
+                cv2.imwrite(str(root / split / modality / f"{image_id}.png"), image)
     return root
 
 
@@ -70,9 +70,9 @@ def error_of(tmp_path, raw):
 def test_records_have_stored_files_conditions_and_boxes_in_pixels(tmp_path, raw):
     builder = prepare(open_msrs(tmp_path), raw)
     assert {name: split.num_examples for name, split in builder.info.splits.items()} == {"train": 3, "test": 2}
-    found = by_id(builder, "train")
-    assert set(found) == set(IDS["train"])
-    night, day = found["00003N"], found["00017D"]
+    records = by_id(builder, "train")
+    assert set(records) == set(IDS["train"])
+    night, day = records["00003N"], records["00017D"]
     assert night["visible"] == (raw / "train" / "vi" / "00003N.png").read_bytes()
     assert night["lwir"] == (raw / "train" / "ir" / "00003N.png").read_bytes()
     assert (night["condition"], day["condition"]) == (1, 0)
@@ -82,71 +82,47 @@ def test_records_have_stored_files_conditions_and_boxes_in_pixels(tmp_path, raw)
     other = read(prepare(open_msrs(tmp_path, "visible"), raw), "test")
     assert [rows(record) for record in other] == [[], []]
     assert Msrs(data_dir=tmp_path / "data").builder_config.name == "fusion"
-
-
-def test_jpeg_files_are_read_too(tmp_path):
-    make_images(tmp_path / "raw", suffix=".jpg")
-    make_labels(tmp_path / "raw" / "labels")
-    assert len(read(prepare(open_msrs(tmp_path), tmp_path / "raw"), "test")) == 2
+    # A broken folder does not change prepared data.
+    (raw / "test" / "ir" / "00055D.png").unlink()
+    with pytest.raises(InputError):
+        prepare(open_msrs(tmp_path), raw, download_mode=tfds.GenerateMode.REUSE_CACHE_IF_EXISTS)
+    assert len(read(prepare(open_msrs(tmp_path), raw), "test")) == 2
 
 
 def test_all_missing_and_broken_files_are_listed_before_writing(tmp_path, raw):
-    (raw / "train" / "ir" / "00003N.png").unlink()
-    (raw / "test" / "vi" / "00004N.png").unlink()
-    (raw / "labels" / "fusion" / "test" / "00055D.txt").unlink()
-    truncated = raw / "train" / "vi" / "00017D.png"
-    truncated.write_bytes(truncated.read_bytes()[:20])
-    cv2.imwrite(str(raw / "train" / "vi" / "00020D.png"), np.zeros((HEIGHT, WIDTH + 8, 3), np.uint8))
-    (raw / "labels" / "fusion" / "train" / "00020D.txt").write_text("0 0.5 0.5 0.25 0.5\n7 0.5 0.5 0.25 0.5\n")
+    jpeg = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH), np.uint8))[1].tobytes()
+    changes = {  # the file, its new content (None: deleted), and the problem
+        "train/ir/00003N.png": (None, "train/ir/00003N: the image is missing"),
+        "train/vi/00017D.png": (b"", "train/vi/00017D.png: not a complete image (0 bytes)"),
+        "train/ir/00017D.png": (jpeg[:200], "train/ir/00017D.png: not a complete image (200 bytes)"),
+        "train/vi/00020D.png": (
+            cv2.imencode(".png", np.zeros((HEIGHT, WIDTH + 8, 3), np.uint8))[1].tobytes(),
+            "train/{vi,ir}/00020D: the sizes of the pair differ, 32x24 and 40x24 pixels",
+        ),
+        "labels/fusion/train/00020D.txt": (
+            b"0 0.5 0.5 0.25 0.5\n7 0.5 0.5 0.25 0.5\n",
+            "labels/fusion/train/00020D.txt:2: unknown class 7; known are 0 person, 1 bicycle, 2 car",
+        ),
+        "labels/fusion/test/00055D.txt": (None, "labels/fusion/test/00055D.txt: the label file is missing"),
+        "test/vi/frame4.png": (jpeg, "test/*/frame4: the name is not a number and D (day) or N (night)"),
+        "test/vi/00004N.jpg": (jpeg, "test/vi/00004N: 2 files with this name, 00004N.jpg, 00004N.png"),
+        "labels/fusion/test/00099N.txt": (b"", "test/vi/00099N: the image is missing"),
+    }
+    for name, (content, _) in changes.items():
+        (raw / name).write_bytes(content or b"")
+        if content is None:
+            (raw / name).unlink()
     lines = error_of(tmp_path, raw).splitlines()
-    assert "6 problems" in lines[0]
-    assert sorted(line.strip().removeprefix(f"{raw}/") for line in lines[1:7]) == [
-        "labels/fusion/test/00055D.txt: the label file is missing",
-        "labels/fusion/train/00020D.txt:2: unknown class 7; known are 0 person, 1 bicycle, 2 car",
-        "test/vi/00004N: the image is missing",
-        "train/ir/00003N: the image is missing",
-        "train/vi/00017D.png: not a complete image (20 bytes)",
-        "train/{vi,ir}/00020D: the sizes of the pair differ, 32x24 and 40x24 pixels",
-    ]
+    problems = [*(problem for _, problem in changes.values()), "test/ir/00099N: the image is missing"]
+    assert "10 problems" in lines[0]
+    assert sorted(line.strip().removeprefix(f"{raw}/") for line in lines[1:11]) == sorted(problems)
 
 
-@pytest.mark.parametrize("content", [b"", b"GIF89a", "half"])
-def test_file_that_is_no_complete_image_is_named(tmp_path, raw, content):
-    path = raw / "test" / "ir" / "00055D.png"
-    if content == "half":
-        encoded = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH), np.uint8))[1]
-        path.unlink()
-        path = path.with_suffix(".jpg")
-        content = encoded.tobytes()[: len(encoded) // 2]
-    path.write_bytes(content)
-    message = error_of(tmp_path, raw)
-    assert f"{path}: not a complete image ({len(content)} bytes)" in message
-
-
-def test_label_file_without_images_names_both_images(tmp_path, raw):
-    (raw / "labels" / "fusion" / "test" / "00099N.txt").write_text("")
-    message = error_of(tmp_path, raw)
-    assert f"{raw}/test/vi/00099N: the image is missing" in message
-    assert f"{raw}/test/ir/00099N: the image is missing" in message
-
-
-def test_name_without_day_or_night_and_two_files_of_one_id_are_errors(tmp_path, raw):
-    shutil.copy(raw / "test" / "vi" / "00004N.png", raw / "test" / "vi" / "frame4.png")
-    shutil.copy(raw / "test" / "vi" / "00004N.png", raw / "test" / "vi" / "00004N.jpg")
-    message = error_of(tmp_path, raw)
-    assert "frame4: the name is not a number and D (day) or N (night)" in message
-    assert "00004N: 2 files with this name, 00004N.jpg, 00004N.png" in message
-
-
-def test_many_missing_files_are_counted(tmp_path, raw):
-    for number in range(100, 130):
-        shutil.copy(raw / "test" / "vi" / "00004N.png", raw / "test" / "vi" / f"{number:05}D.png")
-    message = error_of(tmp_path, raw)
-    assert "60 problems" in message
-    assert "\n  and 40 more\n" in message
-
-
-def test_other_and_missing_folders_show_the_expected_layout(tmp_path, raw):
+def test_other_or_empty_folders_show_the_expected_layout(tmp_path, raw):
+    for folder in (raw / "test" / "vi", raw / "test" / "ir", raw / "labels" / "fusion" / "test"):
+        shutil.rmtree(folder)
+        folder.mkdir()
+    assert f"{raw}/test: no images" in error_of(tmp_path, raw)
     (raw / "train").rename(raw / "training")
     shutil.rmtree(raw / "labels" / "fusion")
     message = error_of(tmp_path, raw)
@@ -154,22 +130,6 @@ def test_other_and_missing_folders_show_the_expected_layout(tmp_path, raw):
     assert f"{raw}/labels/fusion/test: no such folder" in message
     assert "labels/{fusion,visible,infrared}/{train,test}/ID.txt" in message
     assert "6 problems" in error_of(tmp_path, tmp_path / "absent")
-
-
-def test_folder_without_images_is_an_error(tmp_path, raw):
-    for folder in (raw / "test" / "vi", raw / "test" / "ir", raw / "labels" / "fusion" / "test"):
-        shutil.rmtree(folder)
-        folder.mkdir()
-    assert f"{raw}/test: no images" in error_of(tmp_path, raw)
-
-
-def test_broken_folder_does_not_change_prepared_data(tmp_path, raw):
-    builder = prepare(open_msrs(tmp_path), raw)
-    (raw / "test" / "ir" / "00055D.png").unlink()
-    with pytest.raises(InputError):
-        prepare(open_msrs(tmp_path), raw, download_mode=tfds.GenerateMode.REUSE_CACHE_IF_EXISTS)
-    assert len(read(builder, "test")) == 2
-    prepare(open_msrs(tmp_path), raw)
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
@@ -204,38 +164,30 @@ def test_archives_are_downloaded_once_for_all_label_sets(tmp_path, repositories)
     builder = open_msrs(tmp_path)
     builder.download_and_prepare()
     # An image without a label file has no objects.
-    assert {image_id: len(rows(record)) for image_id, record in by_id(builder, "test").items()} == {
-        "00004N": 2,
-        "00055D": 0,
-    }
+    objects = {image_id: len(rows(record)) for image_id, record in by_id(builder, "test").items()}
+    assert objects == {"00004N": 2, "00055D": 0}
     repositories.stop()
     other = open_msrs(tmp_path, "visible")
     other.download_and_prepare()
     assert len(read(other, "test")) == 2
 
 
-def test_archive_of_another_content_is_refused(tmp_path, repositories):
+def test_failed_download_or_archive_of_another_content_is_refused(tmp_path, repositories, monkeypatch):
     repositories(lambda images, labels: shutil.rmtree(images / "train" / "vi"))
-    builder = open_msrs(tmp_path)
-    with pytest.raises(InputError, match=r"train/vi: no such folder"):
-        builder.download_and_prepare()
-    assert not list((tmp_path / "data").rglob("*.array_record*"))
-    shutil.rmtree(tmp_path / "data")
+
+    def is_refused(message):
+        with pytest.raises(InputError, match=message):
+            open_msrs(tmp_path).download_and_prepare()
+        assert not list((tmp_path / "data").rglob("*.array_record*"))
+        shutil.rmtree(tmp_path / "data")
+
+    is_refused(r"train/vi: no such folder")
     (tmp_path / "served" / "labels.zip").write_text("<html>log in</html>")
-    with pytest.raises(InputError, match="is not a zip archive"):
-        builder.download_and_prepare()
-    assert not builder.data_path.exists()
-
-
-def test_failed_download_names_addresses_and_the_manual_folder(tmp_path, repositories, monkeypatch):
-    repositories()
+    is_refused("is not a zip archive")
     monkeypatch.setattr(msrs, "LABELS_URL", msrs.IMAGES_URL.replace("images", "absent"))
     for images_url in (msrs.IMAGES_URL, "http://127.0.0.1:9/images.zip"):
         monkeypatch.setattr(msrs, "IMAGES_URL", images_url)
-        builder = open_msrs(tmp_path)
-        with pytest.raises(InputError, match=r"absent\.zip could not be downloaded.*manual_dir"):
-            builder.download_and_prepare()
-        assert not builder.data_path.exists()
+        is_refused(r"absent\.zip could not be downloaded.*manual_dir")
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="no part of the real data beside the repository")
@@ -243,10 +195,7 @@ def test_part_of_the_real_data_is_read(tmp_path):
     builder = prepare(open_msrs(tmp_path), REAL)
     counts = {}
     for split in msrs.SPLITS:
-        found = read(builder, split)
-        counts[split] = (
-            len(found),
-            sum(record["condition"] for record in found),
-            sum(record["objects"]["label"].count(b"person") for record in found),
-        )
+        records = read(builder, split)
+        people = sum(record["objects"]["label"].count(b"person") for record in records)
+        counts[split] = (len(records), sum(record["condition"] for record in records), people)
     assert counts == {"train": (170, 86, 420), "test": (72, 36, 164)}

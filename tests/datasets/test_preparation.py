@@ -1,5 +1,7 @@
 """The lock under which a data set is prepared once, for the builders that need no copy."""
 
+import errno
+import fcntl
 import json
 import os
 import signal
@@ -10,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from datasets import synthetic_rgbt, synthetic_visible
-from datasets.msrs import Msrs
+from datasets import msrs, synthetic_rgbt, synthetic_visible
 from datasets.preparation import preparation_lock
 from dcrl_jax.errors import InputError
 from dcrl_jax.files import folder_lock
@@ -20,9 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SCENES = {"height_px": 32, "width_px": 48, "train": 2, "validation": 1, "test": 1}
 
 
-@pytest.mark.parametrize("data_set", [synthetic_rgbt, synthetic_visible], ids=lambda one: one.__name__)
-def test_second_process_is_refused_and_leftovers_are_deleted_under_the_lock(tmp_path, data_set):
-    builder = data_set.open_builder(str(tmp_path), **SCENES)
+def test_second_process_is_refused_and_leftovers_are_deleted(tmp_path):
+    builder = synthetic_rgbt.open_builder(str(tmp_path), **SCENES)
     folder = Path(builder.data_path).parent
     leftover = folder / "incomplete.A1B2C3_1.0.0"
     leftover.mkdir(parents=True)
@@ -33,8 +33,8 @@ def test_second_process_is_refused_and_leftovers_are_deleted_under_the_lock(tmp_
             builder.download_and_prepare()
         assert list(leftover.iterdir())
         # Scenes of other options have their own lock.
-        data_set.open_builder(str(tmp_path), **SCENES, seed=1).download_and_prepare()
-    other = data_set.open_builder(str(tmp_path), **SCENES)
+        synthetic_rgbt.open_builder(str(tmp_path), **SCENES, seed=1).download_and_prepare()
+    other = synthetic_rgbt.open_builder(str(tmp_path), **SCENES)
     builder.download_and_prepare()
     assert not leftover.exists()
     # A prepared data set needs no lock, even if the builder was created before there was anything to read.
@@ -43,22 +43,34 @@ def test_second_process_is_refused_and_leftovers_are_deleted_under_the_lock(tmp_
     assert len(other.as_data_source("train")) == 2
 
 
-def test_label_sets_of_msrs_share_a_lock(tmp_path):
-    builder = Msrs(config="visible", data_dir=tmp_path, file_format="array_record")
-    (tmp_path / "msrs").mkdir()
+@pytest.mark.parametrize("data_set", [synthetic_visible, msrs], ids=["synthetic_visible", "msrs"])
+def test_other_builders_have_a_lock_too(tmp_path, data_set):
+    builder = data_set.open_builder(str(tmp_path))
+    # All label sets of MSRS share one lock.
+    folder = tmp_path / "msrs" if data_set is msrs else Path(builder.data_path).parent
+    folder.mkdir(parents=True)
     with (
-        folder_lock(tmp_path / "msrs", "busy"),
-        pytest.raises(InputError, match=f"another process is preparing msrs in {tmp_path}/msrs; wait for it"),
+        folder_lock(folder, "busy"),
+        pytest.raises(InputError, match=f"another process is preparing {builder.name} in {folder}; wait for it"),
     ):
         builder.download_and_prepare()
 
 
 def test_data_prepared_while_waiting_for_the_lock_are_not_prepared_again(tmp_path, monkeypatch):
-    builder = synthetic_rgbt.open_builder(str(tmp_path), **SCENES)
     answers = iter([False, True])
     monkeypatch.setattr("datasets.preparation.is_prepared", lambda builder: next(answers))
-    with preparation_lock(builder, tmp_path / "lock") as needs_preparing:
+    with preparation_lock(synthetic_rgbt.open_builder(str(tmp_path), **SCENES), tmp_path / "lock") as needs_preparing:
         assert not needs_preparing
+
+
+def test_file_system_without_locks_is_a_warning(tmp_path, monkeypatch, capsys):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with preparation_lock(synthetic_rgbt.open_builder(str(tmp_path), **SCENES), tmp_path) as needs_preparing:
+        assert needs_preparing
+    assert "cannot be locked (No locks available)" in capsys.readouterr().out
 
 
 PREPARE = """
@@ -69,7 +81,7 @@ synthetic_rgbt.open_builder(sys.argv[1], **json.loads(sys.argv[2])).download_and
 
 
 def test_killed_process_leaves_a_folder_and_no_lock(tmp_path):
-    options = SCENES | {"train": 2000}
+    options = SCENES | {"train": 1000}
     with subprocess.Popen([sys.executable, "-c", PREPARE, str(tmp_path), json.dumps(options)], cwd=ROOT) as killed:
         for _ in range(600):
             if left := list(tmp_path.glob("synthetic_rgbt/*/incomplete.*")):

@@ -27,10 +27,9 @@ def same_records(first, second):
     return [str(record) for record in first] == [str(record) for record in second]
 
 
-# ---- Determinism
-
-
-def test_scene_depends_only_on_seed_and_index():
+def test_scene_depends_only_on_seed_split_and_index():
+    of_split = [encode_scene(SceneOptions(split, 2, 48, 64), 0)["visible"] for split in SPLITS]
+    assert len(set(of_split)) == 3
     scene, again = render(3, 4, HEIGHT, WIDTH), render(3, 4, HEIGHT, WIDTH)
     np.testing.assert_array_equal(scene.visible, again.visible)
     np.testing.assert_array_equal(scene.lwir, again.lwir)
@@ -41,13 +40,8 @@ def test_scene_depends_only_on_seed_and_index():
 
 def test_records_do_not_depend_on_the_number_of_processes():
     options = SceneOptions("validation", seed=2, height_px=48, width_px=64, label_noise=True)
-    records = [encode_scene(options, index) for index in range(4)]
-    assert same_records(records, encode_scenes(options, 4, processes=3))
-
-
-def test_splits_share_no_scene():
-    of_split = [encode_scene(SceneOptions(split, 2, 48, 64), 0)["visible"] for split in ("train", "validation", "test")]
-    assert len(set(of_split)) == 3
+    records = [encode_scene(options, index) for index in range(3)]
+    assert same_records(records, encode_scenes(options, 3, processes=2))
 
 
 def test_larger_image_shows_the_same_scene():
@@ -69,13 +63,6 @@ def test_rendering_imports_neither_jax_nor_tfds():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-# ---- Annotations
-
-
-def test_half_of_the_scenes_are_nights(scenes):
-    assert [scene.is_night for scene in scenes] == [index % 2 == 1 for index in range(80)]
-
-
 def test_boxes_lie_tightly_around_the_person_in_the_image(scenes):
     count = 0
     for people in (scene.people for scene in scenes):
@@ -89,24 +76,19 @@ def test_boxes_lie_tightly_around_the_person_in_the_image(scenes):
     assert count > 100
 
 
-def test_people_have_plausible_numbers_heights_and_shapes(scenes):
+def test_people_have_plausible_numbers_sizes_and_occlusion(scenes):
     counts = [len(scene.people.boxes) for scene in scenes]
     assert 1.4 < np.mean(counts) < 2.4
     assert min(counts) == 0
-    boxes = np.concatenate([scene.people.boxes for scene in scenes])
+    boxes, occlusion, ignore = (
+        np.concatenate([getattr(scene.people, name) for scene in scenes]) for name in ("boxes", "occlusion", "ignore")
+    )
     share = boxes[:, 3] / HEIGHT
     assert 0.33 < np.median(share) < 0.47
     assert np.mean((share > 0.14) & (share < 0.8)) > 0.95  # the rest is cut off at the border
     assert 0.33 < np.mean(boxes[:, 2] / boxes[:, 3]) < 0.47  # width / height
-
-
-def test_most_people_are_fully_visible_and_some_are_ignored(scenes):
-    occlusion = np.concatenate([scene.people.occlusion for scene in scenes])
-    ignore = np.concatenate([scene.people.ignore for scene in scenes])
-    shares = np.bincount(occlusion, minlength=3) / len(occlusion)
-    assert shares[0] > 0.5
-    assert shares[1] > 0.05
-    assert shares[2] > 0.05
+    # Most people are fully visible; some of the heavily occluded are ignored.
+    assert np.all(np.bincount(occlusion, minlength=3) / len(occlusion) > [0.5, 0.05, 0.05])
     assert np.all(occlusion[ignore] == 2)
     assert 0 < ignore.mean() < 0.15
 
@@ -128,36 +110,24 @@ def test_place_and_size_do_not_tell_decoys_from_people():
     np.testing.assert_allclose(people.std(0), decoys.std(0), rtol=0.12)
 
 
-# ---- Why two modalities
-
-
-def thermal_contrasts(scenes):
-    """Return the differences in grey level of people and their surroundings."""
-    contrasts = []
+def test_people_stand_out_in_thermal_by_night_and_hardly_by_day(scenes):
+    assert [scene.is_night for scene in scenes] == [index % 2 == 1 for index in range(80)]
+    contrasts = {False: [], True: []}  # differences in grey level of people and their surroundings, by night
     for scene in scenes:
         for mask, occlusion in zip(scene.people.masks, scene.people.occlusion, strict=True):
             if occlusion == 0:
                 around = cv2.dilate(mask.astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool) & ~mask
-                contrasts.append(scene.lwir[mask].mean() - scene.lwir[around].mean())
-    return np.array(contrasts)
-
-
-def test_people_stand_out_in_thermal_by_night_and_hardly_by_day(scenes):
-    day, night = thermal_contrasts(scenes[::2]), thermal_contrasts(scenes[1::2])
-    assert np.median(night) > 40
-    assert np.median(np.abs(day)) < 20
-    assert np.mean(day < 0) > 0.1  # some are colder than their surroundings
+                contrasts[scene.is_night].append(scene.lwir[mask].mean() - scene.lwir[around].mean())
+    assert np.median(contrasts[True]) > 40
+    assert np.median(np.abs(contrasts[False])) < 20
+    assert np.mean(np.array(contrasts[False]) < 0) > 0.1  # some are colder than their surroundings
 
 
 def test_visible_light_is_bright_by_day_and_dark_by_night(scenes):
-    day = np.array([scene.visible.mean() for scene in scenes[::2]])
-    night = np.array([scene.visible.mean() for scene in scenes[1::2]])
+    day, night = (np.array([scene.visible.mean() for scene in scenes[first::2]]) for first in (0, 1))
     assert day.min() > 1.5 * night.max()
     assert day.mean() > 3 * night.mean()
     assert night.min() > 5  # dark, yet not blank
-
-
-# ---- Label noise
 
 
 def test_label_noise_has_its_rates():
@@ -174,7 +144,7 @@ def test_label_noise_has_its_rates():
     np.testing.assert_allclose(np.log(drawn[kept, 2:] / (20, 48)).std(0), JITTER_SHARE, rtol=0.06)
 
 
-def test_noisy_boxes_have_a_size_and_lie_in_the_image():
+def test_noisy_boxes_lie_in_the_image_and_are_spurious_without_people():
     boxes = np.array([[0, 0, 3, 4], [155, 100, 5, 28], [0, 90, 160, 38]], np.float32)
     for index in range(200):
         noisy = add_label_noise(np.random.default_rng(index), boxes, 128, 160).boxes
@@ -182,20 +152,15 @@ def test_noisy_boxes_have_a_size_and_lie_in_the_image():
         assert np.all(noisy[:, :2] >= 0)
         assert np.all(noisy[:, 2:] >= 1.99)
         assert np.all(noisy[:, :2] + noisy[:, 2:] <= (160.01, 128.01))
-
-
-def test_label_noise_without_people_gives_only_spurious_boxes():
-    noisy = [add_label_noise(np.random.default_rng(index), np.zeros((0, 4), np.float32), 64, 80) for index in range(40)]
-    assert {n.boxes.shape[1] for n in noisy} == {4}
-    assert 0 < sum(len(n.boxes) for n in noisy) < 40
-    assert all((n.source == -1).all() for n in noisy)
-
-
-# ---- Builder
+    empty = np.zeros((0, 4), np.float32)
+    spurious = [add_label_noise(np.random.default_rng(index), empty, 64, 80) for index in range(40)]
+    assert {n.boxes.shape[1] for n in spurious} == {4}
+    assert 0 < sum(len(n.boxes) for n in spurious) < 40
+    assert all((n.source == -1).all() for n in spurious)
 
 
 def build(data_dir, **options):
-    config = SyntheticConfig(height_px=48, width_px=64, train=6, validation=3, test=4, **options)
+    config = SyntheticConfig(height_px=48, width_px=64, train=4, validation=1, test=2, **options)
     builder = SyntheticRgbt(config=config, data_dir=data_dir, file_format="array_record")
     builder.download_and_prepare()
     return builder
@@ -209,7 +174,7 @@ def builders(tmp_path_factory):
 
 def test_records_have_the_rendered_scenes(builders):
     source = builders[False].as_data_source()
-    assert {split: len(source[split]) for split in source} == {"train": 6, "validation": 3, "test": 4}
+    assert {split: len(source[split]) for split in source} == {"train": 4, "validation": 1, "test": 2}
     for index, record in enumerate(source["train"]):
         scene = render((0, 0), index, 48, 64)
         assert record["image_id"].decode() == f"train_{index:06d}"
@@ -242,15 +207,8 @@ def test_no_two_configs_share_a_name():
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("height_px", 0),
-        ("width_px", -160),
-        ("width_px", 160.0),
-        ("seed", -1),
-        ("seed", None),
-        ("train", 0),
-        ("validation", -3),
-        ("test", True),
-        ("label_noise", 1),
+        *(("height_px", 0), ("width_px", -160), ("width_px", 160.0), ("seed", -1), ("seed", None)),
+        *(("train", 0), ("validation", -3), ("test", True), ("label_noise", 1)),
     ],
 )
 def test_option_out_of_range_is_refused(key, value):
@@ -258,15 +216,10 @@ def test_option_out_of_range_is_refused(key, value):
         SyntheticConfig(**{key: value})
 
 
-# ---- Contact sheet
-
-
 def test_contact_sheet_is_written_at_the_size_of_its_images(tmp_path):
     path = tmp_path / "sheet.png"
     contact_sheet.main([f"--output={path}", "--columns=2", "--height_px=40", "--width_px=56"])
-    height, width, _ = cv2.imread(str(path)).shape
-    assert height == 40 + 4 * 44
-    assert width == 24 + 2 * 60
+    assert cv2.imread(str(path)).shape == (40 + 4 * 44, 24 + 2 * 60, 3)
 
 
 @pytest.mark.parametrize("bad", ["--columns=0", "--height_px=0", "--seed=-1", "--output=/nowhere/at/all.png"])
