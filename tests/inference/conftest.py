@@ -12,7 +12,7 @@ from dcrl_jax.models import vgg16
 from dcrl_jax.models.network import build_network
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def quick_networks():
     """One convolution per block of VGG, and programs without LLVM's optimizations: both compile in less time."""
     jax.config.update("jax_disable_most_optimizations", True)
@@ -46,9 +46,9 @@ class Trained:
         return jax.device_get(self.detector.run_network(*images))
 
 
-@pytest.fixture(scope="package")
-def trained(quick_networks, tiny_config, random_params, tmp_path_factory):
-    """Returns a role's Trained; built once."""
+@pytest.fixture(scope="session")
+def trained(tiny_config, random_params, tmp_path_factory):
+    """Returns a role's Trained, built once; call it in a test, where ``quick_networks`` is on."""
 
     def train(role):
         config = tiny_config(role)
