@@ -1,10 +1,14 @@
-"""What the tests of training share: a batch of every kind of image, and runs compared bit by bit."""
+"""What the tests of training share: batches, small runs, poisoned padding, and runs compared bit by bit."""
+
+import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from dcrl_jax import checkpoints
 from dcrl_jax.structures import Batch
+from dcrl_jax.training import terms as training_terms
 
 
 def make_batch():
@@ -13,22 +17,92 @@ def make_batch():
     first, second, region = [4, 4, 12, 24], [30, 6, 40, 30], [24, 0, 44, 32]
     boxes = np.zeros((4, 3, 4), np.float32)
     boxes[0, :2], boxes[1, :2], boxes[3, 1] = (first, second), (second, [0, 0, 20, 20]), region
-    is_person = np.array([[1, 1, 0], [1, 0, 0], [0, 0, 0], [0, 0, 0]], bool)
-    is_ignore = np.array([[0, 0, 0], [0, 1, 0], [0, 0, 0], [0, 1, 0]], bool)
     return Batch(
         visible=rng.integers(0, 256, (4, 32, 48, 3), dtype=np.uint8),
         lwir=rng.integers(0, 256, (4, 32, 48, 1), dtype=np.uint8),
         boxes=boxes,
-        is_person=is_person,
-        is_ignore=is_ignore,
+        is_person=np.array([[1, 1, 0], [1, 0, 0], [0, 0, 0], [0, 0, 0]], bool),
+        is_ignore=np.array([[0, 0, 0], [0, 1, 0], [0, 0, 0], [0, 1, 0]], bool),
         is_night=np.zeros(4, bool),
         index=np.arange(4, dtype=np.int32),
         valid=np.ones(4, bool),
     )
 
 
+def poison(batch):
+    """Put NaN into the padding of the boxes."""
+    unused = ~(batch.is_person | batch.is_ignore)
+    assert unused.any()
+    return batch._replace(boxes=np.where(unused[..., None], np.float32(np.nan), batch.boxes))
+
+
+def fill_padding(patch, fill, seen):
+    """Put ``fill`` into the padding of proposals, anchors, RoIs and offsets, and their masks into ``seen``."""
+    original = {name: getattr(training_terms, name) for name in ("propose", "rpg_targets", "sample_rois")}
+    finite = jnp.where(jnp.isfinite(fill), fill, 1000.0)
+
+    def fill_offsets(targets):
+        used = targets.is_positive & targets.is_sampled
+        return targets._replace(offsets=jnp.where(used[..., None], targets.offsets, fill))
+
+    def propose(*arguments, **keywords):
+        proposals = original["propose"](*arguments, **keywords)
+        mask = seen["proposals"] = proposals.mask
+        boxes = jnp.where(mask[..., None], proposals.boxes, fill)
+        return proposals._replace(boxes=boxes, scores=jnp.where(mask, proposals.scores, fill))
+
+    def rpg_targets(*arguments):
+        index, targets = original["rpg_targets"](*arguments)
+        seen["anchors"], seen["positives"] = targets.is_sampled, targets.is_positive
+        return index, fill_offsets(targets)
+
+    def sample_rois(*arguments):
+        rois, targets = original["sample_rois"](*arguments)
+        seen["rois"] = targets.is_sampled
+        return jnp.where(targets.is_sampled[..., None], rois, finite), fill_offsets(targets)
+
+    for function in (propose, rpg_targets, sample_rois):
+        patch.setattr(training_terms, function.__name__, function)
+
+
+def assert_sound(terms, gradient, seen):
+    """Assert that terms and gradients are finite, every layer learns, and every kind of padding occurs."""
+    assert all(np.isfinite(value) and value > 0 for value in terms.values())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
+        assert 0 < np.abs(leaf).max() < np.inf, jax.tree_util.keystr(path)
+    for name in ("proposals", "anchors", "rois"):
+        assert seen[name].any(1).all(), name
+        assert not seen[name].all(), name
+    np.testing.assert_array_equal(seen["positives"].any(1), [True, True, False, False])
+
+
+def on_tiny_scenes(config, folder, steps, evaluate_every):
+    """Change a config to a short run on ten scenes of 40x32 pixels."""
+    config.data.options = {"height_px": 32, "width_px": 40, "train": 10, "validation": 4, "test": 5, "seed": 0}
+    config.data.update(data_dir=str(folder), height_px=32, width_px=40, max_boxes=16)
+    config.backbone.norm = "group"
+    config.eval.update(batch_size=4, min_height_px=8.0)  # somebody of every split is that tall
+    for own, own_steps in ((config, steps), (config.get("teacher"), steps - 1)):
+        if own is not None:
+            own.optimizer.warmup_steps = 1
+            own.train.update(batch_size=4, steps=own_steps, log_every_steps=1)
+            own.train.evaluate_every_epochs = evaluate_every * 4 / 10
+    return config
+
+
+def changed(config, changes):
+    """Return a copy of a config with other values."""
+    config = config.copy_and_resolve_references()
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+def json_lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 def newest_params(workdir):
-    """Step and parameters of a workdir's newest checkpoint."""
+    """Return step and parameters of a workdir's newest checkpoint."""
     params, _, step = checkpoints.restore_params(str(workdir / checkpoints.RESUME_FOLDER))
     return step, jax.device_get(params)
 
