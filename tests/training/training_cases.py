@@ -80,7 +80,6 @@ def on_tiny_scenes(config, folder, steps, evaluate_every):
     """Change a config to a short run on ten scenes of 40x32 pixels."""
     config.data.options = {"height_px": 32, "width_px": 40, "train": 10, "validation": 4, "test": 5, "seed": 0}
     config.data.update(data_dir=str(folder), height_px=32, width_px=40, max_boxes=16)
-    config.backbone.norm = "group"
     config.eval.update(batch_size=4, min_height_px=8.0)  # somebody of every split is that tall
     for own, own_steps in ((config, steps), (config.get("teacher"), steps - 1)):
         if own is not None:
