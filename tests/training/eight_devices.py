@@ -1,4 +1,4 @@
-"""Prints as JSON what eight CPU devices make of one step; in a process of its own, since they are set at its start."""
+"""One step on eight CPU devices, printed as JSON; in a process of its own, since devices are set at its start."""
 
 import json
 import sys

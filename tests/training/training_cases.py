@@ -1,6 +1,10 @@
 """What the tests of training share: batches, small runs, poisoned padding, and runs compared bit by bit."""
 
 import json
+import os
+import pathlib
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +13,8 @@ import numpy as np
 from dcrl_jax import checkpoints
 from dcrl_jax.structures import Batch
 from dcrl_jax.training import terms as training_terms
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def make_batch():
@@ -108,3 +114,35 @@ def newest_params(workdir):
 
 def assert_same_bits(first, second):
     jax.tree.map(np.testing.assert_array_equal, first, second)
+
+
+# A network and scenes so small that a start of main.py takes little more than its imports.
+TINY_FLAGS = {
+    **{"data.options.height_px": 32, "data.options.width_px": 48, "data.height_px": 32, "data.width_px": 48},
+    **{"data.options.train": 24, "data.options.validation": 5, "data.options.test": 7},
+    **{"backbone.width": 1 / 32, "backbone.norm": "none", "segmentation.stages": (), "anchors.per_cell": 3},
+    **{"rpn.sampled": 72, "rpn.max_positive": 8},
+    **{"rpn.before_nms": 40, "rpn.kept_training": 40, "rpn.kept_testing": 10},
+    **{"roi.size": 3, "roi.sampled": 24, "roi.max_positive": 6, "roi.hidden": 8},
+    **{"eval.batch_size": 4, "eval.min_height_px": 8.0},
+}
+
+
+def start_main(recipe, workdir, flags, *arguments, script="main.py", devices=2):
+    """Start a script that takes main.py's flags, in a process of its own."""
+    command = [sys.executable, *script.split(), f"--config=configs/{recipe}.py:synthetic", f"--workdir={workdir}"]
+    command += [f"--config.{key}={value}" for key, value in (TINY_FLAGS | flags).items()]
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    # The cache is that of the tests, see conftest.py; here it keeps small programs too, which every start needs.
+    environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([*command, *arguments], cwd=ROOT, env=environment, **pipes)
+
+
+def finish(process):
+    """Return the exit code, standard output and standard error of a process once it has ended."""
+    try:
+        out, err = process.communicate(timeout=900)
+    finally:
+        process.kill()
+    return process.returncode, out, err
