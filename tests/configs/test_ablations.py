@@ -34,7 +34,12 @@ TERMS_OF = {
     "bbr": {"rpg_reg_bound", "rdr_reg_bound"},
     "seg": {"rpg_seg_soft", "rdr_seg_soft"},
 }
+ALL_TERMS = set().union(*TERMS_OF.values())
 every_row = pytest.mark.parametrize("name", ablations.ROWS)
+
+
+def distilling(*on):
+    return {f"distillation.{term}": term in on for term in TERMS_OF}
 
 
 def test_names_cover_the_tables_with_the_paper_s_figures():
@@ -53,13 +58,9 @@ def test_names_cover_the_tables_with_the_paper_s_figures():
         ("table3/linear", teacher, {"fusion.strategy": "linear"}),
         ("table3/maf", teacher, {}),
         ("table4/baseline", baseline, {}),
-        ("table4/fea", student, {"distillation.cls": False, "distillation.bbr": False, "distillation.seg": False}),
-        ("table4/cls", student, {"distillation.fea": False, "distillation.bbr": False, "distillation.seg": False}),
-        ("table4/bbr", student, {"distillation.fea": False, "distillation.cls": False, "distillation.seg": False}),
-        ("table4/seg", student, {"distillation.fea": False, "distillation.cls": False, "distillation.bbr": False}),
-        ("table4/cls+bbr", student, {"distillation.fea": False, "distillation.seg": False}),
-        ("table4/cls+bbr+fea:synthetic", student, {"distillation.seg": False}),
-        ("table4/cls+bbr+fea:msrs", student, {"distillation.seg": False}),
+        *((f"table4/{'+'.join(on)}", student, distilling(*on)) for on in (("fea",), ("cls",), ("bbr",), ("seg",))),
+        ("table4/cls+bbr", student, distilling("cls", "bbr")),
+        *((f"table4/cls+bbr+fea:{data}", student, distilling("cls", "bbr", "fea")) for data in ("synthetic", "msrs")),
         ("table4/cls+bbr+fea+seg", student, {}),
         ("table6/none", teacher, {"segmentation.stages": ()}),
         ("table6/rpg", teacher, {"segmentation.stages": ("rpg",)}),
@@ -136,50 +137,45 @@ def one_image():
 
 
 def build_step(name):
-    """Return a row's step on one device, the shapes of its state and of the teacher's parameters, and a batch."""
+    """Return a row's step on one device, the shapes of its state, the networks of student and teacher, and a batch."""
     config = ablations.get_config(f"{name}:synthetic")
     guide = shrink(teacher_config(config)) if config.role == "student" else None
     config = shrink(config)
-    network, guide = build_network(config), guide and build_network(guide)
+    network, *guides = (build_network(each) for each in (config, guide) if each)
     optimizer = build_optimizer(config, build_schedule(config, training_images=100))
-    step = make_step(network, optimizer, training_rules(config), config.seed, guide)
-    step = parallel.parallel_step(step, Mesh(jax.local_devices()[:1], (parallel.AXIS,)), int(guide is not None))
+    step = make_step(network, optimizer, training_rules(config), config.seed, *guides)
+    step = parallel.parallel_step(step, Mesh(jax.local_devices()[:1], (parallel.AXIS,)), len(guides))
     params = network.param_shapes()
     state = TrainState(jax.ShapeDtypeStruct((), np.int32), params, jax.eval_shape(optimizer.init, params))
     batch = one_image()._replace(lwir=None) if config.role == "baseline" else one_image()
-    return step, state, (guide.param_shapes(),) if guide else (), batch
+    return step, state, (network, *guides), batch
 
 
 def distilled_terms(name):
     """Return the terms that a row's teacher adds."""
     if name == "fig6/student-without-cfl":
-        return set().union(*TERMS_OF.values())
+        return ALL_TERMS
     return set().union(*(TERMS_OF.get(term, ()) for term in name.removeprefix("table4/").split("+")))
 
 
 @every_row
 @pytest.mark.usefixtures("three_blocks")
 def test_row_has_a_step_with_its_terms(name):
-    step, state, frozen, batch = build_step(name)
+    step, state, (_, *guides), batch = build_step(name)
+    frozen = [guide.param_shapes() for guide in guides]
     new, metrics = jax.eval_shape(step, state, *frozen, batch)
     assert jax.tree.map(lambda leaf: leaf.shape, new) == jax.tree.map(lambda leaf: leaf.shape, state)
     assert {leaf.shape for leaf in metrics.values()} == {()}
-    assert metrics.keys() & set().union(*TERMS_OF.values()) == distilled_terms(name)
+    assert metrics.keys() & ALL_TERMS == distilled_terms(name)
 
 
 @pytest.mark.slow
 @every_row
 @pytest.mark.usefixtures("three_blocks", "quick_compile")
-def test_row_takes_one_step(name):
-    step, state, frozen, batch = build_step(name)
+def test_row_takes_one_step(name, random_params):
+    step, state, (network, *guides), batch = build_step(name)
     mesh = Mesh(jax.local_devices()[:1], (parallel.AXIS,))
-    rng = np.random.default_rng(0)
-
-    def draw(leaf):
-        scale = 0.1 if len(leaf.shape) == 1 else np.sqrt(2.0 / np.prod(leaf.shape[:-1]))
-        return rng.normal(0.0, scale, leaf.shape).astype(np.float32)
-
-    params, frozen = jax.tree.map(draw, (state.params, frozen))
+    params, frozen = random_params(network), tuple(random_params(guide, seed=1) for guide in guides)
     opt_state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state.opt_state)
     start = parallel.replicate(TrainState(np.int32(0), jax.tree.map(np.array, params), opt_state), mesh)
     new, metrics = step(start, *parallel.replicate(frozen, mesh), jax.device_put(batch, parallel.batch_sharding(mesh)))

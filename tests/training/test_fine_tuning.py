@@ -5,14 +5,13 @@ import json
 import jax
 import pytest
 from caltech_files import NOWHERE, jpeg, write_seq, write_vbb
-from nightowls_files import annotation, image, png, write_annotations
 from training_cases import newest_params
 
 from configs import finetune
 from dcrl_jax import checkpoints
 from dcrl_jax.annotations.caltech import frames
 from dcrl_jax.models.network import build_network
-from dcrl_jax.training import data, score, train
+from dcrl_jax.training import score, train
 
 pytestmark = pytest.mark.usefixtures("quick_compile", "shallow_backbone")
 
@@ -101,39 +100,3 @@ def test_caltech_is_scored_by_its_rules(small_recipe, tmp_path, monkeypatch, cap
     config.eval.rules = "kaist"
     again = score.score_checkpoint(config, tmp_path / "run", score.parallel_network(config))
     assert [(each.images, each.people) for each in again.scores.values()] == [(2, 1), (2, 1), (0, 0)]
-
-
-@pytest.fixture
-def nightowls(small_recipe, tmp_path):
-    """A recipe and its copy with four images in each split: one each with a person by day, night and dawn, a rider."""
-    config, root = small_recipe("nightowls/dcrd"), tmp_path / "raw"
-    config.data.manual_dir = str(root)
-    for index, split in enumerate(("training", "validation")):
-        first = 10 * index
-        entries = [image(first + n, hour) for n, hour in enumerate(("day", "night", "dawn", "night"), 1)]
-        boxes = [annotation(first + n, (100, 200, 60, 150)) for n in (1, 2, 3)]
-        boxes += [annotation(first + 4, (100, 200, 60, 150), 2), annotation(first + 1, (500, 100, 400, 300), 4)]
-        write_annotations(root / f"nightowls_{split}.json", entries, boxes)
-        (root / f"nightowls_{split}").mkdir()
-        for entry in entries:
-            (root / f"nightowls_{split}" / entry["file_name"]).write_bytes(png(grey=entry["id"]))
-    return config
-
-
-def test_nightowls_trains_on_images_with_people(nightowls):
-    builder = train.sources.prepare(nightowls.data)
-    source = data.open_train_source(builder, nightowls.data)
-    assert len(source) == 3  # the fourth image has only a rider
-    batch = next(iter(data.train_batches(source, nightowls, None)))
-    first = batch.index.tolist().index(0)
-    assert (batch.is_person[first].tolist()[:2], batch.is_ignore[first].tolist()[:2]) == ([True, False], [False, True])
-    assert batch.lwir is None
-
-
-@pytest.mark.slow
-def test_nightowls_is_scored_by_its_rules(nightowls, tmp_path):
-    result, scores = fine_tune(nightowls, tmp_path / "run")
-    assert list(scores["scores"]) == [f"nightowls-{name}" for name in ("reasonable", "small", "occluded", "all")]
-    assert {(each.people, each.images) for each in result.scores.values()} == {(3, 4), (0, 4)}
-    results = json.loads((tmp_path / "run" / "evaluation" / "results.json").read_text())
-    assert {entry["image_id"] for entry in results} <= {11, 12, 13, 14}

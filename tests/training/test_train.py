@@ -72,14 +72,9 @@ def test_config_of_the_teacher_is_the_student_s_with_the_teacher_s_sections(tiny
 )
 def test_teacher_must_fit_its_student(tiny_config, key, value, message):
     teacher = FrozenTeacher(None, None, changed(tiny_config("teacher"), {key: value}), "runs/other")
-    if message is None:
-        return distill.check_fits(tiny_config("student"), teacher)
-    with pytest.raises(InputError) as refusal:
+    expected = f"^the teacher of runs/other does not fit its student:\n  {message}\nGive"
+    with pytest.raises(InputError, match=expected) if message else contextlib.nullcontext():
         distill.check_fits(tiny_config("student"), teacher)
-    assert str(refusal.value).splitlines()[:-1] == [
-        "the teacher of runs/other does not fit its student:",
-        f"  {message}",
-    ]
 
 
 @pytest.mark.parametrize(
@@ -142,6 +137,7 @@ def test_student_that_distils_nothing_needs_no_teacher(config, tmp_path, monkeyp
 @pytest.mark.parametrize(("role", "has_thermal"), [("teacher", True), ("student", True), ("baseline", False)])
 def test_batches_have_thermal_images_where_a_teacher_needs_them(config, tiny_config, role, has_thermal):
     own = on_tiny_scenes(tiny_config(role), config.data.data_dir, STEPS, 2)
+    own.data.train_drop_empty = True
     source = data.open_train_source(train.sources.prepare(own.data), own.data)
     with contextlib.closing(data.train_batches(source, own, None)) as batches:
         batch = next(batches)
