@@ -1,4 +1,4 @@
-"""The recipes: the paper's values, and one recipe for all data sets."""
+"""The recipes: the paper's values, one recipe for all data sets, and the rows of Table V."""
 
 import dataclasses
 import inspect
@@ -6,12 +6,17 @@ import inspect
 import numpy as np
 import pytest
 
-from configs import baseline, common, student, teacher
-from datasets import msrs
+from configs import baseline, common, finetune, student, teacher
+from datasets import msrs, nightowls
+from datasets.caltech_pedestrian import CaltechConfig
 from datasets.kaist import KaistConfig
 from datasets.synthetic_rgbt import SyntheticConfig
+from datasets.synthetic_visible import SyntheticVisibleConfig
 from dcrl_jax.config import KEYS, check_config, default_config, has_key, value_of
 from dcrl_jax.data.transforms import filter_boxes
+from dcrl_jax.evaluation.evaluate import subsets_of
+from dcrl_jax.evaluation.rules import CALTECH_REASONABLE, NIGHTOWLS_SUBSETS, assign_roles
+from dcrl_jax.models.network import anchor_range_px, build_anchors
 from dcrl_jax.training.data import box_filter_of
 from dcrl_jax.training.distill import teacher_config
 
@@ -80,35 +85,117 @@ def test_filters_of_a_peer_change_only_who_trains(role, preset):
     assert config.to_dict() == plain.to_dict()
 
 
+INSIDE = (100, 100, 20, 50)
+
+
+def truth_of(*annotations):
+    """Return boxes, labels, occlusions and ignore flags of (box, label, occlusion)."""
+    boxes, labels, occlusion = zip(*annotations, strict=True)
+    return np.array(boxes, float), labels, np.array(occlusion), np.array([label == "ignore" for label in labels])
+
+
 @pytest.mark.parametrize(
     ("preset", "roles"),
     [("", "piiii-ppp"), ("/ar-cnn", "piipi-ipp"), ("/msds-rcnn", "piiii-ppp"), ("/mlpd", "ppppi-pii")],
 )
 def test_filters_of_peers_say_who_is_a_person(preset, roles):
     """Of each annotation: p a person, i an ignore region, - neither."""
-    inside, cut, short = (100, 100, 20, 50), (3, 100, 20, 50), (100, 100, 5, 11)
-    annotations = [(inside, label, 0) for label in ("person", "people", "person?", "cyclist", "ignore", "car")]
-    annotations += [(inside, "person", 2), (cut, "person", 0), (short, "person", 0)]
-    boxes, labels, occlusion = zip(*annotations, strict=True)
-    truth = np.array(boxes, float), labels, np.array(occlusion), np.zeros(len(boxes), bool)
+    truth = truth_of(
+        *((INSIDE, label, 0) for label in ("person", "people", "person?", "cyclist", "ignore", "car")),
+        *((INSIDE, "person", 2), ((3, 100, 20, 50), "person", 0), ((100, 100, 5, 11), "person", 0)),
+    )
     masks = filter_boxes(box_filter_of(teacher.get_config(f"kaist{preset}").data), *truth)
     assert "".join("p" if person else "i" if region else "-" for person, region in zip(*masks, strict=True)) == roles
 
 
-@every_recipe
-def test_unknown_data_set_is_named_with_the_known_ones(role):
-    with pytest.raises(ValueError, match="kaist/mlpd, synthetic, msrs, not 'moon'"):
-        RECIPES[role].get_config("moon")
+@pytest.mark.parametrize(
+    ("recipe", "argument", "message"),
+    [
+        *((recipe, "moon", "kaist/mlpd, synthetic, msrs, not 'moon'") for recipe in RECIPES.values()),
+        *(
+            (finetune, argument, f"caltech, caltech/baseline, caltech/dcrd, nightowls, .*, not '{argument}'")
+            for argument in ("moon", "caltech/teacher", "kaist/dcrd", "")
+        ),
+    ],
+)
+def test_unknown_data_set_or_row_is_named_with_the_known_ones(recipe, argument, message):
+    with pytest.raises(ValueError, match=message):
+        recipe.get_config(argument)
+
+
+def fields_of(builder_config):
+    return {field.name for field in dataclasses.fields(builder_config)}
 
 
 @pytest.mark.parametrize(
-    ("data", "options"),
+    ("config", "options"),
     [
-        ("kaist", {field.name for field in dataclasses.fields(KaistConfig)} | {"allow_incomplete"}),
-        ("synthetic", {field.name for field in dataclasses.fields(SyntheticConfig)}),
-        ("msrs", set(inspect.signature(msrs.open_builder).parameters)),
+        (common.use_data(default_config("baseline"), "kaist"), fields_of(KaistConfig) | {"allow_incomplete"}),
+        (common.use_data(default_config("baseline"), "synthetic"), fields_of(SyntheticConfig)),
+        (common.use_data(default_config("baseline"), "msrs"), set(inspect.signature(msrs.open_builder).parameters)),
+        (finetune.get_config("caltech"), fields_of(CaltechConfig) | {"allow_incomplete"}),
+        (finetune.get_config("nightowls"), set(inspect.signature(nightowls.open_builder).parameters)),
+        (finetune.get_config("synthetic_visible"), fields_of(SyntheticVisibleConfig)),
     ],
-    ids=["kaist", "synthetic", "msrs"],
+    ids=lambda value: value.data.name if hasattr(value, "data") else "",
 )
-def test_options_of_a_data_set_are_those_of_its_builder(data, options):
-    assert set(common.use_data(default_config("baseline"), data).data.options) <= options
+def test_options_of_a_data_set_are_those_of_its_builder(config, options):
+    assert set(config.data.options) <= options
+
+
+# Table V.
+
+
+@pytest.mark.parametrize("data", ["caltech", "nightowls", "synthetic_visible"])
+def test_rows_are_valid_baselines_that_differ_only_in_their_start(data):
+    configs = {row: finetune.get_config(data + row) for row in ("", "/baseline", "/dcrd")}
+    for config in configs.values():
+        check_config(config)
+        assert config.role == "baseline"
+    configs = {row: config.to_dict() for row, config in configs.items()}
+    roles = {row: config["init"].pop("roles") for row, config in configs.items()}
+    assert roles == {"": ("student", "baseline"), "/baseline": ("baseline",), "/dcrd": ("student",)}
+    assert configs[""] == configs["/baseline"] == configs["/dcrd"]
+
+
+@pytest.mark.parametrize(
+    ("data", "size", "anchors_px", "subsets"),
+    [
+        ("caltech", (640, 480), (28.125, 468.75), (CALTECH_REASONABLE,)),
+        ("nightowls", (1024, 640), (37.5, 625.0), NIGHTOWLS_SUBSETS),
+    ],
+)
+def test_real_data_sets_have_their_own_size_anchors_and_rules(data, size, anchors_px, subsets):
+    config = finetune.get_config(data)
+    assert (config.data.width_px, config.data.height_px) == size
+    assert anchor_range_px(config) == pytest.approx(anchors_px)
+    anchors = build_anchors(config)
+    assert len(anchors) == 9 * size[0] * size[1] // 64
+    heights = anchors[:, 3] - anchors[:, 1]
+    assert (heights.min(), heights.max()) == pytest.approx(anchors_px)
+    assert subsets_of(config) == subsets
+    # Rate, momentum and batch are those of the paper's student.
+    assert (config.optimizer.name, config.optimizer.learning_rate, config.optimizer.momentum) == ("sgd", 1e-3, 0.9)
+    assert config.train.batch_size == 64
+
+
+def test_synthetic_scenes_are_scored_by_kaist_s_rules():
+    subsets = subsets_of(finetune.get_config("synthetic_visible"))
+    assert [subset.name for subset in subsets] == ["reasonable-all", "reasonable-day", "reasonable-night"]
+    assert {subset.min_height_px for subset in subsets} == {16.0}
+
+
+@pytest.mark.parametrize("data", ["caltech", "nightowls"])
+def test_training_counts_the_people_of_the_test(data):
+    config = finetune.get_config(data)
+    truth = truth_of(
+        *((INSIDE, label, 0) for label in ("person", "people", "person?", "ignore", "person-fa")),
+        *((INSIDE, "person", 1), (INSIDE, "person", 2)),
+        *(((100, 100, 20, 49), "person", 0), ((2, 100, 20, 50), "person", 0)),
+    )
+    people, ignored = filter_boxes(box_filter_of(config.data), *truth)
+    tested = assign_roles(subsets_of(config)[0], *truth)
+    assert people.tolist() == tested.is_person.tolist()
+    # NightOwls' test lets no area absorb detections; training masks them.
+    expected = tested.is_ignore if data == "caltech" else tested.is_ignore | truth[3]
+    assert ignored.tolist() == expected.tolist()
