@@ -96,9 +96,6 @@ def assert_equal_bits(tree, expected):
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
 
 
-# Saving and resuming.
-
-
 def test_newest_state_and_data_position_come_back_bit_for_bit_in_place(tmp_path):
     state = make_state(step=30, value=0.1)
     save(tmp_path, make_state(step=10), make_state(step=20), place(state), place(make_state(step=30, value=5.0)))
@@ -209,8 +206,6 @@ def test_error_of_the_program_keeps_its_words(tmp_path, monkeypatch):
             checkpoints.save_training(manager, make_state(step=1), make_iterator()[0], make_config())
 
 
-# The best parameters.
-
 NAN = float("nan")
 
 
@@ -229,9 +224,6 @@ NAN = float("nan")
 def test_only_a_lower_miss_rate_replaces_the_best(tmp_path, starts, saved, best):
     assert [is_saved for start in starts for is_saved in save_best(tmp_path, *start)] == saved
     assert names_in(tmp_path / checkpoints.BEST_FOLDER) == [str(best)]
-
-
-# Parameters without the rest.
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from dcrl_jax import parallel
 from dcrl_jax.models import student as student_module
 from dcrl_jax.models import teacher as teacher_module
 from dcrl_jax.models.network import build_network
-from dcrl_jax.structures import Batch
+from dcrl_jax.training.data import empty_batch
 from dcrl_jax.training.distill import teacher_config
 from dcrl_jax.training.optimizer import build_optimizer, build_schedule
 from dcrl_jax.training.step import TrainState, make_step
@@ -110,6 +110,7 @@ def three_blocks(shallow_backbone):
 def shrink(config):
     """Bring a config to 48x32 pixels and 4 channels; its first step already moves the parameters."""
     config.data.update(height_px=32, width_px=48, max_boxes=2)
+    config.train.batch_size = jax.device_count()
     config.backbone.update(width=1 / 128, norm="none")
     config.anchors.per_cell = 3
     config.rpn.update(sampled=24, max_positive=8, before_nms=24, kept_training=16)
@@ -119,21 +120,6 @@ def shrink(config):
     if config.role == "teacher":
         config.fusion.update(grid=(2, 3), hidden=8)
     return config
-
-
-def one_image():
-    """A pair with a person and padding, as the only image of the only device."""
-    rng = np.random.default_rng(11)
-    return Batch(
-        visible=rng.integers(0, 256, (1, 1, 32, 48, 3), dtype=np.uint8),
-        lwir=rng.integers(0, 256, (1, 1, 32, 48, 1), dtype=np.uint8),
-        boxes=np.array([[[[4, 4, 12, 24], [0, 0, 0, 0]]]], np.float32),
-        is_person=np.array([[[True, False]]]),
-        is_ignore=np.zeros((1, 1, 2), bool),
-        is_night=np.zeros((1, 1), bool),
-        index=np.zeros((1, 1), np.int32),
-        valid=np.ones((1, 1), bool),
-    )
 
 
 def build_step(name):
@@ -147,8 +133,7 @@ def build_step(name):
     step = parallel.parallel_step(step, Mesh(jax.local_devices()[:1], (parallel.AXIS,)), len(guides))
     params = network.param_shapes()
     state = TrainState(jax.ShapeDtypeStruct((), np.int32), params, jax.eval_shape(optimizer.init, params))
-    batch = one_image()._replace(lwir=None) if config.role == "baseline" else one_image()
-    return step, state, (network, *guides), batch
+    return step, state, (network, *guides), empty_batch(config, 1)
 
 
 def distilled_terms(name):
@@ -178,6 +163,10 @@ def test_row_takes_one_step(name, random_params):
     params, frozen = random_params(network), tuple(random_params(guide, seed=1) for guide in guides)
     opt_state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state.opt_state)
     start = parallel.replicate(TrainState(np.int32(0), jax.tree.map(np.array, params), opt_state), mesh)
+    # A person and padding in noise.
+    images = np.random.default_rng(11).integers(0, 256, (1, 1, 32, 48, 4), dtype=np.uint8)
+    batch = batch._replace(visible=images[..., :3], lwir=None if batch.lwir is None else images[..., 3:])
+    batch.boxes[0, 0, 0], batch.is_person[0, 0, 0] = [4, 4, 12, 24], True
     new, metrics = step(start, *parallel.replicate(frozen, mesh), jax.device_put(batch, parallel.batch_sharding(mesh)))
     assert all(np.isfinite(value) for value in metrics.values()), metrics
     assert metrics["loss"] > 0

@@ -116,10 +116,7 @@ def test_image_keys_depend_on_seed_and_step_and_not_on_the_devices():
     assert len(np.unique(np.concatenate(keys), axis=0)) == 16
 
 
-@pytest.mark.parametrize(
-    ("role", "terms"),
-    [("teacher", TERMS), ("student", OWN | ADDED), ("baseline", OWN)],
-)
+@pytest.mark.parametrize(("role", "terms"), [("teacher", TERMS), ("student", OWN | ADDED), ("baseline", OWN)])
 def test_step_has_the_terms_of_its_role_and_keeps_float32(tiny_config, role, terms):
     config, teacher_config = tiny_config(role), tiny_config("teacher")
     for each in (config, teacher_config):
