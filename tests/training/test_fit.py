@@ -29,14 +29,14 @@ class Account(NamedTuple):
         return self
 
 
-def compiler(fixed_gib, image_gib, share, fails_below=0):
+def compiler(fixed_gib, image_gib, share, fails_below=0, error="RESOURCE_EXHAUSTED: Out of memory allocating 5 bytes"):
     """Return a compiler of steps that need so much, and the list of the numbers of parts that it compiled."""
     compiled = []
 
     def compile_step(parts):
         compiled.append(parts)
         if parts < fails_below:
-            raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 5 bytes.")
+            raise RuntimeError(error)
         return Account(int(fixed_gib * GIB), int(image_gib * share / parts * GIB))
 
     return compile_step, compiled
@@ -77,14 +77,8 @@ def test_step_that_cannot_be_compiled_for_lack_of_memory_is_split(share, fails_b
     assert asked == compiled
     with pytest.raises(RuntimeError, match="RESOURCE_EXHAUSTED"):
         fit.fit_parts(compiler(1.0, 1.0, 2, fails_below)[0], 2, 100 * GIB)
-
-
-def test_other_errors_of_the_compiler_are_raised_at_once():
-    def compile_step(parts):
-        raise RuntimeError("INTERNAL: a fault")
-
     with pytest.raises(RuntimeError, match="a fault"):
-        fit.fit_parts(compile_step, 8, GIB)
+        fit.fit_parts(compiler(1.0, 1.0, share, fails_below, "INTERNAL: a fault")[0], share, 100 * GIB)
 
 
 def test_bytes_of_a_step_are_arguments_new_results_and_scratch():

@@ -1,7 +1,6 @@
 """The rules of training that a config asks for, and the terms that a teacher adds to a student's loss."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from training_cases import assert_learns, assert_same_bits, make_batch
@@ -127,54 +126,22 @@ def all_terms(networks, params, batch, config):
     return run, detection_terms(run) | added
 
 
-def fill_padding(patch, fill, seen):
-    """Put ``fill`` into the padding of proposals, anchors, RoIs and offsets, and their masks into ``seen``."""
-    original = {name: getattr(training_terms, name) for name in ("propose", "rpg_targets", "sample_rois")}
-    finite = jnp.where(jnp.isfinite(fill), fill, 1000.0)
-
-    def fill_offsets(targets):
-        used = targets.is_positive & targets.is_sampled
-        return targets._replace(offsets=jnp.where(used[..., None], targets.offsets, fill))
-
-    def propose(*arguments, **keywords):
-        proposals = original["propose"](*arguments, **keywords)
-        mask = seen["proposals"] = proposals.mask
-        boxes = jnp.where(mask[..., None], proposals.boxes, fill)
-        return proposals._replace(boxes=boxes, scores=jnp.where(mask, proposals.scores, fill))
-
-    def rpg_targets(*arguments):
-        index, targets = original["rpg_targets"](*arguments)
-        seen["anchors"] = targets.is_sampled
-        return index, fill_offsets(targets)
-
-    def sample_rois(*arguments):
-        rois, targets = original["sample_rois"](*arguments)
-        seen["rois"] = targets.is_sampled
-        return jnp.where(targets.is_sampled[..., None], rois, finite), fill_offsets(targets)
-
-    for function in (propose, rpg_targets, sample_rois):
-        patch.setattr(training_terms, function.__name__, function)
-
-
 @pytest.fixture(scope="module")
 def one_pass(setting):
-    """``run(batch, fill)``: forward pass, terms, gradients (student's, teacher's) of L_TS, and the padding's masks."""
+    """``run(batch)``: forward pass, terms, and gradients (student's, teacher's) of L_TS."""
     config, networks, params = setting
 
     @jax.jit
-    def gradients(params, batch, fill):
+    def gradients(params, batch):
         def loss(params):
-            seen = {}
-            with pytest.MonkeyPatch.context() as patch:
-                fill_padding(patch, fill, seen)
-                run, terms = all_terms(networks, params, batch, config)
-            return weighted_sum(terms, training_rules(config).weights), (run, terms, seen)
+            run, terms = all_terms(networks, params, batch, config)
+            return weighted_sum(terms, training_rules(config).weights), (run, terms)
 
         return jax.grad(loss, has_aux=True)(params)
 
-    def run(batch, fill=0.0):
-        gradient, (forwarded, terms, seen) = jax.device_get(gradients(params, batch, np.float32(fill)))
-        return forwarded, terms, gradient, seen
+    def run(batch):
+        gradient, (forwarded, terms) = jax.device_get(gradients(params, batch))
+        return forwarded, terms, gradient
 
     return run
 
@@ -229,10 +196,10 @@ def test_terms_are_those_switched_on_for_stages_with_masks(tiny_config, on, stag
 
 
 def test_every_layer_of_the_student_learns_and_none_of_the_teacher(clean):
-    _, terms, (gradient, of_teacher), seen = clean
+    run, terms, (gradient, of_teacher) = clean
     assert set(terms) == DETECTION | ALL_ADDED
     assert all(np.isfinite(value) and value > 0 for value in terms.values())
-    for mask in seen.values():  # padding of every kind occurs
+    for mask in (run.rpg.targets.is_sampled, run.rdr.targets.is_sampled):  # with padding
         assert mask.any(1).all()
         assert not mask.all()
     assert_learns(gradient)
@@ -242,7 +209,7 @@ def test_every_layer_of_the_student_learns_and_none_of_the_teacher(clean):
 
 def test_eq_15_compares_with_the_conv5_maps_of_both_branches(setting, clean, teacher_outputs):
     layer = setting[2][0]["adaption_layer"]
-    run, terms, _, _ = clean
+    run, terms, _ = clean
     adapted = np.asarray(run.features, np.float64) @ layer["kernel"][0, 0] + layer["bias"]
     expected = np.mean((adapted - np.concatenate(teacher_outputs[0].maps, axis=-1)) ** 2)
     np.testing.assert_allclose(terms["fea"], expected, rtol=1e-5)
@@ -250,7 +217,7 @@ def test_eq_15_compares_with_the_conv5_maps_of_both_branches(setting, clean, tea
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_eq_16_to_18_compare_with_the_teacher_at_the_same_anchors_and_rois(clean, teacher_outputs, stage):
-    run, terms, _, _ = clean
+    run, terms, _ = clean
     (own, targets, _, counted), soft = getattr(run, stage), teacher_outputs[1][stage]
     expected = mean_cross_entropy(own.logits, softmax(soft.logits / 2.0), targets.is_sampled)
     np.testing.assert_allclose(terms[f"{stage}_cls_soft"], expected, rtol=1e-5)
@@ -267,18 +234,18 @@ def test_eq_16_to_18_compare_with_the_teacher_at_the_same_anchors_and_rois(clean
     np.testing.assert_allclose(terms[f"{stage}_seg_soft"], expected, rtol=1e-5)
 
 
-def test_nan_in_the_padding_reaches_no_term_and_no_gradient(one_pass, clean):
+def test_nan_in_padded_boxes_reaches_no_term_and_no_gradient(one_pass, clean):
     batch = make_batch()
     unused = ~(batch.is_person | batch.is_ignore)
     boxes = np.where(unused[..., None], np.float32(np.nan), batch.boxes)
-    _, terms, gradients, _ = one_pass(batch._replace(boxes=boxes), np.nan)
+    _, terms, gradients = one_pass(batch._replace(boxes=boxes))
     assert terms == clean[1]
     assert_same_bits(gradients, clean[2])
 
 
 def test_thermal_image_changes_only_what_is_distilled(one_pass, clean):
     batch = make_batch()
-    run, terms, _, _ = one_pass(batch._replace(lwir=255 - batch.lwir))
+    run, terms, _ = one_pass(batch._replace(lwir=255 - batch.lwir))
     assert_same_bits(run, clean[0])
     assert {name for name in terms if terms[name] == clean[1][name]} >= DETECTION
     for name in ALL_ADDED - ADDED["bbr"]:

@@ -12,7 +12,8 @@ from dcrl_jax.training.unread_keys import _RULES, check_unread_keys
 RECIPES = {"teacher": teacher, "student": student, "baseline": baseline, "finetune": finetune, "row": ablations}
 NO_TERMS = {f"distillation.{term}": False for term in ("fea", "cls", "bbr", "seg")}
 CONSTANTS = {f"distillation.{name}": 0.25 for name in ("rho", "zeta", "temperature", "epsilon", "delta", "xi")}
-CLS, BBR = "distillation.cls is False", "distillation.bbr is False"
+OPTIONS = {"data.options.train_list": "a.txt", "data.options.test_stride": 5}
+MOMENTUM = {"optimizer.name": "sgd", "optimizer.momentum": 0.5}
 
 
 def check(recipe, keys):
@@ -25,7 +26,7 @@ def check(recipe, keys):
 @pytest.mark.parametrize(
     ("recipe", "keys", "unread"),
     [
-        # One key, and why nothing reads it.
+        # Why nothing reads the last key.
         ("teacher", {"optimizer.momentum": 0.5}, "optimizer.name=sgd has one"),
         ("teacher:synthetic", {"optimizer.decay_epochs": (2.0,)}, "schedule=steps"),
         ("student", {"optimizer.decay_factor": 0.5}, "optimizer.decay_epochs is empty"),
@@ -39,9 +40,18 @@ def check(recipe, keys):
         ("row:table2/without-sfl", {"cfl.aggregation": "average"}, "needs no gate"),
         ("row:table2/without-mfl", {"cfl.specific_gain": 2.0}, "nothing specific"),
         ("row:table4/cls", {"distillation.rho": 1.0}, "distillation.fea is False"),
-        # Several keys, and those that nothing reads.
-        ("baseline", {"train.steps": 9, "train.epochs": 2.0}, {"train.epochs": "train.steps overrides it"}),
-        ("teacher", {"init.checkpoint": "a", "init.vgg16": "b"}, {"init.vgg16": "init.checkpoint overrides it"}),
+        ("baseline", {"train.steps": 9, "train.epochs": 2.0}, "train.steps overrides it"),
+        ("teacher", {"init.checkpoint": "a", "init.vgg16": "b"}, "init.checkpoint overrides it"),
+        ("teacher", {"cfl.shared_fraction": 0.0005, "cfl.aggregation": "average"}, "leaves one part"),
+        ("baseline", OPTIONS | {"data.options.train_stride": 3}, "train_list overrides it"),
+        # Of a student: its own keys, and those that its teacher has for itself or takes over.
+        ("student", NO_TERMS | {"teacher.checkpoint": "runs/t"}, "all terms of distillation are off"),
+        ("student", {"teacher.checkpoint": "runs/t", "loss.per_branch_weight": 1.0}, "only a teacher"),
+        ("student", {"teacher.checkpoint": "runs/t", "teacher.train.steps": 9}, "already trained"),
+        ("student", {"teacher.checkpoint": "runs/t", "teacher.init.checkpoint": "runs/s"}, "already trained"),
+        ("student", {"teacher.cfl.enabled": False, "teacher.cfl.groups": 4}, "cfl.enabled is False"),
+        ("student:synthetic", MOMENTUM | {"teacher.optimizer.momentum": 0.5}, "optimizer.name=sgd has one"),
+        # Why nothing reads several keys.
         (
             "row:table3/linear",
             {"optimizer.fusion_rate_scale": 0.1, "fusion.grid": (), "fusion.hidden": 9},
@@ -51,15 +61,15 @@ def check(recipe, keys):
             "row:table4/fea",
             CONSTANTS,
             {
-                **dict.fromkeys(("distillation.zeta", "distillation.temperature"), CLS),
-                **dict.fromkeys(("distillation.epsilon", "distillation.delta"), BBR),
+                **dict.fromkeys(("distillation.zeta", "distillation.temperature"), "distillation.cls is False"),
+                **dict.fromkeys(("distillation.epsilon", "distillation.delta"), "distillation.bbr is False"),
                 "distillation.xi": "distillation.seg is False",
             },
         ),
         (
             "student",
             {"segmentation.stages": (), "distillation.seg": True, "distillation.xi": 0.25},
-            {"distillation.seg": "stages is empty", "distillation.xi": "stages is empty"},
+            dict.fromkeys(("distillation.seg", "distillation.xi"), "stages is empty"),
         ),
         (
             "student",
@@ -70,42 +80,11 @@ def check(recipe, keys):
                 "distillation.xi": "segmentation_weight is 0",
             },
         ),
-        (
-            "baseline",
-            {"data.options.train_list": "a.txt", "data.options.train_stride": 3, "data.options.test_stride": 5},
-            {"data.options.train_stride": "train_list overrides it"},
-        ),
-        (
-            "teacher",
-            {"cfl.shared_fraction": 0.0005, "cfl.aggregation": "average"},
-            {"cfl.aggregation": "leaves one part"},
-        ),
-        # A student's own keys, and those that its teacher has for itself or takes over.
-        (
-            "student:synthetic",
-            {"teacher.optimizer.momentum": 0.5, "optimizer.momentum": 0.5, "optimizer.name": "sgd"},
-            {"teacher.optimizer.momentum": "optimizer.name=sgd has one"},
-        ),
-        ("student", {"teacher.cfl.enabled": False, "teacher.cfl.groups": 4}, {"teacher.cfl.groups": "cfl.enabled"}),
-        (
-            "student",
-            {"teacher.checkpoint": "runs/t", "teacher.train.steps": 9, "teacher.init.checkpoint": "runs/s"},
-            {"teacher.train.steps": "already trained", "teacher.init.checkpoint": "already trained"},
-        ),
-        (
-            "student",
-            {"teacher.checkpoint": "runs/t", "loss.per_branch_weight": 1.0},
-            {"loss.per_branch_weight": "only a teacher"},
-        ),
-        (
-            "student",
-            NO_TERMS | {"teacher.checkpoint": "runs/t"},
-            {"teacher.checkpoint": "all terms of distillation are off"},
-        ),
     ],
 )
 def test_unread_key_is_refused_with_the_reason(recipe, keys, unread):
-    unread = dict.fromkeys(keys, unread) if isinstance(unread, str) else unread
+    if isinstance(unread, str):
+        unread = {list(keys)[-1]: unread}
     with pytest.raises(InputError) as refusal:
         check(recipe, keys)
     message = str(refusal.value)
