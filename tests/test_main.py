@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -16,8 +17,10 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 def assert_refused(capsys, arguments, *parts):
     """Run main.py within this process, and return what it printed."""
+    former = signal.getsignal(signal.SIGINT)
     with pytest.raises(SystemExit) as end:
         main.main(arguments)
+    assert signal.getsignal(signal.SIGINT) is former
     printed = capsys.readouterr()
     assert end.value.code == 1
     assert printed.err.startswith("error: ")
