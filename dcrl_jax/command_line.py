@@ -223,5 +223,7 @@ def exit_on_interrupt() -> Iterator[None]:
     former = signal.getsignal(signal.SIGINT)
     if former is not signal.SIG_IGN:  # as in a background command of a shell script
         signal.signal(signal.SIGINT, lambda *_: os._exit(130))
-    yield
-    signal.signal(signal.SIGINT, former)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)

@@ -1,24 +1,30 @@
-"""Files that appear whole or not at all, and files of lines that grow."""
+"""Files that appear completely or not at all, and files of lines that grow."""
 
 import pytest
 
 from dcrl_jax import files
 
 
-def test_file_appears_with_its_folder_when_all_is_written(tmp_path):
+def test_file_appears_with_its_folder_once_it_is_complete(tmp_path):
     path = tmp_path / "deep" / "picture.png"
     with files.atomic_path(path) as partial:
         assert partial.suffix == ".png"
         partial.write_bytes(b"all")
         assert not path.exists()
+<<<<<<< HEAD
     # A killed program leaves its temporary file, which is written over.
     partial.write_text("of a killed program, and longer")
+=======
+    assert path.read_bytes() == b"all"
+    # A stale file of a killed program is overwritten.
+    partial.write_bytes(b"of a killed program, and longer")
+>>>>>>> tests-train
     files.write_atomically(path, "newer")
     assert path.read_text() == "newer"
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_interrupted_writing_leaves_what_was_there_and_nothing_else(tmp_path):
+def test_interrupted_write_keeps_the_old_file(tmp_path):
     path = tmp_path / "scores.json"
     files.write_atomically(path, "as it was\n")
     with pytest.raises(KeyboardInterrupt), files.atomic_path(path) as partial:  # noqa: PT012
@@ -30,7 +36,11 @@ def test_interrupted_writing_leaves_what_was_there_and_nothing_else(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+<<<<<<< HEAD
 def test_lines_that_are_torn_or_no_object_are_skipped(tmp_path):
+=======
+def test_torn_lines_are_skipped_and_the_next_line_is_separate(tmp_path):
+>>>>>>> tests-train
     path = tmp_path / "records.jsonl"
     assert list(files.read_json_lines(path)) == []
     files.append_json_line(path, {"step": 1})

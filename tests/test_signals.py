@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: when they are raised, and where they are left alone."""
+"""Ctrl-C and SIGTERM: when they are raised, and where they are ignored."""
 
 import signal
 import threading
@@ -9,10 +9,26 @@ from dcrl_jax.errors import Preempted
 from dcrl_jax.signals import defer_signals, latch_signals, raise_on_sigterm, recall_signals
 
 ERRORS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Preempted}
+every_signal = pytest.mark.parametrize("number", ERRORS)
 
 
-@pytest.mark.parametrize("number", ERRORS)
-def test_signal_is_raised_at_the_end_of_what_holds_it(number):
+@pytest.fixture(autouse=True)
+def handlers_come_back():
+    former = {number: signal.getsignal(number) for number in ERRORS}
+    yield
+    assert {number: signal.getsignal(number) for number in ERRORS} == former
+
+
+@pytest.fixture
+def ignored_ctrl_c():
+    """As a shell script starts a command in the background."""
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGINT, former)
+
+
+@every_signal
+def test_deferred_signal_is_raised_at_the_end_of_the_block(number):
     done = []
 
     def work():
@@ -22,60 +38,65 @@ def test_signal_is_raised_at_the_end_of_what_holds_it(number):
             done.append("all")
         done.append("more")
 
-    former = {number: signal.getsignal(number) for number in ERRORS}
     with pytest.raises(ERRORS[number]):
         work()
     assert done == ["all"]
-    assert {number: signal.getsignal(number) for number in ERRORS} == former
 
 
-@pytest.mark.parametrize("number", ERRORS)
-def test_signal_that_was_lost_is_raised_again(number):
-    former = {number: signal.getsignal(number) for number in ERRORS}
+def test_deferred_signal_does_not_replace_an_error():
+    def fail():
+        with defer_signals():
+            signal.raise_signal(signal.SIGINT)
+            raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        fail()
+
+
+@every_signal
+def test_lost_signal_is_raised_again(number):
     with raise_on_sigterm(), recall_signals() as raise_lost_signal:
         raise_lost_signal()
         with pytest.raises(ERRORS[number]):
             signal.raise_signal(number)
         with pytest.raises(ERRORS[number]):
             raise_lost_signal()
-    assert {number: signal.getsignal(number) for number in ERRORS} == former
 
 
-def test_error_within_is_raised_as_it_is():
-    def fail():
-        with defer_signals():
+@every_signal
+def test_latch_holds_the_first_signal_and_raises_the_second(number, capsys):
+    with latch_signals() as latch:
+        assert isinstance(latch.error(), Preempted)  # another process got a signal
+        signal.raise_signal(number)
+        assert latch.numbers == [number]
+        assert isinstance(latch.error(), ERRORS[number])
+        assert "stopping after the steps under way" in capsys.readouterr().out
+        with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-            raise OSError("full")
-
-    former = signal.getsignal(signal.SIGINT)
-    with pytest.raises(OSError, match="full"):
-        fail()
-    assert signal.getsignal(signal.SIGINT) is former
 
 
-def test_ignored_signal_stays_ignored():
-    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with defer_signals():
-            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-            signal.raise_signal(signal.SIGINT)
-    finally:
-        signal.signal(signal.SIGINT, former)
-
-
-def test_run_that_a_script_started_in_the_background_goes_on_ignoring_ctrl_c():
-    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with latch_signals() as noted:
-            signal.raise_signal(signal.SIGINT)
-            assert noted.numbers == []
+def test_latch_raises_at_once_within_an_immediate_block():
+    with latch_signals() as latch:
+        with latch.immediate(), pytest.raises(Preempted):
             signal.raise_signal(signal.SIGTERM)
-            assert noted.numbers == [signal.SIGTERM]
-    finally:
-        signal.signal(signal.SIGINT, former)
+        assert latch.numbers == []
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt), latch.immediate():
+            pytest.fail("a signal from before is raised at the beginning")
 
 
-def test_thread_that_gets_no_signals_goes_on_as_it_is():
+@pytest.mark.usefixtures("ignored_ctrl_c")
+def test_ignored_ctrl_c_stays_ignored():
+    with defer_signals():
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        signal.raise_signal(signal.SIGINT)
+    with latch_signals() as latch:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+        assert latch.numbers == [signal.SIGTERM]
+
+
+def test_other_threads_get_no_signals():
     done = []
 
     def work():

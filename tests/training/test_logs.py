@@ -1,4 +1,4 @@
-"""The log of a run: what its files hold, what a person sees, and what a disk without room does to it."""
+"""The log of a run: its files, what a person sees, and a full disk."""
 
 import contextlib
 import io
@@ -21,25 +21,21 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_values_stand_in_both_files_once_written(tmp_path):
-    with RunLog(tmp_path, 0, 40) as log:
+def test_written_values_are_in_both_files(tmp_path):
+    with RunLog(tmp_path, 0, 60) as log:
         log.write(20, {"train/loss": 0.5, "train/fea": 0.125})
         log.write(40, {"validation/reasonable-all": math.nan})
         events = EventAccumulator(str(tmp_path / "logs")).Reload()
-        for name, step, value in [("train/loss", 20, 0.5), ("train/fea", 20, 0.125)]:
-            assert [(event.step, event.value) for event in events.Scalars(name)] == [(step, value)]
+        for name, value in (("train/loss", 0.5), ("train/fea", 0.125)):
+            assert [(event.step, event.value) for event in events.Scalars(name)] == [(20, value)]
         assert [event.step for event in events.Scalars("validation/reasonable-all")] == [40]
-        assert metrics_in(tmp_path) == [
-            {"step": 20, "train/loss": 0.5, "train/fea": 0.125},
-            {"step": 40, "validation/reasonable-all": None},
-        ]
-
-
-def test_next_start_goes_on_in_the_same_file_of_metrics(tmp_path):
-    for step in (20, 40):
-        with RunLog(tmp_path, step - 20, 40) as log:
-            log.write(step, {"train/loss": 1.0})
-    assert [line["step"] for line in metrics_in(tmp_path)] == [20, 40]
+    with RunLog(tmp_path, 40, 60) as log:
+        log.write(60, {"train/loss": 1.0})
+    assert metrics_in(tmp_path) == [
+        {"step": 20, "train/loss": 0.5, "train/fea": 0.125},
+        {"step": 40, "validation/reasonable-all": None},
+        {"step": 60, "train/loss": 1.0},
+    ]
 
 
 def test_without_a_workdir_nothing_is_written_or_shown(tmp_path, monkeypatch, capsys):
@@ -60,17 +56,17 @@ def test_outside_a_terminal_each_log_is_one_short_line(tmp_path, capsys):
         log.show_training(20, 2.3456, 31.24, 3723)
         log.show_validation(375, "validation", {"all": 57.951, "night": math.nan})
         log.show_training(380, 1.5, 8.0, math.inf)
-        log.say("stopped at step 380; the same command goes on from there")
+        log.say("stopped at step 380")
     assert capsys.readouterr() == (
         "step 20/7500: loss 2.346, 31.2 images/s, 1h02m left\n"
         "step 375: miss rate on validation all 57.95 %, night no people\n"
         "step 380/7500: loss 1.500, 8.0 images/s, ? left, validation 57.95 %\n"
-        "stopped at step 380; the same command goes on from there\n",
+        "stopped at step 380\n",
         "",
     )
 
 
-def test_in_a_terminal_one_bar_is_drawn_over_and_lines_stand_above_it(tmp_path, monkeypatch):
+def test_in_a_terminal_one_bar_is_redrawn_below_the_lines(tmp_path, monkeypatch):
     out, err = Terminal(), Terminal()
     monkeypatch.setattr(logs.sys, "stdout", out)
     monkeypatch.setattr(logs.sys, "stderr", err)
@@ -100,12 +96,10 @@ def test_bar_needs_both_streams_in_a_terminal(tmp_path, monkeypatch, piped):
     assert streams["stderr"].getvalue() == ""
 
 
-def test_full_disk_is_an_error_and_not_a_run_that_waits_for_ever(tmp_path, no_room):
+def test_full_disk_is_an_error_of_write_and_hides_no_other(tmp_path, no_room):
     with RunLog(tmp_path, 0, 40) as log, no_room(0), pytest.raises(OSError, match="File too large"):
         log.write(20, {"train/loss": 0.5})
 
-
-def test_error_that_ended_a_run_is_not_hidden_by_its_log(tmp_path, no_room):
     def run():
         with contextlib.ExitStack() as full, RunLog(tmp_path, 0, 40):
             full.enter_context(no_room(0))

@@ -1,22 +1,22 @@
-"""What training starts from: what is restored, new and left out, and what is refused."""
+"""What training starts from: which parameters are restored, new and left out, and which checkpoints are refused."""
 
+import contextlib
 from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
-from training_cases import assert_same_bits
+from training_cases import assert_same_bits, changed
 
 from configs import baseline, finetune, student, teacher
-from dcrl_jax import checkpoints
 from dcrl_jax.errors import InputError
 from dcrl_jax.models.network import build_network
-from dcrl_jax.training import start, train
+from dcrl_jax.training import start
 
 
 @pytest.fixture
 def begin(tiny_config, random_params, monkeypatch):
-    """Starts a detector from a checkpoint of another; gives both parameter trees and the result."""
+    """Start a detector from a checkpoint of another; return both parameter trees and the result."""
 
     def run(role="baseline", there="baseline", here=None, **changes):
         config, others = here or tiny_config(role), tiny_config(there)
@@ -33,22 +33,15 @@ def begin(tiny_config, random_params, monkeypatch):
 
 
 @pytest.mark.parametrize("recipe", [teacher, student, baseline])
-def test_recipes_on_kaist_start_from_imagenet_s_vgg16_and_the_others_from_nothing(recipe, monkeypatch, capsys):
-    network = SimpleNamespace(init_params=lambda seed: {"a": "random"})
+def test_recipes_on_kaist_start_from_vgg16_and_the_others_from_nothing(recipe, monkeypatch, capsys):
+    network = SimpleNamespace(init_params=lambda seed: {"a": "random", "b": "random"})
     monkeypatch.setattr(start.pretrained, "load_vgg16", lambda path, params: (path, params))
     source = "hf://timm/vgg16.tv_in1k/model.safetensors"
-    assert start.first_params(network, recipe.get_config(), {}) == (source, {"a": "random"})
+    assert start.first_params(network, recipe.get_config(), {}) == (source, {"a": "random", "b": "random"})
     assert capsys.readouterr().out == f"init: VGG-16 convolutions from {source}\n"
-    for other in ("synthetic", "msrs"):
-        assert start.first_params(network, recipe.get_config(other), {}) == {"a": "random"}
-
-
-def test_checkpoint_or_an_empty_name_takes_the_place_of_imagenet_s_weights(monkeypatch):
-    monkeypatch.setattr(start.pretrained, "load_vgg16", lambda *_: pytest.fail("loaded"))
-    network = SimpleNamespace(init_params=lambda seed: {"a": "random", "b": "random"})
-    for key, value in (("checkpoint", "runs/other"), ("vgg16", "")):
-        config = baseline.get_config()
-        config.init[key] = value
+    from_checkpoint, from_nothing = recipe.get_config(), recipe.get_config()
+    from_checkpoint.init.checkpoint, from_nothing.init.vgg16 = "runs/other", ""
+    for config in (recipe.get_config("synthetic"), recipe.get_config("msrs"), from_checkpoint, from_nothing):
         assert start.first_params(network, config, {"b": "given"}) == {"a": "random", "b": "given"}
 
 
@@ -58,116 +51,82 @@ def size(tree):
 
 
 @pytest.mark.parametrize(("role", "there"), [("student", "baseline"), ("baseline", "student")])
-def test_student_and_baseline_start_from_each_other_and_differ_in_the_adaption_layer(begin, capsys, role, there):
+def test_student_and_baseline_start_from_each_other(begin, capsys, role, there):
     own, theirs, params = begin(role, there)
     assert params.keys() == own.keys()
     for name, tree in params.items():
         assert_same_bits(tree, own[name] if name == "adaption_layer" else theirs[name])
-    lines = capsys.readouterr().out.splitlines()
-    input_there = "synthetic_rgbt at 48x32, anchors 2 to 31 px"
-    assert lines[0] == f"init: from runs/other, step 7, a {there}; {input_there} there, {input_there} here"
     shared = sorted(set(own) - {"adaption_layer"})
-    assert lines[1] == "  restored: " + ", ".join(f"{name} {size(theirs[name])}" for name in shared)
     layer = f"adaption_layer {size((own | theirs)['adaption_layer'])}"
-    assert lines[2] == f"  new: {layer if role == 'student' else 'nothing'}"
-    assert lines[3] == f"  left out: {layer if there == 'student' else 'nothing'}"
-    assert len(lines) == 4
+    inputs = "synthetic_rgbt at 48x32, anchors 2 to 31 px"
+    assert capsys.readouterr().out.splitlines() == [
+        f"init: from runs/other, step 7, a {there}; {inputs} there, {inputs} here",
+        "  restored: " + ", ".join(f"{name} {size(theirs[name])}" for name in shared),
+        f"  new: {layer if role == 'student' else 'nothing'}",
+        f"  left out: {layer if there == 'student' else 'nothing'}",
+    ]
 
 
-def test_another_input_size_changes_no_shape_and_is_said(begin, tiny_config, capsys):
-    here = tiny_config("baseline")
-    here.data.height_px, here.data.width_px = 64, 72
-    _, theirs, params = begin(here=here)
-    assert_same_bits(params, theirs)
-    printed = capsys.readouterr().out
-    assert "at 48x32, anchors 2 to 31 px there, synthetic_rgbt at 72x64, anchors 4 to 62 px here" in printed
-    assert "  new: nothing\n  left out: nothing\n" in printed
-
-
-def test_arrays_of_another_shape_are_new_and_named(begin, capsys):
-    own, theirs, params = begin(**{"roi.hidden": 12})
-    for name in set(own) - {"roi_head"}:
+def test_only_arrays_that_are_missing_or_of_another_shape_are_new(begin, tiny_config, capsys):
+    here = changed(tiny_config("baseline"), {"data.height_px": 64, "data.width_px": 72})
+    own, theirs, params = begin(here=here, **{"roi.hidden": 12, "segmentation.stages": ("rpg",)})
+    for name in set(own) - {"roi_head", "segmentation_rdr"}:
         assert_same_bits(params[name], theirs[name])
-    jax.tree.map(
-        lambda result, new, old: np.testing.assert_array_equal(result, old if new.shape == old.shape else new),
-        params["roi_head"],
-        own["roi_head"],
-        theirs["roi_head"],
-    )
+    assert_same_bits(params["segmentation_rdr"], own["segmentation_rdr"])
+    for new, old, result in zip(*(jax.tree.leaves(tree["roi_head"]) for tree in (own, theirs, params)), strict=True):
+        np.testing.assert_array_equal(result, old if new.shape == old.shape else new)
     lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("48x32, anchors 2 to 31 px there, synthetic_rgbt at 72x64, anchors 4 to 62 px here")
     differing = [line for line in lines if line.startswith("  of another shape: ")]
     assert "  of another shape: roi_head/fc6/bias: (12,) there, (8,) here" in differing
     new = next(line for line in lines if line.startswith("  new: "))
     assert new.startswith("  new: roi_head (")
-    assert new.endswith(f" in {len(differing)} arrays)")
-
-
-def test_parts_that_the_checkpoint_lacks_are_new(begin, capsys):
-    own, _, params = begin(**{"segmentation.stages": ("rpg",)})
-    assert_same_bits(params["segmentation_rdr"], own["segmentation_rdr"])
-    assert f"  new: segmentation_rdr {size(own['segmentation_rdr'])}\n" in capsys.readouterr().out
-
-
-def test_another_backbone_is_refused_with_the_keys_of_its_network(begin, capsys):
-    message = (
-        r"runs/other is of another network: backbone/conv1_1/bias: \(8,\) there, \(4,\) here, and 25 more arrays of "
-        r"the backbone\. Its own: --config\.backbone\.width=0\.125 --config\.roi\.hidden=12$"
-    )
-    with pytest.raises(InputError, match=message):
-        begin(**{"backbone.width": 1 / 8, "roi.hidden": 12})
-    assert capsys.readouterr().out == ""
-
-
-def test_teacher_is_no_start_of_a_student(begin):
-    with pytest.raises(InputError, match=r"another network: backbone/conv1_1/bias: not there, \(4,\) here"):
-        begin("student", "teacher")
-
-
-ROLES = {"": ("student", "baseline"), "/baseline": ("baseline",), "/dcrd": ("student",)}
-
-
-@pytest.mark.parametrize("row", ROLES)
-def test_fine_tuning_without_a_checkpoint_is_refused_before_anything_is_written(row, tiny_config, tmp_path):
-    config = tiny_config("baseline")
-    config.init.roles = finetune.get_config("synthetic_visible" + row).init.roles
-    config.data.data_dir = str(tmp_path / "data")
-    wanted = " or a ".join(ROLES[row])
-    with pytest.raises(InputError, match=f"fine-tunes a trained {wanted}: give --config.init.checkpoint=PATH"):
-        train.train_and_evaluate(config, tmp_path / "run")
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(("row", "there"), [("dcrd", "baseline"), ("baseline", "student")])
-def test_row_refuses_the_other_row_s_checkpoint_and_names_both(begin, tiny_config, row, there):
-    here = tiny_config("baseline")
-    here.init.roles = finetune.ROWS[row]
-    with pytest.raises(
-        InputError, match=f"runs/other holds a {there}, and this recipe fine-tunes a {here.init.roles[0]}"
-    ):
-        begin(here=here, there=there)
+    assert new.endswith(f" in {len(differing)} arrays), segmentation_rdr {size(own['segmentation_rdr'])}")
 
 
 @pytest.mark.parametrize(
-    ("row", "former", "fits"),
-    [("dcrd", "dcrd", True), ("dcrd", "", False), ("", "dcrd", True), ("baseline", "dcrd", False)],
+    ("role", "there", "changes", "message"),
+    [
+        (
+            "baseline",
+            "baseline",
+            {"backbone.width": 1 / 8, "roi.hidden": 12},
+            r"conv1_1/bias: \(8,\) there, \(4,\) here, and 25 more arrays of the backbone\. Its own: "
+            r"--config\.backbone\.width=0\.125 --config\.roi\.hidden=12$",
+        ),
+        ("student", "teacher", {}, r"conv1_1/bias: not there, \(4,\) here"),
+    ],
 )
-def test_what_was_fine_tuned_is_what_it_was_before(begin, tiny_config, row, former, fits, capsys):
+def test_another_backbone_is_refused_with_the_keys_of_its_network(begin, capsys, role, there, changes, message):
+    with pytest.raises(InputError, match=rf"^runs/other is of another network: backbone/{message}"):
+        begin(role, there, **changes)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("row", "wanted"), [("", "student or a baseline"), ("dcrd", "student")])
+def test_fine_tuning_needs_a_checkpoint(row, wanted):
+    config = finetune.get_config(f"synthetic_visible{row and '/'}{row}")
+    with pytest.raises(InputError, match=f"fine-tunes a trained {wanted}: give --config.init.checkpoint=PATH"):
+        start.read_start(None, config)
+
+
+@pytest.mark.parametrize(
+    ("row", "there", "former", "refused"),
+    [
+        ("dcrd", "student", (), None),
+        ("dcrd", "baseline", (), "holds a baseline, and this recipe fine-tunes a student"),
+        ("baseline", "student", (), "holds a student, and this recipe fine-tunes a baseline"),
+        # A fine-tuned detector counts as what it was before.
+        ("dcrd", "baseline", finetune.ROWS["dcrd"], None),
+        ("", "baseline", finetune.ROWS["dcrd"], None),
+        ("dcrd", "baseline", finetune.ROWS[""], "holds a student or a baseline, and this recipe fine-tunes a student"),
+        ("baseline", "baseline", finetune.ROWS["dcrd"], "holds a student, and this recipe fine-tunes a baseline"),
+    ],
+)
+def test_row_of_table_v_needs_its_own_kind_of_checkpoint(begin, tiny_config, capsys, row, there, former, refused):
     here = tiny_config("baseline")
     here.init.roles = finetune.ROWS[row]
-    changes = {"init.roles": finetune.ROWS[former]}
-    if fits:
-        begin(here=here, **changes)
-        assert "step 7, a student; " in capsys.readouterr().out
-    else:
-        found = " or a ".join(finetune.ROWS[former])
-        with pytest.raises(InputError, match=f"runs/other holds a {found}, and this recipe fine-tunes a"):
-            begin(here=here, **changes)
-
-
-def test_missing_checkpoint_is_named(tiny_config, tmp_path):
-    config = tiny_config("baseline")
-    config.init.checkpoint = str(tmp_path / "nothing")
-    with pytest.raises(InputError, match="nothing holds no checkpoint"):
-        train.train_and_evaluate(config, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-    assert checkpoints.newest_step(tmp_path / "run") is None
+    refusal = pytest.raises(InputError, match=f"runs/other {refused}") if refused else contextlib.nullcontext()
+    with refusal:
+        begin(here=here, there=there, **{"init.roles": former})
+    assert ("step 7, a student; " in capsys.readouterr().out) == (refused is None)

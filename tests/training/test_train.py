@@ -1,9 +1,6 @@
-"""Whole runs on a handful of tiny scenes."""
+"""Complete trainings of a teacher and its student on a few tiny scenes, and what is refused before them."""
 
 import contextlib
-import errno
-import fcntl
-import itertools
 import json
 import re
 import shutil
@@ -11,378 +8,252 @@ import signal
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
-from training_cases import assert_same_bits, newest_params
+from training_cases import assert_same_bits, changed, json_lines, newest_params, on_tiny_scenes
 
 from dcrl_jax import checkpoints
 from dcrl_jax.errors import InputError, Preempted
-from dcrl_jax.files import folder_lock
-from dcrl_jax.reports.losses import read_curves
-from dcrl_jax.training import data, fit, score, train
-from dcrl_jax.training import run as runs
+from dcrl_jax.models.network import build_network
+from dcrl_jax.training import data, distill, run, score, train
+from dcrl_jax.training.fit import Fit
+from dcrl_jax.training.step import FrozenTeacher
 
 pytestmark = pytest.mark.usefixtures("quick_compile", "shallow_backbone")
 
-STEPS = 6
+STEPS, TEACHER_STEPS = 4, 3
 
 
 @pytest.fixture(scope="module")
 def config(tiny_config, tmp_path_factory):
-    return on_tiny_scenes(tiny_config(), tmp_path_factory.mktemp("data"))
-
-
-def on_tiny_scenes(config, folder):
-    """Changes a config to a run of six steps on a handful of scenes, scored after the third and the last."""
-    config.data.options = {"height_px": 32, "width_px": 40, "train": 10, "validation": 4, "test": 5}
-    config.data.data_dir = str(folder)
-    config.data.height_px, config.data.width_px = 32, 40
-    config.backbone.norm = "group"
-    config.data.max_boxes = 16
-    config.data.options.seed = 0
-    config.optimizer.warmup_steps = 2
-    config.train.batch_size = 2 * len(jax.local_devices())
-    config.train.steps = STEPS
-    config.train.log_every_steps = 1
-    config.train.evaluate_every_epochs = 3 * config.train.batch_size / 10
-    config.eval.batch_size = 4
-    config.eval.min_height_px = 8.0  # somebody of every split is that tall
-    return config
+    """A student of four steps, whose teacher takes three; both are scored after the second and the last."""
+    return on_tiny_scenes(tiny_config("student"), tmp_path_factory.mktemp("data"), STEPS, evaluate_every=2)
 
 
 @pytest.fixture(scope="module")
 def finished(config, tmp_path_factory):
+    """The workdir of a student, with its teacher's, and the student's evaluation."""
     workdir = tmp_path_factory.mktemp("finished")
-    return workdir, train.train_and_evaluate(config, workdir)
+    return workdir, distill.train_student(config, workdir)
 
 
-def validations(workdir):
-    return [json.loads(line) for line in (workdir / "validation.jsonl").read_text().splitlines()]
+@pytest.fixture(scope="module")
+def teacher(finished, config):
+    """The teacher's config, its workdir, and its network on all devices."""
+    own = distill.teacher_config(config)
+    return own, finished[0] / "teacher", score.parallel_network(own)
 
 
-def stop_in_step(monkeypatch, number, sent=signal.SIGINT):
-    """Presses Ctrl-C, or sends another signal, while a step is under way."""
-    original = train.parallel.parallel_step
-    calls = itertools.count(1)
-
-    def parallel_step(*arguments):
-        step = original(*arguments)
-
-        def interrupted(state, batch):
-            if next(calls) == number:
-                signal.raise_signal(sent)
-            return step(state, batch)
-
-        interrupted.lower = step.lower
-        return interrupted
-
-    monkeypatch.setattr(train.parallel, "parallel_step", parallel_step)
+# Configs.
 
 
-def test_run_leaves_checkpoints_logs_config_and_report(finished, config):
-    workdir, evaluation = finished
-    assert newest_params(workdir)[0] == STEPS
-    assert (workdir / "best").is_dir()
-    assert json.loads((workdir / "config.json").read_text()) == checkpoints.config_to_json(config)
-    assert list((workdir / "logs").glob("events*"))
-    curves = read_curves(workdir / "metrics.jsonl")
-    assert {"train/loss", "train/rdr_reg", "train/learning_rate", "validation/reasonable-all"} <= curves.keys()
-    assert curves["train/loss"][0].tolist() == list(range(1, STEPS + 1))
-    assert curves["validation/reasonable-all"][0].tolist() == [3, STEPS]
-    names = {"results.txt", "results.json", "images.txt", "scores.json", "report.html", "miss_rate.png", "panel.png"}
-    assert names <= {path.name for path in (workdir / "evaluation").iterdir()}
-    assert set(evaluation.detections) == set((workdir / "evaluation" / "images.txt").read_text().split())
-    assert len(evaluation.detections) == 5
-    assert set(evaluation.blanked_scores) == {"visible", "lwir"}
-    scores = json.loads((workdir / "evaluation" / "scores.json").read_text())
-    assert scores["parameters"] == checkpoints.fingerprint(checkpoints.restore_params(str(workdir))[0])
-    everybody = evaluation.scores["reasonable-all"]
-    assert scores["scores"]["reasonable-all"]["miss_rate_percent"] == 100 * everybody.miss_rate
-
-
-def test_every_validation_leaves_a_line_with_its_step_and_the_miss_rates_in_percent(finished):
-    workdir, _ = finished
-    lines = validations(workdir)
-    assert [line["step"] for line in lines] == [3, STEPS]
-    for line in lines:
-        assert set(line) == {"step", "reasonable-all", "reasonable-day", "reasonable-night"}
-        assert 0 < line["reasonable-all"] <= 100
-    # The best parameters are those of the first line with the lowest rate.
-    best = min(lines, key=lambda line: line["reasonable-all"])
-    assert checkpoints.newest_step(workdir / "best") == best["step"]
-
-
-@pytest.mark.parametrize(("sent", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Preempted)])
-def test_interrupted_run_goes_on_bit_for_bit_where_it_stopped(
-    finished, config, tmp_path, monkeypatch, capsys, sent, error
-):
-    with monkeypatch.context() as patch:
-        stop_in_step(patch, 4, sent)
-        with pytest.raises(error):
-            train.train_and_evaluate(config, tmp_path)
-    assert newest_params(tmp_path)[0] == 4
-    assert "stopped at step 4; the same command goes on from there" in capsys.readouterr().out
-    train.train_and_evaluate(config, tmp_path)
-    assert f"resume: step 4 of {STEPS}" in capsys.readouterr().out
-    assert_same_bits(newest_params(tmp_path)[1], newest_params(finished[0])[1])
-    assert validations(tmp_path) == validations(finished[0])
-
-
-@pytest.mark.parametrize("number", [1, 2])
-def test_run_stopped_while_it_is_scored_ends_at_once_and_takes_the_scores_first(
-    finished, config, tmp_path, monkeypatch, capsys, number
-):
-    evaluate, calls = train.evaluation.evaluate, itertools.count(1)
-
-    def stopped(*arguments, **options):
-        if next(calls) == number:
-            signal.raise_signal(signal.SIGTERM)
-            raise AssertionError("went on")
-        return evaluate(*arguments, **options)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(train.evaluation, "evaluate", stopped)
-        with pytest.raises(Preempted):
-            train.train_and_evaluate(config, tmp_path)
-    assert newest_params(tmp_path)[0] == 3 * number
-    assert len(validations(tmp_path)) == number - 1 if number > 1 else not (tmp_path / "validation.jsonl").exists()
-    capsys.readouterr()
-    train.train_and_evaluate(config, tmp_path)
-    lines = capsys.readouterr().out.splitlines()
-    first = next(line for line in lines if line.startswith("step "))
-    assert first.startswith(f"step {3 * number}: miss rate on validation")
-    assert validations(tmp_path) == validations(finished[0])
-    assert_same_bits(newest_params(tmp_path)[1], newest_params(finished[0])[1])
-
-
-def test_second_run_in_a_workdir_is_refused_while_the_first_is_at_work(finished, config, tmp_path):
-    workdir = shutil.copytree(finished[0], tmp_path / "run")
-    with (
-        folder_lock(workdir, "busy"),
-        pytest.raises(InputError, match=f"another run is at work in {workdir}; wait for its end"),
-    ):
-        train.train_and_evaluate(config, workdir)
-    train.train_and_evaluate(config, workdir)
-
-
-def test_file_system_without_locks_is_said_and_no_hindrance(finished, config, tmp_path, monkeypatch, capsys):
-    def refuse(*_):
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    workdir = shutil.copytree(finished[0], tmp_path / "run")
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    train.train_and_evaluate(config, workdir)
-    assert f"warning: {workdir} cannot be locked (No locks available)" in capsys.readouterr().out
-
-
-def test_loop_waits_for_the_step_before_the_last_one_so_that_a_signal_s_end_is_near(config, tmp_path, monkeypatch):
-    original, wait = train.parallel.parallel_step, jax.block_until_ready
-    steps, waited = [], []
-
-    def parallel_step(*arguments):
-        compiled = original(*arguments)
-
-        def step(state, batch):
-            state, metrics = compiled(state, batch)
-            steps.append(metrics)
-            return state, metrics
-
-        step.lower = compiled.lower
-        return step
-
-    def block(value):
-        waited.extend((number, len(steps)) for number, metrics in enumerate(steps, 1) if metrics is value)
-        return wait(value)
-
-    monkeypatch.setattr(train.parallel, "parallel_step", parallel_step)
-    monkeypatch.setattr(runs.jax, "block_until_ready", block)
-    train.train_and_evaluate(config, tmp_path)
-    assert waited == [(number, number + 1) for number in range(1, STEPS - 1)]
-
-
-def test_finished_run_is_only_scored_again(finished, config, capsys):
-    before, lines = newest_params(finished[0]), validations(finished[0])
-    again = train.train_and_evaluate(config, finished[0])
-    assert "loss" not in capsys.readouterr().out
-    assert_same_bits(newest_params(finished[0]), before)
-    assert validations(finished[0]) == lines
-    assert again.scores["reasonable-all"].miss_rate == finished[1].scores["reasonable-all"].miss_rate
-
-
-def test_run_that_goes_on_for_longer_has_no_scores_until_it_is_finished_again(finished, config, tmp_path, monkeypatch):
-    workdir = shutil.copytree(finished[0], tmp_path / "run")
-    longer = config.copy_and_resolve_references()
-    longer.train.steps = STEPS + 3
-
-    def killed(*_, **__):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(train, "run_steps", killed)
-    with pytest.raises(KeyboardInterrupt):
-        train.train_and_evaluate(longer, workdir)
-    assert not (workdir / "evaluation" / "scores.json").exists()
-    # One that is at its end keeps them.
-    workdir = shutil.copytree(finished[0], tmp_path / "ended")
-    with pytest.raises(KeyboardInterrupt):
-        train.train_and_evaluate(config, workdir)
-    assert (workdir / "evaluation" / "scores.json").is_file()
-
-
-def test_loss_that_is_not_a_number_names_step_and_remedy_and_keeps_the_last_good_checkpoint(
-    config, tmp_path, monkeypatch
-):
-    original = fit.make_step
-
-    def make_failing_step(*arguments, **keywords):
-        step = original(*arguments, **keywords)
-
-        def failing(state, batch):
-            state, metrics = step(state, batch)
-            return state, metrics | {"rdr_cls": jax.numpy.where(state.step > 4, np.nan, metrics["rdr_cls"])}
-
-        return failing
-
-    monkeypatch.setattr(fit, "make_step", make_failing_step)
-    with pytest.raises(InputError, match=r"step 5: rdr_cls is not a finite number.*learning_rate") as error:
-        train.train_and_evaluate(config, tmp_path)
-    message = str(error.value)
-    # Every term with its value, and which images it was.
-    assert re.search(r"All terms: .*gradient_norm \d.*rdr_cls nan, ", message)
-    named = message.partition("Images of the batch: ")[2].partition(". ")[0].split(", ")
-    source = train.pipeline.open_split(train.sources.prepare(config.data), "train")
-    known = [record["image_id"].decode() for record in source]
-    assert len(named) == config.train.batch_size
-    assert set(named) <= set(known)
-    # The evaluation at step 3 saved a checkpoint; nothing later may have.
-    step, params = newest_params(tmp_path)
-    assert step == 3
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
-
-
-def test_workdir_of_another_config_is_refused_and_left_alone(finished, config):
-    other = config.copy_and_resolve_references()
-    other.roi.hidden = 24
-    before = newest_params(finished[0])
-    with pytest.raises(InputError, match=r"config.roi.hidden: 8 in the workdir, 24 now\n") as error:
-        train.train_and_evaluate(other, finished[0])
-    assert "another --workdir" in str(error.value)
-    assert_same_bits(newest_params(finished[0]), before)
-
-
-def test_init_checkpoint_starts_from_its_parameters(finished, config, tmp_path, capsys):
-    other = config.copy_and_resolve_references()
-    other.init.checkpoint = str(finished[0])
-    other.optimizer.learning_rate = 0.0
-    other.train.steps = 1
-    train.train_and_evaluate(other, tmp_path)
-    printed = capsys.readouterr().out
-    assert f"init: from {finished[0]}, step " in printed
-    assert "  new: nothing\n  left out: nothing\n" in printed
-    best, _, _ = checkpoints.restore_params(str(finished[0]))
-    assert_same_bits(newest_params(tmp_path)[1], jax.device_get(best))
-
-
-def test_checkpoint_of_another_model_is_refused_for_scoring(finished, config, tmp_path):
-    other = config.copy_and_resolve_references()
-    other.roi.hidden = 24
-    with pytest.raises(InputError, match=r"instead of"):
-        score.score_checkpoint(other, tmp_path, score.parallel_network(other), str(finished[0]))
+def test_config_of_the_teacher_is_the_student_s_with_the_teacher_s_sections(tiny_config):
+    config, expected = tiny_config("student"), tiny_config("teacher")
+    shared = {"data.options.seed": 7, "rpn.nms_iou": 0.6, "init.vgg16": "weights.safetensors"}
+    own = {"init.checkpoint": "the teacher's start", "optimizer.learning_rate": 0.25, "train.steps": 11}
+    config.update_from_flattened_dict(shared | {"init.checkpoint": "the student's start", "optimizer.momentum": 0.1})
+    config.update_from_flattened_dict({f"teacher.{key}": value for key, value in own.items()})
+    expected.update_from_flattened_dict(shared | own)
+    assert distill.teacher_config(config).to_dict() == expected.to_dict()
+    assert config.teacher.train.steps == 11
 
 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
+        ("data.width_px", 80, "config.data.width_px is 48, the teacher's 80"),
+        ("rpn.offset_std", (1.0,) * 4, "config.rpn.offset_std is 0.1, 0.1, 0.2, 0.2, the teacher's 1.0, 1.0, 1.0, 1.0"),
+        ("segmentation.stages", ("rdr",), "config.segmentation.stages is rpg, rdr, the teacher's rdr"),
+        ("roi.hidden", 99, None),
+    ],
+)
+def test_teacher_must_fit_its_student(tiny_config, key, value, message):
+    teacher = FrozenTeacher(None, None, changed(tiny_config("teacher"), {key: value}), "runs/other")
+    expected = f"^the teacher of runs/other does not fit its student:\n  {message}\nGive"
+    with pytest.raises(InputError, match=expected) if message else contextlib.nullcontext():
+        distill.check_fits(tiny_config("student"), teacher)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"distillation.zeta": 2.0}, "config.distillation.zeta is 2.0"),
+        ({"teacher.cfl.groups": 3}, "the teacher's recipe.*config.cfl.groups is 3"),
+        ({"teacher.train.batch_size": 0}, "the teacher's recipe.*config.train.batch_size is 0"),
+        ({"train.batch_size": 3}, "config.train.batch_size is 3"),
+        ({"data.test_split": "tset"}, "'tset' cannot be opened"),
+        ({"teacher.checkpoint": "nobody"}, "/nobody holds no checkpoint"),
+        ({"teacher.checkpoint": "DIR"}, "DIR holds a student; config.teacher.checkpoint must name a teacher"),
+        ({"teacher.checkpoint": "DIR/teacher", "anchors.per_cell": 4}, "anchors.per_cell is 4, the teacher's 3"),
+        ({"teacher.checkpoint": "DIR/teacher", "init.checkpoint": "nobody"}, "/nobody holds no checkpoint"),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_written(finished, config, tmp_path, changes, message):
+    def filled(value):
+        return value.replace("DIR", str(finished[0])) if isinstance(value, str) else value
+
+    with pytest.raises(InputError, match=filled(message)):
+        distill.train_student(changed(config, {k: filled(v) for k, v in changes.items()}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "folder", "message"),
+    [
+        ({"distillation.seg": False}, "", "config.distillation.seg: true in the workdir, false now"),
+        ({"teacher.train.steps": 9}, "", f"config.teacher.train.steps: {TEACHER_STEPS} in the workdir, 9 now"),
+        ({"teacher.train.batch_size": 8}, "/teacher", "config.train.batch_size: 4 in the workdir, 8 now"),
+    ],
+)
+def test_workdir_of_another_config_is_refused_and_left_alone(finished, config, tmp_path, changes, folder, message):
+    if folder:
+        shutil.copytree(finished[0] / "teacher", tmp_path / "teacher")
+    workdir = tmp_path if folder else finished[0]
+    before = newest_params(workdir / "teacher")
+    with pytest.raises(InputError, match=rf"^{workdir}{folder} holds a run of another config:\n  {message}"):
+        distill.train_student(changed(config, changes), workdir)
+    assert_same_bits(newest_params(workdir / "teacher"), before)
+
+
+def test_student_does_not_resume_with_another_teacher(finished, config, tmp_path):
+    workdir = shutil.copytree(finished[0], tmp_path / "run")
+    starts = workdir / "environment.jsonl"
+    starts.write_text(starts.read_text().replace('"teacher": "', '"teacher": "0'))
+    with pytest.raises(InputError, match=rf"{workdir} is the run of a student of another teacher"):
+        distill.train_student(config, workdir)
+
+
+def test_student_that_distils_nothing_needs_no_teacher(config, tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(distill, "train_and_evaluate", lambda *arguments: calls.append(arguments))
+    off = changed(config, {f"distillation.{term}": False for term in ("fea", "cls", "bbr", "seg")})
+    distill.train_student(off, tmp_path)
+    assert calls == [(off, tmp_path)]
+
+
+@pytest.mark.parametrize(("role", "has_thermal"), [("teacher", True), ("student", True), ("baseline", False)])
+def test_batches_have_thermal_images_where_a_teacher_needs_them(config, tiny_config, role, has_thermal):
+    own = on_tiny_scenes(tiny_config(role), config.data.data_dir, STEPS, 2)
+    own.data.train_drop_empty = True
+    source = data.open_train_source(train.sources.prepare(own.data), own.data)
+    with contextlib.closing(data.train_batches(source, own, None)) as batches:
+        batch = next(batches)
+    assert batch.visible.shape == (4, 32, 40, 3)
+    assert (batch.lwir is not None) == has_thermal
+    # The batch that a step is compiled for has the same shapes.
+    empty = jax.tree.map(lambda leaf: (leaf.shape[2:], leaf.dtype), data.empty_batch(own, 2))
+    assert empty == jax.tree.map(lambda leaf: (leaf.shape[1:], leaf.dtype), batch)
+
+
+# Complete runs.
+
+
+def test_one_command_leaves_teacher_student_scores_and_comparison(finished):
+    workdir, result = finished
+    for folder, steps in ((workdir / "teacher", TEACHER_STEPS), (workdir, STEPS)):
+        assert newest_params(folder)[0] == steps
+        assert [line["step"] for line in json_lines(folder / "validation.jsonl")] == [2, steps]
+        names = {"results.txt", "results.json", "images.txt", "scores.json", "report.html", "miss_rate.png"}
+        assert names | {"panel.png"} <= {path.name for path in (folder / "evaluation").iterdir()}
+    assert set(result.detections) == set((workdir / "evaluation" / "images.txt").read_text().split())
+    assert len(result.detections) == 5
+    assert {path.name for path in (workdir / "comparison").iterdir()} == {
+        *("table.txt", "scores.json", "miss_rate.png", "panel.png")
+    }
+    compared = json.loads((workdir / "comparison" / "scores.json").read_text())
+    for role, folder in (("teacher", workdir / "teacher"), ("student", workdir)):
+        scores = json.loads((folder / "evaluation" / "scores.json").read_text())
+        assert compared[role] == {name: score["miss_rate_percent"] for name, score in scores["scores"].items()}
+        assert set(scores["blanked"]) == ({"visible", "lwir"} if role == "teacher" else set())
+        assert scores["parameters"] == checkpoints.fingerprint(checkpoints.restore_params(str(folder))[0])
+    assert compared["student"]["reasonable-all"] == 100 * result.scores["reasonable-all"].miss_rate
+
+
+def test_checkpoint_of_the_student_has_nothing_of_the_teacher(finished, config):
+    _, params = newest_params(finished[0])
+    expected = build_network(config).param_shapes()
+    assert jax.tree.map(np.shape, params) == jax.tree.map(lambda leaf: leaf.shape, expected)
+    folder = finished[0] / checkpoints.RESUME_FOLDER / str(STEPS) / "optimizer"
+    saved = ocp.StandardCheckpointHandler().metadata(folder).tree
+    student = sum(np.prod(leaf.shape, dtype=int) for leaf in jax.tree.leaves(expected))
+    # Adam's two moments, and a few counters of steps.
+    assert 0 <= sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(saved)) - 2 * student < 10
+
+
+def test_finished_teacher_is_not_trained_again(finished, config, teacher, capsys):
+    own, folder, detector = teacher
+    before = newest_params(folder)
+    assert_same_bits(distill.ready_teacher(config, finished[0]).params, checkpoints.restore_params(str(folder))[0])
+    assert capsys.readouterr().out.endswith(f"teacher: step {checkpoints.newest_step(folder / 'best')} of {folder}\n")
+    train.train(own, folder, detector)
+    assert "loss" not in capsys.readouterr().out
+    assert_same_bits(newest_params(folder), before)
+
+
+def stop_in_step(monkeypatch, number):
+    """Let a SIGTERM arrive while the ``number``-th step of this process runs."""
+    record, calls = run.Run.record, []
+
+    def stopped(self, *arguments):
+        calls.append(1)
+        if len(calls) == number:
+            signal.raise_signal(signal.SIGTERM)
+        record(self, *arguments)
+
+    monkeypatch.setattr(run.Run, "record", stopped)
+
+
+def test_killed_student_resumes_bit_for_bit(finished, config, tmp_path, monkeypatch):
+    detector, teacher = score.parallel_network(config), distill.load_teacher(str(finished[0] / "teacher"))
+    with monkeypatch.context() as patch:
+        stop_in_step(patch, 3)
+        with pytest.raises(Preempted):
+            train.train(config, tmp_path, detector, teacher)
+    assert newest_params(tmp_path)[0] == 3
+    train.train(config, tmp_path, detector, teacher)
+    assert_same_bits(newest_params(tmp_path), newest_params(finished[0]))
+    assert json_lines(tmp_path / "validation.jsonl") == json_lines(finished[0] / "validation.jsonl")
+
+
+def test_training_starts_from_the_parameters_of_init_checkpoint(teacher, tmp_path, monkeypatch, capsys):
+    own, folder, detector = teacher
+    states = []
+    monkeypatch.setattr(train, "fit_training_step", lambda *_: Fit(None, 1, 0.0))
+    monkeypatch.setattr(train, "run_steps", lambda run, step, state, bench: states.append(jax.device_get(state)))
+    train.train(changed(own, {"init.checkpoint": str(folder)}), tmp_path, detector)
+    printed = capsys.readouterr().out
+    assert f"init: from {folder}, step " in printed
+    assert "  new: nothing\n  left out: nothing\n" in printed
+    assert states[0].step == 0
+    assert_same_bits(states[0].params, jax.device_get(checkpoints.restore_params(str(folder))[0]))
+
+
+# Scores.
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("roi.hidden", 24, "instead of"),
         ("roi.samples_per_bin", 3, "config.roi.samples_per_bin is 3, in its training it was 2"),
         ("anchors.smallest_px", 60.0, "config.anchors.smallest_px is 60.0, in its training it was 30.0"),
         ("cfl.aggregation", "average", "config.cfl.aggregation is average, in its training it was attention"),
         ("data.height_px", 64, "config.data.height_px is 64, in its training it was 32"),
     ],
 )
-def test_checkpoint_is_not_scored_as_another_detector_of_the_same_shapes(
-    finished, config, tmp_path, key, value, message
-):
-    other = config.copy_and_resolve_references()
-    other.update_from_flattened_dict({key: value})
+def test_checkpoint_is_not_scored_as_another_detector(teacher, tmp_path, key, value, message):
+    other = changed(teacher[0], {key: value})
     with pytest.raises(InputError, match=re.escape(message)):
-        score.score_checkpoint(other, tmp_path, score.parallel_network(other), str(finished[0]))
+        score.score_checkpoint(other, tmp_path, score.parallel_network(other), str(teacher[1]))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_scores_of_another_run_are_not_written_over_a_run_s_own(finished, config, tmp_path):
-    workdir = shutil.copytree(finished[0], tmp_path / "run")
-    detector = score.parallel_network(config)
-    before = (workdir / "evaluation" / "scores.json").read_text()
-    (workdir / "teacher").symlink_to(finished[0])
-    for other in (finished[0], workdir / "teacher", finished[0] / "best"):
+def test_scores_of_a_run_are_not_overwritten_with_another_s(finished, teacher, monkeypatch):
+    own, folder, detector = teacher
+    for workdir, other in ((folder, finished[0]), (finished[0], folder), (finished[0], folder / "best")):
         with pytest.raises(InputError, match=f"{workdir} is the workdir of a run, whose scores would be written over"):
-            score.score_checkpoint(config, workdir, detector, str(other))
-    assert (workdir / "evaluation" / "scores.json").read_text() == before
-    score.score_checkpoint(config, workdir, detector, str(workdir / "checkpoints" / "3"))
-    assert ", step 3" in (workdir / "evaluation" / "report.html").read_text()
-
-
-def test_missing_checkpoint_is_named(config, tmp_path):
-    with pytest.raises(InputError, match=re.escape(f"{tmp_path / 'nothing'} holds no checkpoint")):
-        score.score_checkpoint(config, tmp_path, score.parallel_network(config), str(tmp_path / "nothing"))
-
-
-@pytest.mark.parametrize(("role", "thermal"), [("teacher", True), ("student", True), ("baseline", False)])
-def test_batches_of_a_baseline_carry_nothing_thermal_and_those_of_a_student_serve_its_teacher(
-    config, tiny_config, role, thermal
-):
-    own = on_tiny_scenes(tiny_config(role), config.data.data_dir)
-    source = train.pipeline.open_split(train.sources.prepare(own.data), "train")
-    with contextlib.closing(data.train_batches(source, own, None)) as batches:
-        batch = next(batches)
-    assert batch.visible.shape == (own.train.batch_size, 32, 40, 3)
-    assert (batch.lwir is not None) == thermal
-
-
-def test_baseline_trains_and_is_scored_on_records_without_thermal_images(
-    config, tiny_config, tmp_path, monkeypatch, capsys
-):
-    baseline = on_tiny_scenes(tiny_config("baseline"), config.data.data_dir)
-    baseline.train.steps = 2
-    open_split = train.pipeline.open_split
-
-    def open_rgb_split(builder, split):
-        records = open_split(builder, split)
-        return [{k: v for k, v in records[index].items() if k != "lwir"} for index in range(len(records))]
-
-    monkeypatch.setattr(train.pipeline, "open_split", open_rgb_split)
-    result = train.train_and_evaluate(baseline, tmp_path)
-    step, params = newest_params(tmp_path)
-    assert step == 2
-    assert set(params) == {"backbone", "rpn", "roi_head", "segmentation_rpg", "segmentation_rdr"}
-    assert [line["step"] for line in validations(tmp_path)] == [2]
-    assert "RGB-only baseline, step 2" in capsys.readouterr().out
-    assert len(result.detections) == 5
-    scores = json.loads((tmp_path / "evaluation" / "scores.json").read_text())
-    assert scores["blanked"] == scores["modality_weights"] == {}
-    assert (tmp_path / "evaluation" / "panel.png").is_file()
-
-
-def test_steps_move_and_trace_nothing_after_the_first(config, tmp_path, monkeypatch):
-    config = config.copy_and_resolve_references()
-    config.train.evaluate_every_epochs = 100.0
-    wait, logged = runs.Run.wait_for_devices, []
-
-    def guard(run):
-        if run.step == 2:
-            jax.config.update("jax_transfer_guard", "disallow")
-            jax.config.update("jax_no_tracing", True)
-        wait(run)
-
-    def release(run, *_):
-        jax.config.update("jax_transfer_guard", "allow")
-        jax.config.update("jax_no_tracing", False)
-
-    monkeypatch.setattr(runs.Run, "wait_for_devices", guard)
-    monkeypatch.setattr(runs.Run, "save", release)
-    monkeypatch.setattr(runs.Run, "score", release)
-    monkeypatch.setattr(runs.RunLog, "write", lambda log, step, values: logged.append((step, sorted(values))))
-    try:
-        train.train(config, tmp_path, score.parallel_network(config))
-    finally:
-        release(None)
-    assert [step for step, _ in logged] == list(range(1, STEPS + 1))
-    assert "train/loss" in logged[-1][1]
+            score.score_checkpoint(own, workdir, detector, str(other))
+    # Another checkpoint of the run is scored.
+    monkeypatch.setattr(score, "open_test_bench", lambda *_: pytest.skip("reached"))
+    with pytest.raises(pytest.skip.Exception, match="reached"):
+        score.score_checkpoint(own, folder, detector, str(folder / "checkpoints" / "2"))

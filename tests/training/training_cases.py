@@ -1,10 +1,18 @@
-"""What the tests of training share: a batch of every kind of image, and runs compared bit by bit."""
+"""What the tests of training share: a batch, small runs, and runs compared bit by bit."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
 
 import jax
 import numpy as np
 
 from dcrl_jax import checkpoints
 from dcrl_jax.structures import Batch
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def make_batch():
@@ -13,25 +21,85 @@ def make_batch():
     first, second, region = [4, 4, 12, 24], [30, 6, 40, 30], [24, 0, 44, 32]
     boxes = np.zeros((4, 3, 4), np.float32)
     boxes[0, :2], boxes[1, :2], boxes[3, 1] = (first, second), (second, [0, 0, 20, 20]), region
-    is_person = np.array([[1, 1, 0], [1, 0, 0], [0, 0, 0], [0, 0, 0]], bool)
-    is_ignore = np.array([[0, 0, 0], [0, 1, 0], [0, 0, 0], [0, 1, 0]], bool)
     return Batch(
         visible=rng.integers(0, 256, (4, 32, 48, 3), dtype=np.uint8),
         lwir=rng.integers(0, 256, (4, 32, 48, 1), dtype=np.uint8),
         boxes=boxes,
-        is_person=is_person,
-        is_ignore=is_ignore,
+        is_person=np.array([[1, 1, 0], [1, 0, 0], [0, 0, 0], [0, 0, 0]], bool),
+        is_ignore=np.array([[0, 0, 0], [0, 1, 0], [0, 0, 0], [0, 1, 0]], bool),
         is_night=np.zeros(4, bool),
         index=np.arange(4, dtype=np.int32),
         valid=np.ones(4, bool),
     )
 
 
+def assert_learns(gradient):
+    """Assert that the gradient of every layer is finite and not zero."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
+        assert 0 < np.abs(leaf).max() < np.inf, jax.tree_util.keystr(path)
+
+
+def on_tiny_scenes(config, folder, steps, evaluate_every):
+    """Change a config to a short run on ten scenes of 40x32 pixels."""
+    config.data.options = {"height_px": 32, "width_px": 40, "train": 10, "validation": 4, "test": 5, "seed": 0}
+    config.data.update(data_dir=str(folder), height_px=32, width_px=40, max_boxes=16)
+    config.eval.update(batch_size=4, min_height_px=8.0)  # somebody of every split is that tall
+    for own, own_steps in ((config, steps), (config.get("teacher"), steps - 1)):
+        if own is not None:
+            own.optimizer.warmup_steps = 1
+            own.train.update(batch_size=4, steps=own_steps, log_every_steps=1)
+            own.train.evaluate_every_epochs = evaluate_every * 4 / 10
+    return config
+
+
+def changed(config, changes):
+    """Return a copy of a config with other values."""
+    config = config.copy_and_resolve_references()
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+def json_lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 def newest_params(workdir):
-    """Step and parameters of a workdir's newest checkpoint."""
+    """Return step and parameters of a workdir's newest checkpoint."""
     params, _, step = checkpoints.restore_params(str(workdir / checkpoints.RESUME_FOLDER))
     return step, jax.device_get(params)
 
 
 def assert_same_bits(first, second):
     jax.tree.map(np.testing.assert_array_equal, first, second)
+
+
+# A network and scenes so small that a start of main.py takes little more than its imports.
+TINY_FLAGS = {
+    **{"data.options.height_px": 32, "data.options.width_px": 48, "data.height_px": 32, "data.width_px": 48},
+    **{"data.options.train": 24, "data.options.validation": 5, "data.options.test": 7},
+    **{"backbone.width": 1 / 32, "backbone.norm": "none", "segmentation.stages": (), "anchors.per_cell": 3},
+    **{"rpn.sampled": 72, "rpn.max_positive": 8},
+    **{"rpn.before_nms": 40, "rpn.kept_training": 40, "rpn.kept_testing": 10},
+    **{"roi.size": 3, "roi.sampled": 24, "roi.max_positive": 6, "roi.hidden": 8},
+    **{"eval.batch_size": 4, "eval.min_height_px": 8.0},
+}
+
+
+def start_main(recipe, workdir, flags, *arguments, script="main.py", devices=2):
+    """Start a script that takes main.py's flags, in a process of its own."""
+    command = [sys.executable, *script.split(), f"--config=configs/{recipe}.py:synthetic", f"--workdir={workdir}"]
+    command += [f"--config.{key}={value}" for key, value in (TINY_FLAGS | flags).items()]
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    # The cache is that of the tests, see conftest.py; here it keeps small programs too, which every start needs.
+    environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([*command, *arguments], cwd=ROOT, env=environment, **pipes)
+
+
+def finish(process):
+    """Return the exit code, standard output and standard error of a process once it has ended."""
+    try:
+        out, err = process.communicate(timeout=900)
+    finally:
+        process.kill()
+    return process.returncode, out, err
