@@ -11,14 +11,9 @@ def test_file_appears_with_its_folder_once_it_is_complete(tmp_path):
         assert partial.suffix == ".png"
         partial.write_bytes(b"all")
         assert not path.exists()
-<<<<<<< HEAD
-    # A killed program leaves its temporary file, which is written over.
-    partial.write_text("of a killed program, and longer")
-=======
     assert path.read_bytes() == b"all"
     # A stale file of a killed program is overwritten.
     partial.write_bytes(b"of a killed program, and longer")
->>>>>>> tests-train
     files.write_atomically(path, "newer")
     assert path.read_text() == "newer"
     assert list(path.parent.iterdir()) == [path]
@@ -27,20 +22,21 @@ def test_file_appears_with_its_folder_once_it_is_complete(tmp_path):
 def test_interrupted_write_keeps_the_old_file(tmp_path):
     path = tmp_path / "scores.json"
     files.write_atomically(path, "as it was\n")
-    with pytest.raises(KeyboardInterrupt), files.atomic_path(path) as partial:  # noqa: PT012
-        partial.write_text("half")
-        raise KeyboardInterrupt
+
+    def write_half():
+        with files.atomic_path(path) as partial:
+            partial.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
     with pytest.raises(UnicodeEncodeError):
         files.write_atomically(path, "\N{DEGREE SIGN}")
     assert path.read_bytes() == b"as it was\n"
     assert list(tmp_path.iterdir()) == [path]
 
 
-<<<<<<< HEAD
-def test_lines_that_are_torn_or_no_object_are_skipped(tmp_path):
-=======
 def test_torn_lines_are_skipped_and_the_next_line_is_separate(tmp_path):
->>>>>>> tests-train
     path = tmp_path / "records.jsonl"
     assert list(files.read_json_lines(path)) == []
     files.append_json_line(path, {"step": 1})
