@@ -68,6 +68,9 @@ GRADIENTS = {
 }
 
 
+SGD = {"name": "sgd", "momentum": 0.5}
+
+
 def updates_of(steps=1, **optimizer):
     """Return what the last of some equal steps adds to the kernel of the backbone, and to both of the fusion."""
     config = make_config(**optimizer)
@@ -83,21 +86,13 @@ def updates_of(steps=1, **optimizer):
     ("optimizer", "expected"),
     [
         # The second step's momentum is the gradient and half of the first.
-        (
-            {"name": "sgd", "learning_rate": 0.1, "momentum": 0.5, "steps": 2},
-            [-0.1 * 1.5 * 0.3, 0.1 * 1.5 * 0.4, -0.1 * 1.5 * 1.2, 0],
-        ),
+        (SGD | {"learning_rate": 0.1, "steps": 2}, -0.1 * 1.5 * np.array([0.3, -0.4, 1.2, 0])),
         # The gradients are clipped to a tenth; L2 adds 0.1 times the weights. Of the first weight: 0.03 + 0.1 * 1, and
         # 0.03 + 0.1 * (1 - 0.013) with half of the former. Of the second: -0.04 - 0.1 * 2, -0.04 - 0.1 * (2 - 0.024).
         # Of the third: 0.12 + 0.1 * 3, 0.12 + 0.1 * (3 - 0.042). Of the fourth: 0.1 * 4, 0.1 * (4 - 0.04).
         (
-            {"name": "sgd", "learning_rate": 0.1, "momentum": 0.5, "weight_decay": 0.1, "clip_norm": 0.13, "steps": 2},
-            [
-                -0.1 * (0.1287 + 0.5 * 0.13),
-                0.1 * (0.2376 + 0.5 * 0.24),
-                -0.1 * (0.4158 + 0.5 * 0.42),
-                -0.1 * (0.396 + 0.5 * 0.4),
-            ],
+            SGD | {"learning_rate": 0.1, "weight_decay": 0.1, "clip_norm": 0.13, "steps": 2},
+            -0.1 * np.array([0.1287 + 0.5 * 0.13, -0.2376 - 0.5 * 0.24, 0.4158 + 0.5 * 0.42, 0.396 + 0.5 * 0.4]),
         ),
         # Adam's first step is the rate in the direction of the gradient.
         ({"name": "adam"}, [-1e-3, 1e-3, -1e-3, 0]),
@@ -105,8 +100,8 @@ def updates_of(steps=1, **optimizer):
         ({"name": "adam", "weight_decay": 0.4}, [-1e-3, 1e-3, -1e-3, -1e-3]),
         # In addition the rate times the decay times the weight.
         ({"name": "adamw", "weight_decay": 0.1}, [-1e-3 - 1e-4, 1e-3 + 2e-4, -1e-3 - 3e-4, -4e-4]),
-        ({"name": "sgd", "learning_rate": 1.0, "clip_norm": 0.13}, [-0.03, 0.04, -0.12, 0]),
-        ({"name": "sgd", "learning_rate": 1.0, "clip_norm": 2.0}, [-0.3, 0.4, -1.2, 0]),
+        (SGD | {"learning_rate": 1.0, "clip_norm": 0.13}, [-0.03, 0.04, -0.12, 0]),
+        (SGD | {"learning_rate": 1.0, "clip_norm": 2.0}, [-0.3, 0.4, -1.2, 0]),
     ],
     ids=["sgd", "sgd with decay", "adam", "adam with decay", "adamw", "clipped", "below the norm"],
 )

@@ -60,10 +60,12 @@ def config(tiny_config):
     return config
 
 
-@pytest.fixture(autouse=True)
-def evaluate(monkeypatch):
+@pytest.fixture(scope="module", autouse=True)
+def evaluate():
     """A bench is a function from parameters to an evaluation."""
-    monkeypatch.setattr(runs.evaluation, "evaluate", lambda bench, params: bench(params))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs.evaluation, "evaluate", lambda bench, params: bench(params))
+        yield
 
 
 def start(workdir, config, step=add, bench=scores_of):
@@ -82,9 +84,7 @@ def start(workdir, config, step=add, bench=scores_of):
 def finished(config, tmp_path_factory):
     """The workdir of a complete run, and its last state."""
     workdir = tmp_path_factory.mktemp("finished")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs.evaluation, "evaluate", lambda bench, params: bench(params))
-        return workdir, jax.device_get(start(workdir, config))
+    return workdir, jax.device_get(start(workdir, config))
 
 
 def validations(workdir):
