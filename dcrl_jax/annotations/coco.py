@@ -1,7 +1,7 @@
 """KAIST annotations in COCO form: one JSON file for all images.
 
-Results files name an image by its index in the split. In such a file ``id`` is that index, counted from 0. COCO itself
-has no ``occlusion`` (0, 1 or 2) and no ``ignore`` (0 or 1); an annotation may lack both.
+The ``id`` of an image is its index in the split, counted from 0; results files name the image by it. ``occlusion`` (0,
+1 or 2) and ``ignore`` (0 or 1) are additions to COCO's format; an annotation may lack both.
 """
 
 import os
@@ -49,8 +49,8 @@ def read(path: str | os.PathLike[str]) -> Truths:
             ``categories`` (``id``, ``name``).
 
     Returns:
-        The annotations of all images in the order of their ids, by image id like ``set06/V000/I00019``. A label is the
-        name of a category. Boxes of no size are left out; findings list them and the unknown labels.
+        The annotations of all images in the order of their ids, by image id such as ``set06/V000/I00019``. A label is
+        the name of a category. Boxes of no size are left out; findings list them and the unknown labels.
 
     Raises:
         InputError: the file cannot be read, or an entry is malformed; names the entry, counted from 1.
@@ -82,31 +82,32 @@ def read(path: str | os.PathLike[str]) -> Truths:
 
 
 def _image_ids(place: str, entries: Sequence[_Image]) -> list[str]:
-    names: dict[int, str] = {}
+    """Return the image ids in the order of the entries' ``id``."""
+    image_ids: dict[int, str] = {}
     entry_of: dict[str, int] = {}
     for count, entry in enumerate(entries, start=1):
-        here = f"{place}, entry {count}"
+        entry_place = f"{place}, entry {count}"
         name = entry.file_name if entry.im_name is None else entry.im_name
         if name is None:
-            raise InputError(f"{here}: has neither im_name nor file_name; expected the name of a frame")
-        if not 0 <= entry.id < len(entries) or entry.id in names:
-            problem = "is there twice" if entry.id in names else f"of {len(entries):,} images"
+            raise InputError(f"{entry_place}: has neither im_name nor file_name; expected the name of a frame")
+        if not 0 <= entry.id < len(entries) or entry.id in image_ids:
+            problem = "is there twice" if entry.id in image_ids else f"of {len(entries):,} images"
             raise InputError(
-                f"{here}: id {entry.id} {problem}; results files count images by it, so ids must be 0 to "
+                f"{entry_place}: id {entry.id} {problem}; results files name an image by its id, so ids must be 0 to "
                 f"{len(entries) - 1}, in the order of the image list"
             )
         image_id = frames.parse_name(name)
         if image_id is None:
             raise InputError(
-                f"{here}: {name[:80]!r} is no frame of KAIST; expected a name like set06/V000/I00019 or "
+                f"{entry_place}: {name[:80]!r} is no frame of KAIST; expected a name like set06/V000/I00019 or "
                 "set06_V000_I00019.png"
             )
         if image_id in entry_of:
-            raise InputError(f"{here}: {image_id} is entry {entry_of[image_id]} already; keep one of them")
-        names[entry.id], entry_of[image_id] = image_id, count
-    if not names:
+            raise InputError(f"{entry_place}: {image_id} is entry {entry_of[image_id]} already; keep one of them")
+        image_ids[entry.id], entry_of[image_id] = image_id, count
+    if not image_ids:
         raise InputError(f"{place}: an empty list; expected the images that were annotated")
-    return [names[number] for number in range(len(names))]
+    return [image_ids[index] for index in range(len(image_ids))]
 
 
 def _category_labels(place: str, entries: Sequence[Category]) -> dict[int, str]:

@@ -1,4 +1,4 @@
-"""Search for files in the tree that a user copied."""
+"""Search for files in a user's copy of a data set."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -20,13 +20,14 @@ def walk(root: Path, suffixes: Sequence[str]) -> Iterator[Path]:
         raise InputError(f"{error.filename}: this folder cannot be read ({error.strerror})") from error
 
     for folder, folders, names in os.walk(root, onerror=fail, followlinks=True):
-        here = Path(folder)
-        folders[:] = sorted(name for name in folders if not (name.startswith(".") or _leads_up(here / name)))
+        parent = Path(folder)
+        # os.walk enters only the folders that stay in this list.
+        folders[:] = sorted(name for name in folders if not (name.startswith(".") or _leads_up(parent / name)))
         for name in sorted(names):
             if name.lower().endswith(tuple(suffixes)) and not name.startswith("."):
-                yield here / name
+                yield parent / name
 
 
 def _leads_up(folder):
-    """Return whether a folder is a link to one above it; following it would never end."""
+    """Return whether a folder is a link to a folder that contains it; following such a link would never end."""
     return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())

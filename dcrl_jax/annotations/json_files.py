@@ -10,7 +10,7 @@ import msgspec
 from dcrl_jax.annotations.text import LIMIT_BYTES, read_bytes
 from dcrl_jax.errors import InputError
 
-# Pixels. No image is as large as the limits, which are those of the text formats.
+# Pixels. No image is as large as the limits, which the text formats have, too.
 Coordinate = Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)]
 Box = tuple[Coordinate, Coordinate, Coordinate, Coordinate]  # x, y, w, h
 
@@ -27,12 +27,12 @@ class Category(msgspec.Struct):
 def read_json(
     path: str | os.PathLike[str], content_type: type[Content], kind: str, limit_bytes: int = LIMIT_BYTES
 ) -> Content:
-    """Read one file; unknown fields are skipped.
+    """Return the decoded content of one file; unknown fields are skipped.
 
     Args:
         path: the file.
-        content_type: a ``msgspec.Struct``.
-        kind: name of the expected annotations, for messages.
+        content_type: the ``msgspec.Struct`` to decode.
+        kind: name of the expected format, for messages.
         limit_bytes: a larger file is refused.
 
     Raises:

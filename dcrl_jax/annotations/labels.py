@@ -1,10 +1,10 @@
-"""Names of annotated objects, by benchmark."""
+"""The labels of people and of ignore regions, by benchmark."""
 
 PERSON = "person"
-# The row of an object that only the other modality shows (paired annotations of KAIST).
+# Marks the row of an object that only the other modality shows (paired annotations of KAIST).
 UNPAIRED = "unpaired"
 
-# Objects that are neither asked for nor held against a detection. "people" is a group, "person?" is doubtful, and
-# "ignore" marks such a region in some annotation sets.
+# Objects that need not be found; a detection on one is no false positive. "people" is a group, "person?" is doubtful,
+# and some annotation sets mark such regions as "ignore".
 KAIST_IGNORE = ("people", "person?", "cyclist", "ignore", UNPAIRED)
 CALTECH_IGNORE = ("people", "person?", "ignore")

@@ -16,9 +16,9 @@ from dcrl_jax.annotations.json_files import Box, Category, read_json
 from dcrl_jax.annotations.types import HEAVY, NONE, Annotation
 from dcrl_jax.errors import InputError
 
-# A pedestrian gets the label of the other data sets. An ignore area may or may not show people.
+# By category. Pedestrians get the label of the other data sets. An ignore area may or may not show people.
 LABELS = {1: labels.PERSON, 2: "bicycledriver", 3: "motorbikedriver", 4: "ignore"}
-# The training split has 130,064 images, in tens of megabytes.
+# Annotations of the 130,064 training images take tens of megabytes.
 LIMIT_BYTES = 2**30
 
 _Flag = bool | Literal[0, 1] | None
@@ -49,7 +49,7 @@ class _Content(msgspec.Struct):
 class AnnotatedImage(NamedTuple):
     """One image of a split."""
 
-    number: int  # the image's name in results files
+    number: int  # by which results files name the image
     file_name: str
     width: int  # pixels
     height: int
@@ -61,9 +61,8 @@ def read(path: str | os.PathLike[str]) -> list[AnnotatedImage]:
     """Read one file.
 
     Returns:
-        The images in the order of the file. Boxes are as annotated. The data set marks an object as occluded without a
-        degree; its evaluation takes such an object as half visible, which is heavy occlusion. Ignore areas have
-        ``ignore`` set.
+        The images in the order of the file. Boxes are as annotated. The data set marks objects as occluded without
+        a degree; its evaluation takes them as half visible, which is heavy occlusion. Ignore areas have ``ignore`` set.
 
     Raises:
         InputError: the file cannot be read, or an entry is malformed; names the entry, counted from 1.

@@ -8,15 +8,15 @@ _SHOWN = 20
 
 
 def raise_if_any(problems: Sequence[str], heading: str, remedy: str) -> None:
-    """Raise one error that lists all problems, the first twenty in full; return if there are none.
+    """Raise one error that counts the problems and lists the first twenty; do nothing if there are none.
 
     Args:
-        problems: one line each: the file (and line) and what is wrong with it.
-        heading: what was read.
+        problems: one line each: the file, the line if any, and what is wrong.
+        heading: what was read, and where.
         remedy: what the user can do.
 
     Raises:
-        InputError: with the heading, the number of problems, the problems and the remedy.
+        InputError: with the heading, the number of problems, the first problems and the remedy.
     """
     if not problems:
         return

@@ -1,4 +1,4 @@
-"""Reading of annotation files, with one message for every problem."""
+"""Reading of annotation files and of the numbers in them."""
 
 import io
 import os
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dcrl_jax.errors import InputError
 
-# Of one image or one KAIST split; the largest real file has a few megabytes.
+# Limit for the annotations of one image or of one KAIST split; the largest real file has a few megabytes.
 LIMIT_BYTES = 64 * 2**20
 
 
@@ -14,7 +14,7 @@ def read_bytes(path: str | os.PathLike[str], limit_bytes: int = LIMIT_BYTES) -> 
     """Return the content of an annotation file.
 
     Raises:
-        InputError: the file cannot be read, or is larger than ``limit_bytes``; a larger file is not read.
+        InputError: the file cannot be read, or is larger than ``limit_bytes``.
     """
     try:
         if os.path.getsize(path) > limit_bytes:
@@ -37,10 +37,11 @@ def read_text(path: str | os.PathLike[str]) -> str:
 
 
 def number(text: str) -> float:
-    """Return a plain finite decimal number. Python also reads ``1_0``, ``nan`` and digits of other scripts.
+    """Return the value of a plain decimal number from -1e6 to 1e6.
 
     Raises:
-        ValueError: the text is no such number.
+        ValueError: the text is no such number. ``1_0``, ``nan`` and digits of other scripts, which Python's
+            ``float`` reads, are refused.
     """
     if not text.isascii() or "_" in text:
         raise ValueError(text)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 MODALITIES: tuple[str, str] = ("visible", "lwir")  # m = 1, 2 of the paper
-# Of an image; a record stores the index. Only NightOwls has dawn.
+# Conditions of an image; a record stores the index. Only NightOwls has dawn.
 IMAGE_CONDITIONS = ("day", "night", "dawn")
 # Levels of occlusion.
 NONE, PARTIAL, HEAVY = 0, 1, 2
@@ -27,20 +27,20 @@ class Annotation(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """A problem of a user's file. Readers leave nothing out without a finding."""
+    """A problem of a user's file. Whatever a reader leaves out is in a finding."""
 
-    kind: str  # one of a few; findings are counted by kind
-    text: str  # the place and the problem
+    kind: str  # the problem in general, such as MISSING; findings are counted by kind
+    text: str  # where the problem is, and its details
 
 
 def checksum(annotations: Sequence[Sequence[Annotation]]) -> int:
-    """Return the CRC-32 of the boxes and occlusion levels of some images.
+    """Return the CRC-32 of the boxes and occlusion levels of a sequence of images.
 
     The order within an image does not matter. Labels are left out because they differ between copies of one set: COCO
     files turn ``people`` into persons with ``ignore``.
     """
     text = "\n".join(
-        ";".join(sorted(f"{'{:g} {:g} {:g} {:g}'.format(*one.box)} {one.occlusion}" for one in image))
+        ";".join(sorted("{:g} {:g} {:g} {:g} {}".format(*annotation.box, annotation.occlusion) for annotation in image))
         for image in annotations
     )
     return zlib.crc32(text.encode())

@@ -9,19 +9,19 @@ from collections.abc import Sequence
 from dcrl_jax.annotations.types import Annotation
 from dcrl_jax.errors import InputError
 
-# Labelling tools round to a few decimals. This is a twentieth of a pixel at 640 pixels; more is a mistake.
+# Labelling tools round to a few decimals, so values may leave 0..1 by this much: 0.064 pixels at 640 pixels.
 ROUNDING = 1e-4
 
 
 def parse(
     text: str, width: int, height: int, class_names: Sequence[str], place: str
 ) -> tuple[list[Annotation], list[str]]:
-    """Parse the text of one annotation file; return problems instead of raising, so that callers can collect them.
+    """Return the annotations and the problems of one file; problems are not raised, so that callers can collect them.
 
     Args:
         text: content of the file; empty for an image without objects.
-        width: of the annotated image, in pixels.
-        height: of the annotated image, in pixels.
+        width: width of the annotated image in pixels.
+        height: height of the annotated image in pixels.
         class_names: names by class number.
         place: the file's name, for messages.
 

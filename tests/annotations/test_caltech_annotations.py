@@ -153,7 +153,7 @@ def test_files_are_found_in_any_parent_folders(tmp_path):
     assert files.unused == [f"{tmp_path}/videos/lost.seq: its path does not end in setXX/VYYY.seq"]
     for repeated in ("set00/V000.seq", "old/set06_V000_I00029.txt"):
         touch(tmp_path, repeated)
-        with pytest.raises(InputError, match=r"are both of set0.*; keep one of them"):
+        with pytest.raises(InputError, match=r"both belong to set0.*; keep one of them"):
             folders.index(tmp_path)
         (tmp_path / repeated).unlink()
 

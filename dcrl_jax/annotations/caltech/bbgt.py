@@ -1,6 +1,6 @@
 """Caltech's new annotations (Zhang et al., CVPR 2016): a bbGt file per frame, as in KAIST.
 
-Unlike KAIST's files they give the visible part of a person, and so the degree of occlusion.
+Unlike in KAIST's files, the visible part of each person is annotated; it decides the level of occlusion.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from dcrl_jax.annotations.types import HEAVY, NONE, Annotation
 
 
 def parse(text: str) -> list[Annotation]:
-    """Parse one file; boxes as annotated, occlusion by the visible share as the toolbox's ``bbGt`` reads it.
+    """Parse one file; boxes are as annotated, occlusion is computed from the visible share as in ``bbGt``.
 
     Raises:
         InputError: another version, or a malformed line; names its number, counted from 1.
@@ -26,7 +26,8 @@ def parse(text: str) -> list[Annotation]:
 def _level(annotation: Annotation, visible: Sequence[float]) -> int:
     if not annotation.occlusion:
         return NONE
-    # The annotator marked the person as occluded and drew no visible part: bbGt assumes that little is visible.
+    # Equal boxes: the annotator marked the person as occluded but drew no visible part. bbGt assumes that little is
+    # visible.
     if tuple(visible) == annotation.box:
         return HEAVY
     return occlusion.level(annotation.box, visible)

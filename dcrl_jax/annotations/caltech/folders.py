@@ -16,7 +16,7 @@ _TEXT = re.compile(r"(?:.*/)?(set\d\d)_(V\d{3})_(I\d{5})(?:\.jpe?g|\.png)?\.txt"
 
 
 class Files(NamedTuple):
-    """The files of a copy."""
+    """The files of a user's copy."""
 
     seq: dict[str, Path]  # by video
     vbb: dict[str, Path]  # by video
@@ -44,7 +44,6 @@ def index(root: Path) -> Files:
             if path.suffix.lower() != ".txt":
                 unused.append(f"{path}: its path does not end in setXX/VYYY{path.suffix}")
             continue
-        first = files[kind].setdefault(name, path)
-        if first != path:
-            raise InputError(f"{first} and {path} are both of {name}; keep one of them")
+        if (first := files[kind].setdefault(name, path)) != path:
+            raise InputError(f"{first} and {path} both belong to {name}; keep one of them")
     return Files(**files, text_folders=tuple(sorted(folders)), unused=unused)

@@ -1,4 +1,4 @@
-"""Norpix ``.seq`` videos of JPEG images, the format of the Caltech videos. Frames are returned as stored bytes.
+"""Norpix ``.seq`` videos of JPEG images, the format of the Caltech videos. Frames stay encoded.
 
 The format is little-endian. The header has 1,024 bytes: u32 0xFEED at 0, ``Norpix seq`` in UTF-16 at 4, the header's
 size at 32, and from 548 on u32 width, height, bits, real bits, image bytes, format, frames, 0, true size. A frame is a
@@ -25,7 +25,7 @@ _EXTRA, _LONG_EXTRA = 8, 16
 
 
 class SeqFile(NamedTuple):
-    """The frames of a video by their place in the file."""
+    """The positions of a video's frames in its file."""
 
     path: Path
     offsets: np.ndarray  # int64 [N], byte at which each JPEG begins
@@ -96,21 +96,24 @@ def _read_header(path, header):
 
 
 def _scan(file, size, count):
-    """Return the offsets and sizes of the complete frames, and the problem of the next frame."""
+    """Return the offsets and sizes of the complete frames, and the problem of the next frame or None.
+
+    ``file`` is a file descriptor, ``size`` the bytes of the file, ``count`` the header's number of frames.
+    """
     offsets, sizes = [], []
     position, extra = HEADER_BYTES, _EXTRA
     while len(offsets) < count or (count == 0 and position < size):
-        number = f"frame {len(offsets)}" + (f" of {count}" if count else "")
+        frame = f"frame {len(offsets)}" + (f" of {count}" if count else "")
         start = os.pread(file, 6, position)
         (length,) = struct.unpack("<I", start[:4]) if len(start) == 6 else (0,)
         if len(start) < 6 or position + length > size:
-            return offsets, sizes, f"cut off in {number}: the file ends after {size:,} bytes"
+            return offsets, sizes, f"cut off in {frame}: the file ends after {size:,} bytes"
         if start[4:] != _BEGIN or length < 4 + len(_BEGIN + _END):
-            return offsets, sizes, f"{number}, at byte {position:,}, is no JPEG: the file is damaged"
+            return offsets, sizes, f"{frame}, at byte {position:,}, is no JPEG: the file is damaged"
         offsets.append(position + 4)
         sizes.append(length - 4)
         position += length + extra
-        # The first frame tells which: a frame has no length 0, so a zero after 8 bytes means that 16 follow each JPEG.
+        # No frame has length 0. So a zero 8 bytes after the first JPEG means that 16 bytes follow each JPEG.
         if len(offsets) == 1 and os.pread(file, 4, position) == bytes(4):
             position, extra = position + _LONG_EXTRA - _EXTRA, _LONG_EXTRA
     return offsets, sizes, None

@@ -1,4 +1,4 @@
-"""Caltech's annotations of either kind by video, and the truth files of the toolbox."""
+"""Caltech's original or new annotations of a video, and the truth files of the toolbox."""
 
 import os
 from collections.abc import Sequence
@@ -20,16 +20,16 @@ class VideoTruths(NamedTuple):
     """The annotations of some frames of one video."""
 
     by_number: dict[int, list[Annotation]]  # by frame number, counted from 0; only frames that could be read
-    findings: list[Finding]  # on the other frames: MISSING or UNREADABLE
+    findings: list[Finding]  # MISSING or UNREADABLE: one per other frame, or one for the complete video
 
 
 def read_video(video: str, numbers: Sequence[int], files: Files, kind: str) -> VideoTruths:
     """Read the annotations of frames of one video.
 
     Args:
-        video: its id, like ``set06/V000``.
-        numbers: of the frames, counted from 0.
-        files: the files of the copy.
+        video: its id, such as ``set06/V000``.
+        numbers: the frames' numbers, counted from 0.
+        files: the files of the user's copy.
         kind: ``original`` (.vbb) or ``new`` (one text per frame).
     """
     return _read_vbb(video, numbers, files) if kind == "original" else _read_texts(video, numbers, files)
@@ -75,13 +75,13 @@ def _read_texts(video, numbers, files):
 def read_toolbox(path: str | os.PathLike[str]) -> list[np.ndarray]:
     """Read a truth file of the toolbox's ``dbEval``, such as ``gt-Reasonable.mat``.
 
-    The rules of the subset are already applied in it: people who count have the aspect ratio (width / height) 0.41.
+    Its boxes have the rules of the subset applied: people who count have the aspect ratio (width / height) 0.41.
 
     Returns:
         float64 [G, 5] for each test image, in order: x, y, w, h in pixels, and 1 for an ignored box, else 0.
 
     Raises:
-        InputError: the file cannot be read, or has another content.
+        InputError: the file cannot be read or is no such file.
     """
     try:
         with open(path, "rb") as file:

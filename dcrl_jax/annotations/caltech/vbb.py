@@ -68,7 +68,7 @@ def _parse_frame(path, number, objects, labels):
         if not (has_id and len(box) == 4 and len(visible) == 4 and np.isfinite([box, visible]).all()):
             raise InputError(
                 f"{path}: frame {number}: object {object_id} with pos {box} and posv {visible}; expected an id from 1 "
-                f"to {len(labels)} and four numbers each"
+                f"to {len(labels)} and four numbers each for pos and posv"
             )
         annotations.append(Annotation(labels[object_id - 1], box, occlusion.level(box, visible)))
     return annotations

@@ -28,7 +28,7 @@ _FILE = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 
-_PLACE = re.compile(r"set\d\d|V\d{3}", re.IGNORECASE | re.ASCII)
+_SET_OR_VIDEO = re.compile(r"set\d\d|V\d{3}", re.IGNORECASE | re.ASCII)
 
 
 class FrameFile(NamedTuple):
@@ -37,8 +37,8 @@ class FrameFile(NamedTuple):
     path: Path
     image_id: str
     modality: str | None  # None if the path names none
-    folder: str  # relative to the root, without the parts for video and modality; annotation sets are named by it
-    template: str  # the path with placeholders for the parts that name the frame
+    folder: str  # relative to the root, without the parts for set, video and modality; names the annotation set
+    template: str  # the path with placeholders for split, modality, set, video and frame
     layout: str  # "video tree", "flat" or "ICAFusion"
 
 
@@ -65,28 +65,31 @@ class AnnotationFolder(NamedTuple):
         """
         files: dict[str, Path] = {}
         for image_id, path in (item for by_id in self.files.values() for item in by_id.items()):
-            _put(files, image_id, path)
+            _add_once(files, image_id, path)
         return files
 
 
 def recognise(path: Path, root: Path) -> FrameFile | None:
-    """Return the frame of a file; None if its name is not that of a frame."""
+    """Return what a file's path says about its frame; None if the path names no frame."""
     relative = path.relative_to(root).as_posix()
     match = _FILE.fullmatch(relative)
     if match is None:
         return None
     before = match["before"]
     parents = before.lower().split("/")
-    named = match["outer"] or match["inner"] or next((p for p in reversed(parents) if p in _NAMES), None)
-    modality = _NAMES[named.lower()] if named else None
+    word = match["outer"] or match["inner"] or next((part for part in reversed(parents) if part in _NAMES), None)
+    modality = _NAMES[word.lower()] if word else None
     # The files of both modalities and of all videos make one annotation set, so its name contains neither.
-    own = [part for part in before.split("/") if part and part.lower() not in _NAMES and not _PLACE.fullmatch(part)]
-    folder = "/".join(own) or "."
+    kept = [
+        part for part in before.split("/") if part and part.lower() not in _NAMES and not _SET_OR_VIDEO.fullmatch(part)
+    ]
+    folder = "/".join(kept) or "."
     if match["joint"] == "/":
         layout = "video tree"
     else:
-        places = [p in _NAMES for p in parents if p in _NAMES or p in ("train", "test")]
-        layout = "ICAFusion" if places == [True, False] else "flat"
+        # ICAFusion's folder of the modality contains those of the splits.
+        is_modality = [part in _NAMES for part in parents if part in _NAMES or part in ("train", "test")]
+        layout = "ICAFusion" if is_modality == [True, False] else "flat"
     template = _template(match)
     image_id = f"{match['set'].lower()}/{match['video'].upper()}/{match['frame'].upper()}"
     return FrameFile(path, image_id, modality, folder, template, layout)
@@ -105,15 +108,19 @@ def _template(match):
 
 
 class ImageIndex(NamedTuple):
-    """The images of a tree."""
+    """The images of a user's copy."""
 
     files: dict[str, dict[str, Path]]  # by modality, then by image id
-    unused: list[str]  # a line for each file of a frame without a modality, or that repeats another file's frame
-    layout: str  # the layouts in one line
+    unused: list[str]  # a line for each file of a frame without a modality, or with a frame that another file has
+    layout: str  # all layouts, in one line
 
 
 def index_images(root: Path) -> ImageIndex:
-    """Find all images of frames below a folder."""
+    """Find all images of frames below a folder.
+
+    Raises:
+        InputError: a folder cannot be read.
+    """
     files: dict[str, dict[str, Path]] = {modality: {} for modality in MODALITIES}
     unused, templates = [], Counter()
     for path in walk(root, IMAGE_SUFFIXES):
@@ -128,8 +135,8 @@ def index_images(root: Path) -> ImageIndex:
             unused.append(f"{path}: {file.image_id} {file.modality} is {first} already")
             continue
         templates[file.layout, file.template] += 1
-    shown = [f"{layout}, {template}: {count:,} files" for (layout, template), count in templates.most_common()]
-    return ImageIndex(files, unused, "; ".join(shown) or "no images recognised")
+    layouts = [f"{layout}, {template}: {count:,} files" for (layout, template), count in templates.most_common()]
+    return ImageIndex(files, unused, "; ".join(layouts) or "no images recognised")
 
 
 def index_annotations(root: Path) -> list[AnnotationFolder]:
@@ -141,13 +148,14 @@ def index_annotations(root: Path) -> list[AnnotationFolder]:
     folders: dict[str, dict[str | None, dict[str, Path]]] = defaultdict(lambda: defaultdict(dict))
     for path in walk(root, ANNOTATION_SUFFIXES):
         if file := recognise(path, root):
-            _put(folders[file.folder][file.modality], file.image_id, path)
+            _add_once(folders[file.folder][file.modality], file.image_id, path)
     return [
         AnnotationFolder(name, {modality: dict(by_id) for modality, by_id in by_modality.items()})
         for name, by_modality in sorted(folders.items())
     ]
 
 
-def _put(files, image_id, path):
+def _add_once(files, image_id, path):
+    """Add the file of a frame; raise InputError if the frame has one already."""
     if (first := files.setdefault(image_id, path)) != path:
         raise InputError(f"{first} and {path} both annotate {image_id}; keep one of them")

@@ -30,14 +30,14 @@ def parse(text: str, place: str, keep_rows: bool = False) -> Parsed:
     Args:
         text: the file's content.
         place: the file's name, for findings.
-        keep_rows: keep boxes of no size, so that rows still correspond to those of another file.
+        keep_rows: keep boxes of no size as ignored ones, so that rows still correspond to those of another file.
 
     Returns:
-        The annotations, their labels brought to ``plain_label``, without boxes of no size. The findings list the boxes
-        that were left out and the unknown labels.
+        The annotations with their ``plain_label``, without boxes of no size. The findings list boxes of no size,
+        unknown labels and objects of one modality only.
 
     Raises:
-        InputError: the file is malformed or has none of the formats; the message does not name the file.
+        InputError: the file is malformed or in no known format; the message does not name the file.
     """
     annotations, notes, kind = _parse(text)
     findings = [Finding(ONE_MODALITY, f"{place}: {note}") for note in notes]
@@ -48,7 +48,7 @@ def parse(text: str, place: str, keep_rows: bool = False) -> Parsed:
         if annotation.label not in LABELS:
             findings.append(Finding(UNKNOWN_LABEL, f"{place}: {annotation.label[:40]!r}"))
         if min(annotation.box[2:]) <= 0:
-            # The placeholder of a missing object is often empty.
+            # The placeholder of an object that this modality does not show often has no size.
             if annotation.label != labels.UNPAIRED:
                 findings.append(Finding(NO_SIZE, f"{place}: {annotation.label[:40]} {box}"))
             if not keep_rows:
@@ -59,11 +59,12 @@ def parse(text: str, place: str, keep_rows: bool = False) -> Parsed:
 
 
 def plain_label(label: str) -> str:
-    """Return the label, with "person?" for its variants such as "person?a"."""
+    """Return ``person?`` for its variants such as ``person?a``, and every other label unchanged."""
     return "person?" if _DOUBTFUL.fullmatch(label) else label
 
 
 def _parse(text):
+    """Return the annotations, notes on objects of one modality only, and the format."""
     start = text.lstrip()
     if start.startswith("<"):
         annotations, notes = pascal.parse(start)

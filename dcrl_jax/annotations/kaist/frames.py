@@ -44,7 +44,7 @@ _NAME = re.compile(r"(?:.*[/\\])?(set\d\d)[/_\\](V\d{3})[/_\\](I\d{5})(?:\.\w+)?
 
 
 def condition(image_id: str) -> str:
-    """Return ``day`` or ``night``."""
+    """Return the condition of an image: ``day`` or ``night``."""
     return "night" if image_id.startswith(_NIGHT_SETS) else "day"
 
 
@@ -54,22 +54,23 @@ def split_of(image_id: str) -> str:
 
 
 def video_of(image_id: str) -> str:
-    """Return the frame's video, ``set06/V000``."""
+    """Return the video of an image, such as ``set06/V000``."""
     return image_id.rpartition("/")[0]
 
 
 def is_known(image_id: str) -> bool:
-    """Return whether the data set has this frame."""
+    """Return whether the data set has the frame of this image id."""
     video, _, frame = image_id.rpartition("/")
     return int(frame[1:]) < VIDEO_LENGTHS.get(video, 0)
 
 
 def split_frames(split: str, stride: int | None = None) -> list[str]:
-    """Return the image ids of a split by rule: in every video the last frame of each run of ``stride`` frames.
+    """Return the image ids of a split by rule: in every video, the last of every ``stride`` frames.
 
     Args:
         split: ``train`` or ``test``.
-        stride: in frames, at least 1; by default the benchmark's, 2 and 20: 25,086 and 2,252 frames.
+        stride: frames from one image to the next, at least 1; None for the benchmark's, 2 (25,086 training images) and
+            20 (2,252 test images).
     """
     stride = STRIDES[split] if stride is None else stride
     return [
@@ -91,7 +92,7 @@ def parse_name(name: str) -> str | None:
 
 
 def read_list(path: str | os.PathLike[str]) -> list[str]:
-    """Read an image list, one frame per line as ``parse_name`` takes it, and return the sorted image ids.
+    """Read an image list, one frame per line in the form of ``parse_name``, and return the sorted image ids.
 
     Raises:
         InputError: the file cannot be read, a line is no frame of KAIST, a frame is listed twice, or the list is empty.

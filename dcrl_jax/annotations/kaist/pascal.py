@@ -57,15 +57,16 @@ def _parse_object(element):
             break
     else:
         raise InputError("bndbox has neither x y w h nor xmin ymin xmax ymax")
-    first, second, third, fourth = (_number(box, name) for name in names)
-    values = (first, second, third, fourth) if names[0] == "x" else (first, second, third - first, fourth - second)
+    x, y, *size = (_number(box, name) for name in names)
+    w, h = size if names[0] == "x" else (size[0] - x, size[1] - y)
     occlusion = 0.0 if element.find("occlusion") is None else _number(element, "occlusion")
     if occlusion not in (0, 1, 2):
         raise InputError(f"occlusion is {occlusion:g}; expected 0, 1 or 2")
-    return Annotation(label, values, int(occlusion))
+    return Annotation(label, (x, y, w, h), int(occlusion))
 
 
 def _only(element, name):
+    """Return the only child of this name, or None."""
     elements = element.findall(name)
     if len(elements) > 1:
         raise InputError(f"has {len(elements)} elements <{name}>; expected one")
@@ -73,6 +74,7 @@ def _only(element, name):
 
 
 def _text(element, name):
+    """Return the text of the only child of this name, or ""."""
     child = _only(element, name)
     if child is None:
         return ""

@@ -13,8 +13,8 @@ from dcrl_jax.errors import InputError
 
 ROWS_DIFFER = "paired annotations of different length"
 
-# The improved test annotations: the ``checksum`` of each video's test frames. A folder with the same checksums has the
-# same boxes, whatever its name.
+# The improved test annotations, as the ``checksum`` of each video's test frames. A folder with the same checksums has
+# the same boxes, whatever its name.
 IMPROVED_TEST = {
     "set06/V000": 0x24D7A067,
     "set06/V001": 0x8F76EA4A,
@@ -36,7 +36,7 @@ IMPROVED_TEST = {
 
 
 class Truths(NamedTuple):
-    """The annotations of one set on a list of frames."""
+    """The annotations that one annotation set has of a list of frames."""
 
     by_id: dict[str, list[Annotation]]  # only frames that could be read
     findings: list[Finding]
@@ -44,15 +44,15 @@ class Truths(NamedTuple):
 
 
 def read_truths(files: Mapping[str, Path], image_ids: Iterable[str], keep_rows: bool = False) -> Truths:
-    """Read the annotation files of some frames, in threads.
+    """Read the annotation files of a list of frames, in threads.
 
     Args:
-        files: by image id.
+        files: the annotation files by image id.
         image_ids: the frames to read.
         keep_rows: as for ``formats.parse``.
 
     Returns:
-        The annotations. A frame whose file is missing or malformed is in the findings only.
+        The annotations. A frame whose file is missing or malformed appears only in the findings.
     """
     image_ids = list(image_ids)
 
@@ -65,9 +65,10 @@ def read_truths(files: Mapping[str, Path], image_ids: Iterable[str], keep_rows: 
         except InputError as error:
             return None, [Finding(UNREADABLE, str(error))]
         try:
-            return (parsed := formats.parse(text, str(path), keep_rows)), parsed.findings
+            parsed = formats.parse(text, str(path), keep_rows)
         except InputError as error:
             return None, [Finding(UNREADABLE, f"{path}: {error}")]
+        return parsed, parsed.findings
 
     with ThreadPoolExecutor() as threads:
         read_files = list(threads.map(read, image_ids))
@@ -81,7 +82,10 @@ def read_truths(files: Mapping[str, Path], image_ids: Iterable[str], keep_rows: 
 
 
 def improved_videos(by_id: Mapping[str, Sequence[Annotation]]) -> tuple[int, int]:
-    """Return the number of test videos whose boxes equal the improved annotations, and of complete test videos."""
+    """Return the numbers of test videos whose boxes equal the improved annotations, and of complete test videos.
+
+    A video is complete if ``by_id`` has all of its test frames.
+    """
     by_video = defaultdict(list)
     for image_id in frames.split_frames("test"):
         by_video[frames.video_of(image_id)].append(by_id.get(image_id))
