@@ -20,7 +20,7 @@ from dcrl_jax.errors import InputError
 from dcrl_jax.progress import progress_bar
 from dcrl_jax.structures import CHANNELS, MODALITIES, Batch
 
-# Each use of randomness has its own stream, so that switching one on or off does not change the others' draws.
+# Each use of randomness has its own stream, so that switching one on or off does not change the draws of the others.
 _SHUFFLE, _FLIP, _BRIGHTNESS, _BLANK = range(4)
 # Prefetched batches on the host, and as many on the devices.
 _PREFETCHED = 2
@@ -87,13 +87,13 @@ def train_iterator(
         max_boxes: length G of the padded boxes (``data.max_boxes``).
         batch_size: images per batch of this process.
         seed: of the order and the augmentation, at least 0.
-        box_filter: decides which objects are people and which are ignore regions.
+        box_filter: the rules that decide which objects are people and which are ignore regions.
         augmentation: random changes; ``Augmentation()`` for none.
         modalities: the images to decode; without ``lwir`` the thermal images are not read and ``Batch.lwir`` is None.
         process_index: of this process, 0..process_count - 1.
         process_count: number of processes that train together.
         sharding: puts the batches on devices as ``prefetch_to_devices`` does; None gives NumPy arrays [B, ...].
-        num_threads: threads that read and transform; None for the number of CPUs, at most 16.
+        num_threads: threads that read and transform; None for the number of usable cores, at most 16.
 
     Returns:
         A Grain iterator with ``get_state`` and ``set_state``; close it at the end.

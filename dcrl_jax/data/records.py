@@ -20,7 +20,7 @@ def open_split(builder: "tfds.core.DatasetBuilder", split: str) -> Sequence[Any]
     Raises:
         InputError: the data set is not prepared, has no such split, or has a file format without random access.
     """
-    # A local import: `text` is also used where TFDS, which is slow to import, is not needed.
+    # Imported here because TFDS takes seconds to import, and users of `text` do not need it.
     import tensorflow_datasets as tfds
 
     if not builder.info.splits:

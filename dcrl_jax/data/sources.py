@@ -1,4 +1,4 @@
-"""From a config's ``data`` keys to a prepared data set; the only place that lists the data sets by name."""
+"""Preparation of the data set that a config's ``data`` keys name; the only list of all data sets."""
 
 import importlib
 
@@ -12,14 +12,14 @@ NAMES = ("synthetic_rgbt", "msrs", "synthetic_visible", "kaist", "caltech_pedest
 
 
 def prepare(data: ConfigDict) -> tfds.core.DatasetBuilder:
-    """Prepare a data set on disk unless it is prepared; of several processes, only the first one prepares.
+    """Prepare a data set unless it is prepared, and return its builder; of several processes, only the first prepares.
 
     Args:
         data: the config's ``data`` keys.
 
     Raises:
-        InputError: the data set or an option is unknown, its files cannot be used, or another process is preparing it.
-            Nothing is written.
+        InputError: the data set or an option is unknown, its files cannot be used, its folder cannot be written, or
+            another process is preparing it.
     """
     return parallel.first_process_first(lambda: _prepare(data))
 
@@ -28,7 +28,7 @@ def _prepare(data):
     builder = _open_builder(data)
     # The other builders have their own progress bars.
     tfds.display_progress_bar(data.name == "msrs")
-    # TFDS would announce download sizes, which it does not know. The names of these methods may change in TFDS.
+    # TFDS would print download sizes, which it does not know. These methods are private and may change with TFDS.
     builder._log_download_bytes = lambda: print(f"preparing {builder.info.full_name} in {builder.data_dir}", flush=True)
     builder._log_download_done = lambda: None
     try:
@@ -50,7 +50,7 @@ def _open_builder(data):
 
 
 def describe(builder: tfds.core.DatasetBuilder) -> str:
-    """Return one line with the sizes and the folder of a prepared data set."""
+    """Return one line with the split sizes and the folder of a prepared data set."""
     counts = ", ".join(f"{split.num_examples:,} {name}" for name, split in builder.info.splits.items())
     return f"data: {builder.info.full_name}: {counts}; in {builder.data_dir}"
 

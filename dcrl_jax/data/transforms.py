@@ -1,4 +1,4 @@
-"""From a record of a data set to the fixed-shape arrays of an image: decoding, paired geometry, padding.
+"""Transforms from a record of a data set to arrays of fixed shape: decoding, paired geometry, padding.
 
 A *pair* is a dict: ``image_id`` str; ``visible`` uint8 [h, w, 3] RGB; ``lwir`` uint8 [h, w, 1], absent in RGB-only
 data; ``is_night`` bool; ``boxes`` float32 [n, 4], ``[x1, y1, x2, y2]`` in pixels of the images; ``labels`` tuple of n
@@ -22,7 +22,7 @@ from dcrl_jax.structures import MODALITIES
 
 Pair = dict[str, Any]
 
-# Grey value of a blanked modality, as of a camera that is switched off, in training and in evaluation.
+# Grey value of a blanked modality, like a camera that is switched off, in training and in evaluation.
 BLANK_GREY = 0
 
 
@@ -31,14 +31,14 @@ class BoxFilter(NamedTuple):
 
     An object is an *ignore region* if the record marks it so, if its label is in ``ignore_labels``, or if its label is
     in ``labels`` and it is too small, too occluded or not inside the border. All other objects with a label in
-    ``labels`` are *people*; the rest (a car) is background.
+    ``labels`` are *people*; objects with other labels (a car) are background.
     """
 
     labels: tuple[str, ...] = (PERSON,)
     ignore_labels: tuple[str, ...] = KAIST_IGNORE
     min_height_px: float = 0.0  # of a box, in pixels as annotated
     max_occlusion: int = 2  # 0 none, 1 partial, 2 heavy
-    border_px: tuple[float, ...] = ()  # x1, y1, x2, y2 in pixels as annotated, which must contain a box; () for none
+    border_px: tuple[float, ...] = ()  # x1, y1, x2, y2 in pixels as annotated; people lie inside it. (): no limit
 
 
 class Augmentation(NamedTuple):
@@ -136,7 +136,7 @@ def random_brightness(pair: Pair, rng: np.random.Generator, brightness: float) -
 
 
 def random_blank(pair: Pair, rng: np.random.Generator, probability: float) -> Pair:
-    """Blank visible or lwir, each with half of ``probability``, by the same draws for pairs and RGB-only data."""
+    """Blank visible or lwir, each with half of ``probability``; RGB-only data uses the same draws as pairs."""
     is_blanked = rng.random() < probability
     modality = MODALITIES[int(rng.random() < 0.5)]
     return blank(pair, modality) if is_blanked and modality in pair else pair

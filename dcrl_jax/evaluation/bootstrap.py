@@ -51,21 +51,21 @@ def paired_difference(
     test split with replacement, the same images for both runs. With one pair the interval is over images only.
 
     Args:
-        pairs: the matches of both detectors of each pair, on the same images.
+        pairs: the matches of the two runs of each pair, on the same images.
         rng: the random generator.
         resamples: number of resamples.
         level: share of the resamples inside the interval.
 
     Raises:
-        InputError: the two runs of a pair were scored on different images.
+        InputError: the two runs of a pair were scored on different images or people.
     """
     differences, resampled = [], []
     for first, second in pairs:
         if first.image_ids != second.image_ids or not np.array_equal(first.people, second.people):
-            raise InputError("a paired bootstrap needs both detectors' results on the same images and people")
+            raise InputError("a paired bootstrap needs the results of both runs on the same images and people")
         images = len(first.image_ids)
-        once = np.ones((1, images), int)
-        differences.append((resampled_miss_rates(first, once) - resampled_miss_rates(second, once))[0])
+        each_once = np.ones((1, images), int)
+        differences.append((resampled_miss_rates(first, each_once) - resampled_miss_rates(second, each_once))[0])
         counts = rng.multinomial(images, np.full(images, 1 / images), size=resamples)
         resampled.append(resampled_miss_rates(first, counts) - resampled_miss_rates(second, counts))
     drawn_pairs = rng.integers(len(pairs), size=(resamples, len(pairs)))

@@ -43,7 +43,7 @@ def write_caltech(
 
 
 def read_caltech(folder: str | os.PathLike, image_ids: Sequence[str]) -> dict[str, ImageDetections]:
-    """Read the files of all videos that contain one of the images.
+    """Read the files of all videos of a list of images.
 
     Args:
         folder: has one file per video. As in the toolbox, commas or spaces separate the numbers.
@@ -53,7 +53,7 @@ def read_caltech(folder: str | os.PathLike, image_ids: Sequence[str]) -> dict[st
         Detections by image id, in the order of the files; images without detections are left out.
 
     Raises:
-        InputError: a video's file is missing or malformed, or it has rows but none of the images.
+        InputError: a video's file is missing or malformed, or none of its rows is of one of the images.
     """
     folder = Path(folder)
     wanted = set(image_ids)

@@ -1,4 +1,4 @@
-"""The scores of a network on a split: its detections, miss rates and average precision."""
+"""Evaluation of a network on a split: its detections, miss rates and average precision."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -32,7 +32,7 @@ from dcrl_jax.structures import Batch
 
 
 class SplitDetections(NamedTuple):
-    """The detections of a split."""
+    """The detections in the images of a split."""
 
     detections: dict[str, ImageDetections]  # in pixels as annotated
     image_weights: dict[str, np.ndarray]  # a teacher's mu by image id, float32 [M] each
@@ -41,8 +41,8 @@ class SplitDetections(NamedTuple):
 class ParallelNetwork(NamedTuple):
     """A network on all devices of this process.
 
-    ``run(params, *images)`` takes the images of the network's modalities, each [devices, B, ...], and returns
-    Detections and, of a teacher, mu in the same layout.
+    ``run(params, *images)`` takes the images of each modality, uint8 [devices, B, H, W, C], and returns Detections and
+    mu in the same layout; mu is None for a student.
     """
 
     network: Network
@@ -50,7 +50,7 @@ class ParallelNetwork(NamedTuple):
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """The modalities of the images."""
+        """The modalities that the network takes, in order."""
         return self.network.modalities
 
 
@@ -62,7 +62,7 @@ class Bench(NamedTuple):
     source: Sequence[Any]
     truths: Truths
     detector: ParallelNetwork
-    warnings: tuple[str, ...] = ()  # of the data, printed with every score
+    warnings: tuple[str, ...] = ()  # of the data set, printed with every score
 
 
 class Evaluation(NamedTuple):
@@ -70,7 +70,7 @@ class Evaluation(NamedTuple):
 
     scores: dict[str, Score]
     average_precision: dict[str, float]  # by the name of the subset
-    blanked_scores: dict[str, dict[str, Score]]  # by the modality that was blanked
+    blanked_scores: dict[str, dict[str, Score]]  # by the modality that was blanked; empty unless asked for
     detections: dict[str, ImageDetections]
     image_weights: dict[str, np.ndarray]  # mu by image id, float32 [M] each; empty for one modality
     modality_weights: dict[str, list[float]]  # their means by condition: all, day, night
@@ -81,7 +81,7 @@ class Evaluation(NamedTuple):
 def subsets_of(config: ConfigDict) -> tuple[Subset, ...]:
     """Return the subsets that the config's ``eval`` keys ask for; the first one decides which parameters are the best.
 
-    They are the reasonable subsets all, day and night, or those of another benchmark.
+    These are the reasonable subsets all, day and night, or the subsets of Caltech or NightOwls.
     """
     if config.eval.rules == "caltech":
         return (CALTECH_REASONABLE,)
@@ -97,10 +97,10 @@ def parallelize(network: Network, mesh: Mesh) -> ParallelNetwork:
 
 
 def split_batches(source: Sequence[Any], config: ConfigDict, mesh: Mesh, modalities: Sequence[str]) -> Iterable[Batch]:
-    """Return this process's part of the split in batches on its devices; the last one is padded.
+    """Return this process's part of the split in batches on its devices; the last ones are padded.
 
-    Only the modalities are decoded, and there are no boxes. ``config.eval.batch_size`` is rounded up to a size that all
-    devices share evenly.
+    Only images of ``modalities`` are decoded, and the batches have no boxes. ``config.eval.batch_size`` is rounded up
+    to a size that all devices share evenly.
     """
     devices, processes = mesh.devices.size, jax.process_count()
     return pipeline.evaluation_batches(
@@ -125,7 +125,7 @@ def detect_split(
     input_size: tuple[int, int],
     blank: str | None = None,
 ) -> SplitDetections:
-    """Run a detector over a split; every process runs its part of the images and returns the detections of all.
+    """Return the detections in a split; every process runs its part of the images and gets the detections of all.
 
     Args:
         detector: of ``parallelize``.
@@ -136,8 +136,8 @@ def detect_split(
         blank: the modality to switch off, 'visible' or 'lwir'.
     """
     parts = []
-    name = f"detecting, {blank} blanked" if blank else "detecting"
-    with progress_bar(None, name, len(truths.images), "images", leave=False) as bar:
+    title = f"detecting, {blank} blanked" if blank else "detecting"
+    with progress_bar(None, title, len(truths.images), "images", leave=False) as bar:
         for batch in batches:
             images = {name: getattr(batch, name) for name in detector.modalities}
             if blank:
@@ -146,11 +146,11 @@ def detect_split(
             parts.append(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), outputs))
             bar.update(min(jax.process_count() * int(parts[-1][2].sum()), bar.total - bar.n))
     outputs = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
-    (padded, mu), index, valid = parallel.gather(outputs)
+    (padded, mu), indices, valid = parallel.gather(outputs)
     detections, weights = {}, {}
     # In the order of the images, whichever process ran them.
-    for row in sorted(np.flatnonzero(valid), key=lambda row: index[row]):
-        truth, size = truths.images[index[row]], truths.sizes[index[row]]
+    for row in sorted(np.flatnonzero(valid), key=lambda row: indices[row]):
+        truth, size = truths.images[indices[row]], truths.sizes[indices[row]]
         kept = padded.mask[row]
         boxes = _to_annotated(padded.boxes[row][kept], input_size, size)
         detections[truth.image_id] = ImageDetections(boxes, padded.scores[row][kept].astype(np.float64))
@@ -191,7 +191,9 @@ def evaluate(bench: Bench, params: Any, blanked: bool = False) -> Evaluation:
         blanked_scores[modality] = score_subsets(truths.images, without.detections, subsets)
     return Evaluation(
         scores=score_subsets(truths.images, split.detections, subsets),
-        average_precision={s.name: average_precision(truths.images, split.detections, s) for s in subsets},
+        average_precision={
+            subset.name: average_precision(truths.images, split.detections, subset) for subset in subsets
+        },
         blanked_scores=blanked_scores,
         detections=split.detections,
         image_weights=split.image_weights,
@@ -204,11 +206,19 @@ def evaluate(bench: Bench, params: Any, blanked: bool = False) -> Evaluation:
 
 
 def _mean_weights(weights: Mapping[str, np.ndarray], truths: Sequence[ImageTruth]) -> dict[str, list[float]]:
-    rows = {c: [weights[t.image_id] for t in truths if c in ("all", t.condition)] for c in CONDITIONS if weights}
+    """Return the mean of mu by condition, without conditions that have no images; empty if there are no weights."""
+    rows = {
+        condition: [weights[truth.image_id] for truth in truths if condition in ("all", truth.condition)]
+        for condition in (CONDITIONS if weights else ())
+    }
     return {condition: np.mean(mu, axis=0).tolist() for condition, mu in rows.items() if mu}
 
 
-def _to_annotated(boxes, input_size, size):
+def _to_annotated(boxes, input_size, annotated_size):
+    """Return boxes [n, 4], x1, y1, x2, y2 in the network input, as x, y, width, height in the annotated image.
+
+    ``input_size`` is height and width, ``annotated_size`` width and height, in pixels.
+    """
     height, width = input_size
-    scale = np.array([size[0] / width, size[1] / height] * 2)
+    scale = np.array([annotated_size[0] / width, annotated_size[1] / height] * 2)
     return xyxy_to_xywh(boxes.astype(np.float64) * scale)

@@ -33,12 +33,9 @@ SMALLEST_MISS = 1e-10
 
 
 class Matches(NamedTuple):
-    """The outcome of each detection in one subset, sorted by image, then by descending score.
+    """The outcome of each detection in one subset, sorted by image, then by descending score."""
 
-    ``image_ids`` lists only the subset's images.
-    """
-
-    image_ids: tuple[str, ...]
+    image_ids: tuple[str, ...]  # of the subset's images only
     image: np.ndarray  # int [D], index of the detection's image in image_ids
     boxes: np.ndarray  # float64 [D, 4], x, y, width, height as given
     scores: np.ndarray  # float64 [D]
@@ -158,22 +155,22 @@ def _match(flat: Flat, pairs: Pairs, subset: Subset) -> Matches:
     is_selected = _select_images(flat.condition, subset)
     roles = assign_roles(subset, flat.truth_boxes, flat.labels, flat.occlusion, flat.ignore)
     if subset.aspect_ratio is not None:
-        people = with_aspect_ratio(flat.truth_boxes, subset.aspect_ratio)
-        truth_boxes = np.where(roles.is_person[:, None], people, flat.truth_boxes)
+        person_boxes = with_aspect_ratio(flat.truth_boxes, subset.aspect_ratio)
+        truth_boxes = np.where(roles.is_person[:, None], person_boxes, flat.truth_boxes)
         pairs = find_pairs(flat, with_aspect_ratio(flat.boxes, subset.aspect_ratio), truth_boxes)
     height = flat.boxes[:, 3]
-    has_height = (height >= subset.min_detection_height_px) & (height < subset.max_detection_height_px)
-    pairs = Pairs(*(column[has_height[pairs.detection]] for column in pairs))
+    is_within_limits = (height >= subset.min_detection_height_px) & (height < subset.max_detection_height_px)
+    pairs = Pairs(*(column[is_within_limits[pairs.detection]] for column in pairs))
     person = _take_people(flat, pairs, roles)
     # Every pair overlaps enough for an ignore region; see Pairs.
     is_on_ignore_region = np.zeros(flat.scores.shape, bool)
     is_on_ignore_region[pairs.detection[roles.is_ignore[pairs.truth]]] = True
 
-    kept = is_selected[flat.image] & has_height
+    kept = is_selected[flat.image] & is_within_limits
     new_index = np.cumsum(is_selected) - 1
     people = np.bincount(flat.truth_image[roles.is_person], minlength=is_selected.size)
     return Matches(
-        image_ids=tuple(name for name, keep in zip(flat.image_ids, is_selected, strict=True) if keep),
+        image_ids=tuple(itertools.compress(flat.image_ids, is_selected)),
         image=new_index[flat.image[kept]],
         boxes=flat.boxes[kept],
         scores=flat.scores[kept],
@@ -184,6 +181,7 @@ def _match(flat: Flat, pairs: Pairs, subset: Subset) -> Matches:
 
 
 def _select_images(condition: np.ndarray, subset: Subset) -> np.ndarray:
+    """Return which images have the subset's condition, bool [I]."""
     if subset.condition == "all":
         return np.ones(condition.shape, bool)
     if subset.condition not in IMAGE_CONDITIONS:

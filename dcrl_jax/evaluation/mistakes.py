@@ -9,7 +9,7 @@ from dcrl_jax.evaluation.miss_rate import match
 from dcrl_jax.evaluation.overlaps import ImageDetections, ImageTruth
 from dcrl_jax.evaluation.rules import Subset, assign_roles
 
-# Detections below this score find nobody; figures do not show them.
+# Detections below this score count as no find of a person; figures do not show them.
 MIN_SCORE = 0.5
 
 
@@ -32,8 +32,8 @@ class Miss(NamedTuple):
 class FalseAlarm(NamedTuple):
     """A detection that matches no person and lies on no ignore region."""
 
-    image_index: int
-    box: np.ndarray
+    image_index: int  # of the image in the split
+    box: np.ndarray  # float64 [4], x, y, width, height in pixels as annotated
     score: float
 
 
@@ -58,7 +58,7 @@ def count_mistakes(
         InputError: as ``miss_rate.score``.
     """
     matches = match(truths, detections, subset)
-    # Matching goes by descending score, so dropping low scores afterwards changes no match above them.
+    # Matching goes by descending score, so low scores can be dropped afterwards: they change no match of higher ones.
     is_kept = matches.scores >= MIN_SCORE
     images = len(matches.image_ids)
     hits = np.bincount(matches.image[is_kept & matches.is_true_positive], minlength=images)
@@ -73,7 +73,7 @@ def worst_mistakes(
 ) -> Mistakes:
     """Return the tallest missed people and the false alarms with the highest scores.
 
-    Detections below MIN_SCORE find nobody, but may be false alarms.
+    A person found only by a detection below MIN_SCORE counts as missed. False alarms may have any score.
 
     Args:
         truths: as for ``miss_rate.score``.
@@ -95,9 +95,9 @@ def worst_mistakes(
         for person in np.flatnonzero(assign_roles(subset, *truths[index][2:]).is_person).tolist()
         if (image, person) not in hits
     ]
-    wrong = np.flatnonzero(matches.is_false_positive)
-    worst = wrong[np.argsort(-matches.scores[wrong], kind="stable")[:count]]
-    alarms = [
+    false_positives = np.flatnonzero(matches.is_false_positive)
+    worst = false_positives[np.argsort(-matches.scores[false_positives], kind="stable")[:count]]
+    false_alarms = [
         FalseAlarm(image_indices[matches.image[row]], matches.boxes[row], float(matches.scores[row])) for row in worst
     ]
-    return Mistakes(sorted(misses, key=lambda miss: -miss.box[3])[:count], alarms)
+    return Mistakes(sorted(misses, key=lambda miss: -miss.box[3])[:count], false_alarms)

@@ -92,20 +92,20 @@ def flatten(truths: Sequence[ImageTruth], detections: Mapping[str, ImageDetectio
 
 
 def find_pairs(flat: Flat, boxes: np.ndarray, truth_boxes: np.ndarray) -> Pairs:
-    """Compare each detection with each annotation of its image and return the pairs that can match.
+    """Return the pairs of a detection and an annotation of the same image that can match.
 
     Args:
-        flat: gives the image of each box.
+        flat: the image of each detection and annotation.
         boxes: float64 [D, 4], x, y, width, height of the detections.
         truth_boxes: float64 [G, 4], x, y, width, height of the annotations.
     """
     # Each detection's index is repeated once per annotation of its image; `truth` counts through these annotations.
     truth_counts = np.bincount(flat.truth_image, minlength=len(flat.image_ids))
-    pairs = truth_counts[flat.image]
-    detection = np.repeat(np.arange(len(boxes)), pairs)
+    pair_counts = truth_counts[flat.image]
+    detection = np.repeat(np.arange(len(boxes)), pair_counts)
     first_truth = (np.cumsum(truth_counts) - truth_counts)[flat.image]
-    within = np.arange(detection.size) - np.repeat(np.cumsum(pairs) - pairs, pairs)
-    truth = np.repeat(first_truth, pairs) + within
+    index_in_image = np.arange(detection.size) - np.repeat(np.cumsum(pair_counts) - pair_counts, pair_counts)
+    truth = np.repeat(first_truth, pair_counts) + index_in_image
     detected, annotated = boxes[detection], truth_boxes[truth]
     sides = np.minimum(detected[:, :2] + detected[:, 2:], annotated[:, :2] + annotated[:, 2:])
     sides = np.maximum(sides - np.maximum(detected[:, :2], annotated[:, :2]), 0.0)
@@ -139,7 +139,7 @@ def _check_ids(image_ids: Sequence[str], detections: Mapping[str, ImageDetection
         raise InputError(
             f"annotations list {len(repeated)} images more than once, first {repeated[0]!r}; keep one of each"
         )
-    unknown = [name for name in detections if name not in known]
+    unknown = [image_id for image_id in detections if image_id not in known]
     if unknown:
         raise InputError(
             f"detections of {len(unknown)} images that have no annotations, first {unknown[0]!r}; "

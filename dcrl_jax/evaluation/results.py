@@ -1,4 +1,4 @@
-"""Files of detections: KAIST's text format and COCO's JSON.
+"""Results files, in KAIST's text format and in COCO's JSON.
 
 Both formats name an image by its index in the split's list of images: the text file counts from 1, the JSON file from
 0, unless the data set has its own image numbers. Boxes are x, y, width, height in pixels of the annotated image. The
@@ -111,7 +111,15 @@ def read_results(
 
 
 def read_file(path: Path, expected: str) -> str:
-    """Return the text of a results file; raise InputError with what was expected if it cannot be read."""
+    """Return the text of a results file.
+
+    Args:
+        path: the file.
+        expected: what such a file has, for the message.
+
+    Raises:
+        InputError: the file cannot be read, or is no text file.
+    """
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -160,7 +168,7 @@ def _parse_json(text: str, path: Path) -> Iterable[tuple[str, int, Sequence[floa
     try:
         entries = msgspec.json.decode(text, type=list[_Entry])
     except msgspec.ValidationError as error:
-        # An example: Expected `float`, got `null` - at `$[7].bbox[3]`, which is in the eighth entry.
+        # An example: "Expected `float`, got `null` - at `$[7].bbox[3]`" is about the eighth entry.
         parts = re.fullmatch(r"(.*) - at `\$\[(\d+)\](.*)`", str(error))
         if parts is None:
             raise InputError(
@@ -200,7 +208,7 @@ def sort_detections(
 ) -> list[tuple[int, list[float], float]]:
     """Check detections and return (image index, box, score) of each, by image and descending score.
 
-    Boxes and scores are plain Python numbers; arguments and errors as for ``write_kaist_text``.
+    Boxes, x, y, width, height, and scores are plain Python numbers; arguments and errors as for ``write_kaist_text``.
     """
     index_of = {image_id: index for index, image_id in enumerate(image_ids)}
     unknown = [image_id for image_id in detections if image_id not in index_of]

@@ -56,8 +56,8 @@ def reasonable(min_height_px: float, border: tuple[float, float, float, float] |
     )
 
 
-# The MATLAB evaluation of the KAIST benchmark: images of 640x512; annotations that leave a margin of 5 pixels are
-# ignored.
+# The MATLAB evaluation of the KAIST benchmark ignores annotations that reach into the outer 5 pixels of its 640x512
+# images.
 KAIST_BORDER = (5.0, 5.0, 635.0, 507.0)
 KAIST_REASONABLE = reasonable(55.0, KAIST_BORDER)
 KAIST_SCALE = (
@@ -71,12 +71,13 @@ KAIST_OCCLUSION = tuple(
 )
 KAIST_SUBSETS = KAIST_REASONABLE + KAIST_SCALE + KAIST_OCCLUSION
 
-# Detections count from the minimum height of people divided by this factor to the maximum height multiplied by it, so
-# that a box drawn slightly too small or too large can still find a person at the limit.
+# In Caltech's and NightOwls' subsets, detections count from the minimum height of people divided by this factor to the
+# maximum height multiplied by it. So a box slightly too small or too large can still find a person at the limit.
 DETECTION_MARGIN = 1.25
 
 # The MATLAB evaluation of the Caltech benchmark, version 3.2.1: at least 65 % of the person is visible, which is no or
-# partial occlusion. Annotations with other labels are dropped. Images of 640x480.
+# partial occlusion. Annotations with other labels are dropped. Images have 640x480
+# pixels.
 CALTECH_REASONABLE = Subset(
     "caltech-reasonable",
     min_height_px=50.0,

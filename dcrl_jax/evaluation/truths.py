@@ -1,4 +1,4 @@
-"""Test annotations as the scorer takes them: from prepared data sets and from annotation files."""
+"""Annotations in the form of the scorer, from prepared data sets and from annotation files."""
 
 import io
 from collections.abc import Sequence
@@ -86,7 +86,7 @@ def read_prepared(folder: Path, split: str) -> PreparedTruths:
 
 
 def truth_from_annotations(image_id: str, condition: str, annotations: Sequence[Annotation]) -> ImageTruth:
-    """Return the annotations of one image in the scorer's arrays."""
+    """Return the annotations of one image in the form of the scorer."""
     return ImageTruth(
         image_id=image_id,
         condition=condition,

@@ -30,7 +30,7 @@ from dcrl_jax.scorers import common
 from dcrl_jax.scorers.common import AnnotationSet
 
 SUBSETS = (CALTECH_REASONABLE,)
-# The toolbox applied the limits of height and border before it changed the boxes' aspect ratio.
+# For truth files of the toolbox: it applied the limits of height and border before it changed the boxes' aspect ratio.
 TOOLBOX_SUBSETS = (CALTECH_REASONABLE._replace(min_height_px=0.0, border=None),)
 
 
@@ -51,13 +51,13 @@ def read_annotations(path: Path, allow_incomplete: bool = False) -> AnnotationSe
 
 
 def _read_toolbox(path: Path) -> AnnotationSet:
-    rows = truths.read_toolbox(path)
+    tables = truths.read_toolbox(path)
     images = [
-        ImageTruth(image_id, "day", row[:, :4], ["person"] * len(row), np.zeros(len(row), int), row[:, 4] > 0)
-        for image_id, row in zip(frames.test_frames(), rows, strict=True)
+        ImageTruth(image_id, "day", rows[:, :4], ["person"] * len(rows), np.zeros(len(rows), int), rows[:, 4] > 0)
+        for image_id, rows in zip(frames.test_frames(), tables, strict=True)
     ]
-    number = zlib.crc32(np.concatenate(rows).tobytes())
-    note = f"ground truth of the toolbox, which already decides who counts; checksum {number:08x}"
+    crc = zlib.crc32(np.concatenate(tables).tobytes())
+    note = f"ground truth of the toolbox, which already decides who counts; checksum {crc:08x}"
     return AnnotationSet(path.stem, str(path), frames.test_frames(), images, TOOLBOX_SUBSETS, [note])
 
 
@@ -82,18 +82,18 @@ def _read_folder(root: Path, allow_incomplete: bool) -> AnnotationSet:
     has_vbb = not files.vbb.keys().isdisjoint(frames.VIDEOS["test"])
     has_texts = not files.texts.keys().isdisjoint(image_ids)
     if has_vbb == has_texts:
-        kinds = "both, original and new ones: name the folder of one" if has_vbb else "none of the test images"
+        problem = "both original and new annotations" if has_vbb else "no annotations of test images"
         raise InputError(
-            f"{root}: holds annotations of {kinds}. Looked for set06/V000.vbb (original), set06_V000_I00029.jpg.txt "
-            "(new) and the dataset_info.json of a prepared data set; name the folder that has them with --annotations"
+            f"{root}: holds {problem}. Looked for set06/V000.vbb (original), set06_V000_I00029.jpg.txt "
+            "(new) and the dataset_info.json of a prepared data set; name the folder of one kind with --annotations"
         )
     kind = "original" if has_vbb else "new"
     by_id, findings = {}, []
     for video, images in frames.TEST_IMAGES.items():
         numbers = frames.numbers(images * frames.TEST_SKIP, frames.TEST_SKIP)
-        read = truths.read_video(video, numbers, files, kind)
-        by_id |= {frames.image_id(video, number): annotations for number, annotations in read.by_number.items()}
-        findings += read.findings
+        by_number, video_findings = truths.read_video(video, numbers, files, kind)
+        by_id |= {frames.image_id(video, number): annotations for number, annotations in by_number.items()}
+        findings += video_findings
     if not allow_incomplete or not by_id:
         raise_if_any(
             [f"{finding.kind}: {finding.text}" for finding in findings],
@@ -111,7 +111,7 @@ def _read_folder(root: Path, allow_incomplete: bool) -> AnnotationSet:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; print a user's mistake as one line and exit with status 1."""
+    """Run the command; print a user's mistake as one message and exit with status 1."""
     parser = common.make_parser(
         __doc__,
         annotations="folder of .vbb files or of the new text files, .mat file of the toolbox, or folder of a prepared "

@@ -19,22 +19,22 @@ from dcrl_jax.reports import curves, tables
 class AnnotationSet(NamedTuple):
     """One set of test annotations with its rules."""
 
-    name: str  # names its folder of scores
-    heading: str
+    name: str  # of its folder of scores
+    heading: str  # of its tables and figure: the path, with the modality if paired
     image_ids: Sequence[str]  # all images, in the order in which results files count them
     images: Sequence[ImageTruth]  # the images that are scored
-    subsets: Sequence[Subset]  # methods are sorted by their miss rate on the first
+    subsets: Sequence[Subset]  # methods are sorted by their miss rate on the first one
     notes: Sequence[str] = ()  # one line each: the origin of the annotations, and findings about them
     warnings: Sequence[str] = ()  # one line each, printed beside every score
 
 
 # The remedy for annotation files that are missing or unreadable.
 INCOMPLETE = (
-    "Add or repair these files; or leave the images out, for scores that compare with no others, with "
-    "--allow_incomplete."
+    "Add or repair these files; or leave the images out with --allow_incomplete, for scores that are not comparable "
+    "with others."
 )
 
-# Scores by the name of the results file, the best first, then by the name of the subset.
+# By the name of the results file, the best first, then by the name of the subset.
 Scores = Mapping[str, Mapping[str, Score]]
 
 
@@ -65,7 +65,7 @@ def check_names(paths: Sequence[Path]) -> None:
 
 
 def left_out_warnings(total: int, scored: int) -> list[str]:
-    """Return the warning about images without annotations, if there are any."""
+    """Return the warning about images without annotations, in a list that is empty if there are none."""
     if total == scored:
         return []
     return [
@@ -99,10 +99,11 @@ def format_scores(annotations: AnnotationSet, scores: Scores) -> str:
     warnings = [f"warning: {text}" for text in annotations.warnings]
     miss_rates = [[name, *(percent_or_none(score.miss_rate) for score in row.values())] for name, row in scores.items()]
     recall = [[name, *(percent_or_none(score.recall) for score in row.values())] for name, row in scores.items()]
-    any_method = list(next(iter(scores.values())).values())
+    # All methods have the same people and images.
+    first_scores = list(next(iter(scores.values())).values())
     counts = [
-        ["people", *(score.people for score in any_method)],
-        ["images", *(score.images for score in any_method)],
+        ["people", *(score.people for score in first_scores)],
+        ["images", *(score.images for score in first_scores)],
     ]
     return "\n".join(
         [
@@ -146,7 +147,7 @@ def print_and_write(
 ) -> None:
     """Print the tables of all annotation sets; if ``output`` is given, write their scores and curves into it.
 
-    The files of one set are in ``output`` itself, those of several sets in a folder each.
+    A single set's files are written into ``output`` itself, those of several sets into a subfolder for each set.
     """
     _print("\n\n\n".join(map(format_scores, all_annotations, all_scores)))
     if output is None:
@@ -158,7 +159,7 @@ def print_and_write(
 
 
 def _print(text: str) -> None:
-    """Print; a reader that closes the pipe early, like ``head``, does not end the command before files are written."""
+    """Print a text; go on if the reader of a pipe has closed it, as ``head`` does, so that files are still written."""
     try:
         print(text, flush=True)
     except BrokenPipeError:
@@ -168,6 +169,7 @@ def _print(text: str) -> None:
 
 
 def _plain(score: Score) -> dict[str, float | int | None]:
+    """Return the numbers of a score for ``scores.json``."""
     return {
         "miss_rate_percent": percent_or_none(score.miss_rate),
         "recall_percent": percent_or_none(score.recall),

@@ -36,11 +36,11 @@ def read_annotations(
 
     Args:
         path: a COCO file, a folder of annotation files, or the folder of a prepared data set.
-        listed: image ids that replace the test split; only for a folder of annotation files.
+        listed: image ids that replace the test split, if ``path`` is a folder of annotation files.
         allow_incomplete: leave out images whose annotation file is missing or unreadable, with a warning.
 
     Returns:
-        One set, or the two of a paired set: ``visible``, then ``lwir``.
+        One set; of paired annotations two, ``visible`` and ``lwir``.
 
     Raises:
         InputError: no annotations or more than one set of them, or a malformed file. If several annotation files are
@@ -61,7 +61,7 @@ def is_annotation_folder(path: Path) -> bool:
 def _from_files(name: str, heading: str, read: truths.Truths, image_ids: Sequence[str] | None = None) -> AnnotationSet:
     image_ids = list(read.by_id) if image_ids is None else image_ids
     counts = Counter(finding.kind for finding in read.findings if finding.kind not in (MISSING, UNREADABLE))
-    notes = _compare(read.by_id)
+    notes = _improved_notes(read.by_id)
     if counts:
         notes.append(", ".join(f"{kind}: {count:,}" for kind, count in counts.items()))
     images = [
@@ -72,10 +72,10 @@ def _from_files(name: str, heading: str, read: truths.Truths, image_ids: Sequenc
     return AnnotationSet(name, heading, image_ids, images, KAIST_SUBSETS, notes, warnings)
 
 
-def _compare(by_id: dict[str, list[Annotation]]) -> list[str]:
-    """Return a note if boxes equal those of the improved annotations, whatever the files are called."""
-    equal, videos = truths.improved_videos(by_id)
-    return [f"boxes: equal to the improved test annotations in {equal} of {videos} videos"] if equal else []
+def _improved_notes(by_id: dict[str, list[Annotation]]) -> list[str]:
+    """Return a note if boxes equal the improved annotations, whatever the files' names; else an empty list."""
+    equal, complete = truths.improved_videos(by_id)
+    return [f"boxes: equal to the improved test annotations in {equal} of {complete} videos"] if equal else []
 
 
 def _read_folder(root: Path, image_ids: Sequence[str], allow_incomplete: bool) -> list[AnnotationSet]:
@@ -84,7 +84,7 @@ def _read_folder(root: Path, image_ids: Sequence[str], allow_incomplete: bool) -
     if not candidates:
         raise InputError(
             f"{root}: holds annotations of none of the {len(image_ids):,} images, "
-            f"{', '.join(first_few(image_ids, 2))}. Looked for .xml and .txt files of their names, as "
+            f"{', '.join(first_few(image_ids, 2))}. Looked for .xml and .txt files with their names, such as "
             "set06/V000/I00019.xml or set06_V000_I00019.txt, and for the dataset_info.json of a prepared data set; "
             "name the folder that has them with --annotations"
         )
@@ -111,16 +111,15 @@ def _read_folder(root: Path, image_ids: Sequence[str], allow_incomplete: bool) -
         raise_if_any(problems, f"{path}, annotations of {len(image_ids):,} images", common.INCOMPLETE)
     if folder.is_paired:
         return [_from_files(name, f"{path}: {PAIRED_NAMES[name]}", read[name], image_ids) for name in read]
-    # A folder may hold one modality's half of a paired set.
+    # A folder may hold only one modality's half of a paired set.
     boxes = "".join(f": {modality} boxes" for modality in folder.files if modality)
     return [_from_files(path.resolve().name, f"{path}{boxes}", read[""], image_ids)]
 
 
 def _read_prepared(folder: Path) -> list[AnnotationSet]:
     prepared = read_prepared(folder, "test")
-    features = {folder.resolve().name: "objects"}
-    if "objects_lwir" in prepared.images:
-        features = {"visible": "objects", "lwir": "objects_lwir"}
+    is_paired = "objects_lwir" in prepared.images
+    features = {"visible": "objects", "lwir": "objects_lwir"} if is_paired else {folder.resolve().name: "objects"}
     sets = []
     for name, feature in features.items():
         images, by_id = prepared.images[feature], {}
@@ -132,15 +131,16 @@ def _read_prepared(folder: Path) -> list[AnnotationSet]:
                     "one like set06/V000/I00019. Name a data set prepared from KAIST"
                 )
             rows = zip(image.labels, image.boxes.tolist(), image.occlusion.tolist(), image.ignore.tolist(), strict=True)
-            by_id[image_id] = [Annotation(label, tuple(box), *rest) for label, box, *rest in rows]
-        heading = f"{folder}: {PAIRED_NAMES[name]}" if len(features) > 1 else str(folder)
+            by_id[image_id] = [Annotation(label, tuple(box), level, ignore) for label, box, level, ignore in rows]
+        heading = f"{folder}: {PAIRED_NAMES[name]}" if is_paired else str(folder)
         image_ids = [image.image_id for image in images]
-        sets.append(AnnotationSet(name, heading, image_ids, images, KAIST_SUBSETS, _compare(by_id), prepared.warnings))
+        notes = _improved_notes(by_id)
+        sets.append(AnnotationSet(name, heading, image_ids, images, KAIST_SUBSETS, notes, prepared.warnings))
     return sets
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; print a user's mistake as one line and exit with status 1."""
+    """Run the command; print a user's mistake as one message and exit with status 1."""
     parser = common.make_parser(
         __doc__,
         annotations="COCO file, folder of annotation files, or folder of a prepared data set; may be repeated",
@@ -160,8 +160,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         common.check_names(options.results)
         if options.images and not any(map(is_annotation_folder, options.annotations)):
             raise InputError(
-                f"--images={options.images}: COCO files and prepared data sets name their images themselves; --images "
-                "goes with a folder of annotation files"
+                f"--images={options.images}: COCO files and prepared data sets name their images themselves; give "
+                "--images only with a folder of annotation files"
             )
         listed = frames.read_list(options.images) if options.images else None
         all_annotations = [

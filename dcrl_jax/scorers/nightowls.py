@@ -7,9 +7,9 @@ Annotations are the JSON file of a split or a prepared data set. Results are COC
 index.
 
 The subsets are those of the official evaluation. Its script has two faults that this scorer does not repeat: after
-dropping small detections it uses the overlaps of other detections, and it reads the last point of a curve before its
-first. In the official rules, the areas that the data set marks as ignored absorb no detections; with --ignore_areas
-they do.
+dropping small detections it uses the overlaps of the wrong detections, and for a reference point below the first point
+of a curve it reads the last point. By the official rules, areas that the data set marks as ignored absorb no
+detections; with --ignore_areas they do.
 """
 
 from collections import Counter
@@ -38,7 +38,7 @@ def read_annotations(path: Path, ignore_areas: bool = False) -> AnnotationSet:
     Raises:
         InputError: no annotations, or a malformed file.
     """
-    warnings = []
+    warnings: Sequence[str] = ()
     if not path.is_dir():
         images = [
             truth_from_annotations(str(image.number), image.condition, image.objects) for image in nightowls.read(path)
@@ -53,7 +53,7 @@ def read_annotations(path: Path, ignore_areas: bool = False) -> AnnotationSet:
     for image in images:
         if not image.image_id.isdecimal():
             raise InputError(
-                f"{path}: the image {image.image_id!r} has no number; name a data set prepared from NightOwls"
+                f"{path}: the id of image {image.image_id!r} is no number; name a data set prepared from NightOwls"
             )
     conditions = Counter(image.condition for image in images)
     notes = ["images: " + ", ".join(f"{count:,} {condition}" for condition, count in conditions.most_common())]
@@ -71,7 +71,7 @@ def read_annotations(path: Path, ignore_areas: bool = False) -> AnnotationSet:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; print a user's mistake as one line and exit with status 1."""
+    """Run the command; print a user's mistake as one message and exit with status 1."""
     parser = common.make_parser(
         __doc__,
         annotations="nightowls_validation.json, or folder of a prepared data set; may be repeated",

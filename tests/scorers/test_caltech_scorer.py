@@ -102,10 +102,10 @@ def test_ground_truth_of_the_toolbox_already_decides_who_counts(tmp_path, mine, 
 
 def test_folder_with_both_kinds_or_none_is_refused(original, tmp_path):
     (original / "set06_V000_I00029.txt").write_text("% bbGt version=3\n")
-    with pytest.raises(InputError, match="holds annotations of both, original and new ones: name the folder of one"):
+    with pytest.raises(InputError, match="holds both original and new annotations"):
         caltech.read_annotations(original)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="holds annotations of none of the test images"):
+    with pytest.raises(InputError, match="holds no annotations of test images"):
         caltech.read_annotations(tmp_path / "empty")
 
 

@@ -94,7 +94,8 @@ def test_unusable_annotations_are_refused(tmp_path, two_of_three, capsys):
     training = write_tree(tmp_path / "training", ["set00/V000/I00001"])
     expected = (
         "annotations of none of the 3 images, set06/V000/I00019, set06/V000/I00039, and 1 more. Looked for .xml and "
-        ".txt files of their names, as set06/V000/I00019.xml or set06_V000_I00019.txt, and for the dataset_info.json"
+        ".txt files with their names, such as set06/V000/I00019.xml or set06_V000_I00019.txt, and for the "
+        "dataset_info.json"
     )
     assert f"error: {training}: holds {expected}" in message(training)
     unreadable = write_tree(tmp_path / "unreadable", IDS[:1], label="person 1 2 3\n")

@@ -72,7 +72,7 @@ def test_unknown_flag_and_two_results_of_the_same_name_are_refused(tmp_path, two
     [
         (kaist, "test", "record 0 of the test split is 'street', no frame of KAIST"),
         (caltech, "test", "record 0 of the test split is 'street', no test image of Caltech"),
-        (nightowls, "validation", "the image 'street' has no number; name a data set prepared from NightOwls"),
+        (nightowls, "validation", "the id of image 'street' is no number; name a data set prepared from NightOwls"),
     ],
     ids=["kaist", "caltech", "nightowls"],
 )
