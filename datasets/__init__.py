@@ -1,1 +1,1 @@
-"""One TFDS builder per data set: raw files in, records of one schema (``datasets.records``) out."""
+"""One TFDS builder per data set; each converts raw files to records of one schema (``datasets.records``)."""

@@ -1,4 +1,4 @@
-"""Checks of a user's copy: boxes, images, tables of counts, and the report of all problems."""
+"""Checks of a user's copy: boxes and images, the table of counts, and the report of all problems."""
 
 import os
 from collections import Counter, defaultdict
@@ -16,9 +16,9 @@ IMAGE_MISSING = "image missing"
 IMAGE_UNREADABLE = "image unreadable"
 OUTSIDE = "box outside the image"
 NO_SIZE = "box of no size"
-# To score a trained detector, the test half of a copy is enough.
+# To score a trained detector, a copy of the scored split is enough.
 NO_TRAINING_IMAGE = "no training image found: this data set can be scored but not trained on"
-# Consequences of an incomplete split that is scored; the second if results files name an image by its index.
+# Consequences of an incomplete scored split; the second one if results files name an image by its index.
 NOT_COMPARABLE = "; scores on it are not comparable with others"
 INDEX_OF_KEPT = f"{NOT_COMPARABLE}, and results files count the images that are there"
 _SHOWN = 20
@@ -28,7 +28,7 @@ _TAIL_BYTES = 1024
 
 
 def overlaps_image(annotation: Annotation, width: int, height: int) -> bool:
-    """Return whether a box has a size and lies in the image, at least in part; sizes are in pixels."""
+    """Return whether a box has a size and overlaps the image of ``width`` x ``height`` pixels."""
     x, y, w, h = annotation.box
     return w > 0 and h > 0 and x < width and y < height and x + w > 0 and y + h > 0
 
@@ -39,9 +39,9 @@ def keep_overlapping(
     """Return the annotations that overlap the image, and findings on the others.
 
     Args:
-        annotations: of one image.
-        width: of the image, in pixels.
-        height: of the image, in pixels.
+        annotations: the annotations of one image.
+        width: width of the image in pixels.
+        height: height of the image in pixels.
         place: the image's name, for findings.
     """
     kept, findings = [], []
@@ -55,7 +55,7 @@ def keep_overlapping(
 
 
 def box_text(annotation: Annotation) -> str:
-    """Return the label and box as a message shows them."""
+    """Return the label and box of an annotation for a message: ``label x y w h``."""
     return f"{annotation.label[:40]} {' '.join(f'{value:g}' for value in annotation.box)}"
 
 
@@ -65,7 +65,7 @@ def count_people(annotations: Sequence[Annotation]) -> int:
 
 
 def image_problem(path: Path, size: tuple[int, int]) -> str | None:
-    """Return the problem of a JPEG or PNG file, or None; checks its header and its end without decoding it.
+    """Return the problem of a JPEG or PNG file, or None; check its header and its end without decoding it.
 
     Args:
         path: the file.
@@ -73,27 +73,30 @@ def image_problem(path: Path, size: tuple[int, int]) -> str | None:
     """
     try:
         with path.open("rb") as file, Image.open(file) as image:
-            kind, found = image.format, image.size
+            image_format, image_size = image.format, image.size
             file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
             tail = file.read()
     except Exception as error:  # Pillow's parsers raise all kinds of exceptions
         reason = getattr(error, "strerror", None) or "not an image"
         return f"cannot be read ({reason}, {os.path.getsize(path) if path.exists() else 0} bytes)"
-    if kind not in _ENDS:
-        return f"{kind} image; expected JPEG or PNG"
-    if _ENDS[kind] not in tail:
+    if image_format not in _ENDS:
+        return f"{image_format} image; expected JPEG or PNG"
+    if _ENDS[image_format] not in tail:
         return "cut off: its end is missing"
-    if found != size:
-        return f"{found[0]}x{found[1]} pixels; expected {size[0]}x{size[1]}, in which the boxes are annotated"
+    if image_size != size:
+        width, height = image_size
+        return f"{width}x{height} pixels; expected {size[0]}x{size[1]}, in which the boxes are annotated"
     return None
 
 
-def count_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Return counts as a text table: names on the left, numbers right-aligned."""
-    lines = [list(head), *([str(row[0]), *(f"{value:,}" for value in row[1:])] for row in rows)]
+def count_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return a text table: each row is a name, left-aligned, and counts, right-aligned."""
+    lines = [list(header), *([str(row[0]), *(f"{value:,}" for value in row[1:])] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
-        "  ".join([line[0].ljust(widths[0]), *(v.rjust(w) for v, w in zip(line[1:], widths[1:], strict=True))])
+        "  ".join(
+            [line[0].ljust(widths[0]), *(text.rjust(width) for text, width in zip(line[1:], widths[1:], strict=True))]
+        )
         for line in lines
     )
 
@@ -105,7 +108,7 @@ def incomplete_warning(split: str, left_out: int, expected: int, consequence: st
 
 
 def report_findings(findings: Sequence[Finding], path: Path) -> None:
-    """Print the findings by kind, the first twenty of each, and write all of them to a file; no file if none."""
+    """Print the first twenty findings of each kind and write all findings to ``path``; do nothing if there are none."""
     if not findings:
         return
     by_kind: dict[str, list[str]] = defaultdict(list)
@@ -131,9 +134,9 @@ def finish_check(
 
     Args:
         checked: the usable part of the copy.
-        findings: all problems; their texts begin with their split.
-        path: the file that lists the findings.
-        scored_split: the split of which every image is needed.
+        findings: all problems; the text of a problem of a split begins with ``SPLIT: ``.
+        path: the file for the list of findings.
+        scored_split: the split that must be complete.
         leaves_out: the kinds of findings that leave an image out.
         allow_incomplete: whether images of the scored split may be missing.
 
@@ -142,17 +145,21 @@ def finish_check(
     """
     report_findings(findings, path)
     print(f"\n{checked.metadata['table']}\n", flush=True)
-    missing = [one for one in findings if one.kind in leaves_out and one.text.startswith(f"{scored_split}: ")]
+    missing = [
+        finding.kind
+        for finding in findings
+        if finding.kind in leaves_out and finding.text.startswith(f"{scored_split}: ")
+    ]
     if missing and not allow_incomplete:
-        counts = ", ".join(f"{count:,} {kind}" for kind, count in Counter(one.kind for one in missing).items())
+        counts = ", ".join(f"{count:,} {kind}" for kind, count in Counter(missing).items())
         raise InputError(
             f"the {scored_split} split is incomplete: {counts}; {path} lists them. Get the missing files, or give "
             "--allow_incomplete (config.data.options.allow_incomplete=True in a run): a warning that the score is not "
             "comparable with others is then printed with every score."
         )
-    empty = [name for name, items in checked.kept.items() if not items]
+    empty = [split for split, items in checked.kept.items() if not items]
     if empty:
-        raise InputError(f"nothing usable for the split {' and '.join(empty)}; {path} lists the problems.")
+        raise InputError(f"no usable image in the split {' and '.join(empty)}; {path} lists the problems.")
     for warning in checked.metadata["warnings"]:
         print(f"warning: {warning}", flush=True)
     return checked

@@ -1,4 +1,4 @@
-"""The command that prepares a data set from the user's copy."""
+"""The prepare command, which every data set with a user's copy has."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,12 +10,12 @@ from dcrl_jax.command_line import Parser, exit_on_error
 
 
 def prepare_parser(description: str | None, copy: str, incomplete: str) -> Parser:
-    """Return the parser of the flags that all data sets have; all but ``manual_dir`` are arguments of ``open_builder``.
+    """Return a parser with the flags that all data sets have; all but ``manual_dir`` are arguments of ``open_builder``.
 
     Args:
-        description: of the command.
-        copy: help of ``--manual_dir``.
-        incomplete: what ``--allow_incomplete`` allows to be missing.
+        description: description of the command.
+        copy: help text of ``--manual_dir``.
+        incomplete: what may be missing with ``--allow_incomplete``, for its help text.
     """
     parser = Parser(description)
     parser.add_argument("--manual_dir", required=True, help=copy)
@@ -29,17 +29,17 @@ def prepare_command(
     open_builder: Callable[..., tfds.core.DatasetBuilder],
     arguments: Sequence[str] | None,
 ) -> None:
-    """Prepare the data set and print its folder and counts; a user's error prints one message and exits with 1.
+    """Prepare the data set and print its folder and counts; print a user's mistake as one message and exit with 1.
 
     Args:
-        parser: of ``prepare_parser``, with the flags of the data set.
-        open_builder: called with the flags.
-        arguments: of the command; None for those of the process.
+        parser: from ``prepare_parser``, with the data set's own flags added.
+        open_builder: the data set's ``open_builder``; called with the flags.
+        arguments: the command line; None for that of the process.
     """
     logging.set_verbosity(logging.ERROR)
     options = vars(parser.parse_args(arguments))
     manual_dir = options.pop("manual_dir")
-    with exit_on_error(interrupted="interrupted; nothing incomplete is left, and the same command starts again"):
+    with exit_on_error(interrupted="interrupted; nothing incomplete is left. Give the same command to start again"):
         _prepare(open_builder(**options), manual_dir)
 
 

@@ -1,4 +1,4 @@
-"""Data sets that this program may not download: the user fetches a copy, and a builder checks and converts it."""
+"""Builders of data sets that this program may not download: they check and convert a copy that the user fetched."""
 
 import abc
 import functools
@@ -18,30 +18,29 @@ class Copy(NamedTuple):
     """The user's copy of a data set."""
 
     root: Path
-    findings: Path  # the file that lists all problems of the copy; it lies beside the prepared data set
+    findings: Path  # the file for the list of all problems, beside the prepared data set
 
 
 class CheckedCopy(NamedTuple):
     """The usable part of a copy."""
 
     kept: dict[str, list[Any]]  # by split: the checked items, one per record
-    metadata: dict[str, Any]  # stored with the records: ``table`` of counts, ``warnings`` to print with every score...
+    metadata: dict[str, Any]  # stored with the records: the ``table`` of counts, ``warnings`` for every score, and more
 
 
 class FetchedBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     """The builder of a data set from the user's copy. Images are copied byte for byte.
 
-    ``info.metadata`` has the ``table`` of counts and the ``warnings`` that belong to every score.
-    ``MANUAL_DOWNLOAD_INSTRUCTIONS`` is the message for a missing copy.
+    ``info.metadata`` has the ``table`` of counts and the ``warnings`` to print with every score.
+    ``MANUAL_DOWNLOAD_INSTRUCTIONS`` is part of the message about a missing copy.
     """
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar = {"1.0.0": "First release."}
-    SHARD_RECORDS: ClassVar[int]  # records per file; TFDS keeps those of one file in memory until it is written
+    SHARD_RECORDS: ClassVar[int]  # records per file; TFDS keeps them in memory until the file is written
     UNIT: ClassVar[str] = "images"  # of the progress bar
 
-    # Whether missing or unreadable images of the scored split are a warning instead of an error.
-    allow_incomplete: bool = False
+    allow_incomplete: bool = False  # whether missing images of the scored split are a warning instead of an error
 
     _checked: CheckedCopy  # set by download_and_prepare
 
@@ -54,16 +53,16 @@ class FetchedBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
             allow_incomplete: whether missing images of the scored split are a warning instead of an error.
             config: None if the data set has no configs.
         """
-        # TFDS accepts a config with the name of one in BUILDER_CONFIGS only if it is that object.
-        known = {one.name: one for one in cls.BUILDER_CONFIGS}
-        config = known.get(config.name, config) if config else None
+        # If BUILDER_CONFIGS has a config of this name, TFDS accepts only that object.
+        configs = {known.name: known for known in cls.BUILDER_CONFIGS}
+        config = configs.get(config.name, config) if config else None
         builder = cls(config=config, data_dir=data_dir, file_format="array_record")
         builder.allow_incomplete = allow_incomplete
         return builder
 
     @abc.abstractmethod
     def check_copy(self, copy: Copy) -> CheckedCopy:
-        """Check every file of the copy and print the result.
+        """Check every file of the copy, print the result, and return the usable part.
 
         Raises:
             InputError: the copy cannot be used.
@@ -78,8 +77,8 @@ class FetchedBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     ) -> None:
         """Prepare the data set unless it is prepared; for the arguments see TFDS.
 
-        The complete copy in ``manual_dir`` is checked and a table of counts is printed before anything is written. A
-        file beside the data set lists all problems.
+        The copy in ``manual_dir`` is checked completely and a table of counts is printed before any record is written.
+        A file beside the data set lists all problems.
 
         Raises:
             InputError: there is no manual folder, the copy cannot be used, or another process is preparing.
@@ -101,7 +100,7 @@ class FetchedBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         }
 
     def _numbered_records(self, split, items, start):
-        """Yield the numbered records of one file, under a progress bar that covers all files of the split."""
+        """Yield the records of one file with their indices in the split; the progress bar covers the complete split."""
         end = start + self.SHARD_RECORDS
         records = self.make_records(items[start:end])
         bar = progress_bar(records, f"writing {split}", len(items), self.UNIT, start, leave=end >= len(items))
@@ -115,7 +114,7 @@ def copy_to_prepare(
     """Hold the data set's lock and yield the copy to prepare it from, or None if it is prepared.
 
     Args:
-        builder: the data set.
+        builder: the builder of the data set.
         download_config: its ``manual_dir`` is the folder of the copy.
 
     Raises:
@@ -124,14 +123,14 @@ def copy_to_prepare(
     if is_prepared(builder):
         yield None
         return
-    how_to_get_it = builder.MANUAL_DOWNLOAD_INSTRUCTIONS
+    instructions = builder.MANUAL_DOWNLOAD_INSTRUCTIONS
     if download_config is None or download_config.manual_dir is None:
-        raise InputError(f"{builder.info.full_name} is not prepared in {builder.data_dir}.\n{how_to_get_it}")
+        raise InputError(f"{builder.info.full_name} is not prepared in {builder.data_dir}.\n{instructions}")
     root = Path(download_config.manual_dir).expanduser()
     if not root.is_dir():
-        raise InputError(f"{root}: no such folder.\n{how_to_get_it}")
+        raise InputError(f"{root}: no such folder.\n{instructions}")
     folder = Path(builder.data_path).parent
-    # One lock for all configs: two of them would read the same copy at the same time.
+    # One lock for all configs, so that they do not read the same copy at the same time.
     with preparation_lock(builder, folder.parent if builder.builder_config else folder) as needs_preparing:
         if not needs_preparing:
             yield None

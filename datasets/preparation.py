@@ -1,4 +1,4 @@
-"""The lock under which every builder prepares its data set once."""
+"""The lock under which a builder prepares its data set."""
 
 import shutil
 from collections.abc import Iterator
@@ -27,8 +27,8 @@ def preparation_lock(builder: tfds.core.DatasetBuilder, folder: Path, overwrites
     Delete leftovers of killed preparations first. A prepared data set needs no lock, so its folder may be read-only.
 
     Args:
-        builder: the data set.
-        folder: the lock's folder: that of one config, or that of the data set if its configs must take turns.
+        builder: the builder of the data set.
+        folder: the folder to lock: that of one config, or that of the data set if its configs must take turns.
         overwrites: whether to prepare a prepared data set again.
 
     Raises:
@@ -43,7 +43,7 @@ def preparation_lock(builder: tfds.core.DatasetBuilder, folder: Path, overwrites
         if is_prepared(builder) and not overwrites:
             yield False
             return
-        # TFDS renames its folder when it is complete; under the lock, any other belongs to a killed preparation.
+        # TFDS renames its temporary folder at the end. Under the lock, one that remains is of a killed preparation.
         for leftover in Path(builder.data_path).parent.glob("incomplete.*"):
             shutil.rmtree(leftover)
         yield True

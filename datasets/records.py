@@ -6,7 +6,7 @@ A record is one registered RGB-thermal pair, or one RGB image, with its annotati
 ``image_id``            text, unique in its data set; names the image in results files and messages
 ``visible``             encoded RGB image, uint8 ``[H, W, 3]``
 ``lwir``                encoded long-wave infrared image of the same scene and size. Grey files are stored as they
-                        are and decode to one channel or to three equal ones: take the first. RGB-only sets have none
+                        are and decode to one channel or to three equal ones. RGB-only data sets have no ``lwir``
 ``condition``           index into ``IMAGE_CONDITIONS``: 0 day, 1 night, 2 dawn (only NightOwls)
 ``objects``             sequence, may be empty, of
   ``box``               float32 ``[4]``: ``[x, y, w, h]`` in pixels of the stored images, exactly as annotated;
@@ -38,12 +38,12 @@ CONDITIONS = IMAGE_CONDITIONS[:2]
 def features(
     paired: bool = False, lwir: bool = True, conditions: Sequence[str] = CONDITIONS
 ) -> tfds.features.FeaturesDict:
-    """Return the features of a builder; the module's table has shapes, types and units.
+    """Return the TFDS features of a data set; the module's table has shapes, types and units.
 
     Args:
-        paired: whether the record has ``objects_lwir``.
-        lwir: whether it has a thermal image.
-        conditions: names of ``condition``: ``CONDITIONS``, or ``IMAGE_CONDITIONS`` with dawn.
+        paired: whether records have ``objects_lwir``.
+        lwir: whether records have a thermal image.
+        conditions: the names of ``condition``: ``CONDITIONS``, or ``IMAGE_CONDITIONS`` with dawn.
     """
 
     def sequence():
@@ -69,5 +69,5 @@ def features(
 
 
 def objects(annotations: Sequence[Annotation]) -> list[dict[str, Any]]:
-    """Return the annotations of one image as ``objects`` of a record."""
+    """Return the annotations of one image in the form of a record's ``objects``."""
     return [annotation._asdict() | {"box": np.array(annotation.box, np.float32)} for annotation in annotations]

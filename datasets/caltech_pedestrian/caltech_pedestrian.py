@@ -21,9 +21,9 @@ class CaltechConfig(tfds.core.BuilderConfig):
     """The options that determine the records; the config's name is made from them.
 
     Attributes:
-        annotations: ``original``, the .vbb files, or ``new``, for training and test.
-        train_skip: frames from one training image to the next: 3, called 10x, which ``configs/finetune.py`` trains on,
-            or 30 as in the test.
+        annotations: the training and test annotations: ``original`` (.vbb files) or ``new`` (text files).
+        train_skip: frames from one training image to the next: 3 (called 10x, for ``configs/finetune.py``), or 30 as in
+            the test split.
 
     Raises:
         InputError: an option is out of range.
@@ -49,20 +49,20 @@ class CaltechPedestrian(FetchedBuilder):
     """RGB images of 640x480 pixels, all by day; the JPEG frames of the videos are copied as they are.
 
     Splits ``train`` (sets 0 to 5; 42,782 images) and ``test`` (4,024), each in the order of its frames. Labels are
-    ``person``, ``people``, ``person?``, ``ignore``, and others that the benchmark does not score. Occlusion is given by
-    the visible share: none, partial (at least 65 %), heavy.
+    ``person``, ``people``, ``person?``, ``ignore``, and others that the benchmark does not score. Occlusion
+    follows from the visible share: none, partial (at least 65 %) or heavy.
 
-    ``info.metadata`` also has the ``annotations`` by split.
+    ``info.metadata`` also describes the ``annotations`` of each split.
     """
 
-    SHARD_RECORDS = 1000  # some 40 MB
+    SHARD_RECORDS = 1000  # about 40 MB
     BUILDER_CONFIGS: ClassVar = [CaltechConfig(annotations=name) for name in KINDS]
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\
 Caltech Pedestrians cannot be downloaded by this program. Get the videos of sets 0 to 10 and their annotations from
   https://data.caltech.edu/records/f6rph-90m20
 and unpack them, and the archives within them, into one folder: set00/V000.seq and set00/V000.vbb to set10/V011.seq
 and set10/V011.vbb, in any parent folders. The new annotations (Zhang et al., How Far are We from Solving Pedestrian
-Detection?, CVPR 2016) are text files such as set06_V000_I00029.jpg.txt, in a folder of their own within it.
+Detection?, CVPR 2016) are text files such as set06_V000_I00029.jpg.txt, in a subfolder of their own.
 Prepare it once:
   python -m datasets.caltech_pedestrian.prepare --manual_dir=FOLDER
 or give the folder to the run itself, --config.data.manual_dir=FOLDER."""
@@ -78,7 +78,7 @@ or give the folder to the run itself, --config.data.manual_dir=FOLDER."""
         )
 
     def check_copy(self, copy: Copy) -> CheckedCopy:
-        """Check every file of the copy and print the result; see ``checks.check_copy``."""
+        """Return the usable part of the copy; see ``checks.check_copy``."""
         return checks.check_copy(copy, self.builder_config, self.allow_incomplete)
 
     def make_records(self, items: Sequence[Frame]) -> Iterator[dict[str, Any]]:

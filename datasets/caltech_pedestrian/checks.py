@@ -1,4 +1,4 @@
-"""Check of a Caltech copy before anything is written: videos, annotations, counts."""
+"""Check of a user's copy of Caltech: videos, annotations and counts."""
 
 import functools
 import io
@@ -31,27 +31,27 @@ _LABELS = (PERSON, *CALTECH_IGNORE)
 
 
 class Frame(NamedTuple):
-    """One image in its video, and its annotations."""
+    """One frame of a video, and its annotations."""
 
     image_id: str
     video: SeqFile
-    number: int  # within the video, from 0
+    number: int  # within the video, counted from 0
     objects: list[Annotation]
 
 
 class _CheckedVideo(NamedTuple):
-    expected: int  # images of the split; 0 for an unreadable training video, whose length is unknown
+    expected: int  # images of the split; 0 for a missing or unreadable training video, whose length is unknown
     frames: list[Frame]
     findings: list[Finding]
 
 
 def check_copy(copy: Copy, config: Any, allow_incomplete: bool) -> CheckedCopy:
-    """Check every file that a config needs, and print the result.
+    """Check every file that a config needs, print the result, and return the usable part of the copy.
 
-    A copy without any training video gives no training split.
+    A copy without any training video has no training split.
 
     Args:
-        copy: the user's copy; its file of findings lists all problems.
+        copy: the user's copy; its file of findings gets the list of all problems.
         config: a CaltechConfig.
         allow_incomplete: whether missing test images are a warning instead of an error.
 
@@ -103,8 +103,8 @@ def _check_video(video: str, split: str, skip: int, files: Files, annotations: s
         return _CheckedVideo(expected, [], [Finding(VIDEO_UNREADABLE, f"{split}: {error}")])
     length = len(content.offsets)
     numbers = frames.numbers(expected * skip if split == "test" else length, skip)
-    by_number, notes = truths.read_video(video, numbers, files, annotations)
-    findings = [Finding(one.kind, f"{split}: {one.text}") for one in notes]
+    by_number, annotation_findings = truths.read_video(video, numbers, files, annotations)
+    findings = [Finding(kind, f"{split}: {text}") for kind, text in annotation_findings]
     if content.problem:
         findings.append(Finding(VIDEO_CUT_OFF, f"{split}: {path}: {content.problem}"))
     kept = []
@@ -116,14 +116,15 @@ def _check_video(video: str, split: str, skip: int, files: Files, annotations: s
             findings.append(Finding(IMAGE_UNREADABLE, f"{split}: {image_id}: {problem}"))
         elif number in by_number:
             place = f"{split}: {image_id}"
-            objects, notes = checks.keep_overlapping(by_number[number], frames.WIDTH_PX, frames.HEIGHT_PX, place)
-            unknown = [one.label for one in objects if one.label not in _LABELS]
-            findings += notes + [Finding(NOT_SCORED, f"{place}: {label[:40]!r}") for label in unknown]
+            objects, box_findings = checks.keep_overlapping(by_number[number], frames.WIDTH_PX, frames.HEIGHT_PX, place)
+            other_labels = [annotation.label for annotation in objects if annotation.label not in _LABELS]
+            findings += box_findings + [Finding(NOT_SCORED, f"{place}: {label[:40]!r}") for label in other_labels]
             kept.append(Frame(image_id, content, number, objects))
     return _CheckedVideo(len(numbers), kept, findings)
 
 
 def _frame_problem(video: SeqFile, number: int) -> str | None:
+    """Return the problem of a frame's JPEG, or None; decode only its header."""
     try:
         with Image.open(io.BytesIO(seq.read_frame(video, number))) as image:
             size = image.size
@@ -141,16 +142,16 @@ def _describe(annotations: str, files: Files, kept: Sequence[Frame]) -> str:
     if annotations == "original":
         return f"original, .vbb, {len(kept):,} images"
     # Two versions of the new annotations circulate. Equal checksums mean equal boxes.
-    number = checksum([frame.objects for frame in kept])
+    crc = checksum([frame.objects for frame in kept])
     folder = " and ".join(files.text_folders) or "no folder"
-    return f"new, bbGt text in {folder}, {len(kept):,} images, checksum of the boxes {number:08x}"
+    return f"new, bbGt text in {folder}, {len(kept):,} images, checksum of the boxes {crc:08x}"
 
 
 def _warnings(split: str, left_out: int, expected: int, videos: Sequence[_CheckedVideo]) -> list[str]:
     if split == "test":
         return checks.incomplete_warning(split, left_out, expected, checks.INDEX_OF_KEPT)
     # The number of images in a missing training video is unknown.
-    missing = sum(one.kind in (VIDEO_MISSING, VIDEO_UNREADABLE) for video in videos for one in video.findings)
+    missing = sum(kind in (VIDEO_MISSING, VIDEO_UNREADABLE) for video in videos for kind, _ in video.findings)
     if not missing and not left_out:
         return []
     return [
@@ -159,8 +160,10 @@ def _warnings(split: str, left_out: int, expected: int, videos: Sequence[_Checke
 
 
 def _count(split: str, expected: int, kept: Sequence[Frame]) -> list[list[object]]:
+    """Return the rows of the table: a name and a count."""
     people = [checks.count_people(frame.objects) for frame in kept]
-    known = sum(one.ignore or one.label in _LABELS for frame in kept for one in frame.objects)
+    annotations = [annotation for frame in kept for annotation in frame.objects]
+    known = sum(annotation.ignore or annotation.label in _LABELS for annotation in annotations)
     return [
         [f"{split}: images asked for", expected],
         [f"{split}: images", len(kept)],

@@ -6,7 +6,7 @@ Without further flags it prepares what ``configs/finetune.py:caltech`` trains on
     python -m datasets.caltech_pedestrian.prepare --manual_dir=FOLDER --annotations=new   new ones
     python -m datasets.caltech_pedestrian.prepare --manual_dir=FOLDER --train_skip=30     a tenth of the training images
 
-The command can be interrupted and given again: the data set is either complete or absent.
+The command can be interrupted and repeated: the data set is either complete or absent.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from dcrl_jax.annotations.caltech.truths import KINDS
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; a user's error prints one message and exits with status 1."""
+    """Run the command; print a user's mistake as one message and exit with status 1."""
     parser = prepare_parser(
         __doc__, "the copy: setXX/VYYY.seq and setXX/VYYY.vbb below it", "test images that are missing"
     )

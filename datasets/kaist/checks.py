@@ -1,4 +1,4 @@
-"""Check of a KAIST copy before anything is written: files, annotations, counts."""
+"""Check of a user's copy of KAIST: images, annotations and counts."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -34,12 +34,12 @@ class Pair(NamedTuple):
 
 
 def check_copy(copy: Copy, config: Any, allow_incomplete: bool) -> CheckedCopy:
-    """Check every file that a config needs, and print the result.
+    """Check every file that a config needs, print the result, and return the usable part of the copy.
 
-    A copy without any training image gives no training split.
+    A copy without any training image has no training split.
 
     Args:
-        copy: the user's copy; its file of findings lists all problems.
+        copy: the user's copy; its file of findings gets the list of all problems.
         config: a KaistConfig.
         allow_incomplete: whether missing test images are a warning instead of an error.
 
@@ -60,8 +60,8 @@ def check_copy(copy: Copy, config: Any, allow_incomplete: bool) -> CheckedCopy:
     coco_files, findings = sets.read_coco_files(root)
     findings += [Finding(UNUSED, text) for text in index.unused]
     pairs, rows, read_from, warnings = {}, [], {}, []
-    found_ids = index.files["visible"].keys() | index.files["lwir"].keys()
-    splits = frames.SPLITS if found_ids.intersection(config.image_ids("train")) else ("test",)
+    available = index.files["visible"].keys() | index.files["lwir"].keys()
+    splits = frames.SPLITS if available.intersection(config.image_ids("train")) else ("test",)
     if "train" not in splits:
         print(checks.NO_TRAINING_IMAGE, flush=True)
     for split in splits:
@@ -83,9 +83,9 @@ def check_copy(copy: Copy, config: Any, allow_incomplete: bool) -> CheckedCopy:
         consequence = checks.INDEX_OF_KEPT if split == "test" else ""
         warnings += checks.incomplete_warning(split, left_out, len(image_ids), consequence)
         rows += _count(split, image_ids, pairs[split])
-    both = sorted(set(config.image_ids("train")) & set(config.image_ids("test")))
-    if both and "train" in splits:
-        warnings.append(f"frames in both splits: {len(both):,} ({', '.join(first_few(both, 5))})")
+    shared = sorted(set(config.image_ids("train")) & set(config.image_ids("test")))
+    if shared and "train" in splits:
+        warnings.append(f"frames in both splits: {len(shared):,} ({', '.join(first_few(shared, 5))})")
     table = checks.count_table(["", "all", "day", "night"], rows)
     metadata = {"layout": index.layout, "annotations": read_from, "table": table, "warnings": warnings}
     checked = CheckedCopy(pairs, metadata)
@@ -95,10 +95,14 @@ def check_copy(copy: Copy, config: Any, allow_incomplete: bool) -> CheckedCopy:
 def _check_split(
     split: str, image_ids: Sequence[str], files: Mapping[str, Mapping[str, Path]], chosen: sets.AnnotationSet
 ) -> tuple[list[Pair], list[Finding]]:
-    """Return the usable pairs of a split, and all findings on it."""
-    findings = [Finding(one.kind, f"{split}: {one.text}") for read in chosen.truths.values() for one in read.findings]
-    differ = sets.rows_differ(chosen)
-    findings += [Finding(truths.ROWS_DIFFER, f"{split}: {image_id}: {text}") for image_id, text in differ.items()]
+    """Return the usable pairs of a split, and all findings on the split."""
+    findings = [
+        Finding(kind, f"{split}: {text}")
+        for modality_truths in chosen.truths.values()
+        for kind, text in modality_truths.findings
+    ]
+    unpairable = sets.find_unpairable(chosen)
+    findings += [Finding(truths.ROWS_DIFFER, f"{split}: {image_id}: {text}") for image_id, text in unpairable.items()]
 
     def check_images(image_id):
         problems = []
@@ -116,17 +120,17 @@ def _check_split(
         bar = progress_bar(checked, f"checking {split}", len(image_ids), "pairs")
         for image_id, problems in zip(image_ids, bar, strict=True):
             findings += problems
-            is_annotated = all(image_id in read.by_id for read in chosen.truths.values()) and image_id not in differ
-            if problems or not is_annotated:
+            is_annotated = all(image_id in modality_truths.by_id for modality_truths in chosen.truths.values())
+            if problems or not is_annotated or image_id in unpairable:
                 continue
-            objects, objects_lwir, notes = _objects(image_id, chosen, f"{split}: {image_id}")
-            findings += notes
+            objects, objects_lwir, box_findings = _objects(image_id, chosen, f"{split}: {image_id}")
+            findings += box_findings
             pairs.append(Pair(image_id, files["visible"][image_id], files["lwir"][image_id], objects, objects_lwir))
     return pairs, findings
 
 
 def _objects(image_id, chosen, place):
-    """Return a frame's annotations that overlap the image, those of the thermal image if paired, and findings."""
+    """Return a frame's annotations within the image, those of the thermal image if paired (else None), and findings."""
     if chosen.kind == "paired":
         visible, lwir = (chosen.truths[modality].by_id[image_id] for modality in MODALITIES)
         return _paired_objects(visible, lwir, place)
@@ -137,21 +141,22 @@ def _objects(image_id, chosen, place):
 
 
 def _paired_objects(visible, lwir, place):
+    """Return the annotations of both images row by row, and findings on the boxes that are left out."""
     rows, findings = [], []
     for number, pair in enumerate(zip(visible, lwir, strict=True), start=1):
-        overlaps = [checks.overlaps_image(one, frames.WIDTH_PX, frames.HEIGHT_PX) for one in pair]
+        overlaps = [checks.overlaps_image(annotation, frames.WIDTH_PX, frames.HEIGHT_PX) for annotation in pair]
         if not any(overlaps):
             findings.append(Finding(NO_PAIR, f"{place}: row {number}, {box_text(pair[0])}; {box_text(pair[1])}"))
             continue
-        # The file's own findings list boxes of no size, and the box of a placeholder means nothing.
+        # Boxes of no size have their finding from the reader, and the box of a placeholder means nothing.
         findings += [
-            Finding(checks.OUTSIDE, f"{place} {modality}: row {number}, {box_text(one)}")
-            for modality, one, is_kept in zip(MODALITIES, pair, overlaps, strict=True)
-            if not is_kept and min(one.box[2:]) > 0 and one.label != UNPAIRED
+            Finding(checks.OUTSIDE, f"{place} {modality}: row {number}, {box_text(annotation)}")
+            for modality, annotation, is_inside in zip(MODALITIES, pair, overlaps, strict=True)
+            if not is_inside and min(annotation.box[2:]) > 0 and annotation.label != UNPAIRED
         ]
         # In an image without a box of the object, the other image's box becomes an ignore region.
         other = pair[overlaps.index(True)]._replace(label=UNPAIRED, ignore=True)
-        rows.append([one if is_kept else other for one, is_kept in zip(pair, overlaps, strict=True)])
+        rows.append([annotation if is_inside else other for annotation, is_inside in zip(pair, overlaps, strict=True)])
     return [row[0] for row in rows], [row[1] for row in rows], findings
 
 
@@ -166,9 +171,9 @@ def _count(split: str, image_ids: Sequence[str], pairs: Sequence[Pair]) -> list[
         condition = frames.condition(pair.image_id)
         people = checks.count_people(pair.objects)
         # An unknown label is neither a person nor an ignore region.
-        known = sum(one.ignore or one.label in formats.LABELS for one in pair.objects)
+        known = sum(annotation.ignore or annotation.label in formats.LABELS for annotation in pair.objects)
         counts["pairs"][condition] += 1
         counts["pairs without a person"][condition] += not people
         counts["people"][condition] += people
         counts["ignore regions"][condition] += known - people
-    return [[f"{split}: {name}", by.total(), by["day"], by["night"]] for name, by in counts.items()]
+    return [[f"{split}: {name}", counter.total(), counter["day"], counter["night"]] for name, counter in counts.items()]

@@ -83,11 +83,11 @@ class Kaist(FetchedBuilder):
     are day (``test[:1455]``), the others night. Labels are ``person``, ``people``, ``person?``, ``cyclist`` and, in
     some annotation sets, ``ignore`` and ``unpaired``.
 
-    ``info.metadata`` also has the ``layout`` of the copy and the ``annotations`` by split.
+    ``info.metadata`` also describes the ``layout`` of the copy and the ``annotations`` of each split.
     """
 
     builder_config: KaistConfig
-    SHARD_RECORDS = 1000  # some 100 MB
+    SHARD_RECORDS = 1000  # about 100 MB
     UNIT = "pairs"
     BUILDER_CONFIGS: ClassVar = [KaistConfig(annotations=name) for name in KINDS]
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\
@@ -112,7 +112,7 @@ scenes: add :synthetic to the recipe, as in --config=configs/student.py:syntheti
         )
 
     def check_copy(self, copy: Copy) -> CheckedCopy:
-        """Check every file of the copy and print the result; see ``checks.check_copy``."""
+        """Return the usable part of the copy; see ``checks.check_copy``."""
         return checks.check_copy(copy, self.builder_config, self.allow_incomplete)
 
     def make_records(self, items: Sequence[Pair]) -> Iterator[dict[str, Any]]:
@@ -144,23 +144,23 @@ def open_builder(data_dir: str | None = None, allow_incomplete: bool = False, **
 
 
 def _read_ahead(pairs: Sequence[Pair]) -> Iterator[tuple[Pair, bytes, bytes]]:
-    """Yield each pair with the bytes of its two images; threads read them a little ahead of the writer."""
+    """Yield each pair with the bytes of its visible and its thermal image, which threads read ahead of the writer."""
 
     def read(pair):
         return pair, pair.visible.read_bytes(), pair.lwir.read_bytes()
 
     with ThreadPoolExecutor() as threads:
-        waiting = deque()
+        pending = deque()
         for pair in pairs:
-            waiting.append(threads.submit(read, pair))
-            if len(waiting) > _READ_AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+            pending.append(threads.submit(read, pair))
+            if len(pending) > _READ_AHEAD:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
 def _slug(text: str, content: Sequence[str]) -> str:
-    """Return a readable part of a folder's name that differs wherever the content differs."""
+    """Return ``text`` as part of a folder's name, with a checksum of ``content``."""
     readable = re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_")
     checksum = zlib.crc32("\n".join(content).encode())
     return f"{readable}_{checksum:08x}"

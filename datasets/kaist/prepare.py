@@ -3,7 +3,7 @@
     python -m datasets.kaist.prepare --manual_dir=FOLDER                          original annotations
     python -m datasets.kaist.prepare --manual_dir=FOLDER --annotations=improved   tested on the improved ones
 
-The command can be interrupted and given again: the data set is either complete or absent.
+The command can be interrupted and repeated: the data set is either complete or absent.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from datasets.kaist.sets import KINDS
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; a user's error prints one message and exits with status 1."""
+    """Run the command; print a user's mistake as one message and exit with status 1."""
     parser = prepare_parser(
         __doc__, "the copy: images and annotations, in any known layout", "test images that are missing"
     )

@@ -1,7 +1,7 @@
-"""The annotation sets of a KAIST copy: the kind of each, and the choice of a config.
+"""The annotation sets of a user's copy of KAIST: their kinds, and the choice for a config.
 
-The kind is recognised by the boxes, not by the folder's name: widely copied "new" test annotations are the improved
-ones, and two folders may have the same boxes.
+The boxes decide the kind, not the folder's name: widely copied "new" test annotations are the improved ones, and two
+folders may have the same boxes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from dcrl_jax.errors import InputError
 
 NOT_COCO = "JSON file that is not read"
 
-# By config: the kinds of annotation set of training and test, paired as in the paper's Table I and Fig. 4. Improved
+# By config: the kinds of the training and test annotations, combined as in the paper's Table I and Fig. 4. Improved
 # annotations exist only for the test images, sanitized ones only for the training images.
 KINDS = {
     "original": {"train": "original", "test": "original"},
@@ -32,15 +32,15 @@ KINDS = {
 class AnnotationSet(NamedTuple):
     """The annotations of one folder or COCO file for the frames of one split."""
 
-    name: str
+    name: str  # the folder or file, relative to the root
     kind: str  # "original" (any set not recognised as another kind), "improved", "sanitized" or "paired"
-    truths: dict[str | None, Truths]  # by modality; None: one for both
+    truths: dict[str | None, Truths]  # by modality; the key None if both share one
     frames: int  # number of readable frames
-    improved_videos: tuple[int, int] | None  # only of the test: videos equal to the improved boxes, and complete videos
+    improved_videos: tuple[int, int] | None  # ``truths.improved_videos``; None for training and paired sets
 
     def describe(self, expected: int) -> str:
         """Return a one-line description; ``expected`` is the number of frames of the split."""
-        formats = sorted(set().union(*(one.formats for one in self.truths.values())))
+        formats = sorted(set().union(*(modality.formats for modality in self.truths.values())))
         text = (
             f"{self.name}: {self.kind}, {' and '.join(formats) or 'no objects'}, {self.frames:,} of {expected:,} frames"
         )
@@ -48,7 +48,7 @@ class AnnotationSet(NamedTuple):
         if complete:
             text += f", boxes equal to the improved test annotations in {equal} of {complete} videos"
         if not self.frames:
-            reasons = (": ".join(one) for read in self.truths.values() for one in read.findings)
+            reasons = (": ".join(finding) for modality in self.truths.values() for finding in modality.findings)
             text += f"; {next(reasons, '')}"
         return text
 
@@ -61,7 +61,7 @@ class Choice(NamedTuple):
 
 
 def read_coco_files(root: Path) -> tuple[dict[str, Truths], list[Finding]]:
-    """Read the COCO files below a folder, by name relative to it; the findings list other JSON files."""
+    """Return the COCO files below a folder, by path relative to it, and findings on the JSON files that are none."""
     coco_files, findings = {}, []
     for path in walk(root, (".json",)):
         try:
@@ -77,35 +77,47 @@ def read_sets(
     split: str,
     image_ids: Sequence[str],
 ) -> list[AnnotationSet]:
-    """Read every annotation set that has frames of a split."""
+    """Read every annotation set that has frames of a split.
+
+    Args:
+        annotation_folders: the folders of the user's copy.
+        coco_files: the content of its COCO files by name.
+        split: ``train`` or ``test``.
+        image_ids: the frames of the split.
+
+    Raises:
+        InputError: a set that is not paired has several files for a frame.
+    """
     wanted = set(image_ids)
     sets = []
     for folder in annotation_folders:
         if not wanted & folder.frames():
             continue
         if folder.is_paired:
-            read = {name: truths.read_truths(folder.files[name], image_ids, keep_rows=True) for name in MODALITIES}
-            sets.append(_annotation_set(folder.name, read, None))
+            by_modality = {
+                name: truths.read_truths(folder.files[name], image_ids, keep_rows=True) for name in MODALITIES
+            }
+            sets.append(_annotation_set(folder.name, by_modality, None))
             continue
         files = folder.by_image()
-        read = {None: truths.read_truths(files, image_ids)}
-        # The kind of a set does not depend on the frames of the config.
+        by_modality = {None: truths.read_truths(files, image_ids)}
+        # The benchmark's frames decide the kind of a set, whatever the frames of the config.
         benchmark = [image_id for image_id in frames.split_frames("test") if image_id in files]
         improved = truths.improved_videos(truths.read_truths(files, benchmark).by_id) if split == "test" else None
-        sets.append(_annotation_set(folder.name, read, improved))
+        sets.append(_annotation_set(folder.name, by_modality, improved))
     for name, content in coco_files.items():
         if wanted & content.by_id.keys():
             by_id = {image_id: content.by_id[image_id] for image_id in image_ids if image_id in content.by_id}
             missing = [Finding(MISSING, image_id) for image_id in image_ids if image_id not in by_id]
-            read = {None: Truths(by_id, [*content.findings, *missing], content.formats)}
+            by_modality = {None: Truths(by_id, [*content.findings, *missing], content.formats)}
             improved = truths.improved_videos(content.by_id) if split == "test" else None
-            sets.append(_annotation_set(name, read, improved))
+            sets.append(_annotation_set(name, by_modality, improved))
     return sets
 
 
-def _annotation_set(name, read, improved):
-    first = next(iter(read.values()))
-    if None not in read:
+def _annotation_set(name, by_modality, improved):
+    first = next(iter(by_modality.values()))
+    if None not in by_modality:
         kind = "paired"
     elif "corners" in first.formats:
         kind = "sanitized"
@@ -113,49 +125,51 @@ def _annotation_set(name, read, improved):
         kind = "improved"
     else:
         kind = "original"
-    return AnnotationSet(name, kind, read, len(first.by_id), improved)
+    return AnnotationSet(name, kind, by_modality, len(first.by_id), improved)
 
 
 def choose(sets: Sequence[AnnotationSet], config: str, split: str, expected: int, named: str | None = None) -> Choice:
     """Choose the annotation set of a config's split.
 
     Args:
-        sets: of ``read_sets``.
+        sets: the sets from ``read_sets``.
         config: a key of KINDS.
         split: ``train`` or ``test``.
         expected: number of frames of the split.
-        named: the folder that the user named, if any.
+        named: the folder that the user named; None to recognise the set.
 
     Raises:
         InputError: no set matches, several different sets match, or the named set is missing or of another kind.
     """
     wanted = KINDS[config][split]
     option = f"--{split}_annotations=FOLDER"
-    listing = "\n".join(f"  {one.describe(expected)}" for one in sets) or "  none that has these frames"
-    readable = [one for one in sets if one.frames]
+    listing = "\n".join(f"  {candidate.describe(expected)}" for candidate in sets) or "  none that has these frames"
+    readable = [candidate for candidate in sets if candidate.frames]
     if named is not None:
-        fitting = [one for one in readable if one.name == named.strip("/")]
-        if not fitting:
+        chosen = next((candidate for candidate in readable if candidate.name == named.strip("/")), None)
+        if chosen is None:
             raise InputError(f"{split} annotations: {named!r} is not one of the sets found:\n{listing}")
-        return Choice(fitting[0], _check_named(fitting[0], config, split, wanted))
-    fitting = [one for one in readable if one.kind == wanted]
-    if not fitting:
+        return Choice(chosen, _check_named(chosen, config, split, wanted))
+    matching = [candidate for candidate in readable if candidate.kind == wanted]
+    if not matching:
         raise InputError(
             f"{split} annotations: config {config!r} needs {wanted} ones. Found:\n{listing}\n"
             f"Add them, name a folder with {option}, or choose another config: {', '.join(KINDS)}."
         )
-    if not all(_is_same(one, fitting[0]) for one in fitting[1:]):
+    if not all(_is_same(candidate, matching[0]) for candidate in matching[1:]):
         raise InputError(
             f"{split} annotations: several sets could be the {wanted} ones. Name one with {option}:\n{listing}"
         )
-    notes = _check_original(fitting[0], split)
-    if len(fitting) > 1:
-        names = " and ".join(one.name for one in fitting)
-        notes.append(f"{split} annotations: {names} hold the same boxes; {fitting[0].name} is read")
-    return Choice(fitting[0], notes)
+    chosen = matching[0]
+    notes = _check_original(chosen, split)
+    if len(matching) > 1:
+        names = " and ".join(candidate.name for candidate in matching)
+        notes.append(f"{split} annotations: {names} hold the same boxes; {chosen.name} is read")
+    return Choice(chosen, notes)
 
 
 def _check_named(chosen, config, split, wanted):
+    """Return the warnings about a set that the user named; raise InputError if the config cannot use it."""
     if chosen.kind == wanted:
         return _check_original(chosen, split)
     if wanted == "paired" or chosen.kind == "paired":
@@ -175,7 +189,7 @@ def _check_named(chosen, config, split, wanted):
 
 
 def _check_original(chosen, split):
-    """Return a warning if test annotations that pass for the original ones may be the improved ones."""
+    """Return a warning, in a list, if a set of kind "original" may have improved test annotations."""
     if chosen.kind != "original" or chosen.improved_videos is None:
         return []
     equal, complete = chosen.improved_videos
@@ -195,19 +209,20 @@ def _check_original(chosen, split):
 def _is_same(first, second):
     """Return whether two sets have the same boxes and the same people."""
 
-    def content(read):
-        image_ids = sorted(read.by_id)
-        everything = [read.by_id[image_id] for image_id in image_ids]
-        people = [[one for one in image if one.label == PERSON and not one.ignore] for image in everything]
-        return image_ids, checksum(everything), checksum(people)
+    def content(by_id):
+        image_ids = sorted(by_id)
+        images = [by_id[image_id] for image_id in image_ids]
+        people = [[row for row in image if row.label == PERSON and not row.ignore] for image in images]
+        return image_ids, checksum(images), checksum(people)
 
-    return all(content(read) == content(second.truths[modality]) for modality, read in first.truths.items())
+    return all(content(first.truths[name].by_id) == content(second.truths[name].by_id) for name in first.truths)
 
 
-def rows_differ(chosen: AnnotationSet) -> dict[str, str]:
-    """Return the frames of a paired set whose two files differ in their number of rows, by image id.
+def find_unpairable(chosen: AnnotationSet) -> dict[str, str]:
+    """Return the frames whose two files have different numbers of rows, so that rows cannot be paired.
 
-    Such rows cannot be paired. The value is a text with both numbers.
+    Returns:
+        By image id, a text with both numbers. Empty if the set is not paired.
     """
     if chosen.kind != "paired":
         return {}

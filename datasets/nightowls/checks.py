@@ -1,4 +1,4 @@
-"""Check of a NightOwls copy before anything is written: images, annotations, counts."""
+"""Check of a user's copy of NightOwls: images, annotations and counts."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from dcrl_jax.annotations.types import IMAGE_CONDITIONS, Finding
 from dcrl_jax.errors import InputError
 from dcrl_jax.progress import progress_bar
 
-# The data set's own names of the splits.
+# The data set's own name of each split.
 SPLITS = {"train": "training", "validation": "validation"}
 
 
@@ -27,13 +27,13 @@ class CheckedImage(NamedTuple):
 
 
 def check_copy(copy: Copy, allow_incomplete: bool) -> CheckedCopy:
-    """Check every file, and print the result.
+    """Check every file, print the result, and return the usable part of the copy.
 
-    A copy without any training file gives no training split.
+    A copy without any training file has no training split.
 
     Args:
-        copy: the user's copy: ``nightowls_training.json``, ``nightowls_training/*.png`` and the same of the validation.
-            Its file of findings lists all problems.
+        copy: the user's copy, with ``nightowls_training.json``, ``nightowls_training/*.png`` and the same for
+            validation. Its file of findings gets the list of all problems.
         allow_incomplete: whether missing validation images are a warning instead of an error.
 
     Raises:
@@ -51,7 +51,7 @@ def check_copy(copy: Copy, allow_incomplete: bool) -> CheckedCopy:
     missing = [part for paths in parts.values() for part in paths if not part.exists()]
     if missing:
         listing = "\n".join(f"  {part}" for part in missing)
-        raise InputError(f"{root}: no copy of NightOwls, or an incomplete one. Missing:\n{listing}")
+        raise InputError(f"{root}: no copy of NightOwls, or an incomplete one. Add what is missing:\n{listing}")
     kept, rows, warnings, findings = {}, [], [], []
     for split, (annotations, folder) in parts.items():
         print(f"reading {split} annotations", flush=True)
@@ -71,7 +71,7 @@ def check_copy(copy: Copy, allow_incomplete: bool) -> CheckedCopy:
 def _check_split(
     split: str, annotated: Sequence[AnnotatedImage], folder: Path
 ) -> tuple[list[CheckedImage], list[Finding]]:
-    """Return the usable images of a split, and all findings on it."""
+    """Return the usable images of a split, and all findings on the split."""
 
     def check(image):
         path = folder / image.file_name
@@ -104,9 +104,13 @@ def _count(split: str, annotated: Sequence[AnnotatedImage], kept: Sequence[Check
         counts["images annotated"][image.condition] += 1
     for _, image in kept:
         people = checks.count_people(image.objects)
+        labels = [annotation.label for annotation in image.objects]
         counts["images"][image.condition] += 1
         counts["images without a person"][image.condition] += not people
         counts["people"][image.condition] += people
-        counts["riders"][image.condition] += sum(one.label.endswith("driver") for one in image.objects)
-        counts["ignore areas"][image.condition] += sum(one.label == "ignore" for one in image.objects)
-    return [[f"{split}: {name}", by.total(), *(by[c] for c in IMAGE_CONDITIONS)] for name, by in counts.items()]
+        counts["riders"][image.condition] += sum(label.endswith("driver") for label in labels)
+        counts["ignore areas"][image.condition] += labels.count("ignore")
+    return [
+        [f"{split}: {name}", counter.total(), *(counter[condition] for condition in IMAGE_CONDITIONS)]
+        for name, counter in counts.items()
+    ]

@@ -17,12 +17,12 @@ class Nightowls(FetchedBuilder):
     """RGB images of 1024x640 pixels by night, by day and at dawn.
 
     Splits ``train`` (130,064 images) and ``validation`` (51,848), each in the order of its annotations; the labels of
-    the test images are not published. Labels are ``person``, ``bicycledriver``, ``motorbikedriver`` and ``ignore``, an
-    area marked as ignored. Occlusion is none, or heavy if the object is marked as occluded. The ``image_id`` is the
-    image's number in results files. Frames follow each other, so random parts of a split are alike.
+    the test images are not published. Labels are ``person``, ``bicycledriver``, ``motorbikedriver`` and ``ignore`` (an
+    area marked as ignored). Occlusion is heavy if the object is marked as occluded, else none. The ``image_id`` is the
+    number by which results files name the image. Frames follow each other, so random parts of a split are alike.
     """
 
-    SHARD_RECORDS = 200  # some 200 MB
+    SHARD_RECORDS = 200  # about 200 MB
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\
 NightOwls cannot be downloaded by this program: its terms, for non-commercial use, forbid passing it on. Get the
 training and the validation images and annotations from
@@ -42,7 +42,7 @@ or give the folder to the run itself, --config.data.manual_dir=FOLDER."""
         )
 
     def check_copy(self, copy: Copy) -> CheckedCopy:
-        """Check every file of the copy and print the result; see ``checks.check_copy``."""
+        """Return the usable part of the copy; see ``checks.check_copy``."""
         return checks.check_copy(copy, self.allow_incomplete)
 
     def make_records(self, items: Sequence[CheckedImage]) -> Iterator[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
     python -m datasets.nightowls.prepare --manual_dir=FOLDER
 
-The command can be interrupted and given again: the data set is either complete or absent.
+The command can be interrupted and repeated: the data set is either complete or absent.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from datasets.nightowls.nightowls import open_builder
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; a user's error prints one message and exits with status 1."""
+    """Run the command; print a user's mistake as one message and exit with status 1."""
     parser = prepare_parser(__doc__, "the copy, with nightowls_training.json", "validation images")
     prepare_command(parser, open_builder, arguments)
 

@@ -143,7 +143,7 @@ def test_missing_training_videos_are_a_warning_unless_all_are(tmp_path, raw, mon
     (warning,) = prepare_copy(tmp_path).info.metadata["warnings"]
     assert warning == "incomplete train split: 1 of 2 videos are left out, and 0 images of the others"
     (raw / "videos" / "set00" / "V000.seq").write_bytes(b"no video")
-    with pytest.raises(InputError, match="nothing usable for the split train"):
+    with pytest.raises(InputError, match="no usable image in the split train"):
         prepare_copy(tmp_path, train_skip=3)
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"no video of Caltech found. Expected files like set00/V000\.seq"):

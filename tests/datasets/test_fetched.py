@@ -190,7 +190,7 @@ def test_command_that_receives_sigterm_leaves_nothing_and_can_be_repeated(case, 
         case.main(case.flags)
     assert signal.getsignal(signal.SIGTERM) is former
     assert len(calls) == len(case.train) + 2
-    assert "interrupted; nothing incomplete is left, and the same command starts again\n" in capsys.readouterr().err
+    assert "interrupted; nothing incomplete is left. Give the same command to start again\n" in capsys.readouterr().err
     assert {Path(name).name for name in files_below(case.data)} <= LEFT
     case.main(case.flags)
     assert names(read(case.open(), "train")) == case.train

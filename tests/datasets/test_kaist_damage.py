@@ -92,5 +92,5 @@ def test_error_counts_findings_by_kind_and_a_repaired_copy_has_none(tmp_path, ra
 @pytest.mark.parametrize(("image_ids", "split"), [(TRAIN, "train"), (TEST, "test")], ids=["train", "test"])
 def test_split_without_a_usable_pair_is_always_an_error(tmp_path, raw, image_ids, split):
     remove(raw, VISIBLE, *image_ids)
-    with pytest.raises(InputError, match=f"nothing usable for the split {split}; .*findings.txt lists the problems"):
+    with pytest.raises(InputError, match=f"no usable image in the split {split}; .*findings.txt lists the problems"):
         prepare_copy(tmp_path, allow_incomplete=True)

@@ -76,5 +76,7 @@ def test_missing_and_unreadable_files_are_named(tmp_path, raw):
         "incomplete validation split: 1 of 2 images are left out; scores on it are not comparable with others",
     )
     (raw / "nightowls_validation.json").unlink()
-    with pytest.raises(InputError, match=f"an incomplete one. Missing:\n  {raw}/nightowls_validation.json$"):
+    with pytest.raises(
+        InputError, match=f"an incomplete one. Add what is missing:\n  {raw}/nightowls_validation.json$"
+    ):
         prepare_copy(tmp_path, data="other")
