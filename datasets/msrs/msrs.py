@@ -1,7 +1,7 @@
 """MSRS: 1,444 registered RGB-thermal pairs of road scenes, 640x480 pixels, day and night, with person boxes.
 
 The images are from the repository Linfeng-Tang/MSRS (Tang et al. 2022), the boxes from the repository
-Lele-3/MSRS-detection-label, which annotates everything three times: on the visible, the infrared and fused images.
+Lele-3/MSRS-detection-label, which has three label sets: drawn on the visible, the infrared and the fused images.
 """
 
 import contextlib
@@ -61,9 +61,9 @@ class Pair(NamedTuple):
 class Msrs(tfds.core.GeneratorBasedBuilder):
     """MSRS with the boxes of one of its three label sets; the builder config is the label set.
 
-    ``fusion`` (default) has the objects that either camera shows, ``visible`` and ``infrared`` those of one camera: by
-    night, most people are annotated only on the infrared images. Labels are ``person``, ``bicycle`` and ``car``.
-    Occlusion is not annotated (0) and nothing is ignored.
+    ``fusion`` (default) has the objects that either camera shows, ``visible`` and ``infrared`` those that one camera
+    shows: by night, most people are annotated only on the infrared images. Labels are ``person``, ``bicycle`` and
+    ``car``. Occlusion is not annotated (0) and nothing is ignored.
 
     The files are read from ``DownloadConfig(manual_dir=...)`` if given, else downloaded from two public repositories.
     """
@@ -97,8 +97,8 @@ class Msrs(tfds.core.GeneratorBasedBuilder):
         All files of a manual folder are checked before anything is written or overwritten.
 
         Raises:
-            InputError: files are missing or unreadable, or labels malformed (one message lists all); the layout is
-                another one; the download failed; or another process is preparing.
+            InputError: files are missing or unreadable, or labels are malformed (one message counts all problems); the
+                folder has another layout; the download failed; or another process is preparing.
         """
         download_config = download_config or tfds.download.DownloadConfig()
         overwrites = download_config.download_mode.overwrite_dataset
@@ -144,12 +144,12 @@ def open_builder(data_dir: str | None = None, labels: str = "fusion") -> Msrs:
 
 
 def download_pairs(dl_manager: tfds.download.DownloadManager, label_set: str) -> dict[str, list[Pair]]:
-    """Download both repositories and find the pairs in them.
+    """Download both repositories and return the pairs of every split.
 
-    An image without a label file has no objects here; in a manual folder every image needs one.
+    An image without a label file has no objects here; in a manual folder, every image needs a label file.
 
     Raises:
-        InputError: the download failed or has another content.
+        InputError: the download failed, or its content is not as expected.
     """
     urls = {"images": IMAGES_URL, "labels": LABELS_URL}
     try:
@@ -169,19 +169,19 @@ def download_pairs(dl_manager: tfds.download.DownloadManager, label_set: str) ->
 def find_pairs(
     images: Path, labels: Path, label_set: str, absent_label_is_empty: bool = False
 ) -> dict[str, list[Pair]]:
-    """Find and check all files of the data set without writing anything.
+    """Find and check all files of the data set; write nothing.
 
     Args:
-        images: folder of ``{train,test}/{vi,ir}``.
-        labels: folder of ``{fusion,visible,infrared}/{train,test}``.
+        images: folder that contains ``{train,test}/{vi,ir}``.
+        labels: folder that contains ``{fusion,visible,infrared}/{train,test}``.
         label_set: one of ``LABEL_SETS``.
-        absent_label_is_empty: an image without a label file has no objects, instead of being an error.
+        absent_label_is_empty: whether an image without a label file has no objects, instead of being an error.
 
     Returns:
         The pairs of every split, sorted by id.
 
     Raises:
-        InputError: folders, files or lines are missing or broken; lists the first twenty.
+        InputError: folders or files are missing, or files are broken; the message lists the first twenty.
     """
     heading = f"MSRS in {images}"
     folders = [images / split / modality for split in SPLITS for modality in ("vi", "ir")]
@@ -200,9 +200,10 @@ def find_pairs(
 
 
 def _find_split(images: Path, labels: Path, absent_label_is_empty: bool) -> tuple[list[Pair], list[str]]:
+    """Return the usable pairs of a split, sorted by id, and the problems of all others."""
     files = {modality: _files_by_id(images / modality, IMAGE_SUFFIXES) for modality in ("vi", "ir")}
     texts = _files_by_id(labels, (".txt",))
-    # Label tools put a classes.txt among the labels.
+    # Other text files are skipped: label tools put a classes.txt among the labels.
     ids = {image_id for image_id in texts if _ID.fullmatch(image_id)}.union(*files.values())
 
     def check(image_id: str) -> tuple[Pair | None, list[str]]:
@@ -224,7 +225,7 @@ def _find_split(images: Path, labels: Path, absent_label_is_empty: bool) -> tupl
             path, problem = _only(texts.get(image_id, []), labels / f"{image_id}.txt", "label file")
             text, problem = ("", problem) if path is None else _label_text(path)
             problems += [problem] if problem else []
-        # The lines are checked even if the size is unknown because an image is broken.
+        # A broken image has no size. The lines of its labels are checked all the same.
         width, height = next(iter(sizes - {None}), (1, 1))
         annotations, line_problems = yolo.parse(text, width, height, CLASSES, str(labels / f"{image_id}.txt"))
         problems += line_problems
@@ -236,6 +237,7 @@ def _find_split(images: Path, labels: Path, absent_label_is_empty: bool) -> tupl
 
 
 def _files_by_id(folder: Path, suffixes: tuple[str, ...]) -> dict[str, list[Path]]:
+    """Return the files of a folder by name without suffix; hidden files are skipped."""
     files: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in suffixes and not path.name.startswith("."):
@@ -277,16 +279,16 @@ def _label_text(path: Path) -> tuple[str, str]:
 
 
 def _check_is_reachable(url: str, download_dir: Path) -> None:
-    """Raise OSError if the host cannot be reached, which TFDS retries for minutes; skip what is downloaded already."""
+    """Raise OSError if the host cannot be reached; TFDS would retry for minutes. Skip a file that is downloaded."""
     if any(url in info.read_text() for info in download_dir.glob("*/*.INFO")):
         return
-    # The download itself reports a bad answer or certificate.
+    # The download itself reports a bad status or certificate.
     with contextlib.suppress(requests.exceptions.SSLError):
         requests.head(url, timeout=20)
 
 
 def _extract(archive: Path) -> Path:
-    """Unpack a zip file beside itself; TFDS's extraction needs TensorFlow."""
+    """Unpack a zip file beside itself and return the folder; TFDS's own extraction needs TensorFlow."""
     folder = archive.with_name(f"{archive.name}.extracted")
     shutil.rmtree(folder, ignore_errors=True)
     try:
@@ -300,7 +302,10 @@ def _extract(archive: Path) -> Path:
 
 
 def _parent_of(folder: Path, inner: Path) -> Path:
-    """Return the folder that contains ``inner``; an archive has a top folder named after the branch."""
+    """Return the folder that contains ``inner``, at most two levels below ``folder``; else ``folder`` itself.
+
+    The archives have a top folder that is named after the branch.
+    """
     for candidate in (folder, *sorted(folder.glob("*")), *sorted(folder.glob("*/*"))):
         if (candidate / inner).is_dir():
             return candidate

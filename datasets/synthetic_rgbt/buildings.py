@@ -1,4 +1,4 @@
-"""The background: far trees and houses, and rows of houses along a street."""
+"""The background: distant trees and houses, and rows of houses along a street."""
 
 import numpy as np
 
@@ -20,7 +20,7 @@ STOREY_M = 3.2
 
 
 def paint_backdrop(rng: np.random.Generator, canvas: Canvas, world: World) -> None:
-    """Paint a row of trees and, in most scenes, houses in front of it, in place."""
+    """Paint a row of distant trees and, in most scenes, houses in front of them, in place."""
     camera, (height, width) = world.camera, canvas.owner.shape
     leaf, z = pick(rng, FOREST), 90.0
     spread = 0.7 if world.night else 1.5
@@ -34,14 +34,14 @@ def paint_backdrop(rng: np.random.Generator, canvas: Canvas, world: World) -> No
     x = -0.03 * height
     while x < width:
         z = rng.uniform(35, 80)
-        wide = rng.uniform(6, 18) * camera.scale(z)
+        house_width = rng.uniform(6, 18) * camera.scale(z)
         if rng.random() < 0.75:
-            _paint_house(rng, canvas, world, x, x + wide, z)
-        x += wide + rng.uniform(0, 6) * camera.scale(z)
+            _paint_house(rng, canvas, world, x, x + house_width, z)
+        x += house_width + rng.uniform(0, 6) * camera.scale(z)
 
 
 def paint_street_wall(rng: np.random.Generator, canvas: Canvas, world: World, side: int) -> None:
-    """Paint a row of houses along the view, to the left (-1) or the right (1), in place."""
+    """Paint a row of houses along the direction of view, on the left (``side`` -1) or the right (1), in place."""
     camera = world.camera
     x, z, end = side * rng.uniform(5, 9), 70.0, rng.uniform(8, 25)
     in_sun = side * world.sun_side > 0
@@ -65,6 +65,7 @@ def paint_street_wall(rng: np.random.Generator, canvas: Canvas, world: World, si
 
 
 def _paint_house(rng, canvas, world, left, right, z):
+    """Paint a house with lines of windows from canvas column ``left`` to ``right``, at distance ``z`` in metres."""
     camera = world.camera
     storeys = int(rng.integers(1, 6))
     top, bottom = camera.point(0, STOREY_M * storeys + 0.8, z)[1], camera.point(0, 0, z)[1]
@@ -92,6 +93,6 @@ def _window(rng, world, light, wall_temperature):
     lit = world.night and rng.random() < 0.25
     if lit:
         glow = shade((0.5, 0.36, 0.16), rng.uniform(0.15, 1.0))
-    else:  # by day it mirrors the sky
+    else:  # by day the glass mirrors the sky
         glow = NO_GLOW if world.night else shade((0.1, 0.13, 0.16), rng.uniform(0.1, 1.2))
     return Material(GLASS, wall_temperature + (rng.uniform(1, 4) if lit else rng.uniform(-3, 1)), light, glow)

@@ -1,4 +1,4 @@
-"""Painting of a scene: per-pixel surface properties, from which the two sensors make images.
+"""The canvas of a scene: per-pixel surface properties, from which the two sensors make images.
 
 Coordinates are canvas pixels, x to the right, y down. Temperatures are degrees Celsius. Reflectances and light are
 linear; 1 is white paper in full sun.
@@ -18,7 +18,7 @@ _FRACTION_BITS = 4
 class Canvas(NamedTuple):
     """The surface at each pixel of a canvas of h x w pixels."""
 
-    surface: np.ndarray  # float32 [h, w, 4]: reflectance of red, green, blue; light falling on it
+    surface: np.ndarray  # float32 [h, w, 4]: reflectance of red, green, blue; incident light
     radiance: np.ndarray  # float32 [h, w, 4]: emitted red, green, blue; temperature
     owner: np.ndarray  # uint8 [h, w]: number of the person (1...), NOBODY or SCENERY
 
@@ -33,7 +33,7 @@ class Material(NamedTuple):
 
 
 def blank(height_px: int, width_px: int) -> Canvas:
-    """Return a black canvas at 0 degrees."""
+    """Return a black canvas at 0 degrees Celsius without owners."""
     return Canvas(
         np.zeros((height_px, width_px, 4), np.float32),
         np.zeros((height_px, width_px, 4), np.float32),
@@ -47,7 +47,7 @@ def fill(image: np.ndarray, polygon: np.ndarray, value) -> None:
 
 
 def paint(canvas: Canvas, polygon: np.ndarray, material: Material, owner: int = SCENERY) -> None:
-    """Cover a polygon, float ``[N, 2]``, with a material, in place."""
+    """Cover a polygon, float ``[N, 2]``, with a material, in place; ``owner`` is a person's number or SCENERY."""
     points = [_fixed_point(polygon)]
     cv2.fillPoly(canvas.surface, points, (*material.reflectance, material.light), shift=_FRACTION_BITS)
     cv2.fillPoly(canvas.radiance, points, (*material.emission, material.temperature), shift=_FRACTION_BITS)
@@ -55,6 +55,7 @@ def paint(canvas: Canvas, polygon: np.ndarray, material: Material, owner: int = 
 
 
 def _fixed_point(polygon: np.ndarray) -> np.ndarray:
+    """Return a polygon in OpenCV's fixed-point coordinates."""
     return (polygon * (1 << _FRACTION_BITS)).astype(np.int32)
 
 

@@ -1,4 +1,4 @@
-"""Cars, parked or just driven, seen from the side or along their axis."""
+"""Cars, parked or just driven, seen from the side, the front or the back."""
 
 import numpy as np
 
@@ -21,9 +21,9 @@ MIRRORED_SKY = (0.08, 0.1, 0.12)
 
 
 def paint_car(rng: np.random.Generator, canvas: Canvas, world: World, x: float, z: float) -> None:
-    """Paint a car with its middle at (x, z), in place.
+    """Paint a car with its middle at (x, z) in metres, in place.
 
-    Sheet metal cools below the air by night and heats up in the sun. A car that was just driven has a hot engine and
+    Sheet metal becomes colder than the air by night and hot in the sun. A car that was just driven has a hot engine and
     warm wheels, and its lights are on by night.
     """
     paint_from = _paint_from_the_side if rng.random() < 0.6 else _paint_along_its_axis

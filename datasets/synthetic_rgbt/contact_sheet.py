@@ -6,7 +6,6 @@ python -m datasets.synthetic_rgbt.contact_sheet --output=sheet.png
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
@@ -20,11 +19,11 @@ _INCH_PX = 100
 
 
 def contact_sheet(seed: int, columns: int, height_px: int, width_px: int) -> Figure:
-    """Return a figure of the first ``columns`` days and nights, in four rows: visible and thermal of each.
+    """Return a figure of the first ``columns`` scenes by day and by night, with two rows for each: visible, thermal.
 
     Args:
-        seed: of the scenes, as in ``render``.
-        columns: number of days, and of nights.
+        seed: seed of the scenes, as in ``render``.
+        columns: number of scenes by day, and by night.
         height_px: height of one image; the figure shows it at this size.
         width_px: width of one image.
     """
@@ -34,8 +33,8 @@ def contact_sheet(seed: int, columns: int, height_px: int, width_px: int) -> Fig
     figure = Figure(figsize=size, dpi=_INCH_PX, facecolor="white")
     for column in range(columns):
         scenes = [render(seed, 2 * column + night, height_px, width_px) for night in (0, 1)]
-        images = [image for scene in scenes for image in ((scene, scene.visible), (scene, scene.lwir))]
-        for row, (scene, image) in enumerate(images):
+        rows = [(scene, image) for scene in scenes for image in (scene.visible, scene.lwir)]
+        for row, (scene, image) in enumerate(rows):
             left = label + column * (width_px + border)
             bottom = sheet_height - title - row * (height_px + border) - height_px
             shares = (left / sheet_width, bottom / sheet_height, width_px / sheet_width, height_px / sheet_height)
@@ -55,16 +54,16 @@ def contact_sheet(seed: int, columns: int, height_px: int, width_px: int) -> Fig
 
 
 def _draw_boxes(axes, scene: Scene) -> None:
-    by_level = list(COLOURS.values())
+    colours = list(COLOURS.values())
     people = scene.people
     for (x, y, w, h), occlusion, ignore in zip(people.boxes, people.occlusion, people.ignore, strict=True):
-        colour = by_level[3 if ignore else occlusion]
-        # In imshow the centre of the first pixel is 0; box coordinates start at its edge.
+        colour = colours[3 if ignore else occlusion]
+        # imshow puts 0 at the centre of the first pixel, box coordinates at its edge.
         axes.add_patch(Rectangle((x - 0.5, y - 0.5), w, h, fill=False, edgecolor=colour, linewidth=1))
 
 
-def main(arguments: Sequence[str] | None) -> None:
-    """Write the sheet to a file.
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Draw the picture and write it to a file.
 
     Raises:
         InputError: a size or seed is out of range, or the file cannot be written.
@@ -88,6 +87,5 @@ def main(arguments: Sequence[str] | None) -> None:
 
 
 if __name__ == "__main__":
-    matplotlib.use("Agg")
     with exit_on_error():
-        main(None)
+        main()

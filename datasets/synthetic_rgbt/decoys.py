@@ -1,7 +1,7 @@
 """Decoys: things that look like a person in one modality, but clearly not in both together.
 
-Cold decoys look like people in visible light and are as cold as shade. Hot decoys look like people in thermal and are
-ordinary objects in visible light.
+Cold decoys look like people in the visible image and are too cold in the thermal image. Hot decoys look like people in
+the thermal image and are ordinary objects in the visible image.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ WHITE = (0.75, 0.75, 0.75)
 
 
 def paint_cold_decoy(rng: np.random.Generator, canvas: Canvas, world: World, place: Place) -> None:
-    """Paint a manikin, a poster of a person, or a statue, in place."""
+    """Paint a poster of a person, a statue or a manikin, in place."""
     frame = stand(canvas, world, place.x, place.z, place.height_m)
     # Hollow plastic, paper and stone warm up slowly: they stay colder than people and most sun-warmed surfaces.
     temperature = world.air + (rng.uniform(-1.0, 0.5) if world.night else rng.uniform(-6, -2.5))

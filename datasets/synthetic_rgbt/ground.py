@@ -1,4 +1,4 @@
-"""Sky and ground, on which everything else is painted."""
+"""The sky and the ground, on which all other objects are painted."""
 
 import cv2
 import numpy as np
@@ -15,7 +15,10 @@ _TILE = 128
 
 
 def _tile(rng: np.random.Generator, cells: int) -> np.ndarray:
-    """Return a repeating texture of zero mean and unit deviation, float32 [128, 128]."""
+    """Return a repeating texture of zero mean and unit standard deviation, float32 [128, 128].
+
+    ``cells`` is the number of random values along each side.
+    """
     coarse = rng.standard_normal((cells, cells)).astype(np.float32)
     wrapped = np.pad(coarse, 2, mode="wrap")
     scale = _TILE // cells
@@ -25,7 +28,7 @@ def _tile(rng: np.random.Generator, cells: int) -> np.ndarray:
 
 
 def sample(tile: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Return the values of a repeating texture at float32 coordinates in tiles."""
+    """Return the values of a repeating texture at ``u``, ``v``, float [h, w], in units of the texture's side."""
     return cv2.remap(
         tile,
         np.mod(u, 1).astype(np.float32) * (_TILE - 1),
@@ -36,7 +39,7 @@ def sample(tile: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def paint_sky(rng: np.random.Generator, canvas: Canvas, world: World) -> None:
-    """Fill the canvas down to the horizon, in place."""
+    """Paint the sky from the top to the horizon, in place."""
     height, width = canvas.owner.shape
     rows = int(np.clip(world.camera.horizon * height + 1, 1, height))
     down = np.linspace(0, 1, rows, dtype=np.float32)[:, None, None]
@@ -57,7 +60,7 @@ def paint_sky(rng: np.random.Generator, canvas: Canvas, world: World) -> None:
 
 
 def paint_ground(rng: np.random.Generator, canvas: Canvas, world: World, shadows: np.ndarray) -> None:
-    """Fill the canvas below the horizon, in place; ``shadows`` is bool ``[h, w]``, true in shadow."""
+    """Paint the ground below the horizon, in place; ``shadows`` is bool ``[h, w]``, true in shadow."""
     height, width = canvas.owner.shape
     camera = world.camera
     top = int(np.clip(np.ceil(camera.horizon * height), 0, height - 1))
@@ -67,14 +70,15 @@ def paint_ground(rng: np.random.Generator, canvas: Canvas, world: World, shadows
     z = np.broadcast_to(z, x.shape)
 
     layout = rng.random()
-    if layout < 0.6:  # a road along the view, with pavements and verges
+    # Bands: 0 the outer ground, 1 the pavement or open place, 2 the road; `line` is white paint.
+    if layout < 0.6:  # a road along the direction of view, with pavements and verges
         centre, half = rng.uniform(-2.5, 2.5), rng.uniform(2.6, 4.2)
         across = np.abs(x - centre)
         verge = half + rng.uniform(1.5, 4)
         bands = (across < half).astype(np.int8) + (across < verge)
         line = (across < 0.08) & (np.mod(z + rng.uniform(0, 6), 6) < 3)
         line |= np.abs(across - half + 0.25) < 0.06
-    elif layout < 0.8:  # a street across the view
+    elif layout < 0.8:  # a street across the direction of view
         near = rng.uniform(4, 9)
         far = near + rng.uniform(6, 9)
         bands = ((z > near) & (z < far)).astype(np.int8) + ((z > near - 3) & (z < far + 3))
@@ -89,7 +93,7 @@ def paint_ground(rng: np.random.Generator, canvas: Canvas, world: World, shadows
     outer = (GRASS, PAVING, SAND)[rng.integers(3)]
     middle = PAVING if outer != PAVING else ((0.2, 0.19, 0.18), SAND)[rng.integers(2)]
     colours = np.array([outer, middle, ASPHALT], np.float32) * rng.uniform(0.75, 1.25, (3, 1)).astype(np.float32)
-    # Dark asphalt heats up in the sun, grass stays cool; a part of the difference remains after dark.
+    # Dark asphalt heats up in the sun, grass stays cool; part of the difference remains after dark.
     warmth = np.array(
         [{GRASS: -3.0, PAVING: 0.0, SAND: 1.0}[outer], rng.uniform(-1.0, 1.0), rng.uniform(0.5, 2.5)], np.float32
     ) * (0.35 if world.night else 1.0)

@@ -15,14 +15,14 @@ class NoisyBoxes(NamedTuple):
     """Boxes with annotation errors."""
 
     boxes: np.ndarray  # float32 [N, 4], [x, y, w, h] in pixels
-    source: np.ndarray  # int64 [N], row of the exact box; -1 for a spurious box
+    source: np.ndarray  # int64 [N], index of the exact box; -1 for a spurious box
 
 
 def add_label_noise(rng: np.random.Generator, boxes: np.ndarray, height_px: int, width_px: int) -> NoisyBoxes:
     """Return a noisy copy of exact boxes.
 
     Args:
-        rng: used only for the noise, so that it changes nothing else.
+        rng: a generator for the noise only, so that the images do not depend on it.
         boxes: float32 ``[P, 4]``, ``[x, y, w, h]`` in pixels.
         height_px: height of the image.
         width_px: width of the image.

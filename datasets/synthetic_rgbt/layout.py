@@ -20,11 +20,11 @@ class Item(NamedTuple):
 
     kind: str  # person, cold (decoy), hot (decoy), tree, bush, pole, car, lamp
     place: Place
-    figure: Figure | None = None  # only of a person
+    figure: Figure | None = None  # None except for a person
 
 
 def draw(rng: np.random.Generator, world: World) -> list[Item]:
-    """Draw the objects of a scene; people come first."""
+    """Draw the objects of a scene at random; people come first."""
     camera = world.camera
     people = _draw_people(rng, camera)
     decoys = []
@@ -32,7 +32,7 @@ def draw(rng: np.random.Generator, world: World) -> list[Item]:
         cold = rng.random() < 0.4
         decoys.append(Item("cold" if cold else "hot", place(rng, camera)))
     # Decoys are hidden as often as people, so that an object in front is no hint.
-    hiding = [_before(rng, item.place) for item in (*people, *decoys) if rng.random() < 0.12]
+    hiding = [_draw_in_front(rng, item.place) for item in (*people, *decoys) if rng.random() < 0.12]
     return [*people, *decoys, *hiding, *_draw_scenery(rng, camera), *_draw_lamps(rng, world)]
 
 
@@ -47,7 +47,8 @@ def _draw_people(rng, camera):
     return people
 
 
-def _before(rng, behind: Place):
+def _draw_in_front(rng, behind: Place):
+    """Draw an object that may hide what is at a place."""
     kind = str(rng.choice(["car", "bush", "pole"]))
     z = behind.z * rng.uniform(0.85, 0.97)
     reach_m = {"car": 2.3, "bush": 0.8, "pole": 0.25}[kind]
@@ -72,7 +73,7 @@ def _draw_lamps(rng, world: World):
 
 
 def shadows(items: list[Item], world: World) -> np.ndarray:
-    """Return bool ``[h, w]``, true where an object shades the ground."""
+    """Return where an object shades the ground, bool ``[h, w]`` on the canvas."""
     camera = world.camera
     mask = np.zeros((camera.height_px, camera.width_px), np.uint8)
     for item in items if world.sunny else ():

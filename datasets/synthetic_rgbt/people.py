@@ -1,7 +1,7 @@
 """Articulated figures: poses, clothes, and the polygons of their parts.
 
-A figure stands on the origin and is about 1 high; x to the right, y UP, both in units of its height. Its place and
-material are not part of it, so that a person, a manikin and a painted sign can share a pose.
+A figure stands on the origin; x points to the right, y UP, in units of the figure's height. Place and material are not
+part of a figure, so that a person, a manikin and a painted sign can share a pose.
 """
 
 from typing import NamedTuple
@@ -35,7 +35,7 @@ BRIGHT = (
 
 
 class Part(NamedTuple):
-    """One polygon of a figure; parts are painted in order."""
+    """One polygon of a figure; a figure's parts are painted in order."""
 
     name: str  # key of colours and temperatures: skin, hair, top, bottom, shoes, bag
     polygon: np.ndarray  # float [N, 2]
@@ -49,7 +49,7 @@ class Figure(NamedTuple):
 
 
 def figure(rng: np.random.Generator) -> Figure:
-    """Draw a pose and clothes."""
+    """Draw a figure with a random pose and random clothes."""
     return Figure(_pose(rng), _clothes(rng))
 
 
@@ -65,7 +65,10 @@ def _clothes(rng: np.random.Generator) -> dict[str, Colour]:
 
 
 def _limb(names, root, angles, lengths, radii):
-    """Return the two segments that hang from ``root`` and their end point; angles are from straight down."""
+    """Return the upper and the lower part of a limb that hangs from ``root``, and its end point.
+
+    ``angles`` are measured from straight down, in radians.
+    """
     middle = root + lengths[0] * np.array([np.sin(angles[0]), -np.cos(angles[0])])
     end = middle + lengths[1] * np.array([np.sin(angles[1]), -np.cos(angles[1])])
     upper = Part(names[0], capsule(root, middle, radii[0], radii[1]))
@@ -150,7 +153,10 @@ def _pose(rng: np.random.Generator) -> tuple[Part, ...]:
 
 
 def outline(figure: Figure, frame: Standing) -> list[np.ndarray]:
-    """Return the parts' polygons on the canvas, float ``[N, 2]`` each; the frame's unit is the figure's height."""
+    """Return the polygons of a figure's parts on the canvas, float ``[N, 2]`` each.
+
+    The frame's unit is the figure's height.
+    """
     return [frame.at(part.polygon) for part in figure.parts]
 
 
@@ -164,7 +170,7 @@ def paint_figure(
         figure: pose and clothes.
         temperatures: degrees Celsius by part name.
         owner: number of the person, or SCENERY.
-        emission: emitted light, as a share of the reflectance.
+        emission: emitted light as a share of the reflectance.
     """
     for number, part in enumerate(figure.parts):
         colour = figure.colours[part.name]
@@ -174,10 +180,10 @@ def paint_figure(
 
 
 def body_temperatures(rng: np.random.Generator, world: World) -> dict[str, float]:
-    """Draw the surface temperatures of one clothed person, degrees Celsius by part name.
+    """Draw the surface temperatures of a clothed person, in degrees Celsius by part name.
 
-    By night, skin is much warmer than the surroundings and clothes are clearly warmer. By day, clothes have a
-    temperature between those of air and ground, as the surroundings do, and skin is hardly warmer.
+    By night, skin is much warmer than the surroundings, and clothes are clearly warmer. By day, clothes have a
+    temperature between those of the air and the ground, like the surroundings, and skin is hardly warmer.
     """
     if world.night:
         clothes, skin = world.air + rng.uniform(4, 11), world.air + rng.uniform(9, 16)

@@ -2,7 +2,7 @@
 
 The workers are Python programs that write to a pipe. ``multiprocessing`` is no alternative: a forked child of a process
 whose libraries run threads can hang, and a spawned child first imports the user's main program and all its modules. For
-a fast start of the workers, this module imports only NumPy and OpenCV.
+a fast start of the workers, this module imports no libraries but NumPy and OpenCV.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from datasets.synthetic_rgbt.label_noise import add_label_noise
 from datasets.synthetic_rgbt.scenes import render
 from datasets.synthetic_rgbt.world import TYPICAL_SHARE
 from dcrl_jax.annotations.labels import PERSON
+from dcrl_jax.devices import usable_cores
 
 SPLITS = ("train", "validation", "test")
 _NOISE_STREAM = 3  # of random numbers; the scene itself uses 0 to 2
@@ -37,7 +38,7 @@ class SceneOptions(NamedTuple):
 
 
 def encode_scene(options: SceneOptions, index: int) -> dict:
-    """Return record ``index`` of a split in the schema of ``datasets.records``, with images as PNG bytes."""
+    """Return record ``index`` of a split in the schema of ``datasets.records``; images are PNG bytes."""
     seeds = (options.seed, SPLITS.index(options.split))
     scene = render(seeds, index, options.height_px, options.width_px, options.typical_share)
     boxes, occlusion, ignore, _ = scene.people
@@ -63,19 +64,17 @@ def encode_scenes(options: SceneOptions, count: int, processes: int | None = Non
     """Yield records 0 to ``count - 1`` in order.
 
     Args:
-        options: of the split.
+        options: the split, and how to render it.
         count: number of records.
         processes: number of workers; None for one per usable core. The records do not depend on it.
 
     Raises:
         RuntimeError: a worker ended early; it has printed the reason.
     """
-    # A container may grant fewer cores than the machine has; not every system can tell.
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    processes = min(processes or cores, count)
+    processes = min(processes or usable_cores(), count)
     # The workers search for packages in the same folders as this process.
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(path or os.getcwd() for path in sys.path))
-    fields = [str(int(f) if isinstance(f, bool) else f) for f in options]
+    fields = [str(int(value) if isinstance(value, bool) else value) for value in options]
     workers = [
         subprocess.Popen(
             [sys.executable, "-m", __name__, *fields, str(first), str(count), str(processes)],
@@ -104,7 +103,7 @@ def _png(image: np.ndarray) -> bytes:
 
 
 def _work(arguments: list[str]) -> None:
-    """Write every ``step``-th record, pickled, to standard output."""
+    """Write the records ``first``, ``first + step``... below ``count`` to standard output, pickled."""
     parser = argparse.ArgumentParser()
     parser.add_argument("split")
     for name in ("seed", "height_px", "width_px", "label_noise"):
@@ -112,11 +111,13 @@ def _work(arguments: list[str]) -> None:
     parser.add_argument("typical_share", type=float)
     for name in ("first", "count", "step"):
         parser.add_argument(name, type=int)
-    a = parser.parse_args(arguments)
+    work = parser.parse_args(arguments)
     cv2.setNumThreads(1)
-    options = SceneOptions(a.split, a.seed, a.height_px, a.width_px, bool(a.label_noise), a.typical_share)
+    options = SceneOptions(
+        work.split, work.seed, work.height_px, work.width_px, bool(work.label_noise), work.typical_share
+    )
     try:
-        for index in range(a.first, a.count, a.step):
+        for index in range(work.first, work.count, work.step):
             pickle.dump(encode_scene(options, index), sys.stdout.buffer)
             sys.stdout.buffer.flush()
     except (BrokenPipeError, KeyboardInterrupt):

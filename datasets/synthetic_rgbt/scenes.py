@@ -1,8 +1,8 @@
 """One synthetic RGB-thermal pair: a street by day or night, with people and decoys.
 
 By day, people have little thermal contrast among sun-heated objects; by night, the visible image shows little outside
-the light of lamps. Each modality has decoys that only the other modality tells from people. So each modality is needed
-at some hour.
+the light of lamps. Each modality shows decoys that only the other modality tells from people. So both modalities are
+needed.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class Annotations(NamedTuple):
 
     boxes: np.ndarray  # float32 [P, 4], [x, y, w, h] in pixels; of the complete person, clipped to the image
     occlusion: np.ndarray  # int32 [P], 0 none, 1 partial, 2 heavy
-    ignore: np.ndarray  # bool [P], true if almost nothing of the person is visible
+    ignore: np.ndarray  # bool [P], true if less than IGNORED_SHARE of the person is visible
     masks: np.ndarray  # bool [P, H, W], pixels that the person would cover if nothing were in front
 
 
@@ -49,14 +49,14 @@ def render(
 
     Args:
         seed: one or several non-negative integers.
-        index: the scene's number, not negative. Only seed and index determine the content of a scene; sizes of one
-            aspect ratio show the same scene.
+        index: the scene's number, not negative. Seed, index and ``typical_share`` determine the content of a scene, so
+            images of the same aspect ratio but different sizes show the same scene.
         height_px: height of the images.
         width_px: width of the images.
         typical_share: median height of the people as a share of the image's.
     """
     seeds = [*np.atleast_1d(seed).tolist(), index]
-    # Separate streams of random numbers, so that the number of pixels does not change the content of the scene.
+    # Three streams of random numbers, so that the number of pixels does not change the content of the scene.
     things, textures, noise = (np.random.default_rng([*seeds, stream]) for stream in range(3))
     night = index % 2 == 1
     conditions = world.draw(things, night, height_px * SUPERSAMPLING, width_px * SUPERSAMPLING, typical_share)
@@ -81,7 +81,7 @@ def render(
 def _paint_items(
     rng: np.random.Generator, canvas: Canvas, conditions: World, items: list[layout.Item]
 ) -> list[list[np.ndarray]]:
-    """Paint from far to near, and return the outlines of the people, numbered from 1 on the canvas."""
+    """Paint the objects from far to near and return the outlines of the people in the order of their owner numbers."""
     outlines = []
     for item in sorted(items, key=lambda item: -item.place.z):
         x, z, height_m = item.place
@@ -109,7 +109,7 @@ def _paint_items(
 
 
 def _annotate(owner: np.ndarray, outlines: list[list[np.ndarray]], height_px: int, width_px: int) -> Annotations:
-    """Return the annotations of the people; a person who is not visible is not annotated."""
+    """Return the annotations of the people of whom at least UNSEEN_SHARE is visible."""
     boxes, occlusion, ignore, masks = [], [], [], []
     for number, outline in enumerate(outlines, start=1):
         covered = np.zeros_like(owner)
@@ -121,8 +121,8 @@ def _annotate(owner: np.ndarray, outlines: list[list[np.ndarray]], height_px: in
         boxes.append(np.array(cv2.boundingRect(covered), np.float32) / SUPERSAMPLING)
         occlusion.append(0 if share >= PARTIAL_SHARE else 1 if share >= HEAVY_SHARE else 2)
         ignore.append(share < IGNORED_SHARE)
-        parts = covered.reshape(height_px, SUPERSAMPLING, width_px, SUPERSAMPLING)
-        masks.append(parts.any(axis=(1, 3)))
+        blocks = covered.reshape(height_px, SUPERSAMPLING, width_px, SUPERSAMPLING)
+        masks.append(blocks.any(axis=(1, 3)))
     return Annotations(
         np.array(boxes, np.float32).reshape(-1, 4),
         np.array(occlusion, np.int32),

@@ -8,8 +8,8 @@ from datasets.synthetic_rgbt.world import World
 
 
 def visible_image(rng: np.random.Generator, canvas: Canvas, world: World, height_px: int, width_px: int) -> np.ndarray:
-    """Return uint8 RGB ``[height_px, width_px, 3]``, with glare, sensor noise and a gamma-2 camera curve."""
-    surface, radiance = (cv2.resize(p, (width_px, height_px), interpolation=cv2.INTER_AREA) for p in canvas[:2])
+    """Return the RGB image, uint8 ``[height_px, width_px, 3]``, with glare, sensor noise and a gamma-2 camera curve."""
+    surface, radiance = (cv2.resize(layer, (width_px, height_px), interpolation=cv2.INTER_AREA) for layer in canvas[:2])
     linear = surface[..., :3] * (surface[..., 3:] * np.array(world.tint, np.float32)) + radiance[..., :3]
     if world.night:
         # Bright sources bleed into their surroundings through the lens.
@@ -18,16 +18,16 @@ def visible_image(rng: np.random.Generator, canvas: Canvas, world: World, height
         )
         glare = cv2.GaussianBlur(small, (0, 0), 0.03 * height_px)
         linear += 0.35 * cv2.resize(glare, (width_px, height_px))
-        read, shot = rng.uniform(0.0015, 0.004), 0.0008
+        read_noise, shot_noise = rng.uniform(0.0015, 0.004), 0.0008
     else:
-        read, shot = 0.001, 0.0003
+        read_noise, shot_noise = 0.001, 0.0003
     noise = rng.standard_normal(linear.shape, np.float32)
-    linear += noise * np.sqrt(read**2 + shot * np.maximum(linear, 0))
+    linear += noise * np.sqrt(read_noise**2 + shot_noise * np.maximum(linear, 0))
     return np.rint(np.sqrt(np.clip(linear, 0, 1)) * 255).astype(np.uint8)
 
 
 def _blotches(rng: np.random.Generator, height_px: int, width_px: int) -> np.ndarray:
-    """Return smooth noise of unit deviation: sun and wind warm no surface evenly."""
+    """Return smooth noise, float32, with a standard deviation of about 1: sun and wind warm no surface evenly."""
     total = np.zeros((height_px, width_px), np.float32)
     for cells in (16, 36):
         coarse = rng.standard_normal((cells, cells * width_px // height_px + 1), np.float32)
@@ -36,7 +36,7 @@ def _blotches(rng: np.random.Generator, height_px: int, width_px: int) -> np.nda
 
 
 def thermal_image(rng: np.random.Generator, canvas: Canvas, world: World, height_px: int, width_px: int) -> np.ndarray:
-    """Return uint8 grey ``[height_px, width_px]``, with blur, noise per pixel and per column, and automatic gain.
+    """Return the grey image, uint8 ``[height_px, width_px]``, with blur, pixel and column noise, and automatic gain.
 
     The gain stretches the scene's range of temperatures, but at least a minimal span, to the grey levels. Without the
     minimum, a cold scene without people would be all noise.

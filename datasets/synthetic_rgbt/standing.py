@@ -1,4 +1,4 @@
-"""The frame of one object that stands on the ground, and painting in the object's units."""
+"""The coordinate frame of an object that stands on the ground, and painting in it."""
 
 from typing import NamedTuple
 
@@ -23,16 +23,16 @@ def pick(rng: np.random.Generator, colours: tuple[Colour, ...]) -> Colour:
 
 
 class Standing(NamedTuple):
-    """An object's frame: the origin is its foot, x to the right, y up.
+    """An object's frame: the origin is its foot; x points to the right, y up, in the object's unit of length.
 
-    The methods paint in place; ``tone`` multiplies the light that falls on the object.
+    The methods paint on the canvas, in place. ``tone`` multiplies the object's light; temperatures are degrees Celsius.
     """
 
     canvas: Canvas
     foot: np.ndarray  # float [2], canvas pixel
-    unit_x: float  # canvas pixels; negative if the object is mirrored
-    unit: float  # canvas pixels
-    light: float
+    unit_x: float  # the unit of length in canvas pixels; negative if the object is mirrored
+    unit: float  # the unit of length in canvas pixels
+    light: float  # that falls on the object, linear
 
     def at(self, points) -> np.ndarray:
         """Return canvas pixels of points ``[N, 2]`` or ``[2]`` of the object."""
@@ -59,6 +59,6 @@ class Standing(NamedTuple):
 
 
 def stand(canvas: Canvas, world: World, x: float, z: float, unit_m: float = 1.0, mirrored: bool = False) -> Standing:
-    """Return the frame of an object on the ground at (x, z); ``unit_m`` is its unit of length."""
+    """Return the frame of an object on the ground at (x, z) in metres; ``unit_m`` is its unit of length in metres."""
     unit = unit_m * world.camera.scale(z)
     return Standing(canvas, world.camera.point(x, 0.0, z), -unit if mirrored else unit, unit, float(world.light(x, z)))

@@ -13,7 +13,7 @@ SIGNS = ((0.6, 0.05, 0.05), (0.05, 0.15, 0.5), (0.7, 0.5, 0.05), (0.7, 0.7, 0.7)
 
 
 def paint_tree(rng: np.random.Generator, canvas: Canvas, world: World, x: float, z: float) -> None:
-    """Paint a tree, in place."""
+    """Paint a tree at (x, z) in metres, in place."""
     frame = stand(canvas, world, x, z)
     height, radius = rng.uniform(4, 8), rng.uniform(0.1, 0.22)
     fork = 0.7 * height
@@ -31,7 +31,7 @@ def paint_tree(rng: np.random.Generator, canvas: Canvas, world: World, x: float,
 
 
 def paint_bush(rng: np.random.Generator, canvas: Canvas, world: World, x: float, z: float) -> None:
-    """Paint a bush, in place."""
+    """Paint a bush at (x, z) in metres, in place."""
     frame, leaf = stand(canvas, world, x, z), pick(rng, LEAVES)
     width, height = rng.uniform(0.5, 1.3), rng.uniform(0.6, 1.2)
     for level in (0.35, 0.35, 0.6, 0.6, 0.75, 0.5, 0.3, 0.7):
@@ -42,7 +42,7 @@ def paint_bush(rng: np.random.Generator, canvas: Canvas, world: World, x: float,
 
 
 def paint_pole(rng: np.random.Generator, canvas: Canvas, world: World, x: float, z: float) -> None:
-    """Paint a pole, with or without a traffic sign, in place."""
+    """Paint a pole at (x, z) in metres, with or without a traffic sign, in place."""
     frame = stand(canvas, world, x, z)
     height, radius = rng.uniform(2.2, 4.5), rng.uniform(0.03, 0.075)
     temperature = world.air + (rng.uniform(-2, 1) if world.night else rng.uniform(-2, 6))
@@ -57,9 +57,9 @@ def paint_pole(rng: np.random.Generator, canvas: Canvas, world: World, x: float,
 
 
 def paint_lamp(canvas: Canvas, world: World, x: float, z: float, height_m: float) -> None:
-    """Paint a street lamp, which shines by night, in place."""
+    """Paint a street lamp at (x, z) in metres, which shines by night, in place."""
     frame = stand(canvas, world, x, z, mirrored=x > 0)
     frame.stroke((0, 0), (0, height_m), 0.08, 0.05, shade(METAL, 0.7), world.air)
     frame.stroke((0, height_m), (0.9, height_m), 0.05, 0.05, shade(METAL, 0.7), world.air)
-    glow, warmth = (tuple(3.0 * t for t in world.tint), 16.0) if world.night else (NO_GLOW, 2.0)
+    glow, warmth = (tuple(3.0 * channel for channel in world.tint), 16.0) if world.night else (NO_GLOW, 2.0)
     frame.disc(0.9, height_m, 0.28, 0.11, (0.6, 0.6, 0.6), world.air + warmth, glow=glow)

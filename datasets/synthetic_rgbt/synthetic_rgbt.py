@@ -1,4 +1,4 @@
-"""TFDS builder of the synthetic RGB-thermal scenes: nothing to download, the same scenes for the same options."""
+"""TFDS builder of the synthetic RGB-thermal scenes; the same options render the same scenes."""
 
 import dataclasses
 import io
@@ -14,7 +14,7 @@ from datasets.synthetic_rgbt.rendering import SPLITS, SceneOptions, encode_scene
 from dcrl_jax.errors import InputError
 from dcrl_jax.progress import progress_bar
 
-_LEAST = {"height_px": 32, "width_px": 32, "seed": 0, **dict.fromkeys(SPLITS, 1)}
+_MINIMUM = {"height_px": 32, "width_px": 32, "seed": 0, **dict.fromkeys(SPLITS, 1)}
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -24,7 +24,7 @@ class SceneConfig(tfds.core.BuilderConfig):
     Attributes:
         height_px: height of the images.
         width_px: width of the images.
-        seed: not negative. Each split draws from its own stream of random numbers, so no scene is in two splits.
+        seed: seed of the scenes, not negative. Each split has its own random numbers, so no scene is in two splits.
         train: number of training scenes; scenes 0, 2, 4... are by day, the others by night.
         validation: number of validation scenes.
         test: number of test scenes.
@@ -44,17 +44,17 @@ class SceneConfig(tfds.core.BuilderConfig):
     test: int
 
     def __post_init__(self):
-        for key, least in _LEAST.items():
+        for key, minimum in _MINIMUM.items():
             value = getattr(self, key)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise InputError(f"{self.DATA_SET}: {key} must be a whole number of at least {least}, not {value!r}.")
+            if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+                raise InputError(f"{self.DATA_SET}: {key} must be a whole number of at least {minimum}, not {value!r}.")
         counts = "-".join(f"{split}{getattr(self, split)}" for split in SPLITS)
         self.name = f"{self.width_px}x{self.height_px}-seed{self.seed}-{counts}"
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class SyntheticConfig(SceneConfig):
-    """The options of ``SceneConfig``, and label noise.
+    """The options of ``SceneConfig`` with the defaults of this data set, and label noise.
 
     Attributes:
         label_noise: whether the training boxes have annotation errors (see ``label_noise``). The images, and the boxes
@@ -114,7 +114,7 @@ class SyntheticRgbt(tfds.core.GeneratorBasedBuilder):
 
 
 def render_records(options: SceneOptions, count: int) -> Iterable[dict[str, Any]]:
-    """Return the first ``count`` records of a split under a progress bar; images are PNG bytes."""
+    """Return an iterable of the first ``count`` records of a split that shows a progress bar; images are PNG bytes."""
     return progress_bar(encode_scenes(options, count), f"rendering {options.split}", count, "scenes")
 
 

@@ -1,13 +1,14 @@
 """The conditions of a scene: camera, hour, light and temperatures.
 
 World coordinates are metres: x to the right, z away from the camera, heights above flat ground. Lengths in the image
-are in units of its height until they are painted, so that a scene looks the same at every size.
+are shares of its height until they are painted, so that a scene looks the same at every size.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
+# Median height of a figure, as a share of the image's height.
 TYPICAL_SHARE = 0.4
 
 
@@ -17,9 +18,9 @@ class Camera(NamedTuple):
     height_px: int  # of the canvas
     width_px: int
     horizon: float  # distance from the top, as a share of the image's height
-    eye_m: float
-    focal: float  # in image heights
-    typical_share: float  # median height of a figure, as a share of the image's
+    eye_m: float  # height of the camera above the ground
+    focal: float  # focal length, in image heights
+    typical_share: float  # see TYPICAL_SHARE
 
     def point(self, x: float, y: float, z: float) -> np.ndarray:
         """Return the canvas pixel of a point ``y`` metres above the ground, float ``[2]``."""
@@ -27,43 +28,43 @@ class Camera(NamedTuple):
         return np.array([self.width_px / 2 + x * scale, self.horizon * self.height_px + (self.eye_m - y) * scale])
 
     def scale(self, z: float) -> float:
-        """Return canvas pixels per metre at a distance."""
+        """Return canvas pixels per metre at a distance ``z``."""
         return self.focal * self.height_px / z
 
     def half_width_m(self, z: float) -> float:
-        """Return half the width of the view at a distance, in metres."""
+        """Return half the width of the view at a distance ``z``, in metres."""
         return 0.5 * self.width_px / self.scale(z)
 
 
 class Lamp(NamedTuple):
-    """A lamp above the ground."""
+    """A street lamp that shines."""
 
     x: float
     z: float
-    strength: float
-    radius_m: float  # of its pool of light
+    strength: float  # light at the lamp's foot, linear
+    radius_m: float  # of the lamp's pool of light
 
 
 class World(NamedTuple):
-    """One scene's hour and weather. Temperatures are degrees Celsius."""
+    """The camera, hour and weather of a scene. Temperatures are degrees Celsius."""
 
     camera: Camera
     night: bool
     sunny: bool
     ambient: float  # light everywhere, linear
-    own_headlights: float  # light of the camera's car, 5 m ahead
+    headlights: float  # light of the camera car's headlights 5 m ahead, linear
     lamps: tuple[Lamp, ...]
     tint: tuple[float, float, float]  # colour of the light
     sun_side: float  # offset of shadows to the right, in metres per metre of height
     air: float
     ground: float  # mean temperature of the ground
     mottle: float  # standard deviation of the ground's temperature over its area
-    unrest: float  # the same for everything in the image
+    unrest: float  # standard deviation of the thermal image's smooth noise, on all surfaces
 
     def light(self, x, z):
         """Return the light on an object at (x, z), linear; arrays broadcast."""
         ahead, aside = np.maximum(z - 5.0, 0.0) / 7.0, x / (0.25 * z + 1)
-        total = self.ambient + self.own_headlights * np.exp(-ahead - aside**2)
+        total = self.ambient + self.headlights * np.exp(-ahead - aside**2)
         for lamp in self.lamps:
             distance = ((x - lamp.x) ** 2 + (z - lamp.z) ** 2) / lamp.radius_m**2
             total = total + lamp.strength / (1 + distance) ** 1.5
@@ -73,7 +74,7 @@ class World(NamedTuple):
 def draw(
     rng: np.random.Generator, night: bool, height_px: int, width_px: int, typical_share: float = TYPICAL_SHARE
 ) -> World:
-    """Draw the conditions of a scene for a canvas of the given size."""
+    """Draw the conditions of a scene at random, for a canvas of ``height_px`` x ``width_px`` pixels."""
     horizon, eye_m, focal = rng.uniform(0.34, 0.46), rng.uniform(1.15, 1.7), rng.uniform(1.7, 2.3)
     camera = Camera(height_px, width_px, horizon, eye_m, focal, typical_share)
     return _draw_night(rng, camera) if night else _draw_day(rng, camera)
@@ -87,7 +88,7 @@ def _draw_day(rng: np.random.Generator, camera: Camera) -> World:
         night=False,
         sunny=sunny,
         ambient=rng.uniform(0.8, 1.0) if sunny else rng.uniform(0.45, 0.8),
-        own_headlights=0.0,
+        headlights=0.0,
         lamps=(),
         tint=(1.0, 0.97, 0.9) if sunny else (0.93, 0.97, 1.0),
         sun_side=rng.uniform(-1.6, 1.6),
@@ -110,7 +111,7 @@ def _draw_night(rng: np.random.Generator, camera: Camera) -> World:
         night=True,
         sunny=False,
         ambient=rng.uniform(0.02, 0.09),
-        own_headlights=rng.uniform(0.1, 0.35) if rng.random() < 0.5 else 0.0,
+        headlights=rng.uniform(0.1, 0.35) if rng.random() < 0.5 else 0.0,
         lamps=tuple(lamps),
         tint=((1.0, 0.82, 0.58), (1.0, 0.95, 0.85), (0.9, 0.95, 1.0))[rng.integers(3)],
         sun_side=0.0,
@@ -130,9 +131,9 @@ class Place(NamedTuple):
 
 
 def place(rng: np.random.Generator, camera: Camera) -> Place:
-    """Draw a place and a height; heights in the image are 0.55 to 2.1 times the camera's typical share.
+    """Draw a place and a height; heights in the image are 0.55 to 2.125 times the camera's typical share.
 
-    People and decoys have the same distribution, so that neither place nor size tells them apart.
+    People and decoys are drawn alike, so that neither place nor size tells them apart.
     """
     size = 0.0
     while not 0.55 <= size <= 2.125:

@@ -1,4 +1,4 @@
-"""Generated RGB scenes of another camera: their TFDS builder and config."""
+"""Generated RGB scenes of a cheaper camera: their TFDS builder and config."""
 
 from datasets.synthetic_visible.synthetic_visible import SyntheticVisible, SyntheticVisibleConfig, open_builder
 

@@ -1,23 +1,23 @@
-"""The image that a cheaper camera takes of a synthetic scene."""
+"""The cheaper camera of ``synthetic_visible``."""
 
 import cv2
 import numpy as np
 
-# Factors of red, green and blue: its white balance is off, by a random degree.
+# Factors of red, green and blue, from a wrong white balance; each image raises them to a random power.
 CAST = (1.12, 0.98, 0.72)
 # Exponent of the tone curve; the camera of synthetic_rgbt has 0.5.
 GAMMA = 0.42
 
 
 def photograph(rng: np.random.Generator, visible: np.ndarray) -> bytes:
-    """Return the scene as a JPEG file of this camera.
+    """Return the JPEG file that this camera makes of a scene.
 
-    The gamma-2 curve of the scene is undone. Then follow exposure, colour cast, haze in the distance, dark corners, an
-    unsharp lens, coarse noise, a flat tone curve, and strong compression.
+    The gamma-2 curve of the rendered image is undone first. Then follow exposure, colour cast, haze in the distance,
+    dark corners, an unsharp lens, coarse noise, a flat tone curve, and strong compression.
 
     Args:
         rng: the only source of randomness.
-        visible: uint8 RGB ``[H, W, 3]`` of ``datasets.synthetic_rgbt.scenes.render``.
+        visible: uint8 RGB ``[H, W, 3]`` from ``datasets.synthetic_rgbt.scenes.render``.
     """
     height, width = visible.shape[:2]
     light = np.square(visible.astype(np.float32) / 255)
@@ -27,8 +27,8 @@ def photograph(rng: np.random.Generator, visible: np.ndarray) -> bytes:
     # Haze is thickest at the horizon, at about 0.4 of the height.
     haze = rng.uniform(0.05, 0.3) * np.exp(-np.square((y / height - 0.4) / 0.3))[..., None]
     light = (1 - haze) * light + haze * (0.6 * light.mean() + 0.4 * np.percentile(light, 95))
-    corner = np.square(x / width - 0.5) + np.square(y / height - 0.5)
-    light *= (1 - rng.uniform(0.3, 0.9) * corner)[..., None]
+    from_centre = np.square(x / width - 0.5) + np.square(y / height - 0.5)  # squared distance, 0.5 in the corners
+    light *= (1 - rng.uniform(0.3, 0.9) * from_centre)[..., None]
     light = cv2.GaussianBlur(light, (0, 0), rng.uniform(0.35, 0.6) * height / 112)
 
     grain = rng.standard_normal((height, width, 3), np.float32)

@@ -1,7 +1,6 @@
-"""TFDS builder of synthetic RGB scenes that look different from ``synthetic_rgbt``, for fine-tuning.
+"""TFDS builder of synthetic RGB scenes that look different from those of ``synthetic_rgbt``, for fine-tuning.
 
-The same program draws the scenes. The camera is another one (see ``look``), the people are smaller, and there are no
-thermal images.
+The same program draws the scenes, but with another camera (see ``look``), smaller people and no thermal images.
 """
 
 import dataclasses
@@ -18,9 +17,9 @@ from datasets.synthetic_rgbt.rendering import SPLITS, SceneOptions
 from datasets.synthetic_rgbt.synthetic_rgbt import SceneConfig, SyntheticRgbt, render_records
 from datasets.synthetic_visible.look import photograph
 
-# Median height of the people as a share of the image's; 0.4 in synthetic_rgbt.
+# Median height of the people as a share of the image's height; 0.4 in synthetic_rgbt.
 TYPICAL_SHARE = 0.3
-# Added to the seed, so that no scene is one of synthetic_rgbt with the same seed.
+# Added to the seed, so that synthetic_rgbt with the same seed has other scenes.
 _SEED_OFFSET = 1_000_000
 
 
