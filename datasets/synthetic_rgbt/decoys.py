@@ -7,7 +7,7 @@ the thermal image and are ordinary objects in the visible image.
 import numpy as np
 
 from datasets.synthetic_rgbt.canvas import Canvas
-from datasets.synthetic_rgbt.people import Figure, figure, paint_figure
+from datasets.synthetic_rgbt.people import Figure, draw_figure, paint_figure
 from datasets.synthetic_rgbt.standing import NO_GLOW, Standing, pick, shade, stand
 from datasets.synthetic_rgbt.world import Place, World
 
@@ -23,7 +23,7 @@ def paint_cold_decoy(rng: np.random.Generator, canvas: Canvas, world: World, pla
     frame = stand(canvas, world, place.x, place.z, place.height_m)
     # Hollow plastic, paper and stone warm up slowly: they stay colder than people and most sun-warmed surfaces.
     temperature = world.air + (rng.uniform(-1.0, 0.5) if world.night else rng.uniform(-6, -2.5))
-    drawn, kind = figure(rng), rng.random()
+    drawn, kind = draw_figure(rng), rng.random()
     if kind < 0.2:
         frame.box(-0.3, 0, 0.3, 1.08, pick(rng, SIGNAL), temperature)
     elif kind < 0.4:
@@ -63,7 +63,7 @@ def _paint_lit_sign(rng, world, frame: Standing, temperature: float):
     """Paint a coloured board with a white figure that is as warm as a person."""
     colour, glow = pick(rng, SIGNAL[:4]), rng.uniform(0.15, 0.5) if world.night else 0.0
     frame.box(-0.27, -0.02, 0.27, 1.08, colour, world.air + rng.uniform(0, 2), glow=shade(colour, glow))
-    drawn = figure(rng)
+    drawn = draw_figure(rng)
     white = Figure(drawn.parts, dict.fromkeys(drawn.colours, WHITE))
     paint_figure(frame, white, dict.fromkeys(white.colours, temperature), emission=glow)
 

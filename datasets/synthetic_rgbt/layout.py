@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from datasets.synthetic_rgbt import canvas as canvases
-from datasets.synthetic_rgbt.people import Figure, figure
-from datasets.synthetic_rgbt.world import Camera, Place, World, place
+from datasets.synthetic_rgbt.people import Figure, draw_figure
+from datasets.synthetic_rgbt.world import Camera, Place, World, draw_place
 
 PEOPLE_SHARES = (0.14, 0.26, 0.25, 0.18, 0.11, 0.06)  # of the scenes with 0, 1, 2... people: 2.0 on average
 DECOY_SHARES = (0.6, 0.35, 0.05)  # of the scenes with 0, 1 and 2 decoys
@@ -30,7 +30,7 @@ def draw(rng: np.random.Generator, world: World) -> list[Item]:
     decoys = []
     for _ in range(rng.choice(len(DECOY_SHARES), p=DECOY_SHARES)):
         cold = rng.random() < 0.4
-        decoys.append(Item("cold" if cold else "hot", place(rng, camera)))
+        decoys.append(Item("cold" if cold else "hot", draw_place(rng, camera)))
     # Decoys are hidden as often as people, so that an object in front is no hint.
     hiding = [_draw_in_front(rng, item.place) for item in (*people, *decoys) if rng.random() < 0.12]
     return [*people, *decoys, *hiding, *_draw_scenery(rng, camera), *_draw_lamps(rng, world)]
@@ -39,11 +39,11 @@ def draw(rng: np.random.Generator, world: World) -> list[Item]:
 def _draw_people(rng, camera):
     people = []
     for _ in range(rng.choice(len(PEOPLE_SHARES), p=PEOPLE_SHARES)):
-        x, z, height_m = place(rng, camera)
+        x, z, height_m = draw_place(rng, camera)
         if people and rng.random() < 0.25:  # in company
             beside = people[rng.integers(len(people))].place
             x, z = beside.x + rng.choice([-1, 1]) * rng.uniform(0.5, 1.0), beside.z + rng.uniform(-0.5, 0.5)
-        people.append(Item("person", Place(x, z, height_m), figure(rng)))
+        people.append(Item("person", Place(x, z, height_m), draw_figure(rng)))
     return people
 
 

@@ -48,7 +48,7 @@ class Figure(NamedTuple):
     colours: dict[str, Colour]  # linear reflectance by part name
 
 
-def figure(rng: np.random.Generator) -> Figure:
+def draw_figure(rng: np.random.Generator) -> Figure:
     """Draw a figure with a random pose and random clothes."""
     return Figure(_pose(rng), _clothes(rng))
 

@@ -130,7 +130,7 @@ class Place(NamedTuple):
     height_m: float
 
 
-def place(rng: np.random.Generator, camera: Camera) -> Place:
+def draw_place(rng: np.random.Generator, camera: Camera) -> Place:
     """Draw a place and a height; heights in the image are 0.55 to 2.125 times the camera's typical share.
 
     People and decoys are drawn alike, so that neither place nor size tells them apart.

@@ -66,14 +66,14 @@ class Bench(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """The scores of a detector; of a teacher also with either modality blanked."""
+    """The scores of a detector; of a teacher also with each modality blanked."""
 
-    scores: dict[str, Score]
+    scores: dict[str, Score]  # by the name of the subset
     average_precision: dict[str, float]  # by the name of the subset
     blanked_scores: dict[str, dict[str, Score]]  # by the modality that was blanked; empty unless asked for
     detections: dict[str, ImageDetections]
     image_weights: dict[str, np.ndarray]  # mu by image id, float32 [M] each; empty for one modality
-    modality_weights: dict[str, list[float]]  # their means by condition: all, day, night
+    modality_weights: dict[str, list[float]]  # means of mu by condition: all, day, night
     further_scores: dict[str, Score]  # of KAIST's subsets by scale and occlusion, if the config asks for them
     warnings: tuple[str, ...]  # of the bench
 
@@ -128,12 +128,12 @@ def detect_split(
     """Return the detections in a split; every process runs its part of the images and gets the detections of all.
 
     Args:
-        detector: of ``parallelize``.
-        params: replicated on its devices.
-        batches: of ``split_batches``.
-        truths: of the same split, for image ids and sizes.
+        detector: the network from ``parallelize``.
+        params: its parameters, replicated on its devices.
+        batches: the split's images from ``split_batches``.
+        truths: the split's annotations, for image ids and sizes.
         input_size: height and width of the network input.
-        blank: the modality to switch off, 'visible' or 'lwir'.
+        blank: the modality to switch off, ``visible`` or ``lwir``; None for neither.
     """
     parts = []
     title = f"detecting, {blank} blanked" if blank else "detecting"
@@ -162,7 +162,7 @@ def detect_split(
 def open_bench(
     detector: ParallelNetwork, builder: tfds.core.DatasetBuilder, split: str, config: ConfigDict, mesh: Mesh
 ) -> Bench:
-    """Open a split to score a detector of ``parallelize`` on it.
+    """Open a split of a prepared data set to score a detector from ``parallelize`` on it.
 
     Raises:
         InputError: the split is missing.
@@ -175,9 +175,9 @@ def evaluate(bench: Bench, params: Any, blanked: bool = False) -> Evaluation:
     """Score parameters on the bench's split.
 
     Args:
-        bench: of ``open_bench``.
-        params: replicated on its devices.
-        blanked: whether to score a teacher also with either modality blanked, which takes three times as long.
+        bench: from ``open_bench``.
+        params: the detector's parameters, replicated on its devices.
+        blanked: whether to score a teacher also with each modality blanked, which takes three times as long.
     """
     config, truths = bench.config, bench.truths
     subsets = subsets_of(config)

@@ -9,7 +9,7 @@ from dcrl_jax.evaluation.miss_rate import match
 from dcrl_jax.evaluation.overlaps import ImageDetections, ImageTruth
 from dcrl_jax.evaluation.rules import Subset, assign_roles
 
-# Detections below this score count as no find of a person; figures do not show them.
+# A detection below this score does not count as finding a person; figures do not show it.
 MIN_SCORE = 0.5
 
 

@@ -164,7 +164,7 @@ def parse_text(text: str, path: Path, columns: str = TEXT_COLUMNS) -> Iterable[t
 
 def _parse_json(text: str, path: Path) -> Iterable[tuple[str, int, Sequence[float]]]:
     """Yield the place (``path: entry N``), the image number and x, y, width, height, score of each entry."""
-    expected = "finite numbers in image_id (whole, 0 for the first image), bbox [x, y, width, height] and score"
+    expected = "finite numbers in image_id (whole), bbox [x, y, width, height] and score"
     try:
         entries = msgspec.json.decode(text, type=list[_Entry])
     except msgspec.ValidationError as error:

@@ -30,7 +30,7 @@ class Subset(NamedTuple):
     min_height_px: float = 0.0  # pixels as annotated
     max_height_px: float = float("inf")
     occlusions: frozenset[int] = frozenset({NONE, PARTIAL})
-    border: tuple[float, float, float, float] | None = None  # x1, y1, x2, y2; boxes that cross it are ignored
+    border: tuple[float, float, float, float] | None = None  # x1, y1, x2, y2 in pixels; people who cross it are ignored
     person_labels: frozenset[str] = frozenset({PERSON})
     ignore_labels: frozenset[str] = frozenset(KAIST_IGNORE)
     aspect_ratio: float | None = None  # width / height given to people and detections; None: unchanged
@@ -76,8 +76,8 @@ KAIST_SUBSETS = KAIST_REASONABLE + KAIST_SCALE + KAIST_OCCLUSION
 DETECTION_MARGIN = 1.25
 
 # The MATLAB evaluation of the Caltech benchmark, version 3.2.1: at least 65 % of the person is visible, which is no or
-# partial occlusion. Annotations with other labels are dropped. Images have 640x480
-# pixels.
+# partial occlusion. Annotations with other labels are dropped. Images have
+# 640x480 pixels.
 CALTECH_REASONABLE = Subset(
     "caltech-reasonable",
     min_height_px=50.0,
