@@ -71,13 +71,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = Parser(__doc__)
     parser.add_argument("--output", type=Path, required=True, help="picture to write: .png, .jpg or .pdf")
     parser.add_argument("--seed", type=int, default=0, help="seed of the scenes (default: 0)")
-    parser.add_argument("--columns", type=int, default=5, help="number of days and of nights (default: 5)")
+    parser.add_argument("--columns", type=int, default=5, help="number of scenes by day, and by night (default: 5)")
     parser.add_argument("--height_px", type=int, default=192, help="height of an image (default: 192)")
     parser.add_argument("--width_px", type=int, default=240, help="width of an image (default: 240)")
     options = parser.parse_args(arguments)
-    for name, least in (("seed", 0), ("columns", 1), ("height_px", 32), ("width_px", 32)):
-        if getattr(options, name) < least:
-            raise InputError(f"--{name} must be at least {least}, not {getattr(options, name)}.")
+    for name, minimum in (("seed", 0), ("columns", 1), ("height_px", 32), ("width_px", 32)):
+        if getattr(options, name) < minimum:
+            raise InputError(f"--{name} must be at least {minimum}, not {getattr(options, name)}.")
     figure = contact_sheet(options.seed, options.columns, options.height_px, options.width_px)
     try:
         figure.savefig(options.output, dpi=_INCH_PX)

@@ -1,4 +1,4 @@
-"""Decoys: things that look like a person in one modality, but clearly not in both together.
+"""Decoys: objects that look like a person in one modality, but not in the other.
 
 Cold decoys look like people in the visible image and are too cold in the thermal image. Hot decoys look like people in
 the thermal image and are ordinary objects in the visible image.
@@ -69,7 +69,7 @@ def _paint_lit_sign(rng, world, frame: Standing, temperature: float):
 
 
 def _paint_animal(rng, world, frame: Standing, temperature: float):
-    """Paint a four-legged animal from the side; the unit of length is about its length."""
+    """Paint a four-legged animal from the side; the frame's unit is about the animal's length."""
     coat = pick(rng, COAT)
     for x in (-0.3, -0.22, 0.22, 0.3):
         frame.stroke((x, 0.45), (x + rng.uniform(-0.05, 0.05), 0.02), 0.045, 0.03, coat, temperature)

@@ -46,7 +46,6 @@ def paint_sky(rng: np.random.Generator, canvas: Canvas, world: World) -> None:
     if world.night:
         colour = np.array([0.006, 0.007, 0.012]) * rng.uniform(0.3, 1.5) + down * world.ambient * 0.08
         temperature = world.air - 14 + 8 * down[..., 0]
-        clouds = 0.0
     else:
         blue = np.array([0.22, 0.4, 0.75]) if world.sunny else np.array([0.62, 0.66, 0.7])
         colour = blue + down * (np.array([0.8, 0.85, 0.88]) - blue)
@@ -100,8 +99,8 @@ def paint_ground(rng: np.random.Generator, canvas: Canvas, world: World, shadows
 
     # Textures and light are smooth: half the resolution is enough.
     half_size = (width // 2, (height - top) // 2)
-    few_x, few_z = (cv2.resize(p, half_size, interpolation=cv2.INTER_AREA) for p in (x, z))
-    fine = np.minimum(1, 14 / few_z)  # a far pixel averages over details smaller than itself
+    few_x, few_z = (cv2.resize(grid, half_size, interpolation=cv2.INTER_AREA) for grid in (x, z))
+    fine = np.minimum(1, 14 / few_z)  # details fade with distance, where a pixel averages over them
     patches = sample(_tile(rng, 16), few_x / 14, few_z / 20) * np.sqrt(fine)
     grain = sample(_tile(rng, 64), few_x / 5, few_z / 7) * fine
 

@@ -1,4 +1,4 @@
-"""The objects of a scene and their places."""
+"""Random layouts: the objects of a scene, their places and their shadows."""
 
 from typing import NamedTuple
 
@@ -40,7 +40,7 @@ def _draw_people(rng, camera):
     people = []
     for _ in range(rng.choice(len(PEOPLE_SHARES), p=PEOPLE_SHARES)):
         x, z, height_m = draw_place(rng, camera)
-        if people and rng.random() < 0.25:  # in company
+        if people and rng.random() < 0.25:  # walks beside another person
             beside = people[rng.integers(len(people))].place
             x, z = beside.x + rng.choice([-1, 1]) * rng.uniform(0.5, 1.0), beside.z + rng.uniform(-0.5, 0.5)
         people.append(Item("person", Place(x, z, height_m), draw_figure(rng)))

@@ -14,6 +14,7 @@ import numpy as np
 
 from dcrl_jax.data import transforms
 from dcrl_jax.data.records import open_split as open_split
+from dcrl_jax.data.records import text
 from dcrl_jax.data.transforms import Augmentation, BoxFilter
 from dcrl_jax.devices import usable_cores
 from dcrl_jax.errors import InputError
@@ -40,14 +41,14 @@ class _Selection(Sequence):
 
 
 def drop_empty(source: Sequence[Any], box_filter: BoxFilter) -> Sequence[Any]:
-    """Return the records with at least one person under a filter; reads all records once."""
+    """Return the records with at least one person by the rules of ``box_filter``; read all records once."""
 
     def has_people(record: Any) -> bool:
         objects = record["objects"]
         is_person, _ = transforms.filter_boxes(
             box_filter,
             np.asarray(objects["box"], np.float32).reshape(-1, 4),
-            [transforms.text(label) for label in objects["label"]],
+            [text(label) for label in objects["label"]],
             np.asarray(objects["occlusion"], int),
             np.asarray(objects["ignore"], bool),
         )
@@ -82,15 +83,15 @@ def train_iterator(
 
     Args:
         source: records, from ``open_split``.
-        height: of the network input in pixels; images are stretched to it.
-        width: of the network input in pixels.
+        height: height of the network input in pixels; images are stretched to it.
+        width: width of the network input in pixels.
         max_boxes: length G of the padded boxes (``data.max_boxes``).
         batch_size: images per batch of this process.
-        seed: of the order and the augmentation, at least 0.
+        seed: seed of the order and the augmentation, at least 0.
         box_filter: the rules that decide which objects are people and which are ignore regions.
-        augmentation: random changes; ``Augmentation()`` for none.
+        augmentation: amounts of the random changes; ``Augmentation()`` for none.
         modalities: the images to decode; without ``lwir`` the thermal images are not read and ``Batch.lwir`` is None.
-        process_index: of this process, 0..process_count - 1.
+        process_index: index of this process, 0..process_count - 1.
         process_count: number of processes that train together.
         sharding: puts the batches on devices as ``prefetch_to_devices`` does; None gives NumPy arrays [B, ...].
         num_threads: threads that read and transform; None for the number of usable cores, at most 16.
@@ -110,7 +111,7 @@ def train_iterator(
         pair = transforms.resize_pair(transforms.decode(source[index], modalities), height, width)
         return pair | {"index": np.int32(index)}
 
-    # Before sharding, where the position of a record does not depend on the number of processes.
+    # Shuffle and augment before sharding: there, a record's position does not depend on the number of processes.
     dataset = grain.MapDataset.range(len(source)).shuffle(seed=_stream_seed(seed, _SHUFFLE)).map(load)
     random_maps = (
         (_FLIP, transforms.random_flip, augmentation.flip_probability),
@@ -194,8 +195,8 @@ def prefetch_to_devices(
     called with such a batch transfers nothing.
 
     Args:
-        batches: of NumPy arrays [B, ...].
-        sharding: over this process's D devices along the first axis, ``NamedSharding(mesh, P("devices"))``.
+        batches: batches of NumPy arrays [B, ...].
+        sharding: splits the first axis among this process's D devices: ``NamedSharding(mesh, P("devices"))``.
 
     Returns:
         The batches as ``jax.Array`` [D, B / D, ...], the layout of ``jax.pmap``. The state of its iterator counts the
