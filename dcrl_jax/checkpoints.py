@@ -143,8 +143,8 @@ def _explain_failed_write(manager):
         newest = newest_step(Path(manager.directory))
         kept = f"The checkpoint of step {newest} is kept" if newest is not None else "There is no checkpoint yet"
         raise InputError(
-            f"no checkpoint can be written to {manager.directory}: {reason[0] if reason else str(error)[:200]}. {kept}; "
-            "make room, then give the same command again."
+            f"no checkpoint can be written to {manager.directory}: {reason[0] if reason else str(error)[:200]}. "
+            f"{kept}; make room, then give the same command again."
         ) from error
 
 

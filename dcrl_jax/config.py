@@ -91,7 +91,7 @@ KEYS = (
         "KAIST has none of its own. Where it is the test split, the last parameters are scored, not the best"),
     Key("data.height_px", 512, ABOVE_0, "input", "KAIST", "of the network's input"),
     Key("data.width_px", 640, ABOVE_0, "input", "KAIST", "of the network's input"),
-    Key("data.max_boxes", 64, ABOVE_0, "", "ours", "length of the padded annotations of an image; above KAIST's largest count"),
+    Key("data.max_boxes", 64, ABOVE_0, "", "ours", "padded annotations of each image; above KAIST's largest count"),
     Key("data.train_labels", ("person",), None, "card", "ours", "labels that train as pedestrians"),
     Key("data.train_ignore_labels", ("people", "person?", "cyclist", "ignore", "unpaired"), None, "", "ours",
         "labels that become ignore regions"),
@@ -198,8 +198,8 @@ KEYS = (
     Key("eval.scale_and_occlusion", True, None, "scoring", "KAIST", "whether the six further subsets are scored"),
 
     Key("cfl.enabled", True, None, "shapes network card", "paper Fig. 6", "cross-modal feature learning, Eq. 2-7"),
-    Key("cfl.shared_fraction", 0.5, SHARE, "shapes network card", "paper V-B", "alpha, the fraction of the channels that "
-        "become shared features"),
+    Key("cfl.shared_fraction", 0.5, SHARE, "shapes network card", "paper V-B", "alpha, the fraction of the channels "
+        "that become shared features"),
     Key("cfl.groups", 2, ABOVE_0, "shapes network", "paper V-B", "G, of the convolutions P"),
     Key("cfl.aggregation", "attention", _one_of("attention", "average"), "network card", "paper", "Eq. 4-6, or Table "
         "II's row without AAS"),
