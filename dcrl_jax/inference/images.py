@@ -30,9 +30,7 @@ def read_visible(image: Image) -> np.ndarray:
     name, pixels = _pixels(image, "visible")
     channels = pixels.shape[2]
     if channels != 3:
-        kind = {1: "grey", 2: "grey with an alpha channel", 4: "RGB with an alpha channel"}.get(
-            channels, "no known kind"
-        )
+        kind = {1: "grey", 2: "grey with an alpha channel", 4: "RGB with an alpha channel"}.get(channels, "unknown")
         raise InputError(f"{name}: {kind}, {channels} channels; expected the three of an RGB image.")
     return np.ascontiguousarray(pixels)
 
