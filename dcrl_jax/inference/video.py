@@ -30,7 +30,7 @@ class Frame(NamedTuple):
 
 
 def video_info(path: Path) -> VideoInfo:
-    """Return the header's facts of a video, after checking that its first frame can be read.
+    """Return what the header of a video states, after checking that a frame can be read.
 
     Raises:
         InputError: there is no such file, no frame can be read from it, or PyAV is missing.

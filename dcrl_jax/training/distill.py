@@ -35,7 +35,7 @@ def train_student(config: ConfigDict, workdir: Path) -> evaluation.Evaluation:
         The student's evaluation on the test split.
 
     Raises:
-        InputError: the teacher does not fit the student, or ``train`` refuses one of both.
+        InputError: the teacher does not fit the student, or ``train`` refuses one of them.
     """
     # Find what is wrong with the student before hours go into its teacher.
     workdirs.check_config_of(workdir, config)
@@ -126,7 +126,7 @@ def check_fits(config: ConfigDict, teacher: FrozenTeacher) -> None:
 
 
 def _is_finished(config, folder):
-    # A run writes its scores last. If its config asks for more steps since, it is not finished.
+    # A run writes its scores last; one whose config now asks for more steps is not finished.
     if not (folder / "evaluation" / "scores.json").is_file():
         return False
     source = open_train_source(sources.prepare(config.data), config.data)

@@ -1,4 +1,4 @@
-"""The check for keys that a user sets and the run never reads: each is an error, so that no setting lacks an effect."""
+"""The check for keys that a user sets and the run never reads: each is an error, so that none is ignored silently."""
 
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
