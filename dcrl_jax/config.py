@@ -125,8 +125,8 @@ KEYS = (
     Key("anchors.largest_px", 500.0, ABOVE_0, "outputs", "peers", "as smallest_px"),
     Key("anchors.reference_height_px", 512.0, ABOVE_0, "outputs", "peers", "see smallest_px"),
 
-    Key("rpn.positive_iou", 0.5, SHARE, "", "paper V-B", "with a pedestrian, above which an anchor is positive"),
-    Key("rpn.negative_iou", 0.3, SHARE, "", "peers", "with every pedestrian, below which an anchor is negative"),
+    Key("rpn.positive_iou", 0.5, SHARE, "", "paper V-B", "IoU with a pedestrian above which an anchor is positive"),
+    Key("rpn.negative_iou", 0.3, SHARE, "", "peers", "IoU with all people below which an anchor is negative"),
     Key("rpn.ignore_ioa", 0.5, SHARE, "", "ours", "share of an anchor's area in an ignore region, above which it is "
         "not a negative"),
     Key("rpn.match_best_anchor", True, None, "", "Faster R-CNN", "whether the best anchor of each pedestrian is "
@@ -137,11 +137,11 @@ KEYS = (
         "stages"),
     Key("rpn.min_size_px", 4.0, NOT_NEGATIVE, "", "ours", "smaller proposals are dropped"),
     Key("rpn.before_nms", 6000, ABOVE_0, "", "peers", "proposals before NMS, the best by score"),
-    Key("rpn.nms_iou", 0.7, SHARE, "", "peers", "above which NMS drops the lower-scored proposal"),
+    Key("rpn.nms_iou", 0.7, SHARE, "", "peers", "IoU above which NMS drops the lower-scored proposal"),
     Key("rpn.kept_training", 1000, ABOVE_0, "", "ours", "proposals after NMS, in training"),
     Key("rpn.kept_testing", 300, ABOVE_0, "", "peers", "proposals after NMS, in detection"),
 
-    Key("roi.positive_iou", 0.5, SHARE, "", "peers", "with a pedestrian, above which a RoI is positive"),
+    Key("roi.positive_iou", 0.5, SHARE, "", "peers", "IoU with a pedestrian above which a RoI is positive"),
     Key("roi.ignore_ioa", 0.5, SHARE, "", "ours", "as rpn.ignore_ioa"),
     Key("roi.sampled", 128, ABOVE_0, "", "peers", "RoIs of an image in the loss"),
     Key("roi.max_positive", 32, NOT_NEGATIVE, "", "peers", "of the sampled RoIs"),
@@ -150,7 +150,8 @@ KEYS = (
     Key("roi.hidden", 4096, ABOVE_0, "shapes card", "peers", "units of fc6 and of fc7"),
 
     Key("final.min_score", 0.001, SHARE, "scoring card", "ours", "detections with a lower score are dropped"),
-    Key("final.nms_iou", 0.3, SHARE, "scoring card", "peers", "above which NMS drops the lower-scored detection"),
+    Key("final.nms_iou", 0.3, SHARE, "scoring card", "peers", "IoU above which NMS drops the lower-scored "
+        "detection"),
     Key("final.max_detections", 100, ABOVE_0, "scoring", "ours", "per image"),
 
     Key("loss.box_weight", 1.0, NOT_NEGATIVE, "", "paper III-A", "lambda of Eq. 1"),
@@ -179,10 +180,11 @@ KEYS = (
         "share of the batch; empty: as few as fit its memory"),
     Key("train.epochs", 150.0, ABOVE_0, "length card", "paper V-B", "150 for the student, 100 for the teacher"),
     Key("train.steps", int, EMPTY_OR_ABOVE_0, "length card", "", "instead of epochs"),
-    Key("train.log_every_steps", 20, ABOVE_0, "running", "", "mean metrics of these steps"),
+    Key("train.log_every_steps", 20, ABOVE_0, "running", "", "the logs have means over these steps"),
     Key("train.evaluate_every_epochs", 5.0, ABOVE_0, "running", "", "scores the validation split and saves a "
         "checkpoint; the best parameters are kept apart"),
-    Key("train.checkpoint_every_minutes", 15.0, ABOVE_0, "running", "", "besides those of evaluate_every_epochs"),
+    Key("train.checkpoint_every_minutes", 15.0, ABOVE_0, "running", "", "besides the checkpoints of "
+        "evaluate_every_epochs"),
 
     Key("init.vgg16", str, None, "", "paper V-B", "VGG-16: safetensors file or hf://OWNER/NAME/FILE; empty: random"),
     Key("init.checkpoint", str, None, "", "", "workdir, checkpoint or published model to start the parameters from"),

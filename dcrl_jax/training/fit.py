@@ -21,8 +21,8 @@ from dcrl_jax.training.terms import training_rules
 
 GIB = 2**30
 
-# The share of a device's memory that a step may use. The compiler's account leaves out the rest, such as fragmentation
-# and the next batches.
+# The share of a device's memory that a step may use. The rest is for memory that the compiler does not count, such as
+# fragmentation and the next batches.
 USABLE = 0.9
 
 
