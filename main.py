@@ -11,7 +11,7 @@ from dcrl_jax.devices import quiet_without_gpu
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a mode."""
+    """Run the mode that the command line names."""
     options = command_line.parse_main(__doc__, arguments)
     # Libraries log an error with its stack trace before they raise it.
     logging.set_verbosity(logging.FATAL)
@@ -19,15 +19,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with command_line.exit_on_error(options.workdir, options.config):
         with command_line.exit_on_interrupt():
             run = load(options)
-        if run() is False:
+        if run() is False:  # detection could not use every file
             sys.exit(1)
 
 
 def load(options: argparse.Namespace) -> Callable[[], object]:
-    """Import what a mode needs, and return the mode as a function."""
+    """Import the packages of a mode, check its config, and return the mode as a function without arguments."""
     from dcrl_jax import parallel
 
-    # First: the libraries below ask JAX for its devices.
+    # The packages imported below ask JAX for its devices, so the processes must meet before.
     parallel.start_processes(options.distributed)
     config, checkpoint, output = options.config, options.checkpoint, options.output
     if options.mode in ("train", "eval"):

@@ -20,7 +20,7 @@ from dcrl_jax.command_line import Parser
 class Row(NamedTuple):
     """One row of a table."""
 
-    recipe: Callable[[str], ConfigDict]  # whose config is changed
+    recipe: Callable[[str], ConfigDict]  # ``get_config`` of the recipe to change
     changes: dict[str, object]  # keys and their values
     paper_percent: float  # miss rate, reasonable, all; original annotations of KAIST
 
@@ -28,8 +28,8 @@ class Row(NamedTuple):
 _TERMS = ("fea", "cls", "bbr", "seg")
 
 
-def _distilling(*on: str) -> dict[str, object]:
-    return {f"distillation.{term}": term in on for term in _TERMS}
+def _distilling(*terms: str) -> dict[str, object]:
+    return {f"distillation.{term}": term in terms for term in _TERMS}
 
 
 ROWS = {
@@ -61,10 +61,10 @@ def get_config(argument: str = "") -> ConfigDict:
     """Return the recipe of one row.
 
     Args:
-        argument: NAME or NAME:DATA, with a name of ``ROWS`` and 'kaist' (the default), 'synthetic' or 'msrs'.
+        argument: NAME or NAME:DATA, with a name of ``ROWS`` and a data set of ``common.use_data``, by default 'kaist'.
 
     Raises:
-        ValueError: no row has the name.
+        ValueError: there is no such row or data set.
     """
     name, _, data = argument.partition(":")
     if name not in ROWS:
@@ -76,7 +76,7 @@ def get_config(argument: str = "") -> ConfigDict:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the names with the paper's figures."""
+    """Print the names of all rows with the paper's miss rates."""
     Parser(__doc__).parse_args(arguments)
     print(f"{'--config=configs/ablations.py:NAME':36}miss rate in the paper, %")
     for name, row in ROWS.items():

@@ -1,6 +1,6 @@
 """The RGB-only baseline: the student's network trained on its own losses, without a teacher (paper Table IV).
 
-    python main.py --config=configs/baseline.py            the student's recipe on KAIST, less the distillation
+    python main.py --config=configs/baseline.py            the student's recipe on KAIST, without distillation
     python main.py --config=configs/baseline.py:synthetic  generated scenes, minutes on two CPU cores
     python main.py --config=configs/baseline.py:msrs       RGB images of MSRS
 
@@ -8,10 +8,12 @@ The paper reports a miss rate of 46.23 % in its Table IV and 52.08 % in its Tabl
 annotations).
 """
 
+from ml_collections import ConfigDict
+
 from configs import common
 from dcrl_jax.config import default_config
 
 
-def get_config(data: str = "kaist"):
-    """Return the recipe on one of the data sets 'kaist', 'synthetic' and 'msrs'."""
+def get_config(data: str = "kaist") -> ConfigDict:
+    """Return the recipe on a data set; see ``common.use_data`` for the names."""
     return common.use_data(default_config("baseline"), data)

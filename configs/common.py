@@ -1,4 +1,4 @@
-"""Changes of scale and data that recipes share: small networks, filters of KAIST's annotations, data sets.
+"""Changes that recipes share: small networks, filters of KAIST's annotations, data sets.
 
 ``dcrl_jax/config.py`` has every key with its default, source and meaning. Values here are ours unless a comment names
 their source.
@@ -22,7 +22,7 @@ def small_scale(config: ConfigDict) -> None:
     config.rpn.kept_training = 100
     config.rpn.kept_testing = 100
     if config.role == "teacher":
-        config.cfl.specific_gain = 2.0  # nothing grows where every convolution is normalised
+        config.cfl.specific_gain = 2.0  # He's; features do not grow, since every convolution is normalised
         config.fusion.hidden = 64
         # At the full rate Adam moves all weight to one modality within the first steps, before the branches can detect.
         config.optimizer.fusion_rate_scale = 0.1
@@ -39,7 +39,7 @@ def small_scale(config: ConfigDict) -> None:
     config.eval.scale_and_occlusion = False
 
 
-# The annotations of KAIST that train as people or become ignore regions, in the recipes of peers.
+# Peers' rules for the annotations of KAIST that train as people or become ignore regions.
 KAIST_FILTERS = {
     "ar-cnn": {
         "data.train_labels": ("person", "cyclist"),
@@ -64,18 +64,21 @@ def _add_kaist_options(options: ConfigDict) -> None:
     options.test_stride = 20
     options.train_list = placeholder(str)  # an image list instead of the stride
     options.test_list = placeholder(str)
-    options.train_annotations = placeholder(str)  # folder within the copy, where several would do
+    options.train_annotations = placeholder(str)  # folder in the copy, if several fit
     options.test_annotations = placeholder(str)
     options.allow_incomplete = False  # whether missing test images are a warning instead of an error
 
 
 def use_data(config: ConfigDict, data: str) -> ConfigDict:
-    """Change a config to a data set, and its scale with it.
+    """Set a data set in a config, and a scale that suits it; return the config.
 
     Args:
-        config: of ``default_config``.
-        data: 'kaist' (no change), 'kaist/FILTER' (training filters of KAIST_FILTERS), 'synthetic' (128x96 scenes) or
-            'msrs' (real pairs at 320x240).
+        config: a config of ``default_config``, which is changed.
+        data: 'kaist' (the paper's scale), 'kaist/FILTER' (training filters of KAIST_FILTERS), 'synthetic' (128x96
+            scenes) or 'msrs' (real pairs at 320x240).
+
+    Raises:
+        ValueError: no data set has the name; lists the known ones.
     """
     name, _, preset = data.partition("/")
     if name == "kaist" and (not preset or preset in KAIST_FILTERS):

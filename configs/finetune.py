@@ -1,16 +1,16 @@
-"""Fine-tuning on RGB-only data: Table V, which starts from what was trained on RGB-thermal pairs (paper V-D-4).
+"""Fine-tuning on RGB-only data, from detectors trained on RGB-thermal pairs: Table V (paper V-D-4).
 
     python main.py --config=configs/finetune.py:caltech/dcrd --config.init.checkpoint=runs/student
     python main.py --config=configs/finetune.py:caltech/baseline --config.init.checkpoint=runs/baseline
     python main.py --config=configs/finetune.py:nightowls ...          from a student or a baseline
     python main.py --config=configs/finetune.py:synthetic_visible ...  generated scenes, minutes on two CPU cores
 
-The rows of Table V, ``/baseline`` and ``/dcrd``, differ in their start only: a checkpoint of a baseline or a student.
-Without a row either will do. Both train the student's network on its own losses, as the baseline does, without a
+The rows of Table V, ``/baseline`` and ``/dcrd``, differ only in their start: a checkpoint of a baseline or a student.
+Without a row, either is accepted. Both train the student's network on its own losses, as the baseline does, without a
 teacher and without thermal images.
 
-The network must be the checkpoint's: after a small-scale run such as ``:synthetic``, its keys are needed on the other
-data sets too, and a run without them is refused with the flags to add.
+The network must be that of the checkpoint. The checkpoint of a small-scale run, such as ``:synthetic``, therefore needs
+more flags on Caltech and NightOwls; the refusal of a run without them lists these flags.
 
 The paper's miss rates on Caltech and NightOwls are 22.26 and 20.28 % for the baseline, 7.52 and 16.73 % for DCRD-PDN.
 It does not say how it fine-tuned.
@@ -44,7 +44,7 @@ def get_config(argument: str = "") -> ConfigDict:
 def _large(config: ConfigDict) -> None:
     """Set what both real data sets share; rate, momentum and batch are those of the student (paper V-B)."""
     # Ours: on Caltech 513,000 images in 8,000 steps of 64. Other VGG-16 detectors take some 120,000 steps of one image
-    # at the same rate, from ImageNet's weights alone.
+    # at the same rate, from ImageNet's weights only.
     config.train.epochs = 12.0
     config.optimizer.decay_epochs = (8.0,)
     config.train.evaluate_every_epochs = 4.0  # ours: NightOwls has 51,848 images to score

@@ -9,12 +9,14 @@ reports a miss rate of 25.89 % (reasonable, all; original annotations) beside 46
 teacher, and 12.58 % on the improved annotations.
 """
 
+from ml_collections import ConfigDict
+
 from configs import common, teacher
 from dcrl_jax.config import TEACHER_SECTIONS, default_config
 
 
-def get_config(data: str = "kaist"):
-    """Return the recipe on one of the data sets 'kaist', 'synthetic' and 'msrs'."""
+def get_config(data: str = "kaist") -> ConfigDict:
+    """Return the recipe on a data set; see ``common.use_data`` for the names."""
     config = common.use_data(default_config("student"), data)
     own_teacher = teacher.get_config(data)
     for section in TEACHER_SECTIONS:

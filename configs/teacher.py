@@ -8,12 +8,14 @@ The paper reports a miss rate of 23.37 % (reasonable, all; trained and tested on
 on the improved ones.
 """
 
+from ml_collections import ConfigDict
+
 from configs import common
 from dcrl_jax.config import default_config
 
 
-def get_config(data: str = "kaist"):
-    """Return the recipe on one of the data sets 'kaist', 'synthetic' and 'msrs'."""
+def get_config(data: str = "kaist") -> ConfigDict:
+    """Return the recipe on a data set; see ``common.use_data`` for the names."""
     config = default_config("teacher")
     config.optimizer.name = "adam"  # paper V-B
     config.optimizer.decay_epochs = (50.0, 75.0)  # paper V-B

@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    # Imported at its first use: JAX takes seconds, and the scorers do without.
+    # Import at the first use: importing JAX takes seconds, and the scorers do not need it.
     if name == "Detector":
         from dcrl_jax.inference.detector import Detector
 

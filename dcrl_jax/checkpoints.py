@@ -1,12 +1,13 @@
 """Orbax checkpoints: save and resume a training, and restore parameters for evaluation and inference.
 
 A workdir holds ``checkpoints/STEP``, the newest ones to resume from, and ``best/STEP``, the parameters with the lowest
-miss rate so far. Every checkpoint has its parameters as a separate item, and the config as JSON.
+miss rate so far. In every checkpoint the parameters are a separate item, and the config is JSON.
 """
 
 import contextlib
 import functools
 import hashlib
+import itertools
 import json
 import math
 import re
@@ -33,9 +34,9 @@ FOLDERS = (BEST_FOLDER, RESUME_FOLDER)
 
 
 def open_manager(folder: Path, keep: int = 1) -> ocp.CheckpointManager:
-    """Open a run's folder of checkpoints, and keep the ``keep`` newest.
+    """Open a run's folder of checkpoints, in which the ``keep`` newest remain.
 
-    Create the folder if needed. Delete checkpoints that a killed run left incomplete.
+    Create the folder if needed. Delete incomplete and surplus checkpoints of a killed run.
     """
     from grain.checkpoint import CheckpointHandler, CheckpointRestore, CheckpointSave  # not needed to read parameters
 
@@ -65,7 +66,7 @@ def config_to_json(config: ConfigDict) -> dict:
 
 
 def config_from_json(values: dict) -> ConfigDict:
-    """Return the config of ``config_to_json``'s values; lists become tuples."""
+    """Return the config from the values of ``config_to_json``; lists become tuples."""
 
     def convert(value):
         if isinstance(value, dict):
@@ -78,13 +79,16 @@ def config_from_json(values: dict) -> ConfigDict:
 
 
 def save_training(manager: ocp.CheckpointManager, state: Any, data_iterator: Any, config: ConfigDict) -> None:
-    """Start to save everything that a run needs to resume; do not wait for the end of the write.
+    """Start saving what a run needs to resume, unless this step is saved already; do not wait for the write to end.
 
     Args:
-        manager: of the workdir's RESUME_FOLDER.
+        manager: the manager of the workdir's RESUME_FOLDER.
         state: a TrainState.
         data_iterator: the Grain iterator whose next batch is the next step's.
-        config: of the run.
+        config: the run's config.
+
+    Raises:
+        InputError: this write or an earlier one failed.
     """
     from grain.checkpoint import CheckpointSave
 
@@ -102,10 +106,10 @@ def save_training(manager: ocp.CheckpointManager, state: Any, data_iterator: Any
 
 
 def wait_until_written(manager: ocp.CheckpointManager) -> None:
-    """Wait for the writes under way.
+    """Wait until all started writes have ended.
 
     Raises:
-        InputError: a write failed; earlier checkpoints are kept.
+        InputError: a write failed; earlier checkpoints remain.
     """
     with _explain_failed_write(manager):
         manager.wait_until_finished()
@@ -120,7 +124,7 @@ def _remove_incomplete(folder):
             return
         for checkpoint in incomplete:
             shutil.rmtree(checkpoint, ignore_errors=True)
-        # After a failed write, the writers of other arrays may create the folder again.
+        # After a failed write, threads that still write other arrays may create the folder again.
         time.sleep(0.1)
 
 
@@ -130,17 +134,17 @@ def _explain_failed_write(manager):
         yield
     # A failed write of an array is a ValueError, with the system's error in its long text.
     except (OSError, ValueError) as error:
-        known = re.search(
+        reason = re.search(
             r"No space left on device|Disk quota exceeded|Read-only file system|File too large", str(error)
         )
-        if known is None and not isinstance(error, OSError):
+        if reason is None and not isinstance(error, OSError):
             raise
         _remove_incomplete(Path(manager.directory))
         newest = newest_step(Path(manager.directory))
         kept = f"The checkpoint of step {newest} is kept" if newest is not None else "There is no checkpoint yet"
         raise InputError(
-            f"no checkpoint can be written to {manager.directory}: {known[0] if known else str(error)[:200]}. {kept}; "
-            "make room, then give the same command again."
+            f"no checkpoint can be written to {manager.directory}: {reason[0] if reason else str(error)[:200]}. "
+            f"{kept}; make room, then give the same command again."
         ) from error
 
 
@@ -150,31 +154,30 @@ def restore_training(manager: ocp.CheckpointManager, state: Any, data_iterator: 
     If a checkpoint is unreadable, rename it to ``damaged-STEP``, print a warning, and fall back to the previous one.
 
     Raises:
-        InputError: the checkpoint is of another network or optimizer, or none can be read.
+        InputError: the checkpoint belongs to another network or optimizer, or no checkpoint can be read.
     """
-    steps = sorted(manager.all_steps(), reverse=True)
-    for step, older in zip(steps, [*steps[1:], None], strict=True):
+    for step, older in itertools.pairwise([*sorted(manager.all_steps(), reverse=True), None]):
         try:
             return _restore_step(manager, step, state, data_iterator)
         except _DamagedError as error:
             if older is None:
                 raise
             folder = Path(manager.directory / str(step))
-            aside = folder.with_name(f"damaged-{step}")
-            print(f"warning: {error} It is put aside as {aside}; going on from step {older}", flush=True)
-            parallel.first_process_first(functools.partial(_put_aside, folder, aside))
+            damaged = folder.with_name(f"damaged-{step}")
+            print(f"warning: {error} It is renamed to {damaged}; resuming from step {older}", flush=True)
+            parallel.first_process_first(functools.partial(_rename, folder, damaged))
             manager.reload()
     raise ValueError(f"{manager.directory} holds no checkpoint")
 
 
-def _put_aside(folder, aside):
+def _rename(folder, target):
     # Another process of this run may have renamed it.
     if folder.is_dir():
-        folder.rename(aside)
+        folder.rename(target)
 
 
 def _check_processes(folder):
-    """Check the number of processes: each saves its position in its own share of the data."""
+    """Check that this run has as many processes as the saved one; each saved its position in its share of the data."""
     count = len(list((folder / "data").glob("process_*.json")))
     if count not in (0, jax.process_count()):
         raise InputError(
@@ -188,15 +191,16 @@ def _restore_step(manager, step, state, data_iterator):
 
     folder = Path(manager.directory / str(step))
     _check_processes(folder)
-    wanted = {"params": state.params, "optimizer": {"step": state.step, "opt_state": state.opt_state}}
-    wanted = across_processes(wanted)
+    expected = across_processes(
+        {"params": state.params, "optimizer": {"step": state.step, "opt_state": state.opt_state}}
+    )
     with _explain_damage(folder):
         saved = manager.item_metadata(step)
-        for item, tree in wanted.items():
+        for item, tree in expected.items():
             if saved.get(item) is None:
                 raise _damaged(folder, f"its {item} cannot be read")
             _check_fits(_shapes_by_path(saved[item].tree), _shapes_by_path(tree), f"{folder} ({item})")
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, wanted)
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, expected)
         items = {name: ocp.args.StandardRestore(tree) for name, tree in abstract.items()}
         restored = manager.restore(step, args=ocp.args.Composite(data=CheckpointRestore(data_iterator), **items))
     params, optimizer = within_process((restored["params"], restored["optimizer"]))
@@ -204,13 +208,13 @@ def _restore_step(manager, step, state, data_iterator):
 
 
 def save_best(manager: ocp.CheckpointManager, step: int, params: Any, config: ConfigDict, miss_rate: float) -> bool:
-    """Save parameters if their miss rate is below the best so far, and return whether it is."""
+    """Save parameters if their miss rate is below the best so far, and return whether they were saved."""
     best = manager.latest_step()
     if best == step:
-        return False  # the run was killed before its scores were on record, and scores this step again
+        return False  # a former start was killed between saving these parameters and recording their scores
     if best is not None:
         scores = manager.restore(best, args=ocp.args.Composite(scores=ocp.args.JsonRestore()))["scores"]
-        # NaN, a split without people, counts as the highest rate; of two such, the later is saved.
+        # NaN, the rate of a split without people, counts as the highest; if both are NaN, the later is saved.
         former = scores["miss_rate"]
         if miss_rate >= former or (math.isnan(miss_rate) and not math.isnan(former)):
             return False
@@ -240,7 +244,10 @@ def _absolute(path: str | epath.PathLike) -> epath.Path:
 
 
 def _checkpoint_folder(path: str) -> tuple[epath.Path, int]:
-    """Return the folder and the step of a path: of a workdir (its best), of a folder of checkpoints, or of one."""
+    """Return the folder and the step of a checkpoint.
+
+    The path is a workdir (its best, or else its newest), a folder of checkpoints (its newest) or one checkpoint.
+    """
     folder = _absolute(path)
     if folder.name.isdigit() and (folder / "params").is_dir():
         return folder.parent, int(folder.name)
@@ -260,12 +267,12 @@ def is_workdir(path: str) -> bool:
 
 
 def restore_params(path: str) -> tuple[Any, ConfigDict, int]:
-    """Restore parameters, saved from any devices.
+    """Restore parameters, whatever devices they were saved from.
 
     Args:
         path: a workdir, a folder of checkpoints or one checkpoint, local or in a bucket that Orbax can read
-            (gs://BUCKET/RUN, s3://...); or a published model, ``hf://OWNER/NAME`` or its folder. Of a workdir, the
-            parameters are those that its run scores: the best, or the newest if the test split chose the best.
+            (gs://BUCKET/RUN, s3://...); or a published model, ``hf://OWNER/NAME`` or its folder. A workdir gives the
+            parameters that its run scores: the best, or the newest if the test split chose the best.
 
     Returns:
         The parameter tree on the first local device, the config it was trained with, and its step.
@@ -281,13 +288,15 @@ def restore_params(path: str) -> tuple[Any, ConfigDict, int]:
     try:
         folder, step = _checkpoint_folder(path)
         config = _restore_config(folder / str(step))
-        last = newest_step(_absolute(path) / RESUME_FOLDER)
+        resume_folder = _absolute(path) / RESUME_FOLDER
+        newest = newest_step(resume_folder)
+        is_chosen_by_test = config.data.validation_split == config.data.test_split
         # A split that chose parameters is no test of them.
-        if folder == _absolute(path) / BEST_FOLDER and config.data.validation_split == config.data.test_split and last:
-            folder, step = _absolute(path) / RESUME_FOLDER, last
+        if folder == _absolute(path) / BEST_FOLDER and is_chosen_by_test and newest is not None:
+            folder, step = resume_folder, newest
             config = _restore_config(folder / str(step))
         return _restore_params(folder / str(step)), config, step
-    except ImportError as error:  # of the package for this kind of bucket
+    except ImportError as error:  # the package that reads this kind of bucket is missing
         raise InputError(f"{path}: {error}.") from error
 
 
@@ -295,7 +304,7 @@ def _restore_config(checkpoint: epath.Path) -> ConfigDict:
     with _explain_damage(checkpoint), ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
         config = reader.restore(checkpoint / "config")
     if not isinstance(config, dict):
-        raise _damaged(checkpoint, f"its config is a {type(config).__name__}, not key by key")
+        raise _damaged(checkpoint, f"its config is a {type(config).__name__}, not a JSON object")
     config = config_from_json(config)
     add_later_keys(config)
     return config
@@ -304,14 +313,14 @@ def _restore_config(checkpoint: epath.Path) -> ConfigDict:
 def _restore_params(checkpoint: epath.Path) -> Any:
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     with _explain_damage(checkpoint), ocp.StandardCheckpointer() as reader:
-        # The handler's own: asked through the reader, it warns of metadata that only a checkpoint of one item has.
+        # Ask the handler: the reader would warn that metadata is missing which only a checkpoint of one item has.
         saved = ocp.StandardCheckpointHandler().metadata(checkpoint / "params").tree
         abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), saved)
         return reader.restore(checkpoint / "params", abstract)
 
 
 def fingerprint(params: Any) -> str:
-    """Return the SHA-256 of a parameter tree: of its names, shapes, dtypes and values."""
+    """Return the SHA-256 of the names, shapes, dtypes and values of a parameter tree, as hexadecimal digits."""
     digest = hashlib.sha256()
     leaves = jax.tree_util.tree_leaves_with_path(params)
     for path, leaf in sorted(leaves, key=lambda entry: jax.tree_util.keystr(entry[0])):
@@ -326,7 +335,7 @@ class _DamagedError(InputError):
 
 
 def _damaged(folder, reason):
-    # Storage libraries add pages to the first words.
+    # Storage libraries append pages of text to the reason.
     return _DamagedError(f"{folder} cannot be read as a checkpoint: {str(reason)[:200]}.")
 
 
@@ -345,26 +354,26 @@ def check_params(params: Any, expected: Any, source: str) -> None:
 
     Args:
         params: the parameters.
-        expected: ``Network.param_shapes``.
+        expected: the result of ``Network.param_shapes``.
         source: the path of ``params``, for the message.
 
     Raises:
-        InputError: keys or shapes differ; names the first of them.
+        InputError: keys or shapes differ; lists the first five differences.
     """
     _check_fits(_shapes_by_path(params), _shapes_by_path(expected), source)
 
 
-def _shapes_by_path(tree):
-    """Return shapes by path; keys of tuples and of dicts read the same, as a checkpoint stores them."""
+def leaves_by_path(tree: Any) -> dict[str, Any]:
+    """Return the leaves of a tree by path, e.g. 'backbone/conv1_1/kernel', in the order of ``jax.tree.leaves``.
 
-    def name(key):
-        for attribute in ("key", "name", "idx"):
-            if hasattr(key, attribute):
-                return str(getattr(key, attribute))
-        return str(key)
-
+    Keys of dicts, named tuples and sequences look the same, since a checkpoint stores all of them as dicts.
+    """
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {"/".join(name(key) for key in path): tuple(np.shape(leaf)) for path, leaf in leaves}
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def _shapes_by_path(tree):
+    return {path: tuple(np.shape(leaf)) for path, leaf in leaves_by_path(tree).items()}
 
 
 def _check_fits(shapes, expected, source):

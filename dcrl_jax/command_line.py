@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from absl import flags
@@ -54,8 +55,8 @@ def parse_main(description: str | None, arguments: Sequence[str] | None = None) 
     """Parse the command line of main.py.
 
     Args:
-        description: of the command.
-        arguments: by default those of the process.
+        description: what the command does, for --help.
+        arguments: the arguments; by default those of the process.
 
     Returns:
         The flags by name. ``config`` is the locked config of the recipe, or None; ``overrides`` has the keys that the
@@ -64,20 +65,21 @@ def parse_main(description: str | None, arguments: Sequence[str] | None = None) 
     parser = Parser(description)
     parser.add_argument("--mode", choices=MODES, default="train", help="default: train")
     parser.add_argument("--config", help="the recipe, e.g. configs/teacher.py:synthetic; --config.KEY=VALUE sets a key")
-    for name, text in {
+    for name, help_text in {
         "workdir": "train, eval: folder for checkpoints, logs and results; default: runs/ and the recipe's name",
         "checkpoint": "a run's workdir, a checkpoint or a published model",
         "input": "detect: an image, a folder, a pattern or a video",
         "lwir": "detect: the thermal images of --input, if they are not in it",
         "output": "detect, export, publish: a new folder for the results",
     }.items():
-        parser.add_argument(f"--{name}", type=path, help=text)
-    parser.add_argument("--min_score", type=share, help="detect: least score that is drawn; default: 0.5")
-    parser.add_argument("--distributed", help="of several processes: HOST:PORT,COUNT,INDEX (of the first), or auto")
-    options, rest = parser.parse_known_args(arguments)
+        parser.add_argument(f"--{name}", type=path, help=help_text)
+    parser.add_argument("--min_score", type=share, help="detect: lowest score that is drawn; default: 0.5")
+    text = "train, eval in several processes: HOST:PORT,COUNT,INDEX, with the address of the first one, or auto"
+    parser.add_argument("--distributed", help=text)
+    options, overrides = parser.parse_known_args(arguments)
     _check_flags(parser, options)
     try:
-        recipe = parse_recipe([*([f"--config={options.config}"] if options.config else []), *rest])
+        recipe = parse_recipe([*([f"--config={options.config}"] if options.config else []), *overrides])
     except InputError as error:
         parser.error(str(error))
     if options.min_score is None:
@@ -101,19 +103,18 @@ def _check_flags(parser, options):
 
 
 def default_workdir(recipe: str) -> str:
-    """Return runs/RECIPE: the file of a ``--config`` and its argument, or the row of an ablation."""
-    path, _, argument = recipe.partition(":")
-    stem = os.path.splitext(os.path.basename(path))[0]
-    names = [stem, *argument.replace(":", "/").split("/")]
+    """Return runs/NAME; NAME joins a recipe's file and argument with hyphens, and leaves out 'ablations'."""
+    file, _, argument = recipe.partition(":")
+    names = [Path(file).stem, *argument.replace(":", "/").split("/")]
     return os.path.join("runs", "-".join(name for name in names if name not in ("", "ablations")))
 
 
 class Recipe(NamedTuple):
     """The config of a command."""
 
-    path: str  # with its argument, as in configs/student.py:synthetic
+    path: str  # with its argument, e.g. configs/student.py:synthetic
     config: ConfigDict  # locked, with the values of the command line
-    overrides: dict[str, Any]  # the keys that the command line sets, and their values
+    overrides: dict[str, Any]  # the values that the command line sets, by key
 
 
 def parse_recipe(arguments: Sequence[str]) -> Recipe | None:
@@ -126,24 +127,25 @@ def parse_recipe(arguments: Sequence[str]) -> Recipe | None:
         The recipe, or None if no argument names one.
 
     Raises:
-        InputError: an argument is unknown, the recipe cannot be read, or it has no such key or value.
+        InputError: an argument is unknown, the recipe cannot be read, or it has no such key or refuses the value.
     """
     values = flags.FlagValues()
-    # The name of the program stands first, as in sys.argv.
+    # As in sys.argv, the program's name comes first.
     argv = ["main.py", *arguments]
     config_flags.DEFINE_config_file("config", None, "", flag_values=values, sys_argv=argv)
     try:
         extra = values(argv)[1:]
         config = values.config
         if config is not None:
-            # Absl keeps the error of a recipe that cannot be read until its first use.
+            # Absl raises the error of an unreadable recipe only when the config is first used.
             config.lock()
     except (AttributeError, KeyError) as error:
+        # ml_collections may wrap the error in another one.
         while isinstance(error, BaseException):
             error = error.args[0]
         raise InputError(f"the config has no key {'. '.join(error.splitlines())}") from None
     except (flags.Error, OSError, TypeError, ValueError) as error:
-        # The last line of absl's report has the error of the recipe.
+        # Absl's report ends with the recipe's own error.
         raise InputError(str(error).strip().splitlines()[-1].strip()) from None
     if extra:
         raise InputError(f"unexpected arguments: {' '.join(extra)}")
@@ -154,14 +156,14 @@ def parse_recipe(arguments: Sequence[str]) -> Recipe | None:
 
 
 def path(text: str) -> str:
-    """Return the path of a flag, for ``type=``; a shell does not expand a tilde behind an equals sign."""
+    """Return the path that a flag gives, for ``type=``; expand a tilde, since shells do not after an equals sign."""
     if not text:
         raise argparse.ArgumentTypeError("is empty; it must name a file or a folder")
     return os.path.expanduser(text)
 
 
 def share(text: str) -> float:
-    """Return the number of a flag from 0 to 1, for ``type=``."""
+    """Return the number from 0 to 1 that a flag gives, for ``type=``."""
     value = float(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not in 0..1")
@@ -175,9 +177,10 @@ def exit_on_error(
     """Turn the errors that a user or a scheduler must see into one message and an exit code.
 
     Args:
-        workdir: named if an error of the operating system names no file.
-        config: its batch sizes are named if memory runs out.
-        interrupted: printed on a signal, by a command that computes nothing on devices.
+        workdir: the path to name if an error of the operating system names no file.
+        config: the config whose batch sizes to name if memory runs out.
+        interrupted: the message to print on a signal. Only for a command that computes nothing on devices: Python then
+            shuts down in order instead of at once.
     """
     try:
         with raise_on_sigterm():
@@ -202,7 +205,7 @@ def exit_on_error(
 
 
 def stop_process(status: int, at_once: bool = False) -> NoReturn:
-    """Exit; among several processes at once, without waiting for the others, which may wait for this one.
+    """Exit; if there are several processes, exit at once, since the others may be waiting for this one.
 
     Args:
         status: the exit code.
@@ -219,7 +222,7 @@ def stop_process(status: int, at_once: bool = False) -> NoReturn:
 
 @contextlib.contextmanager
 def exit_on_interrupt() -> Iterator[None]:
-    """Exit at once on Ctrl-C within the block, which imports: an interrupted import fails with any error."""
+    """Exit at once on Ctrl-C within the block, which imports; an interrupted import could raise any error."""
     former = signal.getsignal(signal.SIGINT)
     if former is not signal.SIG_IGN:  # as in a background command of a shell script
         signal.signal(signal.SIGINT, lambda *_: os._exit(130))

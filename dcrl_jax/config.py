@@ -1,10 +1,11 @@
-"""The table of config keys: default, check, effect, source and meaning of each, and what can be asked of the table.
+"""The table of config keys, with the default, check, effect, source and meaning of each, and functions that read it.
 
 The defaults are the paper's setting on KAIST; a recipe in ``configs/`` holds its differences from them.
 
 Sources: "paper" is Liu et al., Deep Cross-modal Representation Learning and Distillation for Illumination-invariant
 Pedestrian Detection; "peers" are two-stage KAIST detectors (MSDS-RCNN, AR-CNN); "Faster R-CNN" is Ren et al.; "ours" is
-a choice made here. A key without a source changes how the program works and not what it computes.
+a choice made here. A key without a source names data, a file or the seed, or changes how the program works and not
+what it computes.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,16 +23,16 @@ TEACHER_SECTIONS = ("cfl", "fusion", "optimizer", "train")
 
 
 class Check(NamedTuple):
-    """A condition on a value, and how a message states it."""
+    """A condition on a value."""
 
     holds: Callable[[Any], bool]
-    must: str
+    must: str  # the condition as a message states it, after "it must"
 
 
 class Key(NamedTuple):
     """One row of the table.
 
-    ``default`` is a type where a key is empty by default. ``affects`` lists what depends on the key:
+    ``default`` is the type of the value if the key is empty by default. ``affects`` lists what depends on the key:
 
     - shapes: the shapes of the parameters
     - network: what the network computes with parameters of given shapes
@@ -49,7 +50,7 @@ class Key(NamedTuple):
     affects: str
     source: str
     meaning: str
-    added: bool = False  # whether configs of earlier runs lack the key and mean the default
+    added: bool = False  # configs of earlier runs lack the key and mean its default
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -83,14 +84,14 @@ KEYS = (
     Key("data.name", "kaist", None, "card", "", "the data set, a folder of datasets/"),
     Key("data.options", {}, None, "card", "", "arguments of the data set's builder"),
     Key("data.data_dir", str, None, "running", "", "folder of prepared data; empty: the default of TFDS"),
-    Key("data.manual_dir", str, None, "running", "", "folder of data that you fetched yourself"),
-    Key("data.train_split", "train", None, "card", "", ""),
-    Key("data.test_split", "test", None, "scoring", "", ""),
+    Key("data.manual_dir", str, None, "running", "", "folder of data that the user fetched"),
+    Key("data.train_split", "train", None, "card", "", "name of the split to train on"),
+    Key("data.test_split", "test", None, "scoring", "", "name of the split to score on"),
     Key("data.validation_split", "test", None, "", "ours", "scored during training to choose the best checkpoint. "
         "KAIST has none of its own. Where it is the test split, the last parameters are scored, not the best"),
     Key("data.height_px", 512, ABOVE_0, "input", "KAIST", "of the network's input"),
     Key("data.width_px", 640, ABOVE_0, "input", "KAIST", "of the network's input"),
-    Key("data.max_boxes", 64, ABOVE_0, "", "ours", "padded annotations of an image; above KAIST's largest count"),
+    Key("data.max_boxes", 64, ABOVE_0, "", "ours", "padded annotations of each image; above KAIST's largest count"),
     Key("data.train_labels", ("person",), None, "card", "ours", "labels that train as pedestrians"),
     Key("data.train_ignore_labels", ("people", "person?", "cyclist", "ignore", "unpaired"), None, "", "ours",
         "labels that become ignore regions"),
@@ -106,7 +107,8 @@ KEYS = (
         "use the other"),
 
     Key("backbone.width", 1.0, ABOVE_0, "shapes outputs card", "paper", "multiplier of VGG-16's channels"),
-    Key("backbone.norm", "none", _one_of("none", "group"), "shapes network card", "paper", ""),
+    Key("backbone.norm", "none", _one_of("none", "group"), "shapes network card", "paper", "normalisation of "
+        "the convolutions' outputs"),
     Key("backbone.stride", 8, _one_of(8, 16), "outputs card", "peers", "pixels; 8 leaves out pool4"),
     Key("backbone.dtype", "float32", _one_of("float32", "bfloat16"), "card", "", "of the activations; parameters and "
         "losses are float32"),
@@ -116,39 +118,40 @@ KEYS = (
     Key("segmentation.stages", ("rpg", "rdr"), STAGES, "shapes card", "paper Table VI", "stages with the auxiliary "
         "task"),
 
-    Key("anchors.per_cell", 9, ABOVE_0, "shapes outputs", "peers", ""),
+    Key("anchors.per_cell", 9, ABOVE_0, "shapes outputs", "peers", "heights of anchors"),
     Key("anchors.aspect_ratio", 0.41, ABOVE_0, "outputs", "peers", "width / height of a pedestrian"),
     Key("anchors.smallest_px", 30.0, ABOVE_0, "outputs", "peers", "height at an input of reference_height_px; scaled "
         "with the input"),
     Key("anchors.largest_px", 500.0, ABOVE_0, "outputs", "peers", "as smallest_px"),
-    Key("anchors.reference_height_px", 512.0, ABOVE_0, "outputs", "peers", "height of the input"),
+    Key("anchors.reference_height_px", 512.0, ABOVE_0, "outputs", "peers", "see smallest_px"),
 
-    Key("rpn.positive_iou", 0.5, SHARE, "", "paper V-B", ""),
-    Key("rpn.negative_iou", 0.3, SHARE, "", "peers", ""),
-    Key("rpn.ignore_ioa", 0.5, SHARE, "", "ours", "overlap with an ignore region by the anchor's area, above which "
-        "an anchor is not sampled"),
+    Key("rpn.positive_iou", 0.5, SHARE, "", "paper V-B", "IoU with a pedestrian above which an anchor is positive"),
+    Key("rpn.negative_iou", 0.3, SHARE, "", "peers", "IoU with all people below which an anchor is negative"),
+    Key("rpn.ignore_ioa", 0.5, SHARE, "", "ours", "share of an anchor's area in an ignore region, above which it is "
+        "not a negative"),
     Key("rpn.match_best_anchor", True, None, "", "Faster R-CNN", "whether the best anchor of each pedestrian is "
         "positive"),
     Key("rpn.sampled", 256, ABOVE_0, "", "peers", "anchors of an image in the loss"),
-    Key("rpn.max_positive", 128, NOT_NEGATIVE, "", "peers", "of them"),
+    Key("rpn.max_positive", 128, NOT_NEGATIVE, "", "peers", "of the sampled anchors"),
     Key("rpn.offset_std", (0.1, 0.1, 0.2, 0.2), _numbers(4), "outputs", "Fast R-CNN", "divisors of the offsets of both "
         "stages"),
     Key("rpn.min_size_px", 4.0, NOT_NEGATIVE, "", "ours", "smaller proposals are dropped"),
-    Key("rpn.before_nms", 6000, ABOVE_0, "", "peers", "proposals"),
-    Key("rpn.nms_iou", 0.7, SHARE, "", "peers", ""),
-    Key("rpn.kept_training", 1000, ABOVE_0, "", "ours", "proposals after NMS"),
-    Key("rpn.kept_testing", 300, ABOVE_0, "", "peers", "proposals after NMS"),
+    Key("rpn.before_nms", 6000, ABOVE_0, "", "peers", "proposals before NMS, the best by score"),
+    Key("rpn.nms_iou", 0.7, SHARE, "", "peers", "IoU above which NMS drops the lower-scored proposal"),
+    Key("rpn.kept_training", 1000, ABOVE_0, "", "ours", "proposals after NMS, in training"),
+    Key("rpn.kept_testing", 300, ABOVE_0, "", "peers", "proposals after NMS, in detection"),
 
-    Key("roi.positive_iou", 0.5, SHARE, "", "peers", ""),
+    Key("roi.positive_iou", 0.5, SHARE, "", "peers", "IoU with a pedestrian above which a RoI is positive"),
     Key("roi.ignore_ioa", 0.5, SHARE, "", "ours", "as rpn.ignore_ioa"),
     Key("roi.sampled", 128, ABOVE_0, "", "peers", "RoIs of an image in the loss"),
-    Key("roi.max_positive", 32, NOT_NEGATIVE, "", "peers", "of them"),
+    Key("roi.max_positive", 32, NOT_NEGATIVE, "", "peers", "of the sampled RoIs"),
     Key("roi.size", 7, ABOVE_0, "shapes outputs", "peers", "bins on a side"),
     Key("roi.samples_per_bin", 2, ABOVE_0, "network", "peers", "on a side"),
     Key("roi.hidden", 4096, ABOVE_0, "shapes card", "peers", "units of fc6 and of fc7"),
 
-    Key("final.min_score", 0.001, SHARE, "scoring card", "ours", "of a detection"),
-    Key("final.nms_iou", 0.3, SHARE, "scoring card", "peers", ""),
+    Key("final.min_score", 0.001, SHARE, "scoring card", "ours", "detections with a lower score are dropped"),
+    Key("final.nms_iou", 0.3, SHARE, "scoring card", "peers", "IoU above which NMS drops the lower-scored "
+        "detection"),
     Key("final.max_detections", 100, ABOVE_0, "scoring", "ours", "per image"),
 
     Key("loss.box_weight", 1.0, NOT_NEGATIVE, "", "paper III-A", "lambda of Eq. 1"),
@@ -158,15 +161,15 @@ KEYS = (
 
     Key("optimizer.name", "sgd", _one_of("adam", "sgd", "adamw"), "card", "paper V-B", "sgd for the student, adam for "
         "the teacher"),
-    Key("optimizer.learning_rate", 1e-3, NOT_NEGATIVE, "card", "paper V-B", "of student and teacher"),
+    Key("optimizer.learning_rate", 1e-3, NOT_NEGATIVE, "card", "paper V-B", "after the warm-up, before any decay"),
     Key("optimizer.reference_batch_size", 0, NOT_NEGATIVE, "", "paper", "if above 0, the rate is for batches of this "
         "size and scales linearly with train.batch_size"),
-    Key("optimizer.fusion_rate_scale", 1.0, NOT_NEGATIVE, "", "paper", "times the learning rate, for the modality "
+    Key("optimizer.fusion_rate_scale", 1.0, NOT_NEGATIVE, "", "paper", "factor of the learning rate of the modality "
         "fusion (teacher)"),
-    Key("optimizer.schedule", "steps", _one_of("steps", "cosine"), "card", "paper V-B", ""),
+    Key("optimizer.schedule", "steps", _one_of("steps", "cosine"), "card", "paper V-B", "of the learning rate"),
     Key("optimizer.decay_epochs", (), None, "", "paper", "of schedule=steps; in the paper, of the teacher only"),
     Key("optimizer.decay_factor", 0.1, NOT_NEGATIVE, "", "paper V-B", "of the rate at each of decay_epochs"),
-    Key("optimizer.warmup_steps", 0, NOT_NEGATIVE, "", "paper", ""),
+    Key("optimizer.warmup_steps", 0, NOT_NEGATIVE, "", "paper", "in which the rate rises linearly from 0"),
     Key("optimizer.momentum", 0.9, SHARE, "", "paper V-B", "of sgd"),
     Key("optimizer.weight_decay", 0.0, NOT_NEGATIVE, "", "paper", "sgd and adam: L2, added to the gradient as in "
         "PyTorch; adamw: decoupled. Peers take sgd with 5e-4"),
@@ -177,15 +180,17 @@ KEYS = (
         "share of the batch; empty: as few as fit its memory"),
     Key("train.epochs", 150.0, ABOVE_0, "length card", "paper V-B", "150 for the student, 100 for the teacher"),
     Key("train.steps", int, EMPTY_OR_ABOVE_0, "length card", "", "instead of epochs"),
-    Key("train.log_every_steps", 20, ABOVE_0, "running", "", ""),
-    Key("train.evaluate_every_epochs", 5.0, ABOVE_0, "running", "", "also saves a checkpoint; the best is kept apart"),
-    Key("train.checkpoint_every_minutes", 15.0, ABOVE_0, "running", "", ""),
+    Key("train.log_every_steps", 20, ABOVE_0, "running", "", "the logs have means over these steps"),
+    Key("train.evaluate_every_epochs", 5.0, ABOVE_0, "running", "", "scores the validation split and saves a "
+        "checkpoint; the best parameters are kept apart"),
+    Key("train.checkpoint_every_minutes", 15.0, ABOVE_0, "running", "", "besides the checkpoints of "
+        "evaluate_every_epochs"),
 
     Key("init.vgg16", str, None, "", "paper V-B", "VGG-16: safetensors file or hf://OWNER/NAME/FILE; empty: random"),
     Key("init.checkpoint", str, None, "", "", "workdir, checkpoint or published model to start the parameters from"),
     Key("init.roles", (), None, "", "", "roles that init.checkpoint must be of; (): none is required", added=True),
 
-    Key("eval.batch_size", 8, ABOVE_0, "scoring", "", ""),
+    Key("eval.batch_size", 8, ABOVE_0, "scoring", "", "over all devices"),
     Key("eval.rules", "kaist", _one_of("kaist", "caltech", "nightowls"), "scoring", "", "who counts: kaist: "
         "reasonable, by the next two keys; the others have rules of their own (dcrl_jax/evaluation/rules.py)",
         added=True),
@@ -194,9 +199,10 @@ KEYS = (
         "(): no border"),
     Key("eval.scale_and_occlusion", True, None, "scoring", "KAIST", "whether the six further subsets are scored"),
 
-    Key("cfl.enabled", True, None, "shapes network card", "paper Fig. 6", ""),
-    Key("cfl.shared_fraction", 0.5, SHARE, "shapes network card", "paper V-B", "alpha"),
-    Key("cfl.groups", 2, ABOVE_0, "shapes network", "paper V-B", "G"),
+    Key("cfl.enabled", True, None, "shapes network card", "paper Fig. 6", "cross-modal feature learning, Eq. 2-7"),
+    Key("cfl.shared_fraction", 0.5, SHARE, "shapes network card", "paper V-B", "alpha, the fraction of the channels "
+        "that become shared features"),
+    Key("cfl.groups", 2, ABOVE_0, "shapes network", "paper V-B", "G, of the convolutions P"),
     Key("cfl.aggregation", "attention", _one_of("attention", "average"), "network card", "paper", "Eq. 4-6, or Table "
         "II's row without AAS"),
     Key("cfl.specific_gain", 1.0, ABOVE_0, "", "ours", "variance of the initial weights of P and V times their fan-in: "
@@ -246,7 +252,7 @@ def keys_affecting(*effects: str) -> list[Key]:
 
 
 def has_key(config: ConfigDict, name: str) -> bool:
-    """Return whether a config has a dotted key."""
+    """Return whether a config has a key, given with dots, e.g. 'data.name'."""
     for part in name.split("."):
         if not isinstance(config, ConfigDict) or part not in config:
             return False
@@ -255,7 +261,7 @@ def has_key(config: ConfigDict, name: str) -> bool:
 
 
 def value_of(config: ConfigDict, name: str) -> Any:
-    """Return the value of a dotted key.
+    """Return the value of a key, given with dots.
 
     Raises:
         InputError: the config lacks the key.
@@ -280,7 +286,7 @@ def check_config(config: ConfigDict) -> None:
     """Check every value of a config.
 
     Raises:
-        InputError: values that mean nothing; lists all of them with their keys and what they must be.
+        InputError: values break their checks; lists all of them with their keys and what they must be.
     """
     problems = list(_problems(config))
     if problems:
@@ -309,11 +315,13 @@ def _problems(config: ConfigDict) -> Iterator[str]:
 def config_mismatches(config: ConfigDict, other: ConfigDict, effects: tuple[str, ...], owner: str) -> list[str]:
     """Return a line for each key that affects any of ``effects`` and has different values in two configs.
 
+    Keys that only one config has are skipped.
+
     Args:
-        config: the one.
-        other: the other; keys that only one of the two has are passed over.
-        effects: see ``Key``.
-        owner: names the owner of the values of ``other``, e.g. "the teacher's".
+        config: the config that a line calls "config".
+        other: the config to compare with.
+        effects: the effects, see ``Key``.
+        owner: the words before a value of ``other``, e.g. "the teacher's".
     """
     lines = []
     for key in keys_affecting(*effects):

@@ -25,8 +25,8 @@ def machine_memory_bytes() -> int:
 def quiet_without_gpu() -> None:
     """Select the CPU if JAX's CUDA plugin is installed but the machine has no NVIDIA driver.
 
-    JAX would fall back to the CPU too, but print a stack trace. A platform that the user selected stays. Call this
-    before JAX is first used.
+    JAX would fall back to the CPU too, but print a stack trace. A platform that the user selected is kept. Call this
+    function before JAX is first used.
     """
     plugins = ("jax_cuda12_plugin", "jax_cuda13_plugin")
     if "JAX_PLATFORMS" in os.environ or not any(importlib.util.find_spec(name) for name in plugins):

@@ -26,7 +26,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write ASCII text to a file, completely or not at all; create the folder if needed."""
+    """Write ASCII text to a file, all of it or nothing; create the folder if needed."""
     with atomic_path(path) as partial:
         partial.write_text(text, encoding="ascii", newline="\n")
 

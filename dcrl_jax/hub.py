@@ -12,13 +12,13 @@ def fetch(source: str, repository: str, files: Sequence[str], revision: str | No
     """Download files of a repository into huggingface_hub's cache, unless the cache has them.
 
     Args:
-        source: what the user gave, for messages.
-        repository: OWNER/NAME.
+        source: the name that the user gave, for messages.
+        repository: the repository, OWNER/NAME.
         files: paths in the repository.
         revision: a branch, tag or commit; None for the default branch.
 
     Returns:
-        The folder of the files. Files that the repository lacks are missing.
+        The folder of the files. A file that the repository lacks is missing there too.
 
     Raises:
         InputError: huggingface_hub is not installed, or the download failed.
@@ -32,7 +32,7 @@ def fetch(source: str, repository: str, files: Sequence[str], revision: str | No
         ) from error
     try:
         return Path(snapshot_download(repo_id=repository, revision=revision, allow_patterns=list(files)))
-    except Exception as error:  # The errors of the library, of its HTTP client and of a bad name share no base class.
+    except Exception as error:  # errors of the library, of its HTTP client and of a bad name share no base class
         reason = " ".join(str(error).split())[:300]
         raise InputError(
             f"{source}: cannot be fetched from the hub ({reason}). Check the name and the network (`hf auth login` "

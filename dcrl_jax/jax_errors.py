@@ -1,10 +1,10 @@
-"""The errors of JAX and its libraries that mean that memory ran out, and their remedies."""
+"""Out-of-memory errors of JAX and its libraries, and their remedies."""
 
 import errno
 
 from ml_collections import ConfigDict
 
-# Changes that make a training step smaller; the first ones do not change the training.
+# Changes that make a training step need less memory; the first two do not change the training.
 REMEDIES = (
     "--config.train.accumulation_steps=N (the same batch in N parts), --config.backbone.remat=True (more time), "
     "--config.backbone.dtype=bfloat16, a smaller --config.train.batch_size. While a student's command trains its "
@@ -16,8 +16,8 @@ SHARED_GPU = (
     "if the GPU is JAX's alone, less if its libraries cannot start."
 )
 
-# Messages of XLA, CUDA, cuDNN, cuBLAS and Python. The libraries need memory besides JAX's own; without it they only
-# report that they could not start (https://docs.jax.dev/en/latest/gpu_memory_allocation.html).
+# From messages of XLA, CUDA, cuDNN, cuBLAS and Python. NVIDIA's libraries need memory beside JAX's own; without it they
+# only report that they could not start (https://docs.jax.dev/en/latest/gpu_memory_allocation.html).
 _OUT_OF_MEMORY = (
     "RESOURCE_EXHAUSTED",
     "out of memory",
@@ -41,11 +41,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def explain_out_of_memory(error: BaseException, config: ConfigDict | None) -> str:
-    """Return a message for an error of ``is_out_of_memory``, with what a user can do.
+    """Return a message that says what ran out of memory and what a user can do.
 
     Args:
-        error: of JAX or Python.
-        config: of the run, if there is one.
+        error: an error for which ``is_out_of_memory`` is true.
+        config: the run's config, if there is one.
     """
     import jax
 

@@ -1,7 +1,8 @@
 """Data parallel training: processes and devices, placement of state and batches, and the pmapped form of a step.
 
 A process, usually one per host, has its own mesh of devices, its own batches, and its own copy of the state. Processes
-meet in the functions of this module only: in the step's mean over all devices, and where they wait for each other.
+communicate in the step's mean over all devices, in the functions of this module and of ``training.fit`` that every
+process must call, and in Orbax, when it reads or writes a checkpoint.
 """
 
 import contextlib
@@ -25,35 +26,35 @@ from dcrl_jax.jax_errors import SHARED_GPU, is_out_of_memory
 AXIS = "devices"
 
 
-def start_processes(where: str | None) -> None:
+def start_processes(distributed: str | None) -> None:
     """Join the other processes of a run, if there are any, and find the devices.
 
     Call it before anything else asks JAX for devices. Only the first process prints to standard output; every process
     reports errors.
 
     Args:
-        where: None for a single process; 'auto' on a cluster that JAX knows (Slurm, Open MPI, Kubernetes...); or
+        distributed: None for a single process; 'auto' on a cluster that JAX knows (Slurm, Open MPI, Kubernetes...); or
             'HOST:PORT,COUNT,INDEX' with the address of the first process, the number of processes, and the index of
             this one.
 
     Raises:
-        InputError: ``where`` is none of these, the other processes were not found, or JAX has no device.
+        InputError: ``distributed`` is none of these, the other processes were not found, or JAX has no device.
     """
-    if where is None:
+    if distributed is None:
         _require_devices()
         return
     try:
-        if where == "auto":
+        if distributed == "auto":
             jax.distributed.initialize()
         else:
-            address, count, index = where.split(",")
+            address, count, index = distributed.split(",")
             if ":" not in address or not 0 <= int(index) < int(count):
                 raise ValueError("the address lacks its port, or the index is not below the count")
             jax.distributed.initialize(address, int(count), int(index))
     except (ValueError, RuntimeError) as error:
         raise InputError(
-            f"--distributed={where}: {error}. Expected HOST:PORT,COUNT,INDEX (the first process's address, the number "
-            "of processes, this one's place from 0), or auto on a cluster that JAX knows."
+            f"--distributed={distributed}: {error}. Expected HOST:PORT,COUNT,INDEX (the first process's address, the "
+            "number of processes, this one's index from 0), or auto on a cluster that JAX knows."
         ) from error
     _use_reachable_address()
     _require_devices()
@@ -84,8 +85,12 @@ def _use_reachable_address() -> None:
 
 
 def _require_devices() -> None:
-    """Find the devices; if the platform that the user chose has none, raise an InputError with the remedy."""
-    # JAX logs the stack trace of a plugin's failure before it raises the same as an error.
+    """Find the devices.
+
+    Raises:
+        InputError: JAX cannot use any device, or none of the platform that the user chose; says what to do.
+    """
+    # JAX logs the stack trace of a plugin's failure before it raises the failure as an error.
     logger = logging.getLogger("jax._src.xla_bridge")
     level = logger.level
     wanted = os.environ.get("JAX_PLATFORMS")
@@ -114,20 +119,20 @@ def is_first_process() -> bool:
 
 
 def any_process(flag: bool) -> bool:
-    """Return whether the flag is set in any process; every process must call this."""
+    """Return whether the flag is set in any process; every process must call this function."""
     if jax.process_count() == 1:
         return flag
     return bool(multihost_utils.process_allgather(np.array(flag)).any())
 
 
 def first_process_first(action: Callable[[], Any]) -> Any:
-    """Run an action in the first process once all processes are here, then in the others.
+    """Wait for all processes, run an action in the first one, then run it in the others.
 
     Returns:
         The action's result.
 
     Raises:
-        InputError: in the other processes, if the action failed in the first one, where its own error is raised.
+        InputError: the action failed in the first process. There the action's own error is raised instead.
     """
     if jax.process_count() == 1:
         return action()
@@ -136,8 +141,8 @@ def first_process_first(action: Callable[[], Any]) -> Any:
     if is_first_process():
         try:
             result = action()
-        except Exception as problem:  # any error: the other processes wait for an answer
-            error = problem
+        except Exception as failure:  # any error: the other processes wait for an answer
+            error = failure
     if any_process(error is not None):
         raise error or InputError("the first process has stopped; its message says why.")
     return result if is_first_process() else action()
@@ -159,12 +164,12 @@ def check_batch(batch_size: int, devices: int, accumulation_steps: int = 1) -> N
     """Check that devices can share a global batch evenly.
 
     Args:
-        batch_size: ``train.batch_size``.
-        devices: of all processes together.
-        accumulation_steps: parts of each device's share.
+        batch_size: the config's ``train.batch_size``.
+        devices: number of devices of all processes together.
+        accumulation_steps: number of parts of each device's share.
 
     Raises:
-        InputError: they cannot; names sizes that they can share.
+        InputError: they cannot; names the nearest sizes that they can share.
     """
     parts = devices * accumulation_steps
     if batch_size % parts:
@@ -189,23 +194,23 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 
 
 def across_processes(tree: Any) -> Any:
-    """Return a replicated tree as arrays over the devices of all processes, as checkpoints hold it."""
+    """Return a replicated tree as arrays over the devices of all processes, the form in which Orbax saves it."""
     if jax.process_count() == 1:
         return tree
     return multihost_utils.host_local_array_to_global_array(tree, _global_mesh(), PartitionSpec())
 
 
 def within_process(tree: Any) -> Any:
-    """Return the copy on this process's devices, the inverse of ``across_processes``."""
+    """Return a tree of ``across_processes`` as arrays on this process's devices."""
     if jax.process_count() == 1:
         return tree
     return multihost_utils.global_array_to_host_local_array(tree, _global_mesh(), PartitionSpec())
 
 
 def indices_in_global_batch(images: int) -> jax.Array:
-    """Return the indices in the global batch of this device's images, int32 [images]; call it inside a step.
+    """Return the indices of this device's images in the global batch, int32 [images]; call it inside a step.
 
-    Processes take turns: of P processes, the i-th image of process p has the index i P + p (see ``data.pipeline``).
+    Processes take turns: of P processes, image i of process p has the index i P + p (see ``data.pipeline``).
     """
     processes = jax.process_count()
     process, device = jnp.divmod(jax.lax.axis_index(AXIS), jax.lax.psum(1, AXIS) // processes)
@@ -215,12 +220,12 @@ def indices_in_global_batch(images: int) -> jax.Array:
 def parallel_step(step: Callable, mesh: Mesh, frozen_arguments: int = 0) -> Callable:
     """Pmap ``step(state, *frozen, batch) -> (state, metrics)`` over the meshes of all processes.
 
-    State and frozen arguments are replicated and not copied; the new state reuses the buffers of the old one; all
-    results must be equal on all devices.
+    State and frozen arguments must be replicated already; they are not copied. The new state reuses the buffers of the
+    old one. All results must be equal on all devices.
 
     Args:
         step: a pure function that averages gradients and metrics over the axis ``AXIS``.
-        mesh: of ``device_mesh``.
+        mesh: the mesh of ``device_mesh``.
         frozen_arguments: number of replicated arguments between state and batch.
     """
     in_axes = (None,) * (1 + frozen_arguments) + (0,)

@@ -6,7 +6,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-# Outside a terminal, the time to the first line and between lines. Shorter work prints no line.
+# Outside a terminal, the time before the first line and between lines. Shorter work prints no line.
 SECONDS_BETWEEN_LINES = 30.0
 
 

@@ -33,7 +33,7 @@ def write(folder: Path, params: Any, config: dict, step: int) -> None:
     Args:
         folder: an existing folder.
         params: the parameter tree, float32.
-        config: as plain JSON values.
+        config: the config as plain JSON values.
         step: the training step of the parameters.
 
     Raises:
@@ -44,7 +44,7 @@ def write(folder: Path, params: Any, config: dict, step: int) -> None:
     metadata = {"format": "flax", "library": "dcrl_jax", "role": config["role"], "step": str(step)}
     try:
         save_file(tensors, folder / PARAMS_FILE, metadata)
-    except SafetensorError as error:  # wraps the error of the system
+    except SafetensorError as error:  # it wraps the system's error
         raise OSError(str(error)) from error
     values = {"format": FORMAT, "library": "dcrl_jax", "role": config["role"], "step": step, "config": config}
     (folder / CONFIG_FILE).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
@@ -88,9 +88,9 @@ def _read_config(file, source):
         values = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise _unreadable(file, source, error) from error
-    number = values.get("format") if isinstance(values, dict) and values.get("library") == "dcrl_jax" else None
-    if number != FORMAT:
-        kind = "not the config of a dcrl_jax model" if number is None else f"of format {number}"
+    is_ours = isinstance(values, dict) and values.get("library") == "dcrl_jax"
+    if not is_ours or values.get("format") != FORMAT:
+        kind = f"of format {values.get('format')}" if is_ours else "not the config of a dcrl_jax model"
         raise InputError(f"{file} is {kind}; expected format {FORMAT}, which --mode=publish of this version writes.")
     config, step = values.get("config"), values.get("step")
     if not isinstance(config, dict) or not isinstance(step, int):
@@ -113,7 +113,7 @@ def _read_tensors(file, source):
 
 
 def _nest(tensors, source):
-    """Return the tree of tensors with dotted names, which are sorted: a name comes before its extensions."""
+    """Return tensors with dotted names as a tree; names are sorted, so that a name comes before its extensions."""
     tree = {}
     for name, tensor in tensors.items():
         *path, last = name.split(".")

@@ -32,7 +32,7 @@ def raise_on_sigterm() -> Iterator[None]:
 
 @contextlib.contextmanager
 def defer_signals() -> Iterator[None]:
-    """Deliver signals at the end of the block; discard them if the block raises."""
+    """Hold signals back during the block and deliver the first one at its end; discard them if the block raises."""
     received = []
     with handle_signals(lambda *call: received.append(call)) as former:
         yield
@@ -82,7 +82,7 @@ class SignalLatch:
     """The signals that arrived within ``latch_signals``.
 
     Attributes:
-        numbers: of the signals, in the order of their arrival.
+        numbers: the signals' numbers, in the order of their arrival.
     """
 
     def __init__(self):
@@ -90,12 +90,12 @@ class SignalLatch:
         self._is_immediate = False
 
     def error(self) -> BaseException:
-        """Return the exception of the first signal; Preempted if there is none, since another process got one."""
+        """Return the exception of the first signal; Preempted if only another process of the run got a signal."""
         return _ERRORS[self.numbers[0]]() if self.numbers else Preempted()
 
     @contextlib.contextmanager
     def immediate(self) -> Iterator[None]:
-        """Raise a signal within the block at once, and one from before at its beginning."""
+        """Raise signals at once within the block, and at its start a signal that has arrived before."""
         if self.numbers:
             raise self.error()
         self._is_immediate = True
@@ -111,9 +111,9 @@ class SignalLatch:
 
 @contextlib.contextmanager
 def latch_signals() -> Iterator[SignalLatch]:
-    """Yield a latch that holds the first signal instead of raising it; a second signal is raised at once.
+    """Yield a latch that holds the first signal instead of raising it; raise a second signal at once.
 
-    An exception between two lines of a training loop would leave state and data at different steps.
+    An exception between two lines of a training loop could leave state and data at different steps.
     """
     latch = SignalLatch()
     with raise_on_sigterm(), handle_signals(latch._handle):

@@ -46,7 +46,7 @@ class Targets(NamedTuple):
     """Classification and regression targets of the sampled anchors or RoIs."""
 
     is_positive: Array  # bool [B, R]
-    is_sampled: Array  # bool [B, R], the positives and negatives that the loss counts
+    is_sampled: Array  # bool [B, R], True for the positives and negatives that the loss counts
     offsets: Array  # float32 [B, R, 4], normalised; defined for positives only
 
 
@@ -54,7 +54,7 @@ class RegionOutputs(NamedTuple):
     """Outputs of a stage for its anchors (RPG) or RoIs (RDR).
 
     A teacher's ``logits`` and ``offsets`` are the fused ones; the branches' outputs and the fusion weights follow. A
-    student has one branch and no fusion: these fields are None.
+    student has one branch and no fusion: these fields are None. In the RDR stage, N stands for R.
     """
 
     logits: Array  # float32 [B, N, 2], background and pedestrian, Eq. 12

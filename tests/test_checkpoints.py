@@ -141,7 +141,7 @@ def test_damaged_checkpoint_is_put_aside_or_refused_if_it_is_the_last(tmp_path, 
     assert names_in(tmp_path) == ["10", "damaged-20"]
     warning = capsys.readouterr().out
     assert warning.startswith(f"warning: {tmp_path}/20 cannot be read as a checkpoint: ")
-    assert warning.endswith(f"put aside as {tmp_path}/damaged-20; going on from step 10\n")
+    assert warning.endswith(f"renamed to {tmp_path}/damaged-20; resuming from step 10\n")
     remove(tmp_path / "10" / lost)
     with pytest.raises(InputError) as refusal:
         restore(tmp_path)
@@ -316,7 +316,7 @@ def test_parameters_of_a_damaged_checkpoint_are_refused(workdir, tmp_path, lost)
 
 
 @pytest.mark.parametrize(
-    ("config", "message"), [(None, "config"), ([1, 2], "its config is a list, not key by key")], ids=["none", "list"]
+    ("config", "message"), [(None, "config"), ([1, 2], "its config is a list, not a JSON object")], ids=["none", "list"]
 )
 def test_checkpoint_of_another_program_is_refused(tmp_path, config, message):
     items = {"params": ocp.args.StandardSave({"w": np.zeros(3)})}

@@ -6,7 +6,7 @@ import numpy as np
 from benchmarks import torchvision_side
 from benchmarks.gpu.record import Record, precise_config
 from benchmarks.timing import median_seconds
-from dcrl_jax.inference.benchmark import FRAME, count_flops, noise_images, parts_beside_the_network
+from dcrl_jax.inference.benchmark import FRAME, count_flops, noise_images, proposal_and_nms_calls
 from dcrl_jax.inference.detector import Detector
 from dcrl_jax.jax_errors import is_out_of_memory
 from dcrl_jax.models.network import build_network
@@ -43,7 +43,7 @@ def _one_image(record, role, precision):
         calls = {
             "network": lambda: detector.run_network(*on_device),
             "frame": lambda: detector(*frame),
-            **parts_beside_the_network(network, params, on_device),
+            **proposal_and_nms_calls(network, params, on_device),
         }
         torch_calls, failed = {}, {}
         if role == "student" and torchvision_side.import_problem() is None:

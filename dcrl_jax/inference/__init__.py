@@ -1,1 +1,1 @@
-"""Detection with trained networks: in memory, in files, exported and published, and its speed."""
+"""Use of trained networks: detection in memory and in files, export, publishing, benchmark."""

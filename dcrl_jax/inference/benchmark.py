@@ -1,4 +1,4 @@
-"""The speed of a detector on this machine: seconds, operations, memory, and the share of steps beside the network."""
+"""The speed of a detector on this machine: seconds, operations, memory, and the share of the proposals and of NMS."""
 
 import functools
 import platform
@@ -28,7 +28,7 @@ REPEATS = 15
 FRAME = (720, 1280)  # height and width of a camera's frame, which must be resized and padded
 BATCHES = (1, 4, 8, 16, 32, 64)
 BATCH_REPEATS = 3
-# Limits of a batch: its time, and its share of the free memory.
+# Limits of a batch: its seconds, and its share of the free memory.
 BATCH_SECONDS, MEMORY_SHARE = 30.0, 0.8
 # A matrix product that takes this long reaches the machine's peak.
 PRODUCT_SECONDS, LARGEST_PRODUCT = 0.2, 16384
@@ -53,10 +53,10 @@ def benchmark(checkpoint: str | None, config: ConfigDict | None) -> None:
         network = build_network(config)
         params, origin = network.init_params(config.seed), "random parameters"
     else:
-        number = "neither is" if config is None else "both are"
+        which = "neither is" if config is None else "both are"
         raise InputError(
             "--mode=benchmark needs one of --checkpoint=PATH, a trained detector, and --config=FILE, whose parameters "
-            f"are then random; {number} given."
+            f"are then random; {which} given."
         )
     detector = Detector(params, config)
     print(f"{_describe_detector(config)}; {origin}\n{_describe_machine()}\n", flush=True)
@@ -69,7 +69,7 @@ def benchmark(checkpoint: str | None, config: ConfigDict | None) -> None:
     memory = _memory_table(program, jax.local_devices()[0])
 
     print("compiling its parts", flush=True)
-    parts = parts_beside_the_network(network, params, on_device)
+    parts = proposal_and_nms_calls(network, params, on_device)
     del params
     product, product_flops = matrix_product(jnp.dtype(config.backbone.dtype))
     frame = noise_images(detector, *FRAME)
@@ -126,7 +126,7 @@ def _print_seconds(times, parts):
     print(format_table(rows, ["", "median", "lower quartile", "upper quartile", "fastest"], decimals=4))
     print(f"\nThe second row includes resizing the image and mapping the boxes back, but not reading files.\n{PAPER}")
 
-    print("\nSteps beside the network, timed separately on the values that they get in a frame\n")
+    print("\nSteps other than layers, timed separately on the values that they get in a frame\n")
     network = np.median(times["network"])
     rows = [[name, 1000 * np.median(times[name]), 100 * np.median(times[name]) / network] for name in parts]
     rows.append(["total", *np.sum([row[1:] for row in rows], axis=0)])
@@ -134,13 +134,13 @@ def _print_seconds(times, parts):
 
 
 def _print_operations(times, network, config, product_flops):
-    print(f"\nOperations, beside the peak of a large matrix product, {config.backbone.dtype}\n")
+    print(f"\nOperations, compared with the peak of a large matrix product, {config.backbone.dtype}\n")
     flops, peak = count_flops(network), product_flops / min(times["product"])
     rows = []
-    for name, work in (("network", flops), ("product", product_flops)):
-        for statistic, of in (("median", np.median), ("fastest", min)):
-            rate = work / of(times[name])
-            rows.append([f"{name}, {statistic}", work / 1e9, rate / 1e9, 100 * rate / peak])
+    for name, count in (("network", flops), ("product", product_flops)):
+        for label, statistic in (("median", np.median), ("fastest", min)):
+            rate = count / statistic(times[name])
+            rows.append([f"{name}, {label}", count / 1e9, rate / 1e9, 100 * rate / peak])
     print(format_table(rows, ["", "GFLOP", "GFLOP/s", "% of the peak"], decimals=1))
     side = round((product_flops / 2) ** (1 / 3))
     print(
@@ -172,7 +172,7 @@ def _describe_machine():
 
 
 def _processor():
-    """Return the name of the CPU, which neither JAX nor psutil tells."""
+    """Return the name of the CPU, which neither JAX nor psutil reports."""
     file = Path("/proc/cpuinfo")
     lines = file.read_text().splitlines() if file.is_file() else ()
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
@@ -185,13 +185,13 @@ def noise_images(detector: Detector, height: int, width: int) -> list[np.ndarray
     return [rng.integers(0, 256, (height, width, CHANNELS[name]), np.uint8) for name in detector.modalities]
 
 
-def parts_beside_the_network(network: Network, params: Any, images: Sequence[Any]) -> dict[str, Callable[[], Any]]:
+def proposal_and_nms_calls(network: Network, params: Any, images: Sequence[Any]) -> dict[str, Callable[[], Any]]:
     """Return the proposals and the final NMS as calls of compiled programs.
 
     Args:
         network: the detector.
         params: its parameters.
-        images: whose outputs of the model's stages are the arguments of the programs.
+        images: one batch of each modality. The programs get what the network's stages compute from them.
     """
     apply: Any = network.model.apply
     rules = network.rules
@@ -220,7 +220,7 @@ def parts_beside_the_network(network: Network, params: Any, images: Sequence[Any
 
 
 def matrix_product(dtype: jnp.dtype) -> tuple[Callable[[], jax.Array], int]:
-    """Return a matrix product that reaches the machine's peak, as a call, and its floating point operations."""
+    """Return a call that computes a matrix product at the machine's peak, and its floating point operations."""
     multiply = jax.jit(jnp.matmul)
     side, seconds = 512, 0.0
     while seconds < PRODUCT_SECONDS and side < LARGEST_PRODUCT:
@@ -252,7 +252,7 @@ def _memory_table(program, device):
 
 
 def free_bytes(device: Any) -> int | None:
-    """Return the memory in bytes that another program may take; None if the device does not tell."""
+    """Return the memory in bytes that another program may take; None if the device does not report it."""
     stats = device.memory_stats() or {}
     if "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
@@ -260,7 +260,7 @@ def free_bytes(device: Any) -> int | None:
 
 
 class _Rate(NamedTuple):
-    """The speed of one size of batch."""
+    """The speed and memory of one size of batch."""
 
     images: int
     seconds: float  # median of the batch

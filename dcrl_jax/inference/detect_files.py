@@ -1,4 +1,4 @@
-"""Detection in files: images or a video in, annotated copies and results files out."""
+"""Detection in files, from images or a video to annotated copies and results files."""
 
 import contextlib
 import itertools
@@ -25,8 +25,8 @@ from dcrl_jax.progress import progress_bar
 from dcrl_jax.signals import defer_signals, recall_signals
 
 JPEG_QUALITY = 92
-LISTED = 20  # files of one kind in the summary
-DECODED = 8  # images read ahead; decoded images are large
+LISTED = 20  # longest list of files in the summary
+DECODED = 8  # images read ahead, few since decoded images are large
 
 WritePicture = Callable[[str, np.ndarray], None]
 
@@ -35,7 +35,7 @@ class Scene(NamedTuple):
     """An image or a pair, and its name in the results."""
 
     name: str
-    images: tuple[np.ndarray, ...] | InputError  # one per modality, or why they cannot be used
+    images: tuple[np.ndarray, ...] | InputError  # one per modality, or the reason why they cannot be used
 
 
 def detect_files(
@@ -48,16 +48,16 @@ def detect_files(
         source: an image, a folder, a pattern or a video.
         output: a new or empty folder. It gets ``annotated/`` with the images or the video, ``results.txt`` (KAIST's
             text format), ``results.json`` (COCO's format), and ``images.txt``, the names of the processed images in
-            the order of both. It stays as it was if the run ends before the first image.
-        lwir_source: the thermal images or video of a teacher. By default, ``source`` has images of both modalities.
-        min_score: people below it are neither drawn nor counted in the summary; the results files have all.
+            the order of both results files. It stays as it was if the run ends before the first image.
+        lwir_source: the thermal images or video for a teacher. By default, ``source`` has images of both modalities.
+        min_score: people with a lower score are neither drawn nor counted in the summary; the results files have all.
 
     Returns:
-        Whether every file could be read.
+        Whether every image could be used, or every frame be read.
 
     Raises:
-        InputError: there is nothing to detect in, or the output cannot be written to; the results so far are kept.
-            An unusable image is only reported.
+        InputError: the source has no image or pair, a video cannot be used, or the output cannot be written to; the
+            results so far are kept. An unusable image is only reported.
         KeyboardInterrupt, Preempted: a signal ended the run; the results so far are kept, and their number is printed.
     """
     output = new_folder(output)
@@ -120,7 +120,7 @@ class _Run:
                 try:
                     visible = read_visible(frames[0].pixels)
                     images = (visible, *(read_lwir(frame.pixels, visible) for frame in frames[1:]))
-                except InputError as error:  # ends the run, since all frames of a video are alike
+                except InputError as error:  # ends the run: the other frames are of the same kind
                     raise InputError(f"{name}: {error}") from error
                 yield Scene(name, images)
 
@@ -199,7 +199,7 @@ class _Run:
     def _explain_write_errors(self):
         try:
             yield
-        except OSError as error:  # only of writing; reading raises InputError
+        except OSError as error:  # raised only by writing; reading raises InputError
             kept = ""
             if self._detections:
                 is_saved = (self._output / "images.txt").is_file()

@@ -28,7 +28,7 @@ FITS = ("letterbox", "stretch")
 
 
 class People(NamedTuple):
-    """The people in one image, by falling score."""
+    """The people in one image, by descending score."""
 
     boxes: np.ndarray  # float32 [n, 4], x1, y1, x2, y2 in pixels of the original image
     scores: np.ndarray  # float32 [n], probability of the pedestrian class
@@ -45,9 +45,9 @@ class Detector:
             params: the parameters of ``build_network(config)``.
             config: the config of their training.
             fit: how an image gets the size of the network's input. 'letterbox' keeps the proportions and pads with
-                black; 'stretch' does not keep them, as in training and scoring. Both give the same for an image with
-                the proportions of the input.
-            batch_size: the number of images per batch when there are several; at least 1.
+                black; 'stretch' does not keep them, as in training and scoring. Both are the same for an image with the
+                proportions of the input.
+            batch_size: the number of images per batch for several images; at least 1.
 
         Raises:
             InputError: the config or the parameters belong to another network or version, or ``fit`` or ``batch_size``
@@ -64,7 +64,7 @@ class Detector:
         self.modalities = network.modalities
         self._input_size = network.input_size
         self._params = jax.device_put(params)
-        # GPU libraries choose such algorithms themselves.
+        # Kernels of Winograd's algorithm for a CPU. GPU libraries choose such algorithms themselves.
         self._kernels = transform_kernels(self._params) if jax.default_backend() == "cpu" else {}
 
         def run(params, kernels, *images):
@@ -78,8 +78,8 @@ class Detector:
         """Restore a detector, whatever devices it was trained on.
 
         Args:
-            path: a run's workdir (the parameters that it scored), a folder of checkpoints, or one checkpoint, local or
-                in a bucket; or a source of ``from_pretrained``.
+            path: a run's workdir (which gives the parameters that the run scores), a folder of checkpoints, or one
+                checkpoint, local or in a bucket; or a source of ``from_pretrained``.
             fit: see ``__init__``.
             batch_size: see ``__init__``.
 
@@ -140,10 +140,10 @@ class Detector:
         return self._detect(list(visible), None if lwir is None else list(lwir))
 
     def run_network(self, *images: np.ndarray | jax.Array) -> tuple[Detections, jax.Array | None]:
-        """Return the result of ``Network.detect``.
+        """Return the result of ``Network.detect`` for images of the network's size.
 
         Args:
-            images: of the network's size: uint8 [B, H, W, 3] and, for a teacher, uint8 [B, H, W, 1].
+            images: uint8 [B, H, W, 3] and, for a teacher, uint8 [B, H, W, 1].
         """
         return self._run(self._params, self._kernels, *images)
 

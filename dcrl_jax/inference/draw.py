@@ -7,7 +7,7 @@ import numpy as np
 
 from dcrl_jax.inference.detector import People
 
-COLOR = (43, 234, 43)  # RGB; also the colour of the reports
+COLOR = (43, 234, 43)  # RGB; the reports use the same colour
 GAP = 4  # pixels between the images of a pair
 
 
@@ -20,7 +20,7 @@ def draw_people(images: Sequence[np.ndarray], people: People, min_score: float) 
         min_score: people with a lower score are not drawn.
 
     Returns:
-        uint8 [H, W', 3], RGB.
+        uint8 [H, W', 3], RGB; W' is the sum of the widths and the gaps.
     """
     height = images[0].shape[0]
     pictures = [_draw_boxes(image, people, min_score) for image in images]
@@ -50,7 +50,7 @@ def _font_scale(picture):
 
 
 def _write(picture, text, corner, scale, color):
-    """Write text on a dark ground, its lower left corner at ``corner`` or as near as the picture allows."""
+    """Write text on black, with its lower left corner at ``corner`` or as near as the picture allows."""
     font, thickness = cv2.FONT_HERSHEY_SIMPLEX, max(1, round(2 * scale))
     (width, height), below = cv2.getTextSize(text, font, scale, thickness)
     x = max(0, min(corner[0], picture.shape[1] - width))

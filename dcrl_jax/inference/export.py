@@ -9,7 +9,6 @@ import jax
 import jax.export
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from ml_collections import ConfigDict
 from safetensors.numpy import save_file
 
 from dcrl_jax.errors import InputError
@@ -28,7 +27,7 @@ import jax, jax.export
 from safetensors.numpy import load_file
 detector = jax.export.deserialize(bytearray(open("detector.jax", "rb").read()))
 params = jax.device_put(load_file("params.safetensors"))
-found = jax.jit(detector.call)(params, {images})  # found["boxes"], ...
+results = jax.jit(detector.call)(params, {images})  # results["boxes"], ...
 """
 LOAD_ONNX = """\
 import onnxruntime
@@ -50,27 +49,27 @@ JAX_VERSIONS = (
 
 
 def export(checkpoint: str, output: str | Path) -> None:
-    """Write a detector for other programs, with normalisation, proposals and NMS inside; print the files.
+    """Write a detector for other programs, with normalisation, proposals and NMS inside, and print the files.
 
-    The batch may have any size.
+    Both programs take batches of any size.
 
     Args:
         checkpoint: a run's workdir, a folder of checkpoints, one checkpoint, local or in a bucket, or a published
             model.
         output: a new or empty folder. It gets ``params.safetensors``, the parameters of both programs;
             ``detector.jax``, a serialized ``jax.export`` artefact for CPU and CUDA; ``detector.onnx``, which refers to
-            the parameters; ``detector.json``, the inputs and outputs and how to load both programs. After an error it
-            is as before.
+            the parameters; ``detector.json``, the inputs and outputs and how to load both programs. An error leaves
+            the folder as it was.
 
     Raises:
-        InputError: there is no checkpoint, or not of a detector; a package is missing; the folder is not empty or
-            cannot be written to; or ONNX has no operator for a primitive that this version of JAX uses.
+        InputError: the path holds no checkpoint of a detector; a package is missing; the folder is not empty or cannot
+            be written to; or ONNX has no operator for a primitive that this version of JAX uses.
     """
     output = new_folder(output)
     for package in ("flatbuffers", "onnx"):
         import_extra(package, "export")
     _, params, config, step = restore_trained(checkpoint)
-    config = ConfigDict(config)
+    config = config.copy_and_resolve_references()
     config.backbone.remat = False  # only for training
     params = jax.device_get(flatten_dict(params, sep="/"))
     try:
@@ -100,12 +99,12 @@ def _write(params, config, origin, folder):
     (folder / JAX_FILE).write_bytes(exported.serialize())
 
     # ONNX runtimes on a CPU have no bfloat16.
-    exact = ConfigDict(config)
-    exact.backbone.dtype = "float32"
+    float32_config = config.copy_and_resolve_references()
+    float32_config.backbone.dtype = "float32"
     weights = external_arrays(folder / PARAMS_FILE)
-    program, model = flat_detect(build_network(exact)), network.model
-    onnx = onnx_model(program, weights, images, outputs, model.stride, model.roi_samples_per_bin)
-    (folder / ONNX_FILE).write_bytes(onnx.SerializeToString())
+    program, model = flat_detect(build_network(float32_config)), network.model
+    translated = onnx_model(program, weights, images, outputs, model.stride, model.roi_samples_per_bin)
+    (folder / ONNX_FILE).write_bytes(translated.SerializeToString())
     card = _card(config, origin, images, outputs)
     (folder / CARD_FILE).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     # safetensors makes its file readable by the owner only.
@@ -113,7 +112,7 @@ def _write(params, config, origin, folder):
 
 
 def flat_detect(network: Network) -> Callable[..., dict[str, Array]]:
-    """Return ``Network.detect`` as a function of a flat dict of parameters and of images, with a dict as result."""
+    """Return ``Network.detect`` as a function from a flat dict of parameters and images to a dict of results."""
 
     def detect(params, *images):
         detections, weights = network.detect(unflatten_dict(params, sep="/"), *images)
@@ -123,14 +122,14 @@ def flat_detect(network: Network) -> Callable[..., dict[str, Array]]:
 
 
 def _card(config, origin, images, outputs):
-    """Return what a user must know to run the programs."""
+    """Return the content of ``detector.json``: what a user must know to run the programs."""
     count = config.final.max_detections
     inputs = {
         "visible": "RGB, 0 to 255, channels in this order",
         "lwir": "grey thermal image, registered with the visible one, 0 to 255",
     }
     results = {
-        "boxes": ("float32", ["batch", count, 4], "x1, y1, x2, y2 in pixels of the network input, by falling score"),
+        "boxes": ("float32", ["batch", count, 4], "x1, y1, x2, y2 in pixels of the network input, by descending score"),
         "scores": ("float32", ["batch", count], "probability of being a pedestrian"),
         "mask": ("bool", ["batch", count], "False for padding, whose boxes and scores have no meaning"),
         "modality_weights": ("float32", ["batch", 2], "weights of visible and lwir, adding up to one"),

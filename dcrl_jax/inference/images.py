@@ -1,4 +1,4 @@
-"""Images from paths or arrays, checked to be what a network expects."""
+"""Reading of images from paths or arrays, with checks that a network can use them."""
 
 import io
 import os
@@ -30,7 +30,7 @@ def read_visible(image: Image) -> np.ndarray:
     name, pixels = _pixels(image, "visible")
     channels = pixels.shape[2]
     if channels != 3:
-        kind = {1: "grey", 2: "grey with an alpha channel", 4: "RGB with an alpha channel"}.get(channels, "something")
+        kind = {1: "grey", 2: "grey with an alpha channel", 4: "RGB with an alpha channel"}.get(channels, "unknown")
         raise InputError(f"{name}: {kind}, {channels} channels; expected the three of an RGB image.")
     return np.ascontiguousarray(pixels)
 
@@ -91,7 +91,7 @@ def _pixels(image, kind):
 
 
 def _read(path):
-    """Return the pixels of a file and the dtype of the values in it."""
+    """Return the pixels of a file, and the dtype of the values that the file holds."""
     if path.is_dir():
         raise InputError(f"{path}: a folder; expected an image. --mode=detect takes folders.")
     try:
@@ -100,14 +100,14 @@ def _read(path):
         raise InputError(f"{path}: {error.strerror}.") from error
     try:
         return _decode(encoded)
-    # Pillow raises an OSError for truncated data, and the others for broken headers.
+    # Pillow raises an OSError for truncated data, and the other errors for broken headers.
     except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
         raise InputError(f"{path}: {len(encoded)} bytes that cannot be read as an image.") from error
 
 
 def _decode(encoded):
     with PIL.Image.open(io.BytesIO(encoded)) as image:
-        # Pillow drops the low bytes of 16-bit colours; only the raw mode of the file tells.
+        # Pillow drops the low bytes of 16-bit colours; only the raw mode of a tile shows them.
         has_16_bits = any(re.search(";16[BLN]", str(tile[3])) for tile in image.tile)
         image.load()
         image = PIL.ImageOps.exif_transpose(image)

@@ -68,12 +68,12 @@ def model_card(
     """Return a model card, Markdown with the hub's YAML front matter.
 
     Args:
-        config: as plain JSON values, without places on the publisher's machine.
-        step: of the training that the parameters are of.
-        parameters: their number.
-        initialisation: the origin of the training's first parameters.
-        scores: the run's scores.json, if it is of these parameters.
-        why_no_scores: shown if there are none.
+        config: the config as plain JSON values, without private paths.
+        step: the training step of the parameters.
+        parameters: the number of parameters.
+        initialisation: the origin of the initial parameters of the training.
+        scores: the run's scores.json, if it has the scores of these parameters.
+        why_no_scores: the reason to show if there are no scores.
         start: the line of the run's environment.jsonl, if there is one.
     """
     template = (
@@ -100,7 +100,7 @@ def model_card(
         settings_table=_settings_table(config),
         score_table=scores and _score_table(scores),
         further_table=scores and _further_table(scores),
-        shown=_shown,
+        format_value=_format_value,
     )
 
 
@@ -112,7 +112,7 @@ def _title(config):
 
 
 def _is_distilled(config):
-    """Return whether the detector is more than the baseline, which a student without any distillation loss is."""
+    """Return whether the detector is more than a baseline, which a student without distillation terms equals."""
     return config["role"] != "student" or any(config["distillation"][term] for term in ("fea", "cls", "bbr", "seg"))
 
 
@@ -140,12 +140,12 @@ def _settings_table(config):
         section, name = key.name.split(".")
         value = config.get(section, {}).get(name)
         if value is not None:
-            rows.append([f"`{key.name}`", _shown(value)])
+            rows.append([f"`{key.name}`", _format_value(value)])
     return format_table(rows, ["setting", "value"], markdown=True)
 
 
 def _score_table(scores):
-    # By the last word of each subset's name: all, day, night.
+    # Label each subset with the last word of its name: all, day, night.
     by_subset = {name.rpartition("-")[2]: values for name, values in scores["scores"].items()}
 
     def row(title, values):
@@ -173,7 +173,7 @@ def _further_table(scores):
     return format_table(rows, ["further subsets", "miss rate, %"], markdown=True) if rows else ""
 
 
-def _shown(value):
+def _format_value(value):
     if isinstance(value, dict):
-        return ", ".join(f"{key}={_shown(item)}" for key, item in value.items() if item is not None) or "none"
+        return ", ".join(f"{key}={_format_value(item)}" for key, item in value.items() if item is not None) or "none"
     return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)

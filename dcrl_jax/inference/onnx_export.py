@@ -1,7 +1,7 @@
 """A detector as an ONNX model for any batch size.
 
 JAX traces ``detect``, and each primitive of the trace becomes ONNX operators (``onnx_primitives.RULES``). Two functions
-become one operator with the same results each: NonMaxSuppression and RoiAlign.
+become an operator each, with the same results: ``ops.nms.greedy_nms`` NonMaxSuppression, ``ops.roi_align`` RoiAlign.
 """
 
 import json
@@ -18,8 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from dcrl_jax.inference.onnx_primitives import RULES
 
-OPSET = 18  # the first one whose reductions all take their axes as an input
-IR_VERSION = 8  # the one of this opset; older runtimes refuse newer ones
+OPSET = 18  # the first opset whose reductions all take their axes as an input
+IR_VERSION = 8  # the version of this opset; older runtimes refuse newer ones
 BATCH = "batch"
 
 
@@ -43,7 +43,7 @@ class ExternalArray(NamedTuple):
 
 
 def external_arrays(file: Path) -> dict[str, ExternalArray]:
-    """Return the arrays of a safetensors file, which are float32, by name."""
+    """Return the arrays of a safetensors file by name; all must be float32."""
     with file.open("rb") as opened:
         size = int.from_bytes(opened.read(8), "little")
         header = json.loads(opened.read(size))
@@ -72,7 +72,7 @@ def onnx_model(
         images: (H, W, C) of each image by name, in the order of ``program``'s arguments.
         outputs: the names of ``program``'s results in the order of the model's outputs.
         stride: pixels per feature cell of the detector's RoIAlign.
-        samples_per_bin: of the detector's RoIAlign, on a side.
+        samples_per_bin: samples on a side of a bin of the detector's RoIAlign.
 
     Raises:
         NotImplementedError: the program has a primitive without a rule; the message names it.
@@ -96,7 +96,7 @@ class Graph:
         """Start an empty graph.
 
         Args:
-            functions: rules by name for jitted functions that are translated as a unit.
+            functions: rules by name of the jitted functions that are translated as a unit.
         """
         self._functions = functions
         self._nodes, self._inputs, self._initializers, self._count = [], [], {}, 0
@@ -150,16 +150,16 @@ class Graph:
 
     def image(self, name: str, shape: tuple) -> Value:
         """Add an input of the model, uint8."""
-        self._inputs.append(helper.make_tensor_value_info(name, TensorProto.UINT8, _named(shape)))
+        self._inputs.append(helper.make_tensor_value_info(name, TensorProto.UINT8, _dimensions(shape)))
         return Value(name, np.dtype(np.uint8), shape, shape)
 
     def output(self, name: str, value: Value) -> onnx.ValueInfoProto:
         """Add an output of the model."""
         self._nodes.append(helper.make_node("Identity", [value.name], [name], name))
-        return helper.make_tensor_value_info(name, _onnx_type(value.dtype), _named(value.shape))
+        return helper.make_tensor_value_info(name, _onnx_type(value.dtype), _dimensions(value.shape))
 
     def model(self, outputs: Sequence[onnx.ValueInfoProto]) -> onnx.ModelProto:
-        """Return the finished model without the nodes and constants that no output needs."""
+        """Return the finished model, without nodes and constants that no output needs."""
         needed, nodes = {output.name for output in outputs}, []
         for node in reversed(self._nodes):
             if needed.intersection(node.output):
@@ -200,7 +200,8 @@ class Graph:
         shape = [1] * rank
         for x in operands:
             for axis, size in enumerate(x.shape, rank - len(x.shape)):
-                shape[axis] = shape[axis] if _is_one(size) else size
+                if not _is_number(size) or size != 1:
+                    shape[axis] = size
         return self.add(operator, *operands, shape=shape, dtype=dtype)
 
     def full(self, value: Value) -> Value:
@@ -211,19 +212,16 @@ class Graph:
 
     def shape(self, sizes: Sequence) -> Value:
         """Return a shape as an array, int64 [rank]; a size that is not a number is the batch size."""
-        if all(isinstance(size, (int, np.integer)) for size in sizes):
+        if all(_is_number(size) for size in sizes):
             return self.constant(np.array(sizes, np.int64))
         image = Value(self._inputs[0].name, np.dtype(np.uint8), (), ())
         batch = self.add("Shape", image, shape=(1,), dtype=np.int64, start=0, end=1)
-        parts = [
-            self.constant(np.array([size], np.int64)) if isinstance(size, (int, np.integer)) else batch
-            for size in sizes
-        ]
+        parts = [self.constant(np.array([size], np.int64)) if _is_number(size) else batch for size in sizes]
         return self.add("Concat", *parts, shape=(len(sizes),), dtype=np.int64, axis=0)
 
     def reshape(self, value: Value, shape: Sequence) -> Value:
         """Reshape an array; a size that contains the batch size follows from the others."""
-        sizes = np.array([size if isinstance(size, (int, np.integer)) else -1 for size in shape], np.int64)
+        sizes = np.array([size if _is_number(size) else -1 for size in shape], np.int64)
         return self.add("Reshape", value, sizes, shape=shape)
 
     def transpose(self, value: Value, axes: Sequence[int]) -> Value:
@@ -245,12 +243,13 @@ def _onnx_type(dtype):
     return helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
 
 
-def _is_one(size):
-    return isinstance(size, (int, np.integer)) and size == 1
+def _is_number(size):
+    """Return whether a size is known, rather than the batch size or an expression of it."""
+    return isinstance(size, (int, np.integer))
 
 
-def _named(shape):
-    return [int(size) if isinstance(size, (int, np.integer)) else BATCH for size in shape]
+def _dimensions(shape):
+    return [int(size) if _is_number(size) else BATCH for size in shape]
 
 
 def _nms(graph, eqn, boxes, scores, mask, threshold):

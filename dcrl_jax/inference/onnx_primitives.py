@@ -1,4 +1,4 @@
-"""ONNX operators for JAX's primitives: those of the detectors outside NMS and RoIAlign.
+"""ONNX operators for the JAX primitives of the detectors, except those of NMS and RoIAlign.
 
 A rule takes the graph, the equation and its operands (see ``onnx_export.Graph``) and returns the result, or a list of
 results. Element-wise operators of ONNX broadcast as NumPy's do; for all others, ``Graph.full`` broadcasts an operand.

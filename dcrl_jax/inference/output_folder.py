@@ -1,4 +1,4 @@
-"""The folder that a command fills."""
+"""The output folder of a command."""
 
 import contextlib
 import tempfile
@@ -14,10 +14,10 @@ def new_folder(path: str | Path) -> Path:
     """Return the path of a folder that is empty or does not exist yet.
 
     Raises:
-        InputError: the path names a file, or a folder with something in it.
+        InputError: the path names a file, or a folder that is not empty.
     """
     path = Path(path)
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise InputError(f"{path} exists and is not an empty folder: give another --output.")
     return path
 
@@ -27,7 +27,7 @@ def fill_folder(folder: Path) -> Iterator[Path]:
     """Yield a folder whose files move into ``folder`` on success; otherwise leave ``folder`` as it was.
 
     Args:
-        folder: from ``new_folder``.
+        folder: the result of ``new_folder``.
 
     Raises:
         InputError: the folder cannot be written to.
@@ -46,17 +46,17 @@ def fill_folder(folder: Path) -> Iterator[Path]:
             if not existed:
                 folder.rmdir()
             raise
-    except (OSError, SafetensorError) as error:  # safetensors wraps the error of the system
+    except (OSError, SafetensorError) as error:  # safetensors wraps the system's error
         raise not_writable(folder, error) from error
 
 
 def not_writable(folder: Path, error: Exception, kept: str = "") -> InputError:
-    """Return the error of a folder that cannot be written to.
+    """Return the error for a folder that cannot be written to.
 
     Args:
-        folder: the output of the command.
+        folder: the output folder of the command.
         error: the reason.
-        kept: a sentence about the results so far.
+        kept: a sentence about the results so far, after a space; or nothing.
     """
     reason = getattr(error, "strerror", None) or error
     return InputError(f"{folder} cannot be written to: {reason}.{kept} Make room, or give another --output.")

@@ -18,7 +18,7 @@ MODALITY_WORDS = {
 
 
 class Pair(NamedTuple):
-    """One scene."""
+    """The image or images of a scene."""
 
     name: str  # in the results: the path below the searched folder, without suffix and modality words
     visible: Path
@@ -39,7 +39,7 @@ def is_video(path: str | Path) -> bool:
 
 
 def find_pairs(source: str, lwir_source: str | None, needs_lwir: bool) -> FoundPairs:
-    """Find the images that a user names.
+    """Return the scenes of the images that a user names, and the images without a counterpart.
 
     Args:
         source: an image, a folder (searched recursively) or a pattern (``*``, ``?``, ``[...]``, ``**``) of visible
@@ -49,7 +49,7 @@ def find_pairs(source: str, lwir_source: str | None, needs_lwir: bool) -> FoundP
         needs_lwir: whether a scene needs both images; otherwise thermal images in ``source`` are ignored.
 
     Raises:
-        InputError: the source does not exist, has no images or no pairs, or two images have the same name.
+        InputError: a source does not exist, has no images or no pairs, or two images have the same name.
     """
     images = [(path, *_name_and_modality(path, root)) for path, root in _images(source)]
     if not needs_lwir:
@@ -64,11 +64,11 @@ def find_pairs(source: str, lwir_source: str | None, needs_lwir: bool) -> FoundP
         visible = _by_name((path, name) for path, name, _ in images)
         lwir = _by_name((path, _name_and_modality(path, root)[0]) for path, root in _images(lwir_source))
         if Path(source).is_file() and Path(lwir_source).is_file():
-            # Two files named by the user are a pair, whatever their names.
+            # Two single files are a pair, whatever their names.
             lwir = dict(zip(visible, lwir.values(), strict=True))
     names = visible.keys() & lwir.keys()
     if not names:
-        examples = ", ".join(f"{path}" for path in [*list(visible.values())[:2], *list(lwir.values())[:2]])
+        examples = ", ".join(str(path) for path in [*list(visible.values())[:2], *list(lwir.values())[:2]])
         words = " and ".join(f"{modality} ({', '.join(words)})" for modality, words in MODALITY_WORDS.items())
         raise InputError(
             f"{source}: {len(visible)} visible and {len(lwir)} thermal images, no two with the same name ({examples}). "
@@ -80,7 +80,7 @@ def find_pairs(source: str, lwir_source: str | None, needs_lwir: bool) -> FoundP
 
 
 def _images(source: str) -> list[tuple[Path, Path]]:
-    """Return every image that a source names, and the folder that its name is relative to."""
+    """Return every image that a source names, with the folder to which its name in the results is relative."""
     path = Path(source)
     if path.is_file():
         return [(path, path.parent)]
@@ -103,7 +103,7 @@ def _images(source: str) -> list[tuple[Path, Path]]:
 
 
 def _name_and_modality(path: Path, root: Path) -> tuple[str, str | None]:
-    """Return the name of an image in the results, and the modality that its path tells, if any."""
+    """Return the name of an image in the results, and the modality that its path names, if any."""
     relative = path.relative_to(root)
     folders, modality = [], None
     for folder in relative.parts[:-1]:
@@ -117,7 +117,7 @@ def _name_and_modality(path: Path, root: Path) -> tuple[str, str | None]:
         stem, modality = head, last_modality
     elif last_modality and modality is None:
         stem, modality = "pair", last_modality  # visible.png and lwir.png
-    # The searched folder may itself be of one modality.
+    # The searched folder itself may name the modality.
     return "/".join([*folders, stem]), modality or _modality_of(root.name)
 
 
@@ -130,7 +130,8 @@ def _by_name(images: Iterable[tuple[Path, str]]) -> dict[str, Path]:
     for path, name in images:
         if name in by_name:
             raise InputError(
-                f"{by_name[name]} and {path} have the same name, {name!r}, in the results: give them apart."
+                f"{by_name[name]} and {path} have the same name, {name!r}, in the results: give them to separate "
+                "commands."
             )
         by_name[name] = path
     return by_name

@@ -16,16 +16,16 @@ from dcrl_jax.inference.output_folder import fill_folder, new_folder
 from dcrl_jax.inference.trained import restore_trained
 
 CARD_FILE = "README.md"
-# Keys whose values name places on the publisher's machine, whatever they look like.
-_PLACES = ("data_dir", "manual_dir", "checkpoint", "vgg16")
+# Keys whose values are paths on the publisher's machine, whatever they look like.
+_PATH_KEYS = ("data_dir", "manual_dir", "checkpoint", "vgg16")
 
 
 class RunRecord(NamedTuple):
-    """What a workdir records about the published parameters."""
+    """The records of a workdir about the published parameters."""
 
-    scores: dict | None  # its evaluation/scores.json; None if these parameters have no scores
-    why_no_scores: str
-    start: dict | None  # the line of its environment.jsonl for the training of these parameters
+    scores: dict | None  # evaluation/scores.json; None if these parameters have no scores
+    why_no_scores: str  # the reason if there are no scores
+    start: dict | None  # the line of environment.jsonl for the training of these parameters
 
 
 def publish(checkpoint: str, output: str | Path) -> None:
@@ -33,18 +33,19 @@ def publish(checkpoint: str, output: str | Path) -> None:
 
     Args:
         checkpoint: a run's workdir; or a folder of checkpoints or one checkpoint, whose card has no scores.
-        output: a new or empty folder. It gets ``model.safetensors``, ``config.json`` and ``README.md``; after an error
-            it is as before.
+        output: a new or empty folder. It gets ``model.safetensors``, ``config.json`` and ``README.md``. An error leaves
+            the folder as it was.
 
     Raises:
-        InputError: there is no checkpoint, or not of a detector; or the folder is not empty or cannot be written to.
+        InputError: the path holds no checkpoint of a detector, or is published already; or the folder is not empty or
+            cannot be written to.
     """
     output = new_folder(output)
     if published.is_published(checkpoint):
         raise InputError(f"{checkpoint} is already published; --checkpoint must name a run's workdir or a checkpoint.")
     _, params, config, step = restore_trained(checkpoint)
     record = _read_record(checkpoint, checkpoints.fingerprint(params), step)
-    values = without_places(checkpoints.config_to_json(config))
+    values = without_private_paths(checkpoints.config_to_json(config))
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     card = model_card(values, step, count, _initialisation(config), record.scores, record.why_no_scores, record.start)
     with fill_folder(output) as folder:
@@ -60,21 +61,21 @@ def publish(checkpoint: str, output: str | Path) -> None:
     )
 
 
-def without_places(value: Any, key: str = "") -> Any:
-    """Return a config with None for every place on the machine of its training.
+def without_private_paths(value: Any, key: str = "") -> Any:
+    """Return a config with None for every path on the machine of its training.
 
-    A place is the value of a key in ``_PLACES``, or a text that looks like a path. Names on the hub stay.
+    A path is the value of a key in ``_PATH_KEYS``, or a text that looks like one. Names on the hub stay.
 
     Args:
         value: the config as plain JSON values, or a part of it.
-        key: of a part, its last key.
+        key: the last key of the part; empty for the config.
     """
     if isinstance(value, dict):
-        return {name: without_places(item, name) for name, item in value.items()}
+        return {name: without_private_paths(item, name) for name, item in value.items()}
     if isinstance(value, list):
-        return [without_places(item, key) for item in value]
+        return [without_private_paths(item, key) for item in value]
     if isinstance(value, str) and not value.startswith(published.HUB):
-        return None if key in _PLACES or any(sign in value for sign in "/\\~") else value
+        return None if key in _PATH_KEYS or any(sign in value for sign in "/\\~") else value
     return value
 
 
@@ -96,7 +97,7 @@ def _read_record(checkpoint, fingerprint, step):
 
 
 def _read_scores(file, fingerprint):
-    """Return the scores if they are of exactly these parameters; otherwise None and the reason."""
+    """Return the scores and an empty text; or None and a reason if they are not of exactly these parameters."""
     if not file.is_file():
         return None, "the run has no scores yet"
     try:

@@ -15,7 +15,7 @@ class Trained(NamedTuple):
     network: Network
     params: Any  # tree of float32 arrays
     config: ConfigDict
-    step: int  # of its training
+    step: int  # the training step of the parameters
 
 
 def check_trained(params: Any, config: ConfigDict) -> Network:

@@ -1,4 +1,4 @@
-"""Videos read and written frame by frame with PyAV, every frame with its presentation time."""
+"""Reading and writing of videos frame by frame with PyAV, each frame with its presentation time."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ DEFAULT_RATE = Fraction(20)  # frames per second of a file that names no plausib
 
 
 class VideoInfo(NamedTuple):
-    """What the header of a video says."""
+    """The facts that the header of a video states."""
 
     frames: int  # an estimate in many formats
     rate: Fraction  # mean frames per second
@@ -30,7 +30,7 @@ class Frame(NamedTuple):
 
 
 def video_info(path: Path) -> VideoInfo:
-    """Read the header and the first frame of a video.
+    """Return what the header of a video states, after checking that a frame can be read.
 
     Raises:
         InputError: there is no such file, no frame can be read from it, or PyAV is missing.
@@ -42,7 +42,7 @@ def video_info(path: Path) -> VideoInfo:
     with _open(path) as container:
         stream = container.streams.video[0]
         rate, time_base = _rate(stream), stream.time_base
-        # The container counts microseconds.
+        # A container's duration is in microseconds.
         seconds = stream.duration * time_base if stream.duration else Fraction(container.duration or 0, 1_000_000)
         return VideoInfo(stream.frames or max(1, round(seconds * rate)), rate, time_base)
 
@@ -51,7 +51,7 @@ def read_frames(path: Path) -> Iterator[Frame]:
     """Yield the frames of a video, turned upright, up to the last one that can be read.
 
     Raises:
-        InputError: the file is no video, or PyAV is missing.
+        InputError: the file is not a video, or PyAV is missing.
     """
     with _open(path) as container:
         stream = container.streams.video[0]
@@ -124,7 +124,7 @@ def _open(path) -> Any:
 
 
 def _decode(container, stream):
-    """Yield the decoded frames; skip damaged packets, and stop where the file breaks off."""
+    """Yield the decoded frames; skip damaged packets, and stop where the file is cut off."""
     error = import_extra("av", "video").error.FFmpegError
     with contextlib.suppress(error):
         for packet in container.demux(stream):
@@ -144,5 +144,5 @@ def _rate(stream):
 def _pixels(frame):
     if not frame.format.name.startswith("gray"):
         return frame.to_ndarray(format="rgb24")
-    # Grey values stay as they are: more than eight bits are for the caller to refuse.
+    # Keep grey values as they are: the caller refuses more than eight bits.
     return frame.to_ndarray(format="gray" if frame.format.components[0].bits == 8 else "gray16le")

@@ -1,1 +1,1 @@
-"""Training: targets, loss terms, the step, and the run that takes them."""
+"""Training: targets, loss terms, the step, and the run that repeats it."""

@@ -15,7 +15,7 @@ from dcrl_jax.training.terms import training_rules
 
 
 def box_filter_of(data: ConfigDict) -> BoxFilter:
-    """Return who trains as a pedestrian and what is an ignore region, from a config's ``data`` keys."""
+    """Return the rules of a config's ``data`` keys: which objects train as pedestrians or become ignore regions."""
     return BoxFilter(
         labels=tuple(data.train_labels),
         ignore_labels=tuple(data.train_ignore_labels),
@@ -26,7 +26,7 @@ def box_filter_of(data: ConfigDict) -> BoxFilter:
 
 
 def open_train_source(builder: tfds.core.DatasetBuilder, data: ConfigDict) -> Sequence[Any]:
-    """Open the records that a config's ``data`` keys train on.
+    """Return the training records that a config's ``data`` keys select.
 
     Raises:
         InputError: the split is missing or empty.
@@ -42,10 +42,16 @@ def open_train_source(builder: tfds.core.DatasetBuilder, data: ConfigDict) -> Se
 def train_batches(
     source: Sequence[Any], config: ConfigDict, sharding: jax.sharding.Sharding | None, num_threads: int | None = None
 ) -> Any:
-    """Return the endless iterator over this process's share of the augmented training batches.
+    """Return the endless Grain iterator over this process's share of the augmented training batches.
 
-    The batches of a teacher have both modalities, and so have those of a student that distils, for its teacher. All
-    other batches have no thermal image, and none is read.
+    A teacher's batches have both modalities, and so have those of a student that distils, for its teacher. For all
+    others no thermal image is read.
+
+    Args:
+        source: the records of ``open_train_source``.
+        config: the run's config.
+        sharding: the placement on devices; None gives NumPy arrays.
+        num_threads: threads that read and transform; None for the number of CPUs, at most 16.
     """
     data = config.data
     return pipeline.train_iterator(
@@ -66,7 +72,7 @@ def train_batches(
 
 
 def empty_batch(config: ConfigDict, devices: int) -> Batch:
-    """Return zeros with the shapes and dtypes of the batches of ``train_batches`` on ``devices`` local devices."""
+    """Return zeros in the shapes and dtypes of a batch of ``train_batches`` on ``devices`` devices of this process."""
     leading = (devices, config.train.batch_size // jax.device_count())
     size, boxes = (config.data.height_px, config.data.width_px), (config.data.max_boxes,)
     images = {name: np.zeros((*leading, *size, CHANNELS[name]), np.uint8) for name in _modalities(config)}

@@ -1,4 +1,4 @@
-"""Distillation in the two steps of Sec. IV-A: first a teacher, trained here or earlier, then its student."""
+"""Distillation in the two steps of Sec. IV-A: a teacher, trained now or before, then its student."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import jax
 from ml_collections import ConfigDict
 
 from dcrl_jax import checkpoints, parallel
-from dcrl_jax.config import config_mismatches, format_value
+from dcrl_jax.config import TEACHER_SECTIONS, config_mismatches, format_value
 from dcrl_jax.data import sources
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation import evaluate as evaluation
@@ -24,20 +24,20 @@ TEACHER_FOLDER = "teacher"
 
 
 def train_student(config: ConfigDict, workdir: Path) -> evaluation.Evaluation:
-    """Train the teacher, unless there is one, then the student; score the student and compare both.
+    """Train the teacher unless it is trained already, then the student; score the student and compare both.
 
     Args:
-        config: of configs/student.py.
-        workdir: as for ``train``; also gets the teacher's workdir, ``teacher/``, and both detectors' scores,
-            ``comparison/``.
+        config: a recipe of a student.
+        workdir: the student's workdir, as for ``train``. Also gets the teacher's workdir, ``teacher/``, and the scores
+            of both, ``comparison/``.
 
     Returns:
         The student's evaluation on the test split.
 
     Raises:
-        InputError: as ``train``; or the teacher does not fit.
+        InputError: the teacher does not fit the student, or ``train`` refuses one of them.
     """
-    # Everything that can be wrong with the student is found before hours go into its teacher.
+    # Find what is wrong with the student before hours go into its teacher.
     workdirs.check_config_of(workdir, config)
     build_network(config)
     parallel.check_batch(config.train.batch_size, jax.device_count(), config.train.accumulation_steps or 1)
@@ -65,22 +65,20 @@ def teacher_config(config: ConfigDict) -> ConfigDict:
     """Return the config of a student's teacher: the student's own, with the sections of ``config.teacher``."""
     own = config.copy_and_resolve_references()
     with own.unlocked():
-        changes = own.teacher
-        del own.teacher, own.distillation, changes.checkpoint
+        teacher = own.teacher
+        del own.teacher, own.distillation
         own.role = "teacher"
-        init = changes.init
-        del changes.init
-        for section, values in changes.items():
-            own[section] = values
-        own.init.checkpoint = init.checkpoint
+        for section in TEACHER_SECTIONS:
+            own[section] = teacher[section]
+        own.init.checkpoint = teacher.init.checkpoint
     return own
 
 
 def ready_teacher(config: ConfigDict, workdir: Path) -> FrozenTeacher:
-    """Return the teacher that a student's config names, or the workdir's own; train the latter if it is not finished.
+    """Return the teacher that a student's config names, or the workdir's own; finish the training of the latter.
 
     Raises:
-        InputError: as ``load_teacher`` and ``train``; or the workdir's own teacher has another config.
+        InputError: ``load_teacher`` or ``train`` refuses the teacher, or the workdir's own has another config.
     """
     if config.teacher.checkpoint:
         return load_teacher(config.teacher.checkpoint)
@@ -96,10 +94,10 @@ def load_teacher(path: str) -> FrozenTeacher:
     """Restore a trained teacher with the config of its training.
 
     Args:
-        path: as for ``checkpoints.restore_params``.
+        path: see ``checkpoints.restore_params``.
 
     Raises:
-        InputError: the path holds no checkpoint, or not one of a teacher.
+        InputError: the path holds no checkpoint of a teacher.
     """
     params, config, step = checkpoints.restore_params(path)
     if config.role != "teacher":
@@ -109,10 +107,10 @@ def load_teacher(path: str) -> FrozenTeacher:
 
 
 def check_fits(config: ConfigDict, teacher: FrozenTeacher) -> None:
-    """Check that the outputs of a student and its teacher mean the same.
+    """Check that the inputs and outputs of a student and its teacher mean the same.
 
     Raises:
-        InputError: they do not; lists the keys with both values.
+        InputError: keys differ that must agree; lists them with both values.
     """
     problems = config_mismatches(config, teacher.config, ("outputs", "input"), "the teacher's")
     stages, teacher_stages = config.segmentation.stages, teacher.config.segmentation.stages
@@ -128,7 +126,7 @@ def check_fits(config: ConfigDict, teacher: FrozenTeacher) -> None:
 
 
 def _is_finished(config, folder):
-    # A run writes its scores last; the number of steps tells whether the run has been made longer since.
+    # A run writes its scores last; one whose config now asks for more steps is not finished.
     if not (folder / "evaluation" / "scores.json").is_file():
         return False
     source = open_train_source(sources.prepare(config.data), config.data)

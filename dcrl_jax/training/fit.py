@@ -1,4 +1,4 @@
-"""The training step, compiled in as many parts as it needs to fit the memory of the devices."""
+"""Compilation of the training step, in as many parts as it needs to fit the memory of the devices."""
 
 import math
 import time
@@ -21,7 +21,7 @@ from dcrl_jax.training.terms import training_rules
 
 GIB = 2**30
 
-# The share of a device's memory that a step may use. The rest is for what the compiler's account leaves out, such as
+# The share of a device's memory that a step may use. The rest is for memory that the compiler does not count, such as
 # fragmentation and the next batches.
 USABLE = 0.9
 
@@ -29,9 +29,9 @@ USABLE = 0.9
 class Fit(NamedTuple):
     """A compiled training step."""
 
-    run: Callable  # ``run(state, batch)``; holds a teacher's parameters, on the devices
-    parts: int  # in which each device works through its share of a batch, one after the other
-    needed_bytes: float  # on each device, by the compiler's account
+    run: Callable  # ``run(state, batch)``, which returns the new state and the metrics
+    parts: int  # number of parts in which each device works through its share of a batch, one after the other
+    needed_bytes: float  # memory of each device that the step needs, by the compiler's account
 
 
 def fit_training_step(
@@ -44,15 +44,15 @@ def fit_training_step(
 ) -> Fit:
     """Compile the step in ``train.accumulation_steps`` parts, or in as few as fit, and print its memory.
 
-    The number of parts depends on the program, the devices and their memory only, so that a resumed run has the same.
+    The number of parts depends only on the program, the devices and their memory, so that a resumed run has the same.
 
     Args:
-        network: what is trained.
-        optimizer: of its parameters.
-        config: of the run.
-        state: replicated on the devices of this process.
-        batch: of the run's size, on the devices; its values do not matter.
-        teacher: of a student that distils; its parameters are placed on the devices here, once.
+        network: the network to train.
+        optimizer: the optimizer of its parameters.
+        config: the run's config.
+        state: the state, replicated on the devices of this process.
+        batch: a batch of the run's size, on the devices; its values do not matter.
+        teacher: the teacher of a student that distils. The step keeps its parameters on the devices.
     """
     rules, mesh = training_rules(config), parallel.device_mesh()
     if rules.distillation.any != (teacher is not None):
@@ -74,7 +74,7 @@ def fit_training_step(
         needed = step_bytes(compile_step(parts))
     else:
         guess = 1
-        # A CPU's compiler accepts steps of any size; a GPU's would spend minutes on shrinking one that is too large.
+        # A CPU's compiler accepts steps of any size; a GPU's spends minutes on trying to shrink one that is too large.
         if jax.default_backend() != "cpu":
             guess = guess_parts(make_loss(network, rules, teacher_network), state, frozen, batch, room)
         parts, needed = fit_parts(compile_step, share, room, guess)
@@ -93,7 +93,7 @@ def fit_training_step(
 
 
 def fit_parts(compile_step: Callable[[int], Any], share: int, room_bytes: float, guess: float = 1) -> tuple[int, float]:
-    """Find the smallest number of parts with which a step fits the devices; one image at a time if none fits.
+    """Return the smallest number of parts with which a step fits the devices; one image at a time if none fits.
 
     All processes of a run find the same number, because they compile the same steps and exchange the bytes needed.
 
@@ -127,7 +127,7 @@ def fit_parts(compile_step: Callable[[int], Any], share: int, room_bytes: float,
 
 
 def _compiled_bytes(compile_step, parts, is_last):
-    """Return the bytes of the arguments and of the step, the most of any process; infinite if one cannot compile it."""
+    """Return the bytes of the arguments and of the step, the most of any process; infinite if it fails to compile."""
     try:
         step = compile_step(parts)
         fixed, needed = step.memory_analysis().argument_size_in_bytes, step_bytes(step)
@@ -143,14 +143,17 @@ def _compiled_bytes(compile_step, parts, is_last):
 
 
 def guess_parts(loss: Callable, state: TrainState, frozen: tuple, batch: Batch, room_bytes: float) -> float:
-    """Estimate from shapes, in seconds, how many parts fit a device; nothing is compiled.
+    """Estimate from shapes how many parts a step needs to fit a device; takes seconds, since nothing is compiled.
 
     Args:
-        loss: of ``make_loss``.
+        loss: the function of ``make_loss``.
         state: the first argument of the step, or its shapes.
         frozen: the frozen arguments, or their shapes.
         batch: the last argument, or its shapes.
         room_bytes: memory that the step may take on each device.
+
+    Returns:
+        The estimate, not rounded; infinite if the arguments alone do not fit.
     """
     one_device = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), batch)
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), one_device.index.shape[0]))
@@ -187,8 +190,8 @@ def saved_bytes(loss: Callable, params: Any, *arguments: Any) -> int:
 
     Args:
         loss: ``loss(params, *arguments)``, which returns the value first.
-        params: what is differentiated; arrays or their shapes.
-        arguments: arrays or their shapes.
+        params: the arguments to differentiate by; arrays or their shapes.
+        arguments: the other arguments; arrays or their shapes.
     """
 
     def backward(params, *arguments):
@@ -198,5 +201,5 @@ def saved_bytes(loss: Callable, params: Any, *arguments: Any) -> int:
 
 
 def tree_bytes(tree: Any) -> int:
-    """Return the bytes of all arrays of a tree, or of their shapes."""
+    """Return the bytes of all arrays of a tree; the leaves are arrays or their shapes."""
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

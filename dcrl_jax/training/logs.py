@@ -20,15 +20,15 @@ TENSORBOARD_FOLDER = "logs"
 class RunLog:
     """The log of one start of a run: TensorBoard, metrics.jsonl, and a live bar in a terminal or lines elsewhere.
 
-    Events are written by ``write`` itself, so that a full disk is an OSError there: an EventFileWriter writes them from
-    a thread, which dies on a full disk.
+    ``write`` writes events itself, so that it raises an OSError on a full disk. TensorBoard's EventFileWriter writes
+    from a thread, which dies on a full disk.
     """
 
     def __init__(self, workdir: Path | None, step: int, last_step: int):
         """Open the log.
 
         Args:
-            workdir: of the run; None in a process that writes and shows nothing.
+            workdir: the run's workdir; None in a process that writes and shows nothing.
             step: number of steps done.
             last_step: number of steps of the complete run.
         """
@@ -46,7 +46,7 @@ class RunLog:
             self._bar = tqdm(total=last_step, initial=step, bar_format=layout, dynamic_ncols=True, mininterval=0.5)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Write the values of a step, by the names of their curves, to TensorBoard and to metrics.jsonl."""
+        """Write the values of a step, by name, to TensorBoard and to metrics.jsonl."""
         if self._workdir is None or self._events is None:
             return
         scalars = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
@@ -69,7 +69,7 @@ class RunLog:
             print(f"step {step}/{self._last_step}: {text}", flush=True)
 
     def show_validation(self, step: int, split: str, percentages: Mapping[str, float]) -> None:
-        """Show miss rates in percent, by subset; NaN means a subset without people. The bar keeps the first one."""
+        """Show miss rates in percent by subset, NaN for one without people; the bar goes on showing the first one."""
         texts = {name: f"{p:.2f} %" if math.isfinite(p) else "no people" for name, p in percentages.items()}
         self._validation = f", {split} {next(iter(texts.values()))}"
         shown = ", ".join(f"{name} {text}" for name, text in texts.items())

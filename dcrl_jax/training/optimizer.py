@@ -6,21 +6,22 @@ from ml_collections import ConfigDict
 
 
 def total_steps(config: ConfigDict, training_images: int) -> int:
-    """Return the steps of the complete run: ``train.steps``, or ``train.epochs`` over the training images."""
+    """Return the number of steps of the complete run, from ``train.steps`` or else ``train.epochs``."""
     if config.train.steps is not None:
         return config.train.steps
     return max(1, round(config.train.epochs * training_images / config.train.batch_size))
 
 
 def build_schedule(config: ConfigDict, training_images: int) -> optax.Schedule:
-    """Return the learning rate by step.
+    """Return the learning rate as a function of the step.
 
-    After a linear warm-up the schedule is 'steps', times ``decay_factor`` at each of ``decay_epochs``, or 'cosine', to
-    zero at the last step. With ``reference_batch_size`` the rate is scaled by the batch size over that one.
+    After a linear warm-up, the schedule 'steps' multiplies the rate by ``decay_factor`` at each of ``decay_epochs``,
+    and 'cosine' lowers it to zero at the last step. ``reference_batch_size`` scales the rate by
+    ``batch_size / reference_batch_size``.
 
     Args:
-        config: its ``optimizer`` and ``train`` keys are read.
-        training_images: size of an epoch.
+        config: a config, whose ``optimizer`` and ``train`` keys are read.
+        training_images: number of images of an epoch.
     """
     keys = config.optimizer
     rate = keys.learning_rate

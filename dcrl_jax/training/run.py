@@ -1,4 +1,4 @@
-"""A training run and its workdir: lock, checkpoints, data, logs, scores on record, stop signals."""
+"""A training run and its workdir: lock, checkpoints, data, logs, recorded scores, stop signals."""
 
 import collections
 import contextlib
@@ -37,9 +37,9 @@ class Run:
 
     Call ``restore`` and ``begin`` before the first step, then for each step ``wait_for_devices`` and ``record``.
 
-    A first Ctrl-C or SIGTERM makes ``should_stop`` true, for training to end with a checkpoint. During ``score``, whose
-    state is saved, and at a second signal, the run ends at once. Several processes agree on whether to stop or to save
-    where they next log.
+    A first Ctrl-C or SIGTERM makes ``should_stop`` true, so that training ends with a checkpoint. A second signal ends
+    the run at once, and so does any signal during ``score``, whose state is saved already. Several processes agree at
+    log steps on whether to stop or to save.
 
     Attributes:
         batches: the iterator over the training batches.
@@ -51,8 +51,8 @@ class Run:
         """Describe a run.
 
         Args:
-            workdir: of the run; ``__enter__`` creates it.
-            config: of the run.
+            workdir: the run's workdir; ``__enter__`` creates it.
+            config: the run's config.
             source: the training records.
         """
         self.workdir, self.config, self.step = workdir, config, 0
@@ -80,7 +80,7 @@ class Run:
         """Return the state of the newest checkpoint, placed like ``state``; move ``batches`` to its position.
 
         Raises:
-            InputError: as ``checkpoints.restore_training``.
+            InputError: ``checkpoints.restore_training`` refuses the checkpoint, or cannot read any.
         """
         state = checkpoints.restore_training(self._newest, state, self.batches)
         print(f"resume: step {int(jax.device_get(state.step))} of {self.last_step}", flush=True)
@@ -90,17 +90,17 @@ class Run:
         """Record this start in the workdir, and open the log.
 
         Args:
-            state: before the first step.
-            parts: in which a device works through its share of a batch; None if no step is left.
-            teacher: fingerprint of the teacher's parameters, of a student that distils.
-            learning_rates: float [last_step], for the log.
+            state: the state before this start's first step.
+            parts: number of parts in which a device works through its share of a batch; None if no step is left.
+            teacher: the fingerprint of the teacher's parameters; None unless a student distils.
+            learning_rates: the rate of every step, float [last_step], for the log.
         """
         self.step = self._logged_step = int(jax.device_get(state.step))
         self._learning_rates = learning_rates
         if parallel.is_first_process():
             workdirs.record(self.workdir, self.config, self.step, teacher, parts)
             if self.step < self.last_step:
-                # Scores of an earlier, shorter run: until this one is finished, the workdir must not look finished.
+                # These are the scores of a shorter run. Until this run ends, the workdir must not look finished.
                 (self.workdir / "evaluation" / "scores.json").unlink(missing_ok=True)
         log_folder = self.workdir if parallel.is_first_process() else None
         self._log = self._stack.enter_context(RunLog(log_folder, self.step, self.last_step))
@@ -109,7 +109,7 @@ class Run:
         self._logged_at = self._saved_at = time.monotonic()
 
     def wait_for_devices(self) -> None:
-        """Wait until at most one step is in flight, so that the end is near when a signal comes."""
+        """Wait until at most one step is in flight, so that the run can stop soon after a signal."""
         if len(self._in_flight) == self._in_flight.maxlen:
             jax.block_until_ready(self._in_flight[0])
 
@@ -117,8 +117,8 @@ class Run:
         """Count a step that was sent to the devices; log the mean metrics at every ``train.log_every_steps``.
 
         Args:
-            metrics: of the step.
-            index: of its images in the training records, int32.
+            metrics: the step's metrics, on the devices.
+            index: the indices of its images in the training records, int32, on the devices.
 
         Raises:
             InputError: a metric is not a finite number.
@@ -139,7 +139,7 @@ class Run:
         return self.step > 0 and (self.step % self._evaluate_every == 0 or self.step == self.last_step)
 
     def lacks_scores(self) -> bool:
-        """Return whether the scores of this step are missing: a former start ended while they were computed."""
+        """Return whether the scores of this step are missing, because a former start ended while computing them."""
         return self.is_evaluation_step() and not any(
             line.get("step") == self.step for line in read_json_lines(self.workdir / HISTORY_FILE)
         )
@@ -149,7 +149,7 @@ class Run:
         return self._agreed(time.monotonic() - self._saved_at > 60 * self.config.train.checkpoint_every_minutes)
 
     def save(self, state: TrainState) -> None:
-        """Save a checkpoint, once all losses up to this step are known to be finite.
+        """Check that all losses up to this step are finite, and start saving a checkpoint.
 
         Raises:
             InputError: a loss is not finite, or the checkpoint cannot be written.
@@ -159,20 +159,24 @@ class Run:
         self._saved_at = time.monotonic()
 
     def score(self, bench: evaluation.Bench, state: TrainState) -> None:
-        """Score a saved state on the validation split, keep it if it is the best, and put its scores on record."""
+        """Score a saved state on the validation split, save it if it is the best so far, and record its scores."""
         with contextlib.nullcontext() if jax.process_count() > 1 else self._signals.immediate():
             self._score(bench, state)
         # Time spent on scoring is not training time.
         self._logged_at, self._logged_step, self._saved_at = time.monotonic(), self.step, time.monotonic()
 
     def stop(self, state: TrainState) -> None:
-        """Save a checkpoint, and raise the error of the first signal: KeyboardInterrupt or Preempted."""
+        """Save a checkpoint and end the run.
+
+        Raises:
+            KeyboardInterrupt, Preempted: always; the first signal decides which.
+        """
         self.save(state)
         self._log.say(f"stopped at step {self.step}; the same command goes on from there")
         raise self._signals.error()
 
     def _lock(self, stack):
-        # Of two runs in one workdir each would delete the checkpoints that the other is writing.
+        # Two runs in one workdir would delete each other's unfinished checkpoints.
         busy = f"another run is at work in {self.workdir}; wait for its end, or choose another --workdir."
 
         def lock():
@@ -192,7 +196,7 @@ class Run:
             checkpoints.wait_until_written(manager)
 
     def _agreed(self, flag: bool) -> bool:
-        # Several processes ask each other at log steps only, where each waits for its devices anyhow.
+        # Processes ask each other only at log steps, where each waits for its devices anyway.
         if jax.process_count() == 1:
             return flag
         return self.step % self.config.train.log_every_steps == 0 and parallel.any_process(flag)
@@ -211,14 +215,14 @@ class Run:
         now = time.monotonic()
         steps_per_second = (self.step - self._logged_step) / (now - self._logged_at)
         self._logged_at, self._logged_step = now, self.step
-        rate = steps_per_second * self.config.train.batch_size
+        images_per_second = steps_per_second * self.config.train.batch_size
         values = means | {
             "learning_rate": float(self._learning_rates[self.step - 1]),
-            "images_per_second": rate,
+            "images_per_second": images_per_second,
         }
         self._log.write(self.step, {f"train/{name}": value for name, value in values.items()})
         seconds_left = (self.last_step - self.step) / steps_per_second
-        self._log.show_training(self.step, means["loss"], rate, seconds_left)
+        self._log.show_training(self.step, means["loss"], images_per_second, seconds_left)
 
     def _score(self, bench, state):
         result = evaluation.evaluate(bench, state.params)
@@ -231,7 +235,7 @@ class Run:
             self._log.say(f"warning: {warning}")
         # The first subset decides: "reasonable-all" of KAIST.
         checkpoints.save_best(self._best, self.step, state.params, self.config, next(iter(miss_rates.values())))
-        # A step on record is not scored again, so its checkpoints must be on the disk before.
+        # A recorded step is not scored again, so its checkpoints must be on the disk before.
         self._wait_until_written()
         if parallel.is_first_process():
             percent = {name: percent_or_none(rate) for name, rate in miss_rates.items()}

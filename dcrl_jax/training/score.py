@@ -1,4 +1,4 @@
-"""The scores of a trained detector on its test split, with a report."""
+"""Scoring of a trained detector on its test split, with a report."""
 
 import functools
 from pathlib import Path
@@ -34,15 +34,14 @@ def score_checkpoint(
     """Score a checkpoint on the config's test split, print the tables and write them to ``workdir/evaluation``.
 
     Args:
-        config: of the detector.
-        workdir: of the run.
-        detector: of ``parallel_network(config)``.
-        checkpoint: by default the workdir's: its best parameters by validation, or the last ones if validation uses
-            the test split, because a split that chose the parameters is no test of them.
+        config: the detector's config.
+        workdir: the folder that gets ``evaluation/``; with ``checkpoint`` None, the run's workdir.
+        detector: the result of ``parallel_network(config)``.
+        checkpoint: see ``checkpoints.restore_params``; None for the parameters of ``workdir``.
 
     Raises:
-        InputError: the checkpoint is missing, of another network or trained with another config; or ``workdir`` belongs
-            to another run, whose scores would be overwritten.
+        InputError: the checkpoint is missing, belongs to another network or was trained with another config; or
+            ``workdir`` belongs to another run, whose scores would be overwritten.
     """
     if checkpoint and checkpoints.is_workdir(str(workdir)) and not _is_of(checkpoint, workdir):
         raise InputError(
@@ -83,14 +82,14 @@ def score_checkpoint(
 
 
 def open_test_bench(config: ConfigDict, detector: evaluation.ParallelNetwork) -> evaluation.Bench:
-    """Open the config's test split for a detector of this config or of a student's teacher."""
+    """Open the config's test split for the detector of this config, or for a student's teacher."""
     builder = sources.prepare(config.data)
     return evaluation.open_bench(detector, builder, config.data.test_split, config, parallel.device_mesh())
 
 
 def _check_config(config: ConfigDict, trained: ConfigDict, checkpoint: str) -> None:
     effects = ("outputs", "network")
-    # Another data set may have images of another size.
+    # On another data set, another input size may be meant.
     if trained.data.name == config.data.name:
         effects += ("input",)
     problems = config_mismatches(config, trained, effects, "in its training it was")
@@ -103,7 +102,7 @@ def _check_config(config: ConfigDict, trained: ConfigDict, checkpoint: str) -> N
 
 
 def _is_of(checkpoint: str, workdir: Path) -> bool:
-    """Return whether a path is a run's workdir or in its folders of checkpoints; its teacher's is another run's."""
+    """Return whether a path is ``workdir``, a folder of checkpoints in it, or one of these checkpoints."""
     path, own = Path(checkpoint).resolve(), workdir.resolve()
     return path == own or any((own / name) in (path, path.parent) for name in checkpoints.FOLDERS)
 

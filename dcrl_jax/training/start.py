@@ -1,4 +1,4 @@
-"""The first parameters of a training: random, from a checkpoint, or from VGG-16."""
+"""The initial parameters of a run: random, from a checkpoint, or from VGG-16."""
 
 import shlex
 from collections.abc import Iterable, Mapping
@@ -9,8 +9,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dcrl_jax import checkpoints
+from dcrl_jax.checkpoints import leaves_by_path
 from dcrl_jax.config import has_key, keys_affecting, value_of
-from dcrl_jax.errors import InputError
+from dcrl_jax.errors import InputError, first_few
 from dcrl_jax.models import pretrained
 from dcrl_jax.models.network import Network, anchor_range_px
 
@@ -18,14 +19,14 @@ Arrays = Mapping[str, Any]
 
 
 def read_start(network: Network, config: ConfigDict) -> Arrays:
-    """Read the arrays of ``init.checkpoint`` that training starts from, by name; empty without a checkpoint.
+    """Read the arrays of ``init.checkpoint`` that training starts from, by path; empty without a checkpoint.
 
-    The checkpoint may be of another data set, input size or role. An array is taken if the network has one of the same
-    name and shape. The restored, the new and the unused arrays are printed.
+    The checkpoint may belong to another data set, input size or role. An array is used if the network has one of the
+    same path and shape. The restored, the new and the unused arrays are printed.
 
     Raises:
-        InputError: the checkpoint is missing or cannot be read; the recipe needs one and none is named, or one of
-            another role; it lacks an array of the backbone.
+        InputError: the checkpoint is missing or cannot be read, has another role than the recipe needs, or lacks an
+            array of the backbone; or the recipe needs a checkpoint and the config names none.
     """
     if not config.init.checkpoint and config.init.roles:
         raise InputError(
@@ -41,11 +42,11 @@ def first_params(network: Network, config: ConfigDict, start: Arrays) -> Any:
     Without a checkpoint, the convolutions are those of ``init.vgg16``, which may be downloaded.
 
     Raises:
-        InputError: as ``pretrained.load_vgg16``.
+        InputError: ``pretrained.load_vgg16`` cannot use the file.
     """
     params = network.init_params(config.seed)
-    leaves, structure = jax.tree.flatten(params)
-    params = structure.unflatten([start.get(path, leaf) for path, leaf in zip(_by_path(params), leaves, strict=True)])
+    values = [start.get(path, leaf) for path, leaf in leaves_by_path(params).items()]
+    params = jax.tree.structure(params).unflatten(values)
     if config.init.checkpoint or not config.init.vgg16:
         return params
     params = pretrained.load_vgg16(config.init.vgg16, params)
@@ -54,7 +55,7 @@ def first_params(network: Network, config: ConfigDict, start: Arrays) -> Any:
 
 
 def roles_of(config: ConfigDict) -> tuple[str, ...]:
-    """Return the role of a config's detector, or, if it was fine-tuned, the roles that it may have started from."""
+    """Return the role of a config's detector; of a fine-tuned one, the roles that it may have started from."""
     return tuple(config.init.roles) or (config.role,)
 
 
@@ -67,13 +68,14 @@ def _from_checkpoint(network: Network, config: ConfigDict) -> Arrays:
             f"{source} holds a {_either(roles)}, and this recipe fine-tunes a {_either(config.init.roles)}. Give "
             "another --config.init.checkpoint, or the recipe of configs/finetune.py that starts from this one."
         )
-    shapes, arrays = _by_path(network.param_shapes()), _by_path(saved)
+    shapes, arrays = leaves_by_path(network.param_shapes()), leaves_by_path(saved)
     restored = {path for path in shapes if path in arrays and np.shape(arrays[path]) == np.shape(shapes[path])}
     missing = [path for path in shapes if path.startswith("backbone") and path not in restored]
     if missing:
+        differences = first_few([_difference(path, arrays, shapes) for path in missing], 1)
         raise InputError(
-            f"{source} is of another network: {_difference(missing[0], arrays, shapes)}, and {len(missing) - 1} more "
-            f"arrays of the backbone.{_remedy(config, saved_config)}"
+            f"{source} is of another network, with another backbone: {', '.join(differences)}."
+            f"{_remedy(config, saved_config)}"
         )
     print(
         f"init: from {source}, step {step}, a {_either(roles)}; {_inputs(saved_config)} there, {_inputs(config)} here\n"
@@ -88,13 +90,8 @@ def _from_checkpoint(network: Network, config: ConfigDict) -> Arrays:
     return {path: arrays[path] for path in restored}
 
 
-def _by_path(tree: Any) -> dict[str, Any]:
-    """Return the arrays by path, in the order of ``jax.tree.leaves``."""
-    return {"/".join(str(key.key) for key in path): array for path, array in jax.tree_util.tree_leaves_with_path(tree)}
-
-
 def _counted(arrays: Arrays, paths: Iterable[str]) -> str:
-    """Return the numbers of parameters and arrays of each part of the network, as text."""
+    """Return as text how many parameters and arrays each part of the network has among ``paths``."""
     parts: dict[str, list[int]] = {}
     for path in sorted(paths):
         parts.setdefault(path.partition("/")[0], []).append(int(np.size(arrays[path])))

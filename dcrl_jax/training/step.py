@@ -1,4 +1,4 @@
-"""One training step of a teacher, a student or a baseline, as pure functions: terms, gradients, update."""
+"""One training step of a teacher, a student or a baseline as pure functions: loss, gradients, update."""
 
 import functools
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from dcrl_jax.training.terms import TrainingRules, detection_terms, distillation
 class TrainState(NamedTuple):
     """The state that a step updates."""
 
-    step: Array | np.int32  # int32 []
+    step: Array | np.int32  # int32 [], number of steps done
     params: Any
     opt_state: optax.OptState
 
@@ -35,9 +35,9 @@ class FrozenTeacher(NamedTuple):
 
 
 def image_keys(seed: int, step: Array, images: int) -> jax.Array:
-    """Return one key per image of this device's batch, the same for any number of devices and processes.
+    """Return one random key per image of this device's batch, [images]; call it inside the pmapped step.
 
-    Call it inside the pmapped step: an image's position in the global batch follows from the device's.
+    An image has the same key for any number of devices and processes: its position in the global batch decides.
     """
     key = jax.random.fold_in(jax.random.key(seed), step)
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, indices_in_global_batch(images))
@@ -49,8 +49,8 @@ def make_loss(
     """Return the loss of Eq. 1, or of Eq. 14 with a teacher.
 
     Returns:
-        ``loss(params, frozen, batch, keys)``, which returns the weighted sum and the terms by name. ``frozen`` is a
-        tuple of the teacher's parameters, or empty; ``keys`` has one key per image.
+        ``loss(params, frozen, batch, keys)``, which returns the weighted sum, and a dict of it (``loss``) and the terms
+        by name. ``frozen`` holds the teacher's parameters as its only item, or nothing; ``keys`` has one key per image.
     """
 
     def loss(params, frozen, batch, keys):
@@ -76,14 +76,14 @@ def make_step(
     """Return the step for ``parallel.parallel_step``: gradients and metrics are means over the devices.
 
     Args:
-        network: what is trained.
-        optimizer: of its parameters.
+        network: the network to train.
+        optimizer: the optimizer of its parameters.
         rules: see TrainingRules.
-        seed: of the sampling.
+        seed: the seed of the sampling.
         teacher: the frozen teacher of a student. Its parameters are an argument of the step; they are not
             differentiated and not returned.
-        accumulation_steps: parts in which a device works through its images, one after the other. Every term is a
-            mean over images, so the gradient equals that of all images at once, in the memory of one part.
+        accumulation_steps: number of parts in which a device works through its images, one after the other. Every term
+            is a mean over images, so the gradient equals that of all images at once, in the memory of one part.
 
     Returns:
         ``step(state, batch)``, or ``step(state, teacher_params, batch)`` with a teacher, which returns the new state

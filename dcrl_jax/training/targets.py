@@ -34,10 +34,12 @@ class RdrRules(NamedTuple):
     offset_std: tuple[float, float, float, float]
 
 
-def _targets(chosen_boxes, chosen_index, is_positive, is_sampled, boxes, offset_std):
-    matched = jnp.where(is_positive[:, None], boxes[chosen_index], chosen_boxes)
-    offsets = box_ops.encode_offsets(matched, chosen_boxes, offset_std)
-    return Targets(is_positive, is_sampled, jax.lax.stop_gradient(offsets))
+def _targets(sampled_boxes, box_index, sampled, boxes, offset_std):
+    """Return the targets of one image: sampled boxes [R, 4], whose positives match ``boxes[box_index]``."""
+    # Negatives match themselves, so that their offsets are finite.
+    matched = jnp.where(sampled.is_positive[:, None], boxes[box_index], sampled_boxes)
+    offsets = box_ops.encode_offsets(matched, sampled_boxes, offset_std)
+    return Targets(sampled.is_positive, sampled.is_sampled, jax.lax.stop_gradient(offsets))
 
 
 def rpg_targets(keys: Array, anchors: Array, batch: Batch, rules: RpgRules) -> tuple[jax.Array, Targets]:
@@ -46,7 +48,7 @@ def rpg_targets(keys: Array, anchors: Array, batch: Batch, rules: RpgRules) -> t
     Args:
         keys: one random key per image, [B].
         anchors: float32 [N, 4].
-        batch: its boxes and flags are used.
+        batch: a batch, whose boxes and flags are used.
         rules: see RpgRules.
 
     Returns:
@@ -65,16 +67,9 @@ def rpg_targets(keys: Array, anchors: Array, batch: Batch, rules: RpgRules) -> t
             rules.ignore_ioa,
             rules.match_best_anchor,
         )
-        chosen = sample(key, matches.label, rules.sampled, rules.max_positive)
-        targets = _targets(
-            anchors[chosen.index],
-            matches.box_index[chosen.index],
-            chosen.is_positive,
-            chosen.is_sampled,
-            boxes,
-            rules.offset_std,
-        )
-        return chosen.index, targets
+        sampled = sample(key, matches.label, rules.sampled, rules.max_positive)
+        box_index = matches.box_index[sampled.index]
+        return sampled.index, _targets(anchors[sampled.index], box_index, sampled, boxes, rules.offset_std)
 
     return jax.vmap(one_image)(keys, batch.boxes, batch.is_person, batch.is_ignore)
 
@@ -84,8 +79,8 @@ def sample_rois(keys: Array, proposals: Proposals, batch: Batch, rules: RdrRules
 
     Args:
         keys: one random key per image, [B].
-        proposals: of the RPG stage.
-        batch: its boxes and flags are used.
+        proposals: the proposals of the RPG stage.
+        batch: a batch, whose boxes and flags are used.
         rules: see RdrRules.
 
     Returns:
@@ -101,16 +96,15 @@ def sample_rois(keys: Array, proposals: Proposals, batch: Batch, rules: RdrRules
             boxes,
             is_person,
             is_ignore,
-            rules.positive_iou,
-            rules.positive_iou,
-            rules.ignore_ioa,
-            False,
+            positive_iou=rules.positive_iou,
+            negative_iou=rules.positive_iou,
+            ignore_ioa=rules.ignore_ioa,
+            match_best_anchor=False,
             mask=mask,
         )
-        chosen = sample(key, matches.label, rules.sampled, rules.max_positive)
-        rois = candidates[chosen.index]
-        box_index = matches.box_index[chosen.index]
-        return rois, _targets(rois, box_index, chosen.is_positive, chosen.is_sampled, boxes, rules.offset_std)
+        sampled = sample(key, matches.label, rules.sampled, rules.max_positive)
+        rois = candidates[sampled.index]
+        return rois, _targets(rois, matches.box_index[sampled.index], sampled, boxes, rules.offset_std)
 
     rois, targets = jax.vmap(one_image)(keys, proposals, batch.boxes, batch.is_person, batch.is_ignore)
     return jax.lax.stop_gradient(rois), targets

@@ -16,7 +16,7 @@ from dcrl_jax.training.targets import RdrRules, RpgRules, rpg_targets, sample_ro
 
 
 class TrainingRules(NamedTuple):
-    """The constants of a loss: how targets are made, which terms a teacher adds, and the weight of every term."""
+    """The constants of a loss: the rules of its targets, the terms that a teacher adds, the weights of all terms."""
 
     proposals: ProposalRules
     rpg: RpgRules
@@ -57,16 +57,16 @@ def training_rules(config: ConfigDict) -> TrainingRules:
 class Stage(NamedTuple):
     """The outputs of a stage for its sample, and their targets."""
 
-    outputs: RegionOutputs  # of the sampled anchors (RPG) or RoIs (RDR); segmentation of the map or of the RoIs
+    outputs: RegionOutputs  # of the sampled anchors (RPG) or RoIs (RDR); segmentation of the complete map or the RoIs
     targets: Targets
-    is_pedestrian: jax.Array | None  # q of Eq. 8 or 9, bool; None without segmentation
-    counted: jax.Array | None  # bool, the pixels in the loss
+    is_pedestrian: jax.Array | None  # q of Eq. 8 or 9, bool [B, h, w] or [B, R, 7, 7]; None without segmentation
+    counted: jax.Array | None  # bool, the same shape; the pixels in the loss
 
 
 class Forward(NamedTuple):
     """A forward pass on a batch, with its sampled anchors and RoIs."""
 
-    features: Any  # of ``propose_regions``
+    features: Any  # the features of ``propose_regions``, for ``refine``
     anchors: jax.Array  # int32 [B, R], indices of the sampled anchors
     rois: jax.Array  # float32 [B, R, 4]
     rpg: Stage
@@ -74,17 +74,17 @@ class Forward(NamedTuple):
 
 
 def forward(network: Network, params: Any, batch: Batch, keys: Array, rules: TrainingRules) -> Forward:
-    """Run both stages, and sample anchors and proposals.
+    """Run both stages on a batch, sample anchors and RoIs, and compute their targets.
 
     Args:
-        network: what is trained.
+        network: the network to train.
         params: its parameter tree.
-        batch: of B images.
+        batch: a batch of B images.
         keys: one random key per image, [B].
         rules: see TrainingRules.
     """
     model, anchors = network.model, network.anchors
-    people = (batch.boxes, batch.is_person, batch.is_ignore)
+    annotations = (batch.boxes, batch.is_person, batch.is_ignore)
     rpg_keys, rdr_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
 
     images = [getattr(batch, name) for name in model.modalities]
@@ -93,7 +93,7 @@ def forward(network: Network, params: Any, batch: Batch, keys: Array, rules: Tra
     is_pedestrian = counted = None
     if outputs.segmentation_logits is not None:
         _, height, width, _ = outputs.segmentation_logits.shape
-        is_pedestrian, counted = detection.rpg_masks(height, width, rules.stride, *people)
+        is_pedestrian, counted = detection.rpg_masks(height, width, rules.stride, *annotations)
     rpg = Stage(take_anchors(outputs, index), targets, is_pedestrian, counted)
 
     proposals = propose(outputs.logits, outputs.offsets, anchors, **rules.proposals._asdict())
@@ -102,19 +102,19 @@ def forward(network: Network, params: Any, batch: Batch, keys: Array, rules: Tra
     is_pedestrian = counted = None
     if outputs.segmentation_logits is not None:
         size = outputs.segmentation_logits.shape[2]
-        is_pedestrian, counted = detection.rdr_masks(rois, size, targets.is_sampled, *people)
+        is_pedestrian, counted = detection.rdr_masks(rois, size, targets.is_sampled, *annotations)
     return Forward(features, index, rois, rpg, Stage(outputs, targets, is_pedestrian, counted))
 
 
 def detection_terms(run: Forward) -> dict[str, jax.Array]:
-    """Return the terms of Eq. 1, of a teacher, a student or a baseline.
+    """Return the terms of Eq. 1 for a teacher, a student or a baseline.
 
     Returns:
-        ``rpg_cls, rpg_reg, rpg_seg, rdr_cls, rdr_reg, rdr_seg`` (``seg`` for stages with segmentation), and of a
-        teacher ``rpg_branches, rdr_branches`` (see ``losses.detection.stage_terms``).
+        ``{stage}_cls`` and ``{stage}_reg`` for the stages rpg and rdr, ``{stage}_seg`` for those with segmentation, and
+        of a teacher ``{stage}_branches`` (see ``losses.detection.stage_terms``); each float32 [].
     """
     terms = {}
-    for name in distillation.STAGES:
+    for name in STAGES:
         stage = getattr(run, name)
         terms |= detection.stage_terms(stage.outputs, stage.targets, name)
         if stage.counted is not None:
@@ -132,10 +132,10 @@ def distillation_terms(
     batch: Batch,
     rules: TrainingRules,
 ) -> dict[str, jax.Array]:
-    """Return the terms that a frozen teacher adds to a student's.
+    """Return the terms that a frozen teacher adds to those of its student.
 
-    The teacher is evaluated at the student's own sample: the same anchors, and the student's RoIs on the teacher's
-    features. It makes no proposals. The compiler removes what the terms that are on do not use.
+    The teacher runs on the student's own sample: the same anchors, and the student's RoIs on the teacher's features. It
+    makes no proposals. The compiler removes what no active term uses.
 
     Args:
         run: the student's forward pass.
@@ -143,11 +143,11 @@ def distillation_terms(
         params: the student's parameters.
         teacher: the teacher.
         teacher_params: the teacher's parameters, frozen.
-        batch: with both modalities.
-        rules: which terms are on, and their constants.
+        batch: a batch with both modalities.
+        rules: the rules that say which terms are on, and their constants.
 
     Returns:
-        ``fea``, ``{stage}_cls_soft``, ``{stage}_reg_bound`` and ``{stage}_seg_soft``, as far as they are on.
+        ``fea``, ``{stage}_cls_soft``, ``{stage}_reg_bound`` and ``{stage}_seg_soft``, if on; each float32 [].
     """
     on = rules.distillation
     assert batch.lwir is not None

@@ -1,4 +1,4 @@
-"""Training of a teacher, a student or a baseline, from its config to its score."""
+"""Training of a teacher, a student or a baseline, from the config to the scores."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +23,7 @@ from dcrl_jax.training.step import FrozenTeacher, TrainState
 def train_and_evaluate(
     config: ConfigDict, workdir: Path, teacher: FrozenTeacher | None = None
 ) -> evaluation.Evaluation:
-    """Train as ``train`` does, then score as ``score_checkpoint`` does."""
+    """Train a detector (see ``train``), score it (see ``score_checkpoint``) and return its evaluation."""
     detector = parallel_network(config)
     train(config, workdir, detector, teacher)
     return score_checkpoint(config, workdir, detector)
@@ -39,9 +39,9 @@ def train(
 
     Args:
         config: a recipe of configs/.
-        workdir: created if missing; holds checkpoints/, best/, the logs and config.json afterwards.
-        detector: of ``parallel_network(config)``, for the scores during training.
-        teacher: of a student that distils.
+        workdir: the run's workdir, created if missing. It gets checkpoints/, best/, the logs and config.json.
+        detector: the result of ``parallel_network(config)``, for the scores during training.
+        teacher: the teacher of a student that distils.
 
     Raises:
         InputError: the config, the data or a checkpoint cannot be used, or a loss is not a finite number.
@@ -51,7 +51,7 @@ def train(
     parallel.check_batch(config.train.batch_size, jax.device_count(), config.train.accumulation_steps or 1)
     resumes = has_checkpoint(workdir)
 
-    # Everything that can be refused is refused before data is prepared or a file is written.
+    # Refuse what can be refused before preparing data or writing a file.
     start = {} if resumes else read_start(network, config)
     builder = sources.prepare(config.data)
     print(sources.describe(builder), flush=True)
@@ -63,13 +63,13 @@ def train(
     if resumes and teacher and fingerprint:
         workdirs.check_teacher_of(workdir, fingerprint, teacher.source)
 
-    # VGG-16 may have to be downloaded, so only now that the data is known to be there.
+    # VGG-16 may have to be downloaded, so wait until the data is known to be complete.
     params = network.init_params(0) if resumes else first_params(network, config, start)
     schedule = build_schedule(config, len(source))
     optimizer = build_optimizer(config, schedule)
     with Run(workdir, config, source) as run:
         state = TrainState(np.int32(0), params, jax.jit(optimizer.init)(params))
-        # A copy: the step reuses the buffers of its state, which must not be shared with others.
+        # Copy the state: the step reuses its buffers, which no other array may share.
         state = parallel.replicate(jax.tree.map(np.array, jax.device_get(state)), mesh)
         del params
         if resumes:
@@ -84,13 +84,19 @@ def train(
 
 
 def run_steps(run: Run, step: Callable | None, state: TrainState, bench: evaluation.Bench) -> TrainState:
-    """Run the remaining steps, dispatching up to two ahead. Only logged metrics are copied to the host.
+    """Run the remaining steps, dispatching up to two ahead, and return the last state.
+
+    Only metrics are copied to the host, when they are logged.
 
     Args:
-        run: after ``begin``.
+        run: a run whose ``begin`` has been called.
         step: ``step(state, batch)``, which returns the new state and the metrics; None if no step is left.
-        state: before the first step, on the devices.
+        state: the state before the first of these steps, on the devices.
         bench: the validation split.
+
+    Raises:
+        InputError: a loss is not a finite number, or a checkpoint cannot be written.
+        KeyboardInterrupt, Preempted: a signal stopped the run; a checkpoint is saved.
     """
     if run.lacks_scores():
         run.score(bench, state)

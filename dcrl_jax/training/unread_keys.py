@@ -1,4 +1,4 @@
-"""Keys that a user sets and the run would never read: each is an error, not a setting without effect."""
+"""The check for keys that a user sets and the run never reads: each is an error, so that none is ignored silently."""
 
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
@@ -15,8 +15,8 @@ from dcrl_jax.training.terms import training_rules
 class _Rule(NamedTuple):
     """Keys that nothing reads in some configs."""
 
-    keys: tuple[str, ...]  # dotted; one that ends in a dot stands for its section
-    unread: Callable[[ConfigDict], bool]
+    keys: tuple[str, ...]  # with dots, e.g. "train.epochs"
+    unread: Callable[[ConfigDict], bool]  # whether a config is one of these
     why: str
 
 
@@ -35,19 +35,15 @@ def _fusion_is_not(config, *strategies):
     return "fusion" in config and config.fusion.strategy not in strategies
 
 
-def _without(config, term):
-    return "distillation" in config and not config.distillation[term]
+def _distillation_is(config, name, value):
+    return "distillation" in config and config.distillation[name] == value
 
 
-def _weighs_nothing(config, term, weight):
-    return "distillation" in config and config.distillation[term] == weight
-
-
-def _lists(config, split):
+def _has_list(config, split):
     return config.data.options.get(f"{split}_list") is not None
 
 
-# For a detector that is trained by itself; its config has no keys of other roles.
+# For a single detector. A config lacks the sections of other roles.
 _RULES = (
     _Rule(("data.manual_dir",), lambda c: c.data.name.startswith("synthetic"), "synthetic scenes are rendered"),
     _Rule(("optimizer.momentum",), lambda c: c.optimizer.name != "sgd", "only optimizer.name=sgd has one"),
@@ -84,17 +80,25 @@ _RULES = (
         lambda c: "cfl" in c and c.cfl.shared_fraction == 1,
         "cfl.shared_fraction=1 leaves nothing specific",
     ),
-    _Rule(("distillation.rho",), lambda c: _without(c, "fea"), "distillation.fea is False"),
-    _Rule(("distillation.zeta", "distillation.temperature"), lambda c: _without(c, "cls"), "distillation.cls is False"),
-    _Rule(("distillation.epsilon", "distillation.delta"), lambda c: _without(c, "bbr"), "distillation.bbr is False"),
-    _Rule(("distillation.xi",), lambda c: _without(c, "seg"), "distillation.seg is False"),
-    _Rule(("distillation.temperature",), lambda c: _weighs_nothing(c, "zeta", 1), "distillation.zeta is 1"),
-    _Rule(("distillation.delta",), lambda c: _weighs_nothing(c, "epsilon", 0), "distillation.epsilon is 0"),
+    _Rule(("distillation.rho",), lambda c: _distillation_is(c, "fea", False), "distillation.fea is False"),
+    _Rule(
+        ("distillation.zeta", "distillation.temperature"),
+        lambda c: _distillation_is(c, "cls", False),
+        "distillation.cls is False",
+    ),
+    _Rule(
+        ("distillation.epsilon", "distillation.delta"),
+        lambda c: _distillation_is(c, "bbr", False),
+        "distillation.bbr is False",
+    ),
+    _Rule(("distillation.xi",), lambda c: _distillation_is(c, "seg", False), "distillation.seg is False"),
+    _Rule(("distillation.temperature",), lambda c: _distillation_is(c, "zeta", 1), "distillation.zeta is 1"),
+    _Rule(("distillation.delta",), lambda c: _distillation_is(c, "epsilon", 0), "distillation.epsilon is 0"),
     _Rule(("distillation.seg", "distillation.xi"), lambda c: not c.segmentation.stages, "segmentation.stages is empty"),
     _Rule(("distillation.xi",), lambda c: not c.loss.segmentation_weight, "loss.segmentation_weight is 0"),
     _Rule(("distillation.epsilon", "distillation.delta"), lambda c: not c.loss.box_weight, "loss.box_weight is 0"),
-    _Rule(("data.options.train_stride",), lambda c: _lists(c, "train"), "data.options.train_list overrides it"),
-    _Rule(("data.options.test_stride",), lambda c: _lists(c, "test"), "data.options.test_list overrides it"),
+    _Rule(("data.options.train_stride",), lambda c: _has_list(c, "train"), "data.options.train_list overrides it"),
+    _Rule(("data.options.test_stride",), lambda c: _has_list(c, "test"), "data.options.test_list overrides it"),
 )
 
 
@@ -103,7 +107,7 @@ def check_unread_keys(config: ConfigDict, keys: Collection[str]) -> None:
 
     Args:
         config: the recipe with the user's values.
-        keys: the dotted keys that the user set.
+        keys: the keys that the user set, with dots.
 
     Raises:
         InputError: nothing reads a key; lists all such keys with the reasons.
@@ -120,7 +124,10 @@ def check_unread_keys(config: ConfigDict, keys: Collection[str]) -> None:
 
 
 def _unread_by_run(config: ConfigDict) -> Mapping[str, str]:
-    """Return the unread keys and the reasons, by the rules of a detector and, for a student, of its teacher."""
+    """Return the reasons by unread key, of a detector and, for a student, of its teacher.
+
+    A key that ends in a dot stands for its section.
+    """
     own = _unread(config)
     if config.role != "student":
         return own
@@ -132,8 +139,8 @@ def _unread_by_run(config: ConfigDict) -> Mapping[str, str]:
             f"teacher.{name}.": "teacher.checkpoint names a teacher that is already trained" for name in others
         }
     teacher = _unread(teacher_config(config))
-    # Of these sections both have values; all other values the teacher takes from its student, so that a key is unread
-    # only if neither reads it.
+    # Student and teacher have their own values in these sections. The teacher takes all other values from its student:
+    # such a key is unread only if neither reads it.
     sections = tuple(f"{name}." for name in TEACHER_SECTIONS)
     teacher_only = {f"teacher.{key}": why for key, why in teacher.items() if key.startswith(sections)}
     shared = {key: why for key, why in own.items() if key.startswith(sections) or key in teacher}

@@ -1,4 +1,4 @@
-"""The records of a run in its workdir: its config, its environment, its compiled programs."""
+"""The records of a run in its workdir: config, environment, compiled programs."""
 
 import importlib.metadata
 import json
@@ -29,7 +29,7 @@ def check_config_of(workdir: Path, config: ConfigDict) -> None:
     """Check that the run in a workdir, if there is one, has the same config.
 
     Raises:
-        InputError: keys differ that may not change when a run resumes; lists them with both values.
+        InputError: keys differ that must not change when a run resumes; lists up to 20 of them with both values.
     """
     path = workdir / CONFIG_FILE
     if not path.is_file():
@@ -56,7 +56,7 @@ def check_config_of(workdir: Path, config: ConfigDict) -> None:
 
 def _may_change(name: str, value: Any) -> bool:
     if name == "teacher.checkpoint":
-        # The path may change, since check_teacher_of compares the parameters; without one a teacher would be trained.
+        # The path may change, since check_teacher_of compares the parameters. Without one, a teacher would be trained.
         return bool(value)
     # A student's teacher is finished when the student begins: only how it was run may differ.
     if name.startswith("teacher."):
@@ -68,12 +68,12 @@ def check_teacher_of(workdir: Path, fingerprint: str, source: str) -> None:
     """Check that a student's run resumes with the teacher that it began with.
 
     Args:
-        workdir: of the student.
-        fingerprint: of the teacher's parameters.
-        source: the path that they come from, for the message.
+        workdir: the student's workdir.
+        fingerprint: the fingerprint of the teacher's parameters.
+        source: the path of the teacher's parameters, for the message.
 
     Raises:
-        InputError: the run began with other parameters.
+        InputError: the run began with another teacher.
     """
     starts = read_json_lines(workdir / ENVIRONMENT_FILE)
     former = next((start["teacher"] for start in starts if start.get("teacher")), fingerprint)
@@ -101,11 +101,12 @@ def record(
     """Write the config, and append a line on this start of the run: versions, devices, commit, command, seed, step.
 
     Args:
-        workdir: of the run.
-        config: of the run.
+        workdir: the run's workdir.
+        config: the run's config.
         step: number of steps done.
-        teacher: fingerprint of the parameters that a student learns from.
-        accumulation_steps: parts in which a device works through its share of a batch; None if no step is left.
+        teacher: the fingerprint of the teacher's parameters; None unless a student distils.
+        accumulation_steps: number of parts in which a device works through its share of a batch; None if no step is
+            left.
     """
     write_atomically(workdir / CONFIG_FILE, json.dumps(checkpoints.config_to_json(config), indent=1) + "\n")
     devices = jax.local_devices()
@@ -132,21 +133,22 @@ def record(
 
 
 def _commit() -> str | None:
-    """Return the commit of the program, with "+" if files differ from it; None outside a git repository."""
-    folder = Path(__file__).parent
-    git = ("git", "-C", str(folder))
+    """Return the commit of the program, with "+" if files differ from it; None outside its git repository."""
+
+    def git(*arguments):
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        commit = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
         # The package may be installed inside an unrelated repository.
-        subprocess.run([*git, "ls-files", "--error-unmatch", __file__], capture_output=True, check=True)
-        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+        git("ls-files", "--error-unmatch", __file__)
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return commit.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
 def open_workdir(path: str) -> Path:
-    """Return the folder of a workdir, which need not exist, and use its compilation cache.
+    """Return a workdir's path, which need not exist yet, and use the compilation cache in it.
 
     Raises:
         InputError: the path is a file.
@@ -159,6 +161,6 @@ def open_workdir(path: str) -> Path:
 
 
 def use_compilation_cache(workdir: Path) -> None:
-    """Keep compiled programs in the workdir for the next start, unless the user chose a cache."""
+    """Keep compiled programs in the workdir for later starts, unless the user chose another folder for them."""
     if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
         jax.config.update("jax_compilation_cache_dir", str((workdir / CACHE_FOLDER).absolute()))

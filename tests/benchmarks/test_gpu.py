@@ -91,7 +91,7 @@ def test_frames_of_both_libraries_are_compared(run_stage, monkeypatch):
     monkeypatch.setattr(
         frame, "median_seconds", lambda calls, repeats: {name: seconds.get(name, 1.0) for name in calls}
     )
-    monkeypatch.setattr(frame, "parts_beside_the_network", lambda *_: dict.fromkeys(list(seconds)[2:4]))
+    monkeypatch.setattr(frame, "proposal_and_nms_calls", lambda *_: dict.fromkeys(list(seconds)[2:4]))
     monkeypatch.setattr(torchvision_side, "import_problem", lambda: None)
     monkeypatch.setattr(frame, "_torchvision_calls", lambda *_: ({"torchvision": None}, {"compiled": "why"}))
     monkeypatch.setattr(frame, "CASES_IN_REHEARSAL", [("student", "TF32")])

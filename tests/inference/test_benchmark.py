@@ -66,11 +66,11 @@ def numbers_of(text, label):
 
 
 def assert_consistent(text):
-    """Checks the tables of seconds and of the steps beside the network."""
+    """Checks the tables of seconds and of the steps other than layers."""
     median, low, high, fastest = numbers_of(text, "network, input on the device")
     assert 0 < fastest <= low <= median <= high
     assert fastest < numbers_of(text, "1280x720 pixels in, people out")[0]
-    table = text.partition("Steps beside the network")[2].partition("Operations")[0]
+    table = text.partition("Steps other than layers")[2].partition("Operations")[0]
     propose, decide, total = (numbers_of(table, name) for name in ("proposals and their NMS", "final NMS", "total"))
     assert propose[0] > 0
     np.testing.assert_allclose(np.add(propose, decide), total, atol=0.02)

@@ -71,7 +71,7 @@ def test_lines_of_the_card_run_without_flax_and_this_project(trained, folders, t
     card = json.loads((folders["teacher"] / "detector.json").read_text())
     np.savez(tmp_path / "in.npz", *images)
     names = ", ".join(f"{name}={name}" for name in OUTPUTS["teacher"])
-    results = "**found" if artefact == "detector.jax" else names
+    results = "**results" if artefact == "detector.jax" else names
     program = WITHOUT_PROJECT + "\n".join([*card[artefact]["load"], f"np.savez(sys.argv[2], {results})"])
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
@@ -110,6 +110,18 @@ def test_card_names_inputs_outputs_and_versions(trained, folders):
     }
     assert card["made_with"]["jax"] == jax.__version__
     assert "six months" in card["detector.jax"]["versions"]
+
+
+def test_card_names_the_activations_of_each_program(trained, tmp_path, monkeypatch):
+    config = trained("student").config.copy_and_resolve_references()
+    config.backbone.dtype = "bfloat16"
+    monkeypatch.setattr(export, "restore_trained", lambda _: (None, trained("student").params, config, 7))
+    outputs = OUTPUTS["student"]
+    monkeypatch.setattr(export, "flat_detect", lambda network: lambda params, image: dict.fromkeys(outputs, image))
+    export.export("runs/student", tmp_path / "out")
+    card = json.loads((tmp_path / "out" / "detector.json").read_text())
+    activations = {program: card[program]["activations"] for program in ("detector.jax", "detector.onnx")}
+    assert activations == {"detector.jax": "bfloat16", "detector.onnx": "float32"}
 
 
 @pytest.fixture

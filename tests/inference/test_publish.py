@@ -10,7 +10,7 @@ from run_records import START, scores
 
 from dcrl_jax import checkpoints, published
 from dcrl_jax.errors import InputError
-from dcrl_jax.inference.publish import publish, without_places
+from dcrl_jax.inference.publish import publish, without_private_paths
 
 FILES = ["README.md", "config.json", "model.safetensors"]
 HOME = "/home/me"
@@ -149,7 +149,7 @@ def test_places_are_known_by_their_key_or_their_form():
     }
     init = {"vgg16": "hf://timm/vgg16/a", "checkpoint": None}
     expected = config | {"labels": ["person", "a person", None], "list": None, "init": init}
-    assert without_places(config) == expected
+    assert without_private_paths(config) == expected
 
 
 def test_versions_are_of_the_start_that_trained_these_parameters(workdir, card):

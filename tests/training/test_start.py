@@ -91,14 +91,16 @@ def test_only_arrays_that_are_missing_or_of_another_shape_are_new(begin, tiny_co
             "baseline",
             "baseline",
             {"backbone.width": 1 / 8, "roi.hidden": 12},
-            r"conv1_1/bias: \(8,\) there, \(4,\) here, and 25 more arrays of the backbone\. Its own: "
+            r"conv1_1/bias: \(8,\) there, \(4,\) here, and 25 more\. Its own: "
             r"--config\.backbone\.width=0\.125 --config\.roi\.hidden=12$",
         ),
         ("student", "teacher", {}, r"conv1_1/bias: not there, \(4,\) here"),
     ],
 )
 def test_another_backbone_is_refused_with_the_keys_of_its_network(begin, capsys, role, there, changes, message):
-    with pytest.raises(InputError, match=rf"^runs/other is of another network: backbone/{message}"):
+    with pytest.raises(
+        InputError, match=rf"^runs/other is of another network, with another backbone: backbone/{message}"
+    ):
         begin(role, there, **changes)
     assert capsys.readouterr().out == ""
 
