@@ -1,7 +1,8 @@
 """Terms of the detection and segmentation losses, Eq. 1, 8 and 9.
 
 Every term is a float32 scalar: a mean per image, then a mean over the images of the batch, so that the gradient of a
-large batch is the mean of the gradients of its equal parts. Terms are unweighted; ``weighted_sum`` applies the config's weights.
+large batch is the mean of the gradients of its equal parts. Terms are unweighted; ``weighted_sum`` applies the config's
+weights.
 
 Notation: B images, R sampled anchors or RoIs, h x w cells of the conv5 map.
 """

@@ -62,7 +62,7 @@ def propose_regions(model: Teacher | Student, params: Any, *images: Array) -> tu
 
 
 def refine(model: Teacher | Student, params: Any, features: Any, rois: Array) -> RegionOutputs:
-    """Return the outputs of the RDR stage for RoIs, float32 [B, R, 4]; ``features`` are those of ``propose_regions``."""
+    """Return the outputs of the RDR stage for RoIs, float32 [B, R, 4], with the features of ``propose_regions``."""
     return cast(Any, model.apply({"params": params}, features, rois, method="refine"))
 
 

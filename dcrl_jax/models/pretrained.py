@@ -72,7 +72,7 @@ def local_file(path: str) -> Path:
 
 
 def _read_layers(file):
-    """Return kernels [3, 3, in, out] and biases by Vgg16's layer names, and a line for each missing or unknown layer."""
+    """Return kernels [3, 3, in, out] and biases by Vgg16's layer names, and a line for each missing or unknown one."""
     known = {f"features.{number}.{kind}" for number in _FEATURE_NUMBERS for kind in ("weight", "bias")}
     try:
         with safe_open(str(file), framework="numpy") as tensors:

@@ -52,8 +52,8 @@ def propose(
 ) -> Proposals:
     """Return the proposals of each image from the outputs of the RPG stage, without gradient.
 
-    Decode the boxes, clip to the image, drop boxes with a side below ``min_size_px``, keep the ``before_nms`` best, apply greedy
-    NMS, keep the ``kept`` best (the order of Faster R-CNN).
+    Decode the boxes, clip them to the image, drop those with a side below ``min_size_px``, keep the ``before_nms``
+    best, apply greedy NMS, keep the ``kept`` best (the order of Faster R-CNN).
 
     Args:
         logits: float32 [B, N, 2].

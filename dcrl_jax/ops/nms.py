@@ -25,7 +25,7 @@ def nms(boxes: Array, scores: Array, mask: Array, iou_threshold: float, max_kept
     Keep the box with the highest score, drop the boxes that overlap it too much, and repeat with the others. Equals
     ``torchvision.ops.nms`` on the CPU, cut after ``max_kept`` boxes. The gradient through it is zero.
 
-    Sorted boxes are decided a tile at a time. A box is suppressed if a box kept from an earlier tile overlaps it. Within
+    Sorted boxes are decided a tile at a time. A box is suppressed if a box kept from an earlier tile overlaps it. In
     the tile, the rule "kept if no kept box before it overlaps it" is applied until nothing changes; each pass settles
     at least one more box, and a few passes usually settle the tile. The loop ends after the last box or when
     ``max_kept`` boxes are kept. Tiles keep the number of sequential steps low; these steps dominate the time on a GPU

@@ -102,10 +102,10 @@ def roi_align(
     nearer ones outside take the border's value. Only the features have a gradient, in reverse mode.
 
     Samples of large maps are gathered. Small maps are multiplied by two interpolation matrices per RoI, which takes a
-    fraction of the time. The gradient is always a product with these matrices. The gather's transpose, a scatter, is slower on a
-    CPU, and on a GPU it adds in no fixed order, so that runs would not repeat bit for bit. Neither form was timed on a
-    GPU; there a large ``chunk_size`` (all RoIs, if memory allows) should be fastest, unless ``vmap`` over images makes
-    each chunk large already.
+    fraction of the time. The gradient is always a product with these matrices: the gather's transpose, a scatter, is
+    slower on a CPU, and on a GPU it adds in no fixed order, so that runs would not repeat bit for bit. Neither form was
+    timed on a GPU. There a large ``chunk_size`` (all RoIs, if memory allows) should be fastest, unless ``vmap`` over
+    images makes each chunk large already.
 
     Args:
         features: float32 or bfloat16 [H, W, C].
