@@ -112,8 +112,8 @@ def _check_groups(config):
         specific = channels - round(cfl.shared_fraction * channels)
         if channels % cfl.groups or specific % cfl.groups:
             raise InputError(
-                f"config.cfl.groups is {cfl.groups!r}; it must divide every block's channels and those that CFL keeps to "
-                f"each modality, but block {block} has {channels} and {specific}. Set it to 1, for instance."
+                f"config.cfl.groups is {cfl.groups!r}; it must divide every block's channels and those that CFL keeps "
+                f"to each modality, but block {block} has {channels} and {specific}. Set it to 1, for instance."
             )
 
 
