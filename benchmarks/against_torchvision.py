@@ -1,6 +1,6 @@
 """Seconds a frame of this project's student beside torchvision's Faster R-CNN with VGG-16, in one run.
 
-    pip install torch torchvision        (nothing else here needs them)
+    pip install torch torchvision        no other benchmark requires them
     python -m benchmarks.against_torchvision
 
 Both detectors see the same 640x512 image with random parameters, in float32 and with all cores that the process may
@@ -31,7 +31,7 @@ from dcrl_jax.models.rpn import propose
 from dcrl_jax.reports.tables import format_table
 
 STRIDES = (8, 16)
-# Threads that spin while they wait for work sleep by then, and leave the cores to the other detector.
+# A library's idle threads spin for a while before they sleep. After this pause they leave the cores to the other one.
 PAUSE_SECONDS = 0.3
 
 

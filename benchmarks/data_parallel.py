@@ -35,11 +35,11 @@ class FirstStep(NamedTuple):
 
     gradient: Any
     metrics: dict[str, float]
-    collectives: dict[str, tuple[int, int]]  # of the compiled program, as of ``collectives_of``
+    collectives: dict[str, tuple[int, int]]  # of the compiled program; see ``collectives_of``
 
 
 def collectives_of(program: str) -> dict[str, tuple[int, int]]:
-    """Return the number of collectives in a compiled program's text and their bytes in all, by name."""
+    """Return the number of collectives in a compiled program's text and their total bytes, by the collective's name."""
     collectives = {}
     pattern = re.compile(rf"= (.+?) ({'|'.join(COLLECTIVES)})(?:-start)?\(")
     for shapes, name in pattern.findall(program):
@@ -64,7 +64,7 @@ class Comparison:
         self._initial = jax.device_get(self._training.initial())
 
     def first_step(self, devices: Sequence[Any], accumulation_steps: int = 1) -> FirstStep:
-        """Take the step on some devices."""
+        """Take the step on the given devices, each with ``accumulation_steps`` parts of its share."""
         arguments = self._training.place(self._initial, self._images, devices)
         compiled = self._training.on(devices, accumulation_steps).lower(*arguments).compile()
         state, metrics = jax.device_get(compiled(*arguments))
@@ -74,10 +74,10 @@ class Comparison:
 
 
 class Deviation(NamedTuple):
-    """The deviation of a step from another."""
+    """The deviation of a step from a reference."""
 
-    gradient: float  # norm of the difference over the norm
-    worst_tensor: float  # the same of the tensor with the largest deviation
+    gradient: float  # norm of the difference over the reference's norm
+    worst_tensor: float  # the same for the tensor with the largest deviation
     worst_tensor_name: str
     losses: float  # the largest relative difference of a loss term or of the gradient norm
 
@@ -90,12 +90,12 @@ def deviation(step: FirstStep, reference: FirstStep) -> Deviation:
 
     names = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(reference.gradient)]
     pairs = list(zip(jax.tree.leaves(reference.gradient), jax.tree.leaves(step.gradient), strict=True))
-    gradient = norm([b - a for a, b in pairs]) / norm([a for a, _ in pairs])
-    # The fusion's hidden layer has no gradient yet: its last layer starts from zeros.
+    gradient = norm([actual - expected for expected, actual in pairs]) / norm([expected for expected, _ in pairs])
+    # The fusion's hidden layer has no gradient in the first step, since its last layer starts from zeros.
     tensors = [
-        (norm([b - a]) / norm([a]) if a.any() else math.inf, name)
-        for name, (a, b) in zip(names, pairs, strict=True)
-        if a.any() or b.any()
+        (norm([actual - expected]) / norm([expected]) if expected.any() else math.inf, name)
+        for name, (expected, actual) in zip(names, pairs, strict=True)
+        if expected.any() or actual.any()
     ]
     losses = max(abs(step.metrics[name] - value) / abs(value) for name, value in reference.metrics.items() if value)
     return Deviation(gradient, *max(tensors), losses)

@@ -1,4 +1,4 @@
-"""Does distillation help? Trains teacher, baseline and student in pairs; tells how they differ, and how surely.
+"""Does distillation help? Teacher, baseline and student trained in pairs: their differences, with intervals.
 
     python -m benchmarks.distillation_gain --output=runs/gain                      noisy training labels, three seeds
     python -m benchmarks.distillation_gain --output=runs/clean --labels=clean      exact training labels
@@ -49,14 +49,14 @@ ROOT = Path(__file__).resolve().parents[1]
 # Table IV's rows by the names of configs/ablations.py; the last is the student of the main comparison.
 TABLE_IV = [name.removeprefix("table4/") for name in ablations.ROWS if name.startswith("table4/")]
 STUDENT = "student"
-# The parameters that are scored, and their folder of checkpoints.
+# The folders of checkpoints whose parameters are scored, by the name of the choice.
 CHOSEN = {"last": checkpoints.RESUME_FOLDER, "best_by_validation": checkpoints.BEST_FOLDER}
 # How often a run is scored on validation scenes.
 VALIDATIONS = 4
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line; ``overrides`` has the config keys that it sets in all runs.
+    """Return the options of the command line; ``overrides`` has the config keys that it sets in all runs.
 
     Raises:
         InputError: a config key is unknown, or has a value of another type.
@@ -123,18 +123,18 @@ def run_pair(options: argparse.Namespace, seed: int) -> None:
     folder, configs = options.output / f"seed{seed}", recipes(options, seed)
     for name, config in {"teacher": teacher_config(configs[STUDENT]), **configs}.items():
         workdir = folder / name
-        if all((workdir / chosen / "evaluation" / "scores.json").is_file() for chosen in CHOSEN):
+        if all((workdir / choice / "evaluation" / "scores.json").is_file() for choice in CHOSEN):
             continue
         print(f"\n=== seed {seed}: {name}", flush=True)
         teacher = load_teacher(str(folder / "teacher")) if config.role == "student" else None
         detector = parallel_network(config)
         train(config, workdir, detector, teacher)
-        for chosen, parameters in CHOSEN.items():
-            score_checkpoint(config, workdir / chosen, detector, str(workdir / parameters))
+        for choice, checkpoint_folder in CHOSEN.items():
+            score_checkpoint(config, workdir / choice, detector, str(workdir / checkpoint_folder))
 
 
 def summarise(pairs: Sequence[Pair]) -> tuple[str, dict[str, Any]]:
-    """Return the tables of miss rates, of differences from the baseline and of the share of the gap that is closed."""
+    """Return the tables, and the same figures for JSON: miss rates, differences from the baseline, closed gaps."""
     rates = miss_rates(pairs)
     others = [name for name in rates if name != "baseline"]
     differences, difference_figures = difference_table(pairs, dict.fromkeys(others, "baseline"))
@@ -161,14 +161,14 @@ def draw_validation(output: Path, seeds: Sequence[int], names: Sequence[str]) ->
     """Draw the miss rate on validation scenes against the steps, a line for each run."""
     figure = Figure(figsize=(7.0, 4.6), dpi=150, layout="constrained")
     axes = figure.add_subplot()
-    for number, name in enumerate(names):
+    for index, name in enumerate(names):
         for seed in seeds:
             lines = read_json_lines(output / f"seed{seed}" / name / HISTORY_FILE)
             rates = {line["step"]: line["reasonable-all"] for line in lines}
             axes.plot(
                 sorted(rates),
                 [rates[step] for step in sorted(rates)],
-                color=curves.COLORS[number % len(curves.COLORS)],
+                color=curves.COLORS[index % len(curves.COLORS)],
                 marker=".",
                 label=name if seed == seeds[0] else None,
             )
@@ -189,17 +189,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         configs = {seed: recipes(options, seed) for seed in options.seeds}
         names = ["teacher", *configs[options.seeds[0]]]
         texts, figures = [], {}
-        for chosen in CHOSEN:
+        for choice in CHOSEN:
             pairs = []
             for seed in options.seeds:
-                workdirs = {name: options.output / f"seed{seed}" / name / chosen for name in names}
+                workdirs = {name: options.output / f"seed{seed}" / name / choice for name in names}
                 pairs.append(score_runs(configs[seed][STUDENT], workdirs))
-                if chosen == "last":
+                if choice == "last":
                     scores = {name: run["all"][0] for name, run in pairs[-1].items()}
                     path = options.output / f"miss_rate_seed{seed}.png"
                     curves.miss_rate_figure(scores, path, f"seed {seed}, synthetic, {options.split}")
-            text, figures[chosen] = summarise(pairs)
-            texts.append(f"parameters: {chosen.replace('_', ' ')}\n\n{text}")
+            text, figures[choice] = summarise(pairs)
+            texts.append(f"parameters: {choice.replace('_', ' ')}\n\n{text}")
         draw_validation(options.output, options.seeds, names)
         write_tables(options.output, "\n\n\n".join(texts), figures)
 

@@ -39,14 +39,14 @@ from dcrl_jax.training.terms import detection_terms, distillation_terms, forward
 
 HOURS = ("day", "night")
 BATCHES = 25  # of training scenes
-OVERLAP = 0.5  # IoU of an annotation with an exact box, above which it is of that person
+OVERLAP = 0.5  # an annotation belongs to a person if its IoU with the person's exact box is above this
 
 
 class Runs:
     """A student and its teacher, restored."""
 
     def __init__(self, student_dir: str, teacher_dir: str):
-        """Restore both.
+        """Restore both from their workdirs.
 
         Raises:
             InputError: a workdir holds no checkpoint, or the teacher does not fit the student.
@@ -72,18 +72,18 @@ class Runs:
         return list(batches)
 
     def keys(self, number: int) -> jax.Array:
-        """Return the random keys of the images of a batch."""
+        """Return the random keys of the images of batch ``number``, [B]."""
         return jax.random.split(jax.random.key(number), self.config.train.batch_size)
 
 
 def term_table(runs: Runs) -> str:
-    """Return table 1."""
+    """Return table 1: the size, the weight and the gradient of every term."""
     network, teacher, rules = runs.network, runs.teacher, runs.rules
 
     def terms_of(params, batch, keys):
         run = forward(network, params, batch, keys, rules)
-        extra = distillation_terms(run, network, params, teacher.network, teacher.params, batch, rules)
-        return detection_terms(run) | extra
+        added = distillation_terms(run, network, params, teacher.network, teacher.params, batch, rules)
+        return detection_terms(run) | added
 
     @jax.jit
     def measure(params, batch, keys, weights):
@@ -103,20 +103,20 @@ def term_table(runs: Runs) -> str:
         sizes, norms = {name: [] for name in names}, {name: [] for name in rows}
         for number, batch in enumerate(batches):
             for name in rows:
-                of_row = {n: weights[n] if name in (n, "all together") else 0.0 for n in names}
-                norm, terms = measure(params, batch, runs.keys(number), of_row)
+                row_weights = {term: weights[term] if name in (term, "all together") else 0.0 for term in names}
+                norm, terms = measure(params, batch, runs.keys(number), row_weights)
                 norms[name].append(float(norm))
-            for n in names:
-                sizes[n].append(float(terms[n]))
+            for term in names:
+                sizes[term].append(float(terms[term]))
         for name, row in rows.items():
-            total = sum(weights[n] * np.mean(values) for n, values in sizes.items() if weights[n])
+            total = sum(weights[term] * np.mean(values) for term, values in sizes.items() if weights[term])
             row += [np.mean(sizes[name]) if name in sizes else total, np.mean(norms[name])]
     columns = ["term", "weight"] + [f"{stage}: {value}" for stage in stages for value in ("size", "weighted gradient")]
     return format_table([[name, *row] for name, row in rows.items()], columns, decimals=3)
 
 
 def feature_table(runs: Runs) -> str:
-    """Return table 2."""
+    """Return table 2: the explained share of the variance of the teacher's features."""
     network, teacher = runs.network, runs.teacher
     if not network.model.adaption:
         return "The student has no adaption layer, so its features cannot be compared."
@@ -149,7 +149,7 @@ def feature_table(runs: Runs) -> str:
 
 
 def label_table(runs: Runs) -> str:
-    """Return table 3."""
+    """Return table 3: the quality of hard and soft labels, and the teacher's scores."""
     teacher = runs.teacher
     exact_data = runs.config.data.copy_and_resolve_references()
     with exact_data.unlocked():

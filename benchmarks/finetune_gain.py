@@ -87,14 +87,17 @@ def run_pair(options: argparse.Namespace, seed: int) -> Pair:
 
 
 def summarise(pairs: Sequence[Pair]) -> tuple[str, dict[str, Any]]:
-    """Return the tables of miss rates before and after, of every seed, and of the differences; and their figures."""
+    """Return the tables, and the same figures for JSON: miss rates before and after, and their differences."""
     rates = miss_rates(pairs)
     references = {f"dcrd, {state}": f"baseline, {state}" for state in STATES}
     differences, figures = difference_table(pairs, references)
     seeds = map(str, range(1, len(pairs) + 1))
     text = [
         spread_table(rates, f"miss rate, %: mean ± standard deviation of {len(pairs)} seeds"),
-        format_table([[name, *map(float, by["all"])] for name, by in rates.items()], ["all, each seed", *seeds]),
+        format_table(
+            [[name, *map(float, by_condition["all"])] for name, by_condition in rates.items()],
+            ["all, each seed", *seeds],
+        ),
         differences,
     ]
     difference = {state: figures[f"dcrd, {state}"] for state in STATES}

@@ -1,13 +1,13 @@
-"""Parameters, memory and time of a training step at full size, 640x512 and width 1: compiles the step and takes some.
+"""Parameters, memory and time of a training step at full size, 640x512 and width 1.
 
     python -m benchmarks.full_size --role=teacher
-    python -m benchmarks.full_size --role=student     the frozen teacher included, beside the baseline's step
+    python -m benchmarks.full_size --role=student     the frozen teacher included, after the baseline's step
     python -m benchmarks.full_size --flops            operations of one image's step of all roles; compiles nothing
 
-The memory is the compiled step's own account: arguments (parameters, optimizer state, batch), and the temporary buffers
-that the step needs besides. The memory of a further image is the difference between two batch sizes. The teacher's
-share of the student's step is what that step takes longer than the baseline's, which is the same step without a
-teacher.
+Without ``--flops`` the step is compiled for batches of two and of one, and run three times. The memory is what the
+compiled step reports: arguments (parameters, optimizer state, batch), and the temporary buffers that the step needs
+besides. The memory of a further image is the difference between the two batches. The teacher's share of the student's
+step is the time by which that step is longer than the baseline's, which is the same step without a teacher.
 """
 
 import time
@@ -22,7 +22,7 @@ from dcrl_jax.command_line import Parser, exit_on_error
 from dcrl_jax.devices import quiet_without_gpu
 from dcrl_jax.training.fit import GIB
 
-STEPS = 2
+STEPS = 2  # timed, after the first
 
 
 def measure(config: ConfigDict) -> float:

@@ -1,4 +1,4 @@
-"""Images/s of the input pipeline at 640x512, from JPEG pairs to batches, and the cores that a GPU needs to be fed.
+"""Images/s of the input pipeline at 640x512, from JPEG pairs to batches, and the cores that feed a GPU.
 
     python -m benchmarks.input_throughput                              rendered pairs, in a temporary folder
     python -m benchmarks.input_throughput --manual_dir=KAIST           real pairs, prepared if they are not yet
@@ -57,7 +57,7 @@ STAGES = ("read", "decode", "resize", "augment", "pad", "collate")
 
 
 class Rate(NamedTuple):
-    """The time of one run of the pipeline."""
+    """The images of one run of the pipeline, and the time that they took."""
 
     images: int
     wall_s: float
@@ -137,7 +137,7 @@ def recipes(data: dict[str, Any], overrides: Sequence[str]) -> dict[str, ConfigD
 
 
 def timed_batches(source: Sequence[Any], config: ConfigDict, threads: int, batches: int) -> Rate:
-    """Take batches as fast as they come; the first two, which fill the buffers, are not counted."""
+    """Time ``batches`` batches, taken as fast as they come, after two others that fill the buffers."""
     iterator = train_batches(source, config, parallel.batch_sharding(parallel.device_mesh()), num_threads=threads)
     try:
         for _ in range(2):
@@ -208,10 +208,10 @@ def measure(configs: dict[str, ConfigDict], batches: int, threads: Sequence[int]
     """Print the three tables.
 
     Args:
-        configs: of ``recipes``.
-        batches: timed in each run.
-        threads: the numbers of threads of the runs.
-        quietly: whether to hide what the builder reports of its data.
+        configs: the result of ``recipes``.
+        batches: number of batches timed in each run.
+        threads: numbers of threads, one for each run.
+        quietly: whether to hide what the builder prints about its data.
     """
     with contextlib.redirect_stdout(io.StringIO() if quietly else sys.stdout):
         builder = sources.prepare(configs["pairs"].data)

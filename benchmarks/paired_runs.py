@@ -17,16 +17,16 @@ from dcrl_jax.evaluation.rules import CONDITIONS
 from dcrl_jax.evaluation.truths import read_truths
 from dcrl_jax.reports.tables import format_table
 
-# The runs of one seed by name; of each run score and matches by condition.
+# The runs of one seed by name, each with its score and matches by condition.
 Pair = Mapping[str, Mapping[str, tuple[Score, Matches]]]
 
 
 def score_runs(config: ConfigDict, workdirs: Mapping[str, Path]) -> Pair:
-    """Score the results files of runs on the test split of a config.
+    """Return the scores of the results files of the runs of a seed, on the test split of their config.
 
     Args:
-        config: of any of the runs; all have the same test split.
-        workdirs: of the runs; each holds ``evaluation/results.json``.
+        config: the config of any of the runs; all have the same test split.
+        workdirs: the runs' workdirs by name; each holds ``evaluation/results.json``.
     """
     truths = read_truths(pipeline.open_split(sources.prepare(config.data), config.data.test_split)).images
     image_ids = [truth.image_id for truth in truths]
@@ -35,20 +35,23 @@ def score_runs(config: ConfigDict, workdirs: Mapping[str, Path]) -> Pair:
     for name, workdir in workdirs.items():
         detections = read_results(workdir / "evaluation" / "results.json", image_ids)
         scores = score_subsets(truths, detections, subsets)
-        pair[name] = {s.condition: (scores[s.name], match(truths, detections, s)) for s in subsets}
+        pair[name] = {subset.condition: (scores[subset.name], match(truths, detections, subset)) for subset in subsets}
     return pair
 
 
 def miss_rates(pairs: Sequence[Pair]) -> dict[str, dict[str, np.ndarray]]:
     """Return the miss rates in percent of each run over the seeds, float64 [seeds], by name and condition."""
     return {
-        name: {c: np.array([100 * pair[name][c][0].miss_rate for pair in pairs]) for c in CONDITIONS}
+        name: {
+            condition: np.array([100 * pair[name][condition][0].miss_rate for pair in pairs])
+            for condition in CONDITIONS
+        }
         for name in pairs[0]
     }
 
 
 def spread_table(values: Mapping[str, Mapping[str, np.ndarray]], title: str) -> str:
-    """Return a table of mean ± standard deviation over seeds; with one seed, of its values."""
+    """Return a table of mean ± standard deviation over seeds; with a single seed, a table of its values."""
 
     def spread(over_seeds):
         mean = f"{over_seeds.mean():.2f}"
@@ -63,10 +66,10 @@ def difference_table(pairs: Sequence[Pair], names: Mapping[str, str]) -> tuple[s
 
     Args:
         pairs: the runs of each seed.
-        names: of the runs that are compared, each with the name of its reference.
+        names: the names of the runs that are compared, each with the name of its reference.
 
     Returns:
-        The table, and mean and both ends of the interval by name and condition.
+        The table, and [mean, lower end, upper end] of the interval by name and condition.
     """
     rng = np.random.default_rng(0)
     rows, figures = [], {}

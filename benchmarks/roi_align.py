@@ -1,4 +1,4 @@
-"""Time of RoIAlign, forward and with the gradient of the features, beside torchvision's if that is installed.
+"""Time of RoIAlign, forward and with the gradient of the features, beside torchvision's if it is installed.
 
     python -m benchmarks.roi_align
     python -m benchmarks.roi_align --repeats=31
@@ -29,7 +29,7 @@ STRIDES = (8, 16)
 
 
 def pedestrians(rng: np.random.Generator) -> np.ndarray:
-    """Return RoIs float32 [ROIS, 4]: heights from 30 to 300 px at a ratio of 0.41, and large ones of any shape."""
+    """Return RoIs, float32 [ROIS, 4]: 30 to 300 px tall with width / height 0.41, and LARGE_ROIS of any shape."""
     height = np.exp(rng.uniform(np.log(30), np.log(300), ROIS))
     width = 0.41 * height
     height[:LARGE_ROIS] = rng.uniform(200, HEIGHT, LARGE_ROIS)
@@ -56,7 +56,7 @@ def roi_align_calls(
 
 
 def measure(repeats: int, beside_torchvision: bool) -> str:
-    """Return the table."""
+    """Return the table of medians; ``beside_torchvision`` adds torchvision's times and the ratio."""
     rng = np.random.default_rng(0)
     rois = pedestrians(rng)
     output_gradient = rng.standard_normal((ROIS, BINS, BINS, CHANNELS), np.float32)

@@ -1,12 +1,12 @@
-"""Time from the command to the first training step of teacher and student, without and with compiled programs at hand.
+"""Time from the command to the first training step of teacher and student, with and without a compilation cache.
 
     python -m benchmarks.start_time
 
 Each row is a command of its own: `main.py` with a recipe's ``:synthetic`` form, one training step, then the scores. A
 cold start finds an empty compilation cache; a warm start finds the cache of the cold one. Both have new workdirs, so
-that the cache is the only difference. The student gets the teacher of the first row. The scenes are rendered before,
-and are not counted. The time of the complete command grows with the scenes that are scored, that to the first step does
-not.
+that the cache is the only difference. The student gets the teacher of the first row. The scenes are rendered before
+and are not counted. The time of the complete command grows with the number of scored scenes; the time to the first step
+does not.
 
 A cache saves compilation only. Imports, tracing and opening the data remain.
 """
@@ -36,7 +36,7 @@ from dcrl_jax.reports.tables import format_table
 ROOT = Path(__file__).resolve().parents[1]
 MIB = 2**20
 SCENES = 40  # of each split
-# Training prints these when its step is compiled and when the only step is done.
+# Training prints such lines when its step is compiled and when its only step is done.
 COMPILED = re.compile(r"step: .*; compiled in (\d+) s$")
 FIRST_STEP = "step 1/1: "
 
@@ -45,7 +45,7 @@ class Start(NamedTuple):
     """The times of one command."""
 
     first_step_s: float  # from the command
-    compilation_s: float  # of these, the compilation, as training prints it
+    compilation_s: float  # the part of it for compilation, as training prints it
     command_s: float
 
 
@@ -71,17 +71,17 @@ def first_step(lines: Iterable[str], started_s: float) -> tuple[float, float]:
     """Return the seconds from ``started_s`` to the line of the first step, and those of its compilation.
 
     Raises:
-        InputError: no line tells of a step; the message has the last lines.
+        InputError: no line reports a step; the message has the last lines.
     """
-    read, first_step_s, compilation_s = [], None, None
+    read_lines, first_step_s, compilation_s = [], None, None
     for line in lines:
-        read.append(line)
+        read_lines.append(line)
         if compiled := COMPILED.match(line):
             compilation_s = float(compiled[1])
         if first_step_s is None and line.startswith(FIRST_STEP):
             first_step_s = time.monotonic() - started_s
     if first_step_s is None or compilation_s is None:
-        raise InputError("the command came to no training step; its last lines:\n" + "".join(read[-10:]))
+        raise InputError("the command took no training step; its last lines:\n" + "".join(read_lines[-10:]))
     return first_step_s, compilation_s
 
 
@@ -103,7 +103,7 @@ def run(arguments: Sequence[str], cache: Path) -> Start:
 
 
 def measure(folder: Path) -> None:
-    """Print the table; a line tells of each command before it runs."""
+    """Print the table, and a line before each command."""
     data = data_keys(folder)
     config = student.get_config("synthetic")
     config.update_from_flattened_dict(data)
@@ -118,7 +118,8 @@ def measure(folder: Path) -> None:
             times = run(command(role, folder / f"{role}-{start}", data, teacher), cache)
             rows.append([role, start, *times, folder_bytes(cache) / MIB])
     columns = ("", "start", "to the first step, s", "compilation, s", "complete command, s", "cache, MiB")
-    print(f"\n1 training step of 8 scenes, {SCENES} scenes scored by validation and test; {usable_cores()} cores.\n")
+    scenes = f"{config.train.batch_size} scenes, {SCENES} scenes scored by validation and test"
+    print(f"\n1 training step of {scenes}; {usable_cores()} cores.\n")
     print(format_table(rows, columns, decimals=1))
 
 

@@ -57,7 +57,7 @@ def image_bytes(config: ConfigDict) -> int:
 
 
 def _kept_bytes(config: ConfigDict, images: int) -> int:
-    """Return the bytes that the backward pass of a batch needs of its forward pass, with the parameters."""
+    """Return the bytes that the forward pass of a batch keeps for the backward pass, parameters included."""
     training = TrainingStep(config)
     state, frozen = training.initial_shapes()
     batch = jax.tree.map(lambda leaf: leaf[0], noise_batch(images, config))
@@ -80,14 +80,14 @@ def _largest_block_bytes(config: ConfigDict) -> int:
         def backward(params, features, run=run):
             return jax.vjp(run, params, features)[1]
 
-        # The kernels among them have a few megabytes; the maps have a hundred times as many.
+        # This counts the kernels too: a few megabytes, a hundredth of the maps.
         largest = max(largest, tree_bytes(jax.eval_shape(backward, params, features)))
         features = jax.eval_shape(run, params, features)
     return largest
 
 
 def _running_bytes(config: ConfigDict) -> int:
-    """Return the most that a forward pass through the backbones holds at once for one image, by its operations."""
+    """Return the most bytes that a forward pass through the backbones holds at once for one image."""
     config = config.copy_and_resolve_references()
     config.backbone.remat = False  # nothing is differentiated
     network = build_network(config)
@@ -98,7 +98,7 @@ def _running_bytes(config: ConfigDict) -> int:
     program = jax.make_jaxpr(run)(network.param_shapes(), *network.image_shapes(1)).jaxpr
     last_use = {}
     for number, operation in enumerate(program.eqns):
-        # Constants in an operation have a value and no other use.
+        # Only constants have a ``val``; they are not counted.
         last_use |= {variable: number for variable in operation.invars if not hasattr(variable, "val")}
     held_bytes, largest = 0, 0
     held = set()
@@ -127,7 +127,7 @@ def print_sizes() -> None:
 
 
 def print_parts(config: ConfigDict) -> None:
-    """Print in how many parts one device works through a recipe's batch, by the device's memory."""
+    """Print the number of parts in which one device works through a recipe's batch, by the device's memory."""
     training = TrainingStep(config)
     state, frozen = training.initial_shapes()
     share = config.train.batch_size

@@ -24,7 +24,7 @@ class TrainingStep:
 
     Attributes:
         network: the network that is trained.
-        loss: as of ``make_loss``.
+        loss: the result of ``make_loss``.
     """
 
     def __init__(self, config: ConfigDict):
@@ -46,7 +46,7 @@ class TrainingStep:
         return jax.eval_shape(self.initial)
 
     def on(self, devices: Sequence[Any] | None = None, accumulation_steps: int = 1) -> Callable:
-        """Return ``step(state, *frozen, batch)`` on some devices, by default the first one."""
+        """Return the pmapped ``step(state, *frozen, batch)`` for the given devices, by default the first one."""
         frozen = 0 if self._teacher is None else 1
         return parallel.parallel_step(self._function(accumulation_steps), _mesh(devices), frozen)
 
@@ -65,8 +65,8 @@ class TrainingStep:
     def flops(self, images: int) -> float:
         """Return the floating point operations of a step, as XLA counts them before it compiles the program.
 
-        A multiply-add is two operations. XLA counts one round of a loop: of RoIAlign's gradient one chunk of RoIs,
-        which leaves out some 0.5 % of the step.
+        A multiply-add is two operations. XLA counts one iteration of a loop: of RoIAlign's gradient only one chunk of
+        RoIs, which leaves out some 0.5 % of the step.
         """
         state, frozen = self.initial_shapes()
         # Some versions of JAX give no account of a pmapped program.
@@ -75,7 +75,7 @@ class TrainingStep:
         return one_device.lower(state, *frozen, noise_batch(images, self._config)).cost_analysis()["flops"]  # pyright: ignore[reportOptionalSubscript]
 
     def image_flops(self) -> float:
-        """Return the operations that each image adds to a step; the optimizer works once for all images."""
+        """Return the operations that each image adds to a step; those of the optimizer are not among them."""
         return self.flops(2) - self.flops(1)
 
     def _function(self, accumulation_steps=1):
@@ -86,8 +86,8 @@ def repeated(step: Callable, arguments: Sequence[Any]) -> Callable[[], dict[str,
     """Return a call that takes one step after another on the same batch and returns the metrics.
 
     Args:
-        step: of ``TrainingStep.on``.
-        arguments: of ``TrainingStep.place``; the first step reuses their buffers.
+        step: the result of ``TrainingStep.on``.
+        arguments: the result of ``TrainingStep.place``; the first step reuses their buffers.
     """
     state, *others = arguments
 
@@ -100,7 +100,7 @@ def repeated(step: Callable, arguments: Sequence[Any]) -> Callable[[], dict[str,
 
 
 def noise_batch(images: int, config: ConfigDict) -> Batch:
-    """Return noise with one or two pedestrians in each image, NumPy [1, images, ...]."""
+    """Return noise with one or two pedestrians in each image: a batch for one device, NumPy [1, images, ...]."""
     rng = np.random.default_rng(0)
     height, width, max_boxes = config.data.height_px, config.data.width_px, config.data.max_boxes
     boxes = np.zeros((1, images, max_boxes, 4), np.float32)

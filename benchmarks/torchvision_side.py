@@ -16,10 +16,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dcrl_jax.devices import usable_cores
+from dcrl_jax.models.network import anchor_range_px
 from dcrl_jax.ops.anchors import anchor_heights_px
 
-# By the name of this project's precision: whether TF32 is allowed, and the dtype of autocast.
-_TORCH = {"float32": (False, None), "TF32": (True, None), "bfloat16": (True, "bfloat16")}
+# Whether TF32 is allowed, and the dtype of autocast, by this project's name of a precision.
+_TORCH_SETTINGS = {"float32": (False, None), "TF32": (True, None), "bfloat16": (True, "bfloat16")}
 
 
 def import_problem() -> str | None:
@@ -27,21 +28,23 @@ def import_problem() -> str | None:
     try:
         importlib.import_module("torch")
         importlib.import_module("torchvision.ops")
-    except (ImportError, OSError, RuntimeError) as error:  # the last two come from builds that do not match
+    except (ImportError, OSError, RuntimeError) as error:  # builds that do not match raise the last two
         return str(error)
     return None
 
 
 def working_call(make_call: Callable[[], Callable[[], Any]]) -> tuple[Callable[[], Any] | None, str | None]:
-    """Return a call that has succeeded once, or None and the reason: a failure of torch must not end the benchmark.
+    """Return a call that has succeeded once and None, or None and the reason why it failed.
+
+    A failure of torch must not end the benchmark.
 
     Args:
-        make_call: makes the call, as ``frame_call`` and ``step_call`` do.
+        make_call: returns the call, as ``frame_call`` and ``step_call`` do.
     """
     try:
         call = make_call()
         call()
-    except Exception as error:  # of torch, its compiler, CUDA: they share no base
+    except Exception as error:  # the errors of torch, its compiler and CUDA share no narrower base
         return None, (str(error).strip() or type(error).__name__).splitlines()[0][:200]
     return call, None
 
@@ -61,7 +64,7 @@ def build_detector(config: ConfigDict) -> Any:
         del layers[23]  # pool4
     backbone = torch.nn.Sequential(*layers)
     backbone.out_channels = 512
-    heights = anchor_heights_px(config.anchors.per_cell, config.anchors.smallest_px, config.anchors.largest_px)
+    heights = anchor_heights_px(config.anchors.per_cell, *anchor_range_px(config))
     # torchvision's ratio is height / width, and its size the side of a square of the same area.
     ratio = 1 / config.anchors.aspect_ratio
     return FasterRCNN(
@@ -89,7 +92,7 @@ def frame_call(detector: Any, image: np.ndarray, precision: str, compiled: bool 
     """Return a call that detects people in one image on the device, and waits for the result.
 
     Args:
-        detector: of ``build_detector``; it moves to the device.
+        detector: the result of ``build_detector``; it moves to the device.
         image: uint8 [H, W, 3].
         precision: "float32", "TF32" or "bfloat16".
         compiled: whether backbone and heads go through torch.compile.
@@ -147,9 +150,9 @@ def roi_align_calls(
         features: float32 [H, W, C].
         rois: float32 [R, 4], x1, y1, x2, y2.
         output_gradient: float32 [R, bins, bins, C].
-        stride: of the features.
-        bins: on a side.
-        samples_per_bin: on a side.
+        stride: pixels per cell of the features.
+        bins: bins along each side of a RoI.
+        samples_per_bin: samples along each side of a bin.
     """
     import torch
     from torchvision import ops
@@ -176,7 +179,7 @@ def roi_align_calls(
 
 
 def peak_bytes() -> int | None:
-    """Return the most that torch has held on the GPU since the last call, and reset it; None on a CPU."""
+    """Return the most bytes that torch has held on the GPU since the last call, and reset the count; None on a CPU."""
     import torch
 
     if not torch.cuda.is_available():
@@ -197,7 +200,7 @@ def _device(torch):
 
 @contextlib.contextmanager
 def _precision(torch, device, precision):
-    allow_tf32, dtype = _TORCH[precision]
+    allow_tf32, dtype = _TORCH_SETTINGS[precision]
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allow_tf32
     with torch.autocast(device, getattr(torch, dtype)) if dtype else contextlib.nullcontext():
         yield

@@ -59,7 +59,7 @@ class RegionOutputs(NamedTuple):
 
     logits: Array  # float32 [B, N, 2], background and pedestrian, Eq. 12
     offsets: Array  # float32 [B, N, 4], normalised, Eq. 13
-    segmentation_logits: Array | None  # float32 [B, h, w, 2] (RPG) or [B, R, 7, 7, 2] (RDR); None without this task
+    segmentation_logits: Array | None  # float32 [B, h, w, 2] (RPG) or [B, R, s, s, 2] (RDR); None without this task
     branch_logits: Array | None = None  # float32 [M, B, N, 2]
     branch_offsets: Array | None = None  # float32 [M, B, N, 4]
     modality_weights: Array | None = None  # float32 [B, M], mu of Eq. 11

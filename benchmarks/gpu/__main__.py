@@ -3,8 +3,8 @@
     python -m benchmarks.gpu --seconds=560 --output=DIR --vgg16=FILE --pairs=DIR
     python -m benchmarks.gpu --seconds=280 --output=DIR --rehearse      at toy size on a CPU
 
-Each stage is a process that writes DIR/STAGE.json after each result. A stage that fails or outlasts its time is ended;
-the others continue, and its results so far are kept.
+Each stage is a process that writes DIR/STAGE.json after each result. If a stage fails or exceeds its time, it is ended,
+its results so far are kept, and the next stage runs.
 """
 
 import os
@@ -36,9 +36,9 @@ def run_stages(arguments: Sequence[str], chosen: Sequence[str], seconds: float, 
     """Run stages one after the other; return those that failed or were ended.
 
     Args:
-        arguments: of the worker, without stage and seconds.
+        arguments: the worker's arguments without stage and seconds.
         chosen: the stages.
-        seconds: for all of them.
+        seconds: the time of all stages together.
         rehearse: whether this is a rehearsal.
     """
     end = time.monotonic() + seconds
@@ -61,7 +61,7 @@ def run_stages(arguments: Sequence[str], chosen: Sequence[str], seconds: float, 
                 done = subprocess.run(command, cwd=ROOT, env=environment, timeout=limit + GRACE_SECONDS, check=False)
                 problem = f"status {done.returncode}" if done.returncode else ""
             except subprocess.TimeoutExpired:
-                problem = "its time was over"
+                problem = "it exceeded its time"
             if problem:
                 failed.append(stage)
                 print(f"== {stage} ended: {problem}; its results so far are in {stage}.json", flush=True)
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add_options(parser)
     parser.add_argument("--only", nargs="+", choices=STAGES, default=STAGES, help="run these stages only")
     options = parser.parse_args(arguments)
-    # The worker runs in another folder.
+    # Absolute, because the worker runs in another folder.
     paths = [f"--{name}={path.absolute()}" for name in ("output", "vgg16", "pairs") if (path := getattr(options, name))]
     with exit_on_error():
         options.output.mkdir(parents=True, exist_ok=True)

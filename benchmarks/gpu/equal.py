@@ -92,7 +92,7 @@ def _boxes(record):
 
 def _vgg16(record):
     fixture = dict(np.load(FIXTURES / "vgg16_features.npz"))
-    # The weights go through the reader of torchvision's files; each is stored divided by its scale.
+    # Each weight is stored divided by its scale. The weights are read as from one of torchvision's files.
     names = [name for name in fixture if name.startswith("features.") and not name.endswith("scale")]
     tensors = {name: fixture[name] * fixture[f"{name.rpartition('.')[0]}.scale"] for name in names}
     image, model = fixture["image"][None], vgg16.Vgg16(VGG16_WIDTH)
@@ -108,7 +108,8 @@ def _vgg16(record):
                 params, image
             )
         pairs = enumerate(zip(features, expected, strict=True), 1)
-        record.add("vgg16", precision=precision, **{f"conv{n}": _difference(ours[0], own) for n, (ours, own) in pairs})
+        differences = {f"conv{block}": _difference(ours[0], theirs) for block, (ours, theirs) in pairs}
+        record.add("vgg16", precision=precision, **differences)
 
 
 def _blocks(module, image):
@@ -122,7 +123,7 @@ def _blocks(module, image):
 
 
 def _compare_steps(config: ConfigDict, images: int, precision: str) -> dict[str, Any]:
-    """Take a step on the first device, twice, and on a CPU of the same machine; return how they differ."""
+    """Return the deviation of a step on the first device from the CPU's, and whether it repeats bit for bit."""
     with jax.default_matmul_precision(precision):
         comparison = Comparison(config, images)
         first, again = (comparison.first_step(jax.local_devices()[:1]) for _ in range(2))
@@ -131,7 +132,7 @@ def _compare_steps(config: ConfigDict, images: int, precision: str) -> dict[str,
 
 
 def _difference(values: Any, expected: Any) -> float:
-    """Return the largest absolute difference over the largest absolute value."""
+    """Return the largest absolute difference over the largest absolute expected value."""
     return float(np.max(np.abs(np.asarray(values) - expected)) / np.max(np.abs(expected)))
 
 

@@ -1,4 +1,4 @@
-"""The machine: device, driver, versions, memory, and the peak of a matrix product, the yardstick of all else."""
+"""The machine: device, driver, versions, memory, and the peak of a matrix product, with which steps are compared."""
 
 import importlib.metadata
 import shutil
@@ -16,12 +16,11 @@ REPEATS = 5
 
 
 def run(record: Record) -> None:
-    """Record facts and peaks."""
-    device = jax.local_devices()[0]
+    """Record the facts and the peaks."""
     record.add(
         "machine",
-        devices=[each.device_kind for each in jax.local_devices()],
-        memory=device.memory_stats() or None,
+        devices=[device.device_kind for device in jax.local_devices()],
+        memory=jax.local_devices()[0].memory_stats() or None,
         cores=usable_cores(),
         nvidia_smi=_nvidia_smi(),
         versions={name: _version(name) for name in PACKAGES},

@@ -49,10 +49,10 @@ _PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in (28, 27, 24, 17)] + ["m
 
 
 def fetch_wheels(packages: Sequence[str], folder: Path) -> None:
-    """Download a wheel of each package; build it if there is none.
+    """Download a wheel of each package for the other machine; build it here if there is none.
 
     Raises:
-        InputError: a package has no wheel for the other machine.
+        InputError: a wheel can be neither downloaded nor built, or a built one fits this machine only.
     """
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     target = ["--only-binary=:all:", f"--python-version={PYTHON}", "--implementation=cp"]
@@ -60,7 +60,7 @@ def fetch_wheels(packages: Sequence[str], folder: Path) -> None:
     for package in packages:
         commands = (
             [*pip, "download", "--no-deps", *target, f"--dest={folder}", package],
-            [*pip, "wheel", "--no-deps", f"--wheel-dir={folder}", package],  # of use there if it is pure Python
+            [*pip, "wheel", "--no-deps", f"--wheel-dir={folder}", package],  # usable there if it is pure Python
         )
         for command in commands:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -70,22 +70,22 @@ def fetch_wheels(packages: Sequence[str], folder: Path) -> None:
             raise InputError(f"no wheel of {package} for Python {PYTHON}: {done.stderr.strip().splitlines()[-1]}")
     local = [path.name for path in folder.glob("*.whl") if not path.stem.endswith(("any", "x86_64"))]
     if local:
-        raise InputError(f"built for this machine, so that another cannot use it: {', '.join(local)}")
+        raise InputError(f"these wheels were built for this machine, so another cannot use them: {', '.join(local)}")
 
 
 def shrink_pairs(source: Path, target: Path, limit_bytes: int = PAIRS_BYTES) -> int:
-    """Copy a folder in MSRS's layout with its images as JPEG, of the best quality within the limit.
+    """Copy a folder in MSRS's layout with its images as JPEG, at the best quality that keeps the limit.
 
     Args:
         source: holds train/, test/ and labels/.
         target: replaced if it exists.
-        limit_bytes: of all files together.
+        limit_bytes: largest size of all files together.
 
     Returns:
         The quality of the JPEGs.
 
     Raises:
-        InputError: an image cannot be read, or the limit is too low for all of QUALITIES.
+        InputError: an image cannot be read, or no quality of QUALITIES keeps the limit.
     """
     for quality in QUALITIES:
         shutil.rmtree(target, ignore_errors=True)
@@ -101,7 +101,10 @@ def shrink_pairs(source: Path, target: Path, limit_bytes: int = PAIRS_BYTES) -> 
             cv2.imwrite(str(copy.with_suffix(".jpg")), image, [cv2.IMWRITE_JPEG_QUALITY, quality])
         if folder_bytes(target) <= limit_bytes:
             return quality
-    raise InputError(f"the pairs of {source} take more than {limit_bytes:,} bytes even at JPEG quality {quality}.")
+    raise InputError(
+        f"the pairs of {source} take more than {limit_bytes:,} bytes even at JPEG quality {quality}. Give a folder "
+        "with fewer pairs."
+    )
 
 
 def folder_bytes(folder: Path) -> int:
@@ -128,7 +131,10 @@ def pack(vgg16: Path, pairs: Path, output: Path, packages: Sequence[str]) -> Non
         shutil.copyfile(vgg16, partial / "vgg16.safetensors")
         size = folder_bytes(partial)
         if size > LIMIT_BYTES:
-            raise InputError(f"the folder takes {size / 2**20:.1f} MiB, more than {LIMIT_BYTES / 2**20:.0f}.")
+            raise InputError(
+                f"the folder takes {size / 2**20:.1f} MiB; expected at most {LIMIT_BYTES / 2**20:.0f}. Give a folder "
+                "with fewer pairs."
+            )
         partial.rename(output)
     print(f"{output}: {size / 2**20:.1f} MiB, images as JPEG of quality {quality}")
 

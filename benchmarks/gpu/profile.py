@@ -1,4 +1,4 @@
-"""The ten costliest operations of a training step and of a frame, by a trace."""
+"""The ten costliest operations of a frame and of a training step, from a trace."""
 
 import collections
 import gzip
@@ -27,7 +27,7 @@ def run(record: Record) -> None:
     network = build_network(config)
     detector = Detector(network.init_params(0), config)
     images = [jax.device_put(image[None]) for image in noise_images(detector, *network.input_size)]
-    _add(record, "frame", "student", 1, lambda: detector.run_network(*images), FRAMES)
+    _record_operations(record, "frame", "student", 1, lambda: detector.run_network(*images), FRAMES)
     for role, batch in IMAGES.items():
         if record.seconds_left() < 0:
             return
@@ -35,10 +35,12 @@ def run(record: Record) -> None:
         config, _ = precise_config(role, PRECISION, record.rehearse)
         training = TrainingStep(config)
         step = repeated(training.on(), training.place(training.initial(), batch))
-        _add(record, "step", role, batch, step, STEPS)
+        _record_operations(record, "step", role, batch, step, STEPS)
 
 
-def _add(record: Record, name: str, role: str, images: int, call: Callable[[], Any], repeats: int) -> None:
+def _record_operations(
+    record: Record, name: str, role: str, images: int, call: Callable[[], Any], repeats: int
+) -> None:
     jax.block_until_ready(call())
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
@@ -60,8 +62,8 @@ def _add(record: Record, name: str, role: str, images: int, call: Callable[[], A
 def operations_ms(folder: Path) -> dict[str, float]:
     """Return the milliseconds of each operation in a trace of ``jax.profiler``, by its name.
 
-    Of a GPU, only the streams that run kernels count; of a CPU, only the threads that run programs. Operations that run
-    at the same time on several of them count on each.
+    On a GPU only the streams that run kernels count, on a CPU only the threads that run programs. An operation that
+    runs on several of them at the same time counts on each.
     """
     totals: dict[str, float] = collections.defaultdict(float)
     for path in folder.rglob("*.trace.json.gz"):
@@ -77,7 +79,7 @@ def operations_ms(folder: Path) -> dict[str, float]:
                 continue
             thread = names["thread_name"].get((event["pid"], event["tid"]), "")
             on_gpu = "GPU" in processes.get(event["pid"], "") and "Stream" in thread
-            # A CPU's trace has the program's operations with arguments that name them.
+            # In a CPU's trace, only the operations of a program have this argument.
             operation = event.get("args", {}).get("hlo_op")
             if on_gpu if has_gpu else operation:
                 name = f"{operation}: {event['name']}" if on_gpu and operation else event["name"]

@@ -50,10 +50,10 @@ PRECISIONS = {
 
 
 class Record:
-    """The results of a stage; the file is complete after each, so that a stage that is cut off loses nothing.
+    """The results of a stage, written after each one, so that a stage that is cut off loses nothing.
 
     Attributes:
-        folder: of the files of all stages.
+        folder: folder of the files of all stages.
         rehearse: whether the stage runs at toy size.
     """
 
@@ -61,8 +61,8 @@ class Record:
         """Start a stage and its clock.
 
         Args:
-            stage: its name.
-            folder: for the file, ``STAGE.json``.
+            stage: name of the stage.
+            folder: folder of the file, ``STAGE.json``.
             seconds: the time of the stage.
             rehearse: whether the stage runs at toy size.
         """

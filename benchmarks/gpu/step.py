@@ -34,7 +34,7 @@ CASES_IN_REHEARSAL = [
 
 
 def cases() -> list[Case]:
-    """Return all settings, the most important first: the time may not be enough for the rest."""
+    """Return all settings, the most important first, since the time may not be enough for all."""
     first = [
         Case("baseline", "TF32", False, 8),
         Case("baseline", "bfloat16", False, 8),
@@ -112,7 +112,7 @@ def _measure(case, rehearse, compares, peak):
 
 
 class _Prediction(NamedTuple):
-    """The needs of a step, counted from shapes."""
+    """The memory and the operations of a step, counted from shapes."""
 
     fixed_gib: float
     image_gib: float  # for each image

@@ -55,7 +55,7 @@ def _step(result):
     name = f"{result['role']}, {result['precision']}{', remat' if result['remat'] else ''}"
     if result.get("out_of_memory"):
         return [name, result["images"], "out of memory", None, None, None, None, None]
-    gib = (result["gib"][which] for which in ("predicted", "compiled", "allocator_peak"))
+    gib = (result["gib"][account] for account in ("predicted", "compiled", "allocator_peak"))
     return [
         name,
         result["images"],
@@ -71,7 +71,7 @@ def _training(result):
     return [result["name"], *("no people" if rate is None else f"{rate:.2f}" for rate in rates), result["steps"]]
 
 
-# Of each stage with a table: the results that are rows, the row of a result, and the columns.
+# For each stage with a table: whether a result has a row, the row of a result, and the columns.
 _TABLES = {
     "facts": (lambda result: result["name"] == "peak", _peak, ["matrix product", "TFLOP/s"]),
     "frame": (

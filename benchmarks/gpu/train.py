@@ -1,6 +1,7 @@
 """A real training within the time left: teacher, student and baseline on real pairs, from ImageNet's weights."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from benchmarks.gpu.record import TINY, TINY_FUSION, Record
 from dcrl_jax import checkpoints
 
 ROOT = Path(__file__).resolve().parents[2]
-# Shares of the time: the teacher is twice as large, and the student needs it.
+# Shares of the time: the teacher is twice as large as the others, and the student depends on it.
 SHARES = {"teacher": 0.45, "student": 0.35, "baseline": 0.2}
 SCORING_SECONDS = 45.0  # for start, compilation and the test pairs, kept free in each share
 PARAMETERS_BYTES, PART_BYTES = 60e6, 15e6  # limits of the parameters that are copied, and of each of their files
@@ -69,8 +70,8 @@ def run(record: Record, vgg16: Path | None, pairs: Path | None) -> None:
 
     Args:
         record: of the stage.
-        vgg16: ImageNet's weights; needed unless this is a rehearsal.
-        pairs: a folder in MSRS's layout; likewise.
+        vgg16: ImageNet's weights; not needed in a rehearsal.
+        pairs: a folder in MSRS's layout; not needed in a rehearsal.
     """
     if not record.rehearse and not (vgg16 and pairs):
         record.add("nothing trained", reason="--vgg16 and --pairs were not given")
@@ -80,7 +81,7 @@ def run(record: Record, vgg16: Path | None, pairs: Path | None) -> None:
     used = 0.0
     for role, share in SHARES.items():
         used += share
-        # What an earlier training leaves over goes to the next one.
+        # Time that an earlier training leaves unused goes to the next one.
         end = started + used * seconds
         record.add(role, **_train(record, role, setting, end - time.monotonic()))
 
@@ -104,7 +105,7 @@ def training_flags(role: str, setting: Setting, steps: int, batch: int, work: Pa
 
 
 def _train(record: Record, role: str, setting: Setting, seconds: float) -> dict:
-    """Train and score one role; return the figures."""
+    """Train and score one role within its time; return the figures."""
     work = record.folder / "work"
     workdir = work / role
     batch, steps = 4, 4
@@ -115,7 +116,7 @@ def _train(record: Record, role: str, setting: Setting, seconds: float) -> dict:
     command = [sys.executable, "main.py", f"--workdir={workdir}", *flags]
     started = time.monotonic()
     status, printed = _run(command, max(30.0, seconds - SCORING_SECONDS))
-    cut_off = status == 75
+    cut_off = status == os.EX_TEMPFAIL
     if cut_off:
         # SIGTERM left a checkpoint, which can be scored.
         status, more = _run([*command, "--mode=eval"], 2 * SCORING_SECONDS)
@@ -131,7 +132,7 @@ def _train(record: Record, role: str, setting: Setting, seconds: float) -> dict:
 
 
 def _run(command: list[str], seconds: float) -> tuple[int, str]:
-    """Run a command, ended by SIGTERM when its time is over; return its status and its output."""
+    """Run a command, and end it with SIGTERM when its time is over; return its status and its output."""
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         printed, _ = process.communicate(timeout=seconds)

@@ -1,4 +1,4 @@
-"""One stage, in a process of its own: it has the memory to itself, and its failure costs the other stages nothing.
+"""One stage in a process of its own, so that it has all of the memory and its failure does not stop the others.
 
 python -m benchmarks.gpu.worker STAGE --seconds=N --output=DIR ...
 """
@@ -19,8 +19,8 @@ STAGES = ("facts", "equal", "frame", "step", "profile", "train")
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of every stage."""
-    parser.add_argument("--seconds", type=float, required=True, help="for everything")
-    parser.add_argument("--output", type=Path, required=True, help="a folder for the JSON files")
+    parser.add_argument("--seconds", type=float, required=True, help="time limit of the command")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the JSON files")
     parser.add_argument("--vgg16", type=Path, help="ImageNet's VGG-16, safetensors; train needs it")
     parser.add_argument("--pairs", type=Path, help="a folder in MSRS's layout; train needs it")
     parser.add_argument("--rehearse", action="store_true", help="every stage at toy size, on any machine")

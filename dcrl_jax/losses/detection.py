@@ -1,7 +1,8 @@
 """Terms of the detection and segmentation losses, Eq. 1, 8 and 9.
 
-Every term is a mean per image, then a mean over the images of the batch, so that the gradient of a large batch is the
-mean of the gradients of its equal parts. Terms are unweighted; ``weighted_sum`` applies the config's weights.
+Every term is a float32 scalar: a mean per image, then a mean over the images of the batch, so that the gradient of a
+large batch is the mean of the gradients of its equal parts. Terms are unweighted; ``weighted_sum`` applies the config's
+weights.
 
 Notation: B images, R sampled anchors or RoIs, h x w cells of the conv5 map.
 """
@@ -17,7 +18,7 @@ from dcrl_jax.structures import Array, RegionOutputs, Targets
 
 
 def masked_mean(values: Array, mask: Array) -> jax.Array:
-    """Return the mean of ``values`` [B, ...] over the true entries of ``mask``, per image, then over images.
+    """Return the mean of ``values`` over the true entries of ``mask``, both [B, ...], per image, then over images.
 
     An image without true entries counts as 0.
     """
@@ -98,8 +99,8 @@ def segmentation(logits: Array, is_pedestrian: Array, counted: Array) -> jax.Arr
     """Return Eq. 8 or 9: two-class cross entropy, mean over the counted pixels of an image (and its RoIs).
 
     Args:
-        logits: float32 [B, h, w, 2] (Eq. 8) or [B, R, s, s, 2] (Eq. 9), before the softmax.
-        is_pedestrian: q, bool, the shape of ``logits`` without the last axis.
+        logits: float32 [B, h, w, 2] (Eq. 8) or [B, R, s, s, 2] (Eq. 9); their softmax is q.
+        is_pedestrian: q*, bool, the shape of ``logits`` without the last axis.
         counted: bool, the same shape; False in ignore regions and padded RoIs.
     """
     return _masked_cross_entropy(logits, is_pedestrian, counted)
@@ -108,9 +109,10 @@ def segmentation(logits: Array, is_pedestrian: Array, counted: Array) -> jax.Arr
 def rpg_masks(
     height: int, width: int, stride: int, boxes: Array, is_person: Array, is_ignore: Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Return q of Eq. 8 and the counted cells, each bool [B, height, width], on the grid of the conv5 map.
+    """Return q* of Eq. 8 and the counted cells, each bool [B, height, width], on the grid of the conv5 map.
 
-    A cell is a pedestrian's if its centre is inside a pedestrian's box. Other cells in ignore regions do not count.
+    A cell belongs to a pedestrian if its centre is inside a pedestrian's box. Other cells in ignore regions do not
+    count.
 
     Args:
         height: rows of the conv5 map.
@@ -129,7 +131,7 @@ def rpg_masks(
 def rdr_masks(
     rois: Array, size: int, is_sampled: Array, boxes: Array, is_person: Array, is_ignore: Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Return q of Eq. 9 and the counted bins, each bool [B, R, size, size].
+    """Return q* of Eq. 9 and the counted bins, each bool [B, R, size, size].
 
     Args:
         rois: float32 [B, R, 4].

@@ -1,7 +1,7 @@
 """Terms of the distillation losses, Eq. 14-18, by which the student learns from the frozen teacher.
 
 Eq. 15 is a term of its own. The others add to a term of ``losses.detection``: Eq. 16 a cross entropy with soft labels,
-Eq. 17 a penalty bounded by the teacher's error, Eq. 18 a cross entropy with soft masks. Terms are unweighted;
+Eq. 17 a penalty where the teacher's error is smaller, Eq. 18 a cross entropy with soft masks. Terms are unweighted;
 ``loss_weights`` gives the weights of Eq. 14, including zeta, epsilon and xi.
 
 Means are those of ``losses.detection``: per image, over the same anchors, RoIs or pixels as the detection term, then
@@ -42,15 +42,15 @@ class Distillation(NamedTuple):
         return self.fea or self.cls or self.bbr or self.seg
 
 
-NOTHING = Distillation(False, False, False, False, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0)
+NO_DISTILLATION = Distillation(False, False, False, False, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0)
 
 
 def features(adapted: Array, teacher: Array) -> jax.Array:
-    """Return L_F, Eq. 15: the squared difference between A(E^s) and E^t, mean over the elements.
+    """Return L_F, Eq. 15, divided by the number of elements: the mean squared difference of A(E^s) and E^t.
 
     Args:
         adapted: A(E^s), float32 [B, h, w, 2 C].
-        teacher: E^t, the same shape.
+        teacher: E^t, float32 or bfloat16, the same shape.
     """
     return jnp.mean(jnp.square(adapted - jax.lax.stop_gradient(teacher)))
 
@@ -82,13 +82,13 @@ def classification(logits: Array, teacher_logits: Array, targets: Targets, tempe
 def box_regression(offsets: Array, teacher_offsets: Array, targets: Targets, delta: float) -> jax.Array:
     """Return L_b, Eq. 17, without its weight epsilon: the squared error of positives that the teacher regresses better.
 
-    Divided by the number of samples, as L_reg of Eq. 1.
+    The sum is divided by the number of samples, as for L_reg of Eq. 1.
 
     Args:
         offsets: t_s, float32 [B, R, 4], normalised.
         teacher_offsets: t_t of the same anchors or RoIs.
         targets: of the same; ``offsets`` is y_reg.
-        delta: margin: an error counts if it exceeds the teacher's error less ``delta``.
+        delta: the margin; a squared error counts if it exceeds the teacher's less ``delta``.
     """
     positive = targets.is_positive & targets.is_sampled
     # Masked before the difference, so that padding cannot reach the gradient.
@@ -112,7 +112,7 @@ def segmentation(logits: Array, teacher_logits: Array, counted: Array) -> jax.Ar
 def loss_weights(rules: Distillation, box_weight: float, segmentation_weight: float) -> dict[str, float]:
     """Return the weight of each term in Eq. 14: L_TS is ``detection.weighted_sum`` of the terms with these weights.
 
-    With every distillation term off, they are the weights of Eq. 1 for one branch: the baseline's loss.
+    With every distillation term off, these are the weights of Eq. 1 for one branch: the baseline's loss.
 
     Args:
         rules: terms that are on, and their constants.

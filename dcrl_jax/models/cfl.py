@@ -58,13 +58,13 @@ class CrossModalFeatureLearning(nn.Module):
     """The CFL module (Fig. 3), applied to the features of one VGG block of both modalities.
 
     The shared 1x1 convolution W maps the first alpha C channels to S^m. The modality's own grouped convolution P^m and
-    1x1 convolution V^m map the other channels to R^m, their sum. The output is ReLU(beta S^m + gamma R^m), per channel.
-    The convolutions have no biases, as in the equations.
+    1x1 convolution V^m map the other channels to R^m, their sum. The output is ReLU(beta S^m + gamma R^m), per channel:
+    Eq. 6 with a ReLU added. The convolutions have no biases, as in the equations.
 
     Attributes:
         shared_fraction: alpha. Table II: 0 computes R only (without SFL), 1 computes S only (without MFL).
         groups: G of Eq. 3.
-        aggregation: 'attention' (Eq. 4-6) or 'average' (Table II, without AAS).
+        aggregation: 'attention' (Eq. 4-6) or 'average' (beta = gamma = 0.5; Table II, without AAS).
         specific_gain: initial variance of the weights of P and of V, times their fan-in. W has 2 (He). With 1 the sum R
             has He's variance, with 2 twice that.
         dtype: of the activations; the gate is computed in float32.

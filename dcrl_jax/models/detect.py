@@ -47,7 +47,7 @@ def detect(
             uint8 [B, H, W, 1].
 
     Returns:
-        Detections in pixels of the network input, and the modality weights mu, float32 [B, M], of a teacher.
+        Detections in pixels of the network input, and a teacher's modality weights mu, float32 [B, M], else None.
     """
     features, rpg = propose_regions(model, params, *images)
     proposals = propose(rpg.logits, rpg.offsets, anchors, **rules.proposals._asdict())
@@ -62,12 +62,12 @@ def propose_regions(model: Teacher | Student, params: Any, *images: Array) -> tu
 
 
 def refine(model: Teacher | Student, params: Any, features: Any, rois: Array) -> RegionOutputs:
-    """Run the RDR stage on RoIs, float32 [B, R, 4]."""
+    """Return the outputs of the RDR stage for RoIs, float32 [B, R, 4], with the features of ``propose_regions``."""
     return cast(Any, model.apply({"params": params}, features, rois, method="refine"))
 
 
 def decide(logits: Array, offsets: Array, rois: Array, mask: Array, rules: DetectionRules) -> Detections:
-    """Turn the RDR stage's outputs into detections: refine the boxes, compute probabilities, apply NMS.
+    """Return the detections of the RDR stage's outputs: decode the boxes, compute probabilities, apply NMS.
 
     Args:
         logits: float32 [B, R, 2].
@@ -75,6 +75,9 @@ def decide(logits: Array, offsets: Array, rois: Array, mask: Array, rules: Detec
         rois: float32 [B, R, 4].
         mask: bool [B, R], False for padded RoIs.
         rules: see DetectionRules.
+
+    Returns:
+        Detections, ``rules.max_detections`` positions per image, in pixels of the network input.
     """
 
     def one_image(logits, offsets, rois, mask):

@@ -19,7 +19,7 @@ Kernels = Mapping[str, jax.Array]
 
 
 def transform_kernels(params: Any) -> Kernels:
-    """Transform the kernels of all wide 3x3 convolutions in a parameter tree, to four times their size."""
+    """Return the transformed kernels of all wide 3x3 convolutions in a parameter tree, four times their size."""
     wide = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         *module, name = (key.key for key in path)
@@ -31,7 +31,7 @@ def transform_kernels(params: Any) -> Kernels:
 
 @contextlib.contextmanager
 def winograd_convolutions(kernels: Kernels) -> Iterator[None]:
-    """Use the transformed kernels in modules of these paths, for float32 features, until the end of the block."""
+    """Let the modules at the paths of ``kernels`` convolve float32 features with them until the end of the block."""
 
     def convolve(call, arguments, keywords, context):
         module = context.module

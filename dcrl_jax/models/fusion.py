@@ -7,7 +7,7 @@ import numpy as np
 
 
 def averaging_matrix(cells: int, size: int) -> np.ndarray:
-    """Return the matrix of an adaptive average pool along one axis, float32 [cells, size]: row i averages part i."""
+    """Return the matrix of an adaptive average pool along one axis, float32 [cells, size]; row i averages to cell i."""
     matrix = np.zeros((cells, size), np.float32)
     for cell in range(cells):
         start, stop = cell * size // cells, -(-(cell + 1) * size // cells)
@@ -45,7 +45,7 @@ class ModalityFusion(nn.Module):
 
     @nn.compact
     def __call__(self, features: tuple[jax.Array, ...]) -> jax.Array:
-        """Map the conv5 features of each modality, float32 [B, h, w, C], to mu, float32 [B, M]."""
+        """Map the conv5 features of each modality, float32 or bfloat16 [B, h, w, C], to mu, float32 [B, M]."""
         batch, height, width, _ = features[0].shape
         modalities = len(features)
         if self.strategy == "average":

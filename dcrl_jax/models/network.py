@@ -30,7 +30,7 @@ class Network:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """The modalities of the images, in the order of the arguments."""
+        """The modalities of the images, in the order of ``detect``'s arguments."""
         return tuple(self.model.modalities)
 
     @property
@@ -63,7 +63,7 @@ def build_network(config: ConfigDict) -> Network:
     """Build the network that a config describes.
 
     Raises:
-        InputError: a value means nothing, or the stride does not divide the size of the input.
+        InputError: a value of the config is invalid, or the stride does not divide the size of the input.
     """
     return Network(build_model(config), build_anchors(config), detection_rules(config))
 
@@ -72,7 +72,7 @@ def build_model(config: ConfigDict) -> Model:
     """Build the modules of the teacher, student or baseline that a config describes.
 
     Raises:
-        InputError: a value means nothing.
+        InputError: a value of the config is invalid.
     """
     check_config(config)
     shared = {
@@ -112,8 +112,8 @@ def _check_groups(config):
         specific = channels - round(cfl.shared_fraction * channels)
         if channels % cfl.groups or specific % cfl.groups:
             raise InputError(
-                f"config.cfl.groups is {cfl.groups!r}; it must divide the channels of every block and those that CFL "
-                f"keeps to each modality; block {block} has {channels} and {specific}."
+                f"config.cfl.groups is {cfl.groups!r}; it must divide every block's channels and those that CFL keeps "
+                f"to each modality, but block {block} has {channels} and {specific}. Set it to 1, for instance."
             )
 
 
@@ -149,7 +149,7 @@ def proposal_rules(config: ConfigDict, kept: int) -> ProposalRules:
 
 
 def detection_rules(config: ConfigDict) -> DetectionRules:
-    """Return the rules of detection that a config asks for."""
+    """Return a config's rules of detection."""
     final = config.final
     proposals = proposal_rules(config, config.rpn.kept_testing)
     return DetectionRules(proposals, final.min_score, final.nms_iou, final.max_detections)

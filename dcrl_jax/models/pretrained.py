@@ -27,7 +27,7 @@ def load_vgg16(path: str, params: Any) -> Any:
         params: a parameter tree of width 1 with a ``backbone`` or several ``backbones_*``.
 
     Returns:
-        A new tree that differs from ``params`` in the ``conv*`` of the backbones only; they are float32.
+        A new tree that differs from ``params`` only in the ``conv*`` of the backbones, which are float32.
 
     Raises:
         InputError: the file cannot be fetched or read, or a key or shape does not match.
@@ -51,7 +51,7 @@ def load_vgg16(path: str, params: Any) -> Any:
 
 
 def local_file(path: str) -> Path:
-    """Return a local path unchanged, and download ``hf://OWNER/NAME/FILE``.
+    """Return the local path of a file; download ``hf://OWNER/NAME/FILE`` first.
 
     Raises:
         InputError: the ``hf://`` path is malformed, or the file cannot be fetched.
@@ -72,7 +72,7 @@ def local_file(path: str) -> Path:
 
 
 def _read_layers(file):
-    """Return kernels [3, 3, in, out] and biases by our layer names, and a line for each missing or unknown layer."""
+    """Return kernels [3, 3, in, out] and biases by Vgg16's layer names, and a line for each missing or unknown one."""
     known = {f"features.{number}.{kind}" for number in _FEATURE_NUMBERS for kind in ("weight", "bias")}
     try:
         with safe_open(str(file), framework="numpy") as tensors:
@@ -94,4 +94,7 @@ def _read_layers(file):
             ]
             return {layer: read(number) for layer, number in zip(layer_names, _FEATURE_NUMBERS, strict=True)}, []
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{file}: cannot be read as safetensors: {error}.") from error
+        raise InputError(
+            f"{file}: cannot be read as safetensors: {error}. Download it again, or name another file in "
+            "--config.init.vgg16."
+        ) from error

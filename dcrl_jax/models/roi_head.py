@@ -20,7 +20,7 @@ class RoiHead(nn.Module):
 
     @nn.compact
     def __call__(self, roi_features: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Map float32 [B, R, 7, 7, C] to logits [B, R, 2] and normalised offsets [B, R, 4], float32."""
+        """Map float32 [B, R, s, s, C] to logits [B, R, 2] and normalised offsets [B, R, 4], float32."""
         init = nn.initializers.he_normal()
         hidden = roi_features.reshape(*roi_features.shape[:2], -1)
         for layer in ("fc6", "fc7"):

@@ -50,24 +50,24 @@ def propose(
     kept: int,
     iou: float,
 ) -> Proposals:
-    """Select the proposals of each image from the outputs of the RPG stage, without gradient.
+    """Return the proposals of each image from the outputs of the RPG stage, without gradient.
 
-    Decode, clip to the image, drop boxes with a side below ``min_size_px``, keep the ``before_nms`` best, apply greedy
-    NMS, keep the ``kept`` best (the order of Faster R-CNN).
+    Decode the boxes, clip them to the image, drop those with a side below ``min_size_px``, keep the ``before_nms``
+    best, apply greedy NMS, keep the ``kept`` best (the order of Faster R-CNN).
 
     Args:
         logits: float32 [B, N, 2].
         offsets: float32 [B, N, 4], normalised by ``offset_std``.
         anchors: float32 [N, 4].
-        image_size: (height, width) in pixels.
-        offset_std: divisors of the four normalised offsets.
-        min_size_px: smallest side of a proposal.
-        before_nms: number of boxes that enter NMS.
-        kept: P, number of boxes kept after NMS.
-        iou: NMS threshold.
+        image_size: (height, width) of the network input in pixels.
+        offset_std: the divisors that normalised the four offsets.
+        min_size_px: smallest side of a proposal in pixels.
+        before_nms: largest number of boxes that enter NMS.
+        kept: P, largest number of boxes kept by NMS.
+        iou: NMS suppresses a box whose IoU with a kept box is above this.
 
     Returns:
-        Proposals, P per image.
+        Proposals, P positions per image.
     """
     before = min(before_nms, anchors.shape[0])
 

@@ -13,7 +13,7 @@ from dcrl_jax.models.vgg16 import BLOCKS, Vgg16, block_channels, normalise, pool
 from dcrl_jax.ops.roi_align import roi_align
 from dcrl_jax.structures import RegionOutputs
 
-# Name of the parameters that a student has and a baseline lacks.
+# Name of the parameters of A, Eq. 15, which a baseline lacks.
 ADAPTION_LAYER = "adaption_layer"
 
 
@@ -99,7 +99,7 @@ class Student(nn.Module):
         return RegionOutputs(*self.roi_head(pooled), segmentation)
 
     def __call__(self, visible: jax.Array, rois: jax.Array) -> RegionOutputs:
-        """Run both stages and the adaption layer on given RoIs; used to initialise all parameters."""
+        """Run both stages on the given RoIs, and the adaption layer; used to initialise all parameters."""
         features, _ = self.propose_regions(visible)
         if self.adaption:
             self.adapt(features)

@@ -126,7 +126,7 @@ class Teacher(nn.Module):
         features = TeacherFeatures(maps, self.modality_fusion(maps))
         heads = [self.rpns[name](x) for name, x in zip(MODALITIES, self._head_inputs(maps), strict=True)]
         segmentation = self.segmentation_rpg(features.concatenated()) if "rpg" in self.segmentation_stages else None
-        return features, _fused(features.weights, heads, segmentation)
+        return features, _fuse_heads(features.weights, heads, segmentation)
 
     def refine(self, features: TeacherFeatures, rois: jax.Array) -> RegionOutputs:
         """Run the RDR stage: RoIAlign and a head in each branch, fused by the weights of the RPG stage.
@@ -144,15 +144,16 @@ class Teacher(nn.Module):
         segmentation = None
         if "rdr" in self.segmentation_stages:
             segmentation = self.segmentation_rdr(jnp.concatenate(pooled, axis=-1))
-        return _fused(features.weights, heads, segmentation)
+        return _fuse_heads(features.weights, heads, segmentation)
 
     def __call__(self, visible: jax.Array, lwir: jax.Array, rois: jax.Array) -> RegionOutputs:
-        """Run both stages on given RoIs; used to initialise all parameters."""
+        """Run both stages on the given RoIs; used to initialise all parameters."""
         features, _ = self.propose_regions(visible, lwir)
         return self.refine(features, rois)
 
 
-def _fused(weights, heads, segmentation):
+def _fuse_heads(weights, heads, segmentation):
+    """Return the fused outputs of the (logits, offsets) of each branch, with the branches' own."""
     branch_logits = jnp.stack([logits for logits, _ in heads])
     branch_offsets = jnp.stack([offsets for _, offsets in heads])
     return RegionOutputs(

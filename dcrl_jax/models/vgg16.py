@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Of each block: channels at width 1, number of convolutions.
+# Channels at width 1 and number of convolutions of each block.
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 
 # Mean and standard deviation of ImageNet, RGB in 0..1, that torchvision's VGG-16 weights expect.

@@ -27,10 +27,10 @@ def grid_anchors(height: int, width: int, stride: int, heights_px: np.ndarray, a
     extend beyond the image.
 
     Args:
-        height: of the network input in pixels.
-        width: of the network input in pixels.
+        height: height of the network input in pixels.
+        width: width of the network input in pixels.
         stride: pixels per cell.
-        heights_px: float [A].
+        heights_px: float [A], heights of the anchors in pixels of the network input.
         aspect_ratio: width / height of every anchor.
 
     Returns:
@@ -48,9 +48,7 @@ def grid_anchors(height: int, width: int, stride: int, heights_px: np.ndarray, a
             )
     centre_y = (np.arange(height // stride) + 0.5) * stride
     centre_x = (np.arange(width // stride) + 0.5) * stride
-    half_height = np.asarray(heights_px, np.float64) / 2
+    y, x, half_height = np.meshgrid(centre_y, centre_x, np.asarray(heights_px, np.float64) / 2, indexing="ij")
     half_width = half_height * aspect_ratio
-    y, x, half_height = np.meshgrid(centre_y, centre_x, half_height, indexing="ij")
-    half_width = np.broadcast_to(half_width, x.shape)
     corners = [x - half_width, y - half_height, x + half_width, y + half_height]
     return np.stack(corners, axis=-1).reshape(-1, 4).astype(np.float32)

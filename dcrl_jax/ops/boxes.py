@@ -16,34 +16,35 @@ from dcrl_jax.structures import Array
 
 ArrayKind = TypeVar("ArrayKind", bound=Array)
 
-# Largest log scale in decoding: a box is at most 62.5 times as large as its anchor, as in torchvision.
+# Largest log scale in decoding: a side of a box is at most 62.5 times its anchor's, as in torchvision.
 MAX_LOG_SCALE = math.log(1000.0 / 16.0)
 
 
-def _numpy_of(array: Array) -> Any:
+def _array_module(array: Array) -> Any:
+    """Return ``numpy`` for a NumPy array, ``jax.numpy`` for a JAX array."""
     return np if isinstance(array, np.ndarray) else jnp
 
 
 def xywh_to_xyxy(boxes: ArrayKind) -> ArrayKind:
     """Convert boxes ``[..., 4]`` from left, top, width and height to corners."""
-    xp = _numpy_of(boxes)
+    xp = _array_module(boxes)
     return xp.concatenate([boxes[..., :2], boxes[..., :2] + boxes[..., 2:]], axis=-1)
 
 
 def xyxy_to_xywh(boxes: ArrayKind) -> ArrayKind:
     """Convert boxes ``[..., 4]`` from corners to left, top, width and height."""
-    xp = _numpy_of(boxes)
+    xp = _array_module(boxes)
     return xp.concatenate([boxes[..., :2], boxes[..., 2:] - boxes[..., :2]], axis=-1)
 
 
 def area(boxes: Array) -> Array:
-    """Return areas in square pixels, ``[...]``, of boxes ``[..., 4]``; negative if one pair of corners is swapped."""
+    """Return areas in square pixels, ``[...]``, of boxes ``[..., 4]``; negative if x1 > x2 or y1 > y2, but not both."""
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
 def clip_to_image(boxes: ArrayKind, height: float, width: float) -> ArrayKind:
-    """Clip boxes ``[..., 4]`` to an image of ``height`` x ``width`` pixels."""
-    xp = _numpy_of(boxes)
+    """Return boxes ``[..., 4]`` clipped to an image of ``height`` x ``width`` pixels."""
+    xp = _array_module(boxes)
     x = xp.clip(boxes[..., 0::2], 0, width)
     y = xp.clip(boxes[..., 1::2], 0, height)
     return xp.stack([x[..., 0], y[..., 0], x[..., 1], y[..., 1]], axis=-1)
@@ -57,7 +58,7 @@ def _intersections(boxes_a: Array, boxes_b: Array) -> jax.Array:
 
 
 def _ratio(numerator: Array, denominator: Array) -> jax.Array:
-    """Divide; return 0 where the denominator is not positive, without a NaN in value or gradient."""
+    """Return the quotient, or 0 where the denominator is not positive; neither value nor gradient is NaN there."""
     usable = denominator > 0
     return jnp.where(usable, numerator / jnp.where(usable, denominator, 1), 0)
 
@@ -116,7 +117,7 @@ def encode_offsets(boxes: Array, anchors: Array, std: tuple[float, float, float,
 
 
 def decode_offsets(offsets: Array, anchors: Array, std: tuple[float, float, float, float] = (1, 1, 1, 1)) -> jax.Array:
-    """Apply offsets to their anchors: the inverse of ``encode_offsets``.
+    """Return the boxes at the given offsets from their anchors: the inverse of ``encode_offsets``.
 
     Log scales are limited to ``MAX_LOG_SCALE``, so that an extreme prediction cannot overflow.
 
@@ -126,7 +127,7 @@ def decode_offsets(offsets: Array, anchors: Array, std: tuple[float, float, floa
         std: the divisors of ``encode_offsets``.
 
     Returns:
-        float32 [..., 4], not clipped; a padded (NaN) anchor counts as an empty box at the origin.
+        float32 [..., 4], not clipped to the image; a padded (NaN) anchor counts as an empty box at the origin.
     """
     offsets, anchors = jnp.asarray(offsets), jnp.asarray(anchors)
     # A NaN anchor would turn the zero gradient of a masked box into NaN, and with it every parameter's gradient.

@@ -42,8 +42,8 @@ def match(
         positive_iou: lower limit of the IoU with a person, for positives.
         negative_iou: upper limit of the IoU with every person, for negatives.
         ignore_ioa: limit of the fraction of an anchor's area inside one ignore region.
-        match_best_anchor: whether the anchors with a person's highest IoU, if above 0, are positive too, with ties
-            (Faster R-CNN's second rule). Such an anchor is still assigned to the person with its own highest IoU.
+        match_best_anchor: whether all anchors that share a person's highest IoU, if it is above 0, are positive too
+            (rule (i) of Faster R-CNN, Sec. 3.1.2). ``box_index`` is still the person with the anchor's own highest IoU.
         mask: bool [N], False for padded proposals, which may hold any value and become neither; None means all True.
 
     Returns:

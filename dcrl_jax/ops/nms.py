@@ -20,18 +20,19 @@ def _float32_below(threshold: float) -> np.float32:
 
 
 def nms(boxes: Array, scores: Array, mask: Array, iou_threshold: float, max_kept: int) -> tuple[jax.Array, jax.Array]:
-    """Keep the box with the highest score, drop the boxes that overlap it too much, and repeat with the rest.
+    """Return the boxes that greedy non-maximum suppression keeps, at most ``max_kept``.
 
-    Equals ``torchvision.ops.nms`` on the CPU, cut after ``max_kept`` boxes. The gradient through it is zero.
+    Keep the box with the highest score, drop the boxes that overlap it too much, and repeat with the others. Equals
+    ``torchvision.ops.nms`` on the CPU, cut after ``max_kept`` boxes. The gradient through it is zero.
 
-    Sorted boxes are decided a tile at a time. A box of the tile is suppressed if a box kept before overlaps it. Within
+    Sorted boxes are decided a tile at a time. A box is suppressed if a box kept from an earlier tile overlaps it. In
     the tile, the rule "kept if no kept box before it overlaps it" is applied until nothing changes; each pass settles
     at least one more box, and a few passes usually settle the tile. The loop ends after the last box or when
     ``max_kept`` boxes are kept. Tiles keep the number of sequential steps low; these steps dominate the time on a GPU
     and in a batch.
 
     Args:
-        boxes: float32 [N, 4].
+        boxes: float32 [N, 4], N >= 1.
         scores: float32 [N].
         mask: bool [N], False for padding, which may hold any value, including NaN.
         iou_threshold: a box is suppressed if its IoU with a kept box is above this.
@@ -80,7 +81,7 @@ def greedy_nms(
             return survives & ~jnp.any(suppresses & alive[:, None], axis=0), alive
 
         alive, _ = jax.lax.while_loop(lambda pair: jnp.any(pair[0] != pair[1]), settle, settle((survives, survives)))
-        # Kept boxes move to the front, in order; the next tile overwrites the rest.
+        # Kept boxes move to the front, in order; the next tile overwrites the others.
         compact = jnp.argsort(~alive, stable=True)
         kept_boxes = jax.lax.dynamic_update_slice_in_dim(
             kept_boxes, jnp.where(alive[compact, None], tile_boxes[compact], 0), kept_count, 0
@@ -90,7 +91,7 @@ def greedy_nms(
 
     # One spare tile at the end: dynamic_update_slice would shift an update that does not fit.
     length = max_kept + tile
-    start = (jnp.int32(0), jnp.int32(0), jnp.zeros((length, 4), boxes.dtype), jnp.zeros(length, order.dtype))
-    _, kept_count, _, kept_index = jax.lax.while_loop(is_open, decide_tile, start)
+    initial = (jnp.int32(0), jnp.int32(0), jnp.zeros((length, 4), boxes.dtype), jnp.zeros(length, order.dtype))
+    _, kept_count, _, kept_index = jax.lax.while_loop(is_open, decide_tile, initial)
     kept = jnp.arange(max_kept) < kept_count
     return jnp.where(kept, kept_index[:max_kept], 0).astype(jnp.int32), kept

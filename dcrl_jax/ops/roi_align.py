@@ -30,14 +30,14 @@ def _taps(start: jax.Array, end: jax.Array, cells: int, bins: int, samples_per_b
 
 
 def _matrix(taps: tuple[jax.Array, jax.Array], cells: int) -> jax.Array:
-    """Return the taps as weights of all cells, [R, bins, cells]."""
+    """Return the interpolation matrix of each RoI along one axis, [R, bins, cells], from the result of ``_taps``."""
     index, weight = taps
     return jnp.sum(jnp.where(index[..., None] == jnp.arange(cells), weight[..., None], 0), axis=2)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def _pool(features, rows, columns, chunk_size, by_products):
-    """Return bins [R, bins, bins, C] from the taps of both axes."""
+    """Return the pooled bins, [R, bins, bins, C], from features [H, W, C] and the taps of both axes."""
     del chunk_size
     (row, row_weight), (column, column_weight) = rows, columns
     height, width, channels = features.shape
@@ -72,7 +72,7 @@ def _pool_backward(chunk_size, by_products, saved, gradient):
 
     def add_chunk(total, chunk):
         row, column, gradient = chunk
-        # Repeating it for each row of bins saves a transposition of the large product.
+        # Repeating the column weights for each row of bins saves a transposition of the large product.
         column = jnp.broadcast_to(column[:, None], (chunk_size, bins, bins, width))
         over_columns = _product("rpqw,rpqc->rpwc", column, gradient)
         return total + _product("rph,rpwc->hwc", row, over_columns), None
@@ -97,19 +97,19 @@ def roi_align(
 ) -> jax.Array:
     """Pool each RoI of one image's feature map: the mean of bilinear samples in each bin (Mask R-CNN, Sec. 3).
 
-    Equals ``torchvision.ops.roi_align`` with ``aligned=True`` and ``spatial_scale=1/stride``: samples more than one
-    cell outside the map are zero, nearer ones take the border's value. Only the features have a gradient, in reverse
-    mode.
+    Equals ``torchvision.ops.roi_align`` with ``aligned=True``, ``spatial_scale=1/stride`` and
+    ``sampling_ratio=samples_per_bin``: samples more than one cell beyond the centres of the border cells are zero,
+    nearer ones outside take the border's value. Only the features have a gradient, in reverse mode.
 
-    Large maps are gathered. Small maps are multiplied by two interpolation matrices per RoI, which takes a fraction of
-    the time. The gradient is always a product with these matrices. The gather's transpose, a scatter, is slower on a
-    CPU, and on a GPU it adds in no fixed order, so that runs would not repeat bit for bit. Neither form was timed on a
-    GPU; there a large ``chunk_size`` (all RoIs, if memory allows) should be fastest, unless ``vmap`` over images makes
-    each chunk large already.
+    Samples of large maps are gathered. Small maps are multiplied by two interpolation matrices per RoI, which takes a
+    fraction of the time. The gradient is always a product with these matrices: the gather's transpose, a scatter, is
+    slower on a CPU, and on a GPU it adds in no fixed order, so that runs would not repeat bit for bit. Neither form was
+    timed on a GPU. There a large ``chunk_size`` (all RoIs, if memory allows) should be fastest, unless ``vmap`` over
+    images makes each chunk large already.
 
     Args:
-        features: float32 [H, W, C].
-        rois: float32 [R, 4], pixels of the network input; a NaN RoI (padding) gives zeros.
+        features: float32 or bfloat16 [H, W, C].
+        rois: float32 [R, 4], R >= 1, pixels of the network input; a NaN RoI (padding) gives zeros.
         stride: pixels per cell of the feature map.
         output_size: bins along each side.
         samples_per_bin: samples along each side of a bin.

@@ -25,16 +25,14 @@ def _random_members(key: jax.Array, is_member: jax.Array, count: int) -> tuple[j
 
 
 def sample(key: jax.Array, label: jax.Array, size: int, max_positive: int) -> Sample:
-    """Sample positives and negatives uniformly without replacement.
+    """Return a sample of positives and negatives, drawn uniformly without replacement.
 
     Args:
         key: random key.
         label: int32 [N], from ``matching.match``; NEITHER is never sampled.
         size: length of the sample.
-        max_positive: limit of the positives; negatives fill the rest. With too few negatives, positions stay empty.
-
-    Returns:
-        Sample.
+        max_positive: largest number of positives; negatives fill the other positions, which stay empty if there are
+            too few.
     """
     positive_key, negative_key = jax.random.split(key)
     positives, positive_count = _random_members(positive_key, label == matching.POSITIVE, min(max_positive, size))

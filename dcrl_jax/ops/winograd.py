@@ -1,6 +1,6 @@
 """3x3 convolutions with a quarter of the multiplications: Winograd's F(4x4, 3x3) (Lavin and Gray, arXiv 1509.09308).
 
-Faster on a CPU for many channels. The libraries of GPUs choose such algorithms themselves.
+They are faster on a CPU if there are many channels. The libraries of GPUs choose such algorithms themselves.
 """
 
 from typing import cast
@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Along one axis, a tile has 6 inputs, the kernel 3 weights and the tile 4 outputs.
+# Along one axis, a tile reads 6 inputs and gives 4 outputs; the kernel has 3 weights.
 TILE, OUTPUTS = 6, 4
 _INPUT = np.array(
     [
@@ -41,7 +41,7 @@ def transform_kernel(kernel: jax.Array) -> jax.Array:
 
 
 def conv3x3(features: jax.Array, transformed: jax.Array) -> jax.Array:
-    """Convolve with stride 1 and zero padding; equals the direct convolution to 1e-4 of its largest value.
+    """Return the 3x3 convolution with stride 1 and zero padding, within 1e-4 of the direct one's largest value.
 
     Args:
         features: float32 [B, H, W, C].
@@ -52,16 +52,17 @@ def conv3x3(features: jax.Array, transformed: jax.Array) -> jax.Array:
     """
     batch, height, width, channels = features.shape
     rows, columns = -(-height // OUTPUTS), -(-width // OUTPUTS)
+    # Rows of tiles per strip, and the number of strips.
     strip = min(max(1, TILES // (batch * columns)), rows)
     strips = -(-rows // strip)
     # One row and column of zeros before the map; after it, enough to complete the last strip and its tiles.
     below, right = OUTPUTS * (strips * strip + 1) - height - 1, OUTPUTS * (columns + 1) - width - 1
     padded = jnp.pad(features, ((0, 0), (1, below), (1, right), (0, 0)))
 
-    def one_strip(index):
+    def convolve_strip(index):
         size = OUTPUTS * (strip + 1)
-        part = jax.lax.dynamic_slice_in_dim(padded, index * OUTPUTS * strip, size, axis=1)
-        cells = part.reshape(batch, strip + 1, OUTPUTS, columns + 1, OUTPUTS, channels)
+        inputs = jax.lax.dynamic_slice_in_dim(padded, index * OUTPUTS * strip, size, axis=1)
+        cells = inputs.reshape(batch, strip + 1, OUTPUTS, columns + 1, OUTPUTS, channels)
 
         def tile_inputs(row, column):
             """Return the input at this position of every tile, [B, strip, columns, C].
@@ -78,6 +79,6 @@ def conv3x3(features: jax.Array, transformed: jax.Array) -> jax.Array:
         outputs = outputs.reshape(OUTPUTS, OUTPUTS, batch, strip, columns, -1).transpose(2, 3, 0, 4, 1, 5)
         return outputs.reshape(batch, OUTPUTS * strip, OUTPUTS * columns, -1)
 
-    outputs = jax.lax.map(one_strip, jnp.arange(strips))
+    outputs = jax.lax.map(convolve_strip, jnp.arange(strips))
     outputs = jnp.moveaxis(outputs, 0, 1).reshape(batch, OUTPUTS * strip * strips, OUTPUTS * columns, -1)
     return outputs[:, :height, :width]

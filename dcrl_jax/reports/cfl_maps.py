@@ -13,7 +13,7 @@ from dcrl_jax.models.cfl_features import LevelFeatures
 from dcrl_jax.reports.figures import escape_dollars, save
 
 COLOR_MAP, PERSON_COLOR = "inferno", "#ffe11a"
-NAMES = {"shared": "shared, S", "specific": "specific, R"}
+KIND_NAMES = {"shared": "shared, S", "specific": "specific, R"}
 MODALITY_NAMES = ("visible", "thermal (lwir)")
 # In pixels of the figure.
 CELL_WIDTH, GAP, LABEL, MARGIN = 190, 4, 24, 20
@@ -34,15 +34,15 @@ class CflScene(NamedTuple):
 def cfl_figure(scenes: Sequence[CflScene], path: str | os.PathLike, title: str) -> None:
     """Draw the feature maps: one row per modality and kind of feature, one column per level.
 
-    All maps of a level in a scene have the same range of colours, so kinds and modalities can be compared with each
-    other, levels and scenes cannot. A teacher without SFL or MFL (Table II) has only the rows of the other kind.
+    All maps of a level in a scene have the same range of colours. Kinds and modalities can thus be compared with each
+    other, but levels and scenes cannot. A teacher without SFL or MFL (Table II) has only the rows of the other kind.
 
     Args:
         scenes: at least one; all of the same size and from the same teacher with CFL.
         path: the figure file; its suffix decides the format, its folder is created if needed.
         title: the figure's title.
     """
-    kinds = [kind for kind in NAMES if getattr(scenes[0].levels[0], kind) is not None]
+    kinds = [kind for kind in KIND_NAMES if getattr(scenes[0].levels[0], kind) is not None]
     levels = len(scenes[0].levels)
     image_height, image_width = scenes[0].images[0].shape[:2]
     cell_height = round(CELL_WIDTH * image_height / image_width)
@@ -91,7 +91,7 @@ def cfl_figure(scenes: Sequence[CflScene], path: str | os.PathLike, title: str) 
             for kind_index, kind in enumerate(kinds):
                 y = row + kind_index * (cell_height + GAP)
                 style = {"fontsize": 10, "rotation": 90, "ha": "center", "va": "center"}
-                write(left - LABEL / 2, y + cell_height / 2, NAMES[kind], **style)
+                write(left - LABEL / 2, y + cell_height / 2, KIND_NAMES[kind], **style)
                 for column, (level, (low, high)) in enumerate(zip(scene.levels, limits, strict=True)):
                     axes = add_axes(left + column * (CELL_WIDTH + GAP), y, CELL_WIDTH, cell_height)
                     _show(axes, getattr(level, kind)[modality], scene, cmap=COLOR_MAP, vmin=low, vmax=high)

@@ -11,7 +11,7 @@ from dcrl_jax.reports.report import draw_panel
 
 
 def comparison_table(evaluations: Mapping[str, Evaluation]) -> str:
-    """Return log-average miss rates in percent as text: one row per detector, one column per subset."""
+    """Return a text table of log-average miss rates in percent: one row per detector, one column per subset."""
     rows = [
         [name, *(100 * score.miss_rate for score in evaluation.scores.values())]
         for name, evaluation in evaluations.items()
@@ -24,7 +24,7 @@ def write_comparison(evaluations: Mapping[str, Evaluation], bench: Bench, folder
     """Print the table and write it, ``scores.json``, ``miss_rate.png`` and ``panel.png`` into a folder.
 
     Args:
-        evaluations: the results of ``evaluate.evaluate`` on the same split for "teacher" and "student".
+        evaluations: the results of ``evaluate.evaluate`` on the same split, by "teacher" and "student".
         bench: the bench of the split.
         folder: created if needed.
     """

@@ -5,13 +5,9 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-# RGB: the colours of the panel, and one for the box that the crop shows.
-PERSON_COLOR, IGNORE_COLOR, DETECTION_COLOR, SUBJECT_COLOR = (
-    (255, 45, 45),
-    (200, 200, 200),
-    (43, 234, 43),
-    (255, 225, 26),
-)
+# RGB: the colours of ``panels``, and one for the box that a crop shows.
+PERSON_COLOR, IGNORE_COLOR, DETECTION_COLOR = (255, 45, 45), (200, 200, 200), (43, 234, 43)
+SUBJECT_COLOR = (255, 225, 26)
 # Pixels of the displayed crop.
 SIDE_PX, GAP_PX = 184, 3
 # The side of a crop, as a multiple of the longer side of its box; at least MIN_SHARE of the image's height, so that a
@@ -20,7 +16,7 @@ CONTEXT, MIN_SHARE = 2.2, 0.2
 
 
 def crop_window(box: np.ndarray, height: int, width: int) -> tuple[int, int, int, int]:
-    """Return the square around a box, shifted into the image and no larger than the image.
+    """Return the square around a box that its crop shows, shifted into the image and no larger than the image.
 
     Args:
         box: x, y, width, height in pixels of the image.
@@ -40,7 +36,7 @@ def crop_window(box: np.ndarray, height: int, width: int) -> tuple[int, int, int
 def draw_crop(
     images: Sequence[np.ndarray], subject: np.ndarray, boxes: Sequence[tuple[np.ndarray, tuple[int, int, int]]]
 ) -> np.ndarray:
-    """Crop registered images around one box and draw the boxes; the crops are side by side.
+    """Return the crops of registered images around one box, side by side, with the boxes drawn on them.
 
     Args:
         images: uint8 [H, W, 3] RGB or [H, W, 1] grey, all of the same size.

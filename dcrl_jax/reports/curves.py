@@ -27,7 +27,7 @@ def miss_rate_figure(curves: Mapping[str, Score], path: str | os.PathLike, title
     The band marks the range over which the miss rate in the legend is averaged.
 
     Args:
-        curves: scores by their name in the legend: several methods, several subsets, or both.
+        curves: scores by their names in the legend; a name stands for a method, a subset, or both.
         path: the figure file; its suffix decides the format (.png, .pdf, .svg), its folder is created if needed.
         title: the figure's title.
     """
@@ -72,7 +72,7 @@ def by_miss_rate(curves: Mapping[str, Score]) -> dict[str, Score]:
 
 
 def line_style(index: int) -> dict[str, Any]:
-    """Return the colour and the line style of the curve number ``index``."""
+    """Return Matplotlib's arguments for the colour and the line style of the curve with this index."""
     return {
         "color": COLORS[index % len(COLORS)],
         "linestyle": LINE_STYLES[index // len(COLORS) % len(LINE_STYLES)],
@@ -110,7 +110,7 @@ def _draw_curves(axes: Axes, curves: Mapping[str, Score], names: Sequence[str], 
 
 
 def _visible_curve(score: Score) -> tuple[np.ndarray, np.ndarray]:
-    """Return the points of the curve for axes without zero, float64 [D + 2] each."""
+    """Return false positives per image and miss rates of a curve for logarithmic axes, float64 [D + 2] each."""
     # Points before the first false positive lie left of the axis. After the last detection the line continues
     # horizontally to the right edge.
     fppi = np.concatenate([[0.0], score.fppi, [max([FPPI_LIMITS[1], *score.fppi[-1:]])]])

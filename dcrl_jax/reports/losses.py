@@ -17,7 +17,7 @@ from dcrl_jax.reports.figures import escape_dollars, save
 Curves = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 TRAIN = "train/"
-# Logged training metrics that are no terms of the loss.
+# Logged training metrics that are not terms of the loss.
 NOT_TERMS = ("loss", "learning_rate", "images_per_second", "gradient_norm")
 
 

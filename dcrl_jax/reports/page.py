@@ -63,7 +63,7 @@ class PictureFile(NamedTuple):
     caption: str
 
 
-# By the name of the file.
+# The pictures that the page can show, by file name.
 PICTURES = {
     "miss_rate.png": PictureFile(
         "Curves",
@@ -109,7 +109,7 @@ def write_page(evaluation: Evaluation, bench: Bench, path: Path, name: str, file
         bench: the bench of this evaluation.
         path: the page, which contains all of its pictures.
         name: the name of the detector.
-        files: the existing files of PICTURES.
+        files: the pictures that exist, with the names of PICTURES.
     """
     subsets = [score.subset for score in evaluation.scores.values()]
     pictures = {PICTURES[file.name].section: [_embed(file)] for file in files}
@@ -148,13 +148,13 @@ def _describe_rules(subset: Subset) -> str:
 
 
 def _mistake_sections(evaluation: Evaluation, bench: Bench, subsets: Sequence[Subset]) -> list[Section]:
-    # By condition, or all together if the benchmark has only subsets of all conditions.
+    # One group per condition, or a single one if every subset covers all conditions.
     subsets = [subset for subset in subsets if subset.condition != "all"] or subsets[:1]
     names = {"visible": "visible", "lwir": "thermal"}
     images = " and the ".join(names[modality] for modality in bench.detector.modalities)
     shown = f"Each crop shows the {images} image."
-    missed = f"The tallest people whom no detection with a score of at least {MIN_SCORE:g} found. {shown}"
-    wrong = f"The detections with the highest scores that found nobody and lie on no ignore region. {shown}"
+    missed = f"The tallest people that no detection with a score of at least {MIN_SCORE:g} matches. {shown}"
+    wrong = f"The detections with the highest scores that match no person and no ignore region. {shown}"
     misses, alarms = {}, {}
     for subset in subsets:
         heading = f"By {subset.condition}" if subset.condition != "all" else "All"

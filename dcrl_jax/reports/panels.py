@@ -41,20 +41,20 @@ def pick_images(
     rng: np.random.Generator,
     count: int = 3,
 ) -> dict[str, list[ImageMistakes]]:
-    """Choose the images of a panel; no image is chosen twice.
+    """Return the best, the worst and random images for a panel, all different.
 
     The worst images have the most mistakes (misses and false alarms). The best have people, the fewest mistakes and,
-    among equals, the most people; images without people come last. The random images are drawn from the rest.
+    among equals, the most people; images without people come last. The random images are drawn from the others.
 
     Args:
         truths: as for ``mistakes.count_mistakes``.
         detections: as for ``mistakes.count_mistakes``.
         subset: as for ``mistakes.count_mistakes``.
         rng: draws the random images and decides between equals.
-        count: the number of images of each kind; fewer if the subset has less than three times as many.
+        count: the number of images of each kind; fewer if the subset has fewer than ``3 * count`` images.
 
     Returns:
-        {"best": [...], "worst": [...], "random": [...]}.
+        The images of each kind, by "best", "worst" and "random".
     """
     images = count_mistakes(truths, detections, subset)
     images = [images[index] for index in rng.permutation(len(images))]

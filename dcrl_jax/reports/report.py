@@ -54,17 +54,21 @@ def write_report(
         "parameters": parameters,
         "data": {"name": data.name, "split": data.test_split, "options": data.options.to_dict()},
         "people_who_count": describe_subset(subsets_of(bench.config)[0]),
-        "scores": {key: _plain(s, evaluation.average_precision[key]) for key, s in evaluation.scores.items()},
-        "further": {key: percent_or_none(s.miss_rate) for key, s in evaluation.further_scores.items()},
+        "scores": {
+            key: _score_entry(score, evaluation.average_precision[key]) for key, score in evaluation.scores.items()
+        },
+        "further": {key: percent_or_none(score.miss_rate) for key, score in evaluation.further_scores.items()},
         "blanked": {
-            modality: {key: percent_or_none(s.miss_rate) for key, s in by_subset.items()}
+            modality: {key: percent_or_none(score.miss_rate) for key, score in by_subset.items()}
             for modality, by_subset in evaluation.blanked_scores.items()
         },
         "modality_weights": evaluation.modality_weights,
         "warnings": evaluation.warnings,
     }
     curves.miss_rate_figure(
-        {f"{name}, {s.subset.short_name}": s for s in evaluation.scores.values()}, folder / "miss_rate.png", name
+        {f"{name}, {score.subset.short_name}": score for score in evaluation.scores.values()},
+        folder / "miss_rate.png",
+        name,
     )
     draw_panel(
         bench, [(modality, evaluation.detections) for modality in bench.detector.modalities], folder / "panel.png", name
@@ -114,7 +118,7 @@ def _write_results(
         write_caltech(folder / "results", detections, image_ids)
 
 
-def _plain(score: Score, precision: float) -> Mapping[str, float | None]:
+def _score_entry(score: Score, precision: float) -> Mapping[str, float | None]:
     return {
         "miss_rate_percent": percent_or_none(score.miss_rate),
         "recall_percent": percent_or_none(score.recall),

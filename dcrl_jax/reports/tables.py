@@ -24,7 +24,7 @@ def format_table(
     Args:
         rows: one value per column: text, integers, other numbers (rounded), or None or NaN, which become "-".
         columns: the titles.
-        decimals: digits after the decimal point of numbers that are no integers.
+        decimals: digits after the decimal point of numbers that are not integers.
         markdown: whether to return a Markdown table.
 
     Returns:

@@ -38,7 +38,7 @@ def modality_weights_figure(weights: Mapping[str, Sequence[float]], path: str | 
             label=f"{condition}: {len(values)} images, mean {mean:.3f}",
         )
         axes.axvline(mean, color=color, linestyle="--", linewidth=1.6)
-    # Equal weights.
+    # Both modalities have the same weight here.
     axes.axvline(0.5, color="#808080", linewidth=0.8)
     axes.set(xlim=(0.0, 1.0), xlabel="weight of the thermal image (that of the visible one is 1 minus this)")
     axes.set_ylabel("% of the images")

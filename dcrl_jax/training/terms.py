@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from dcrl_jax.losses import detection, distillation
-from dcrl_jax.losses.distillation import NOTHING, STAGES, Distillation, loss_weights
+from dcrl_jax.losses.distillation import NO_DISTILLATION, STAGES, Distillation, loss_weights
 from dcrl_jax.models.detect import ProposalRules, propose_regions, refine
 from dcrl_jax.models.network import Network, proposal_rules
 from dcrl_jax.models.rpn import propose
@@ -30,7 +30,7 @@ def training_rules(config: ConfigDict) -> TrainingRules:
     """Return the rules of training that a config asks for."""
     rpn, roi, loss = config.rpn, config.roi, config.loss
     offset_std = tuple(rpn.offset_std)
-    terms = NOTHING
+    terms = NO_DISTILLATION
     if config.role == "student":
         terms = Distillation(**config.distillation)
         terms = terms._replace(seg=terms.seg and bool(config.segmentation.stages))
@@ -59,7 +59,7 @@ class Stage(NamedTuple):
 
     outputs: RegionOutputs  # of the sampled anchors (RPG) or RoIs (RDR); segmentation of the complete map or the RoIs
     targets: Targets
-    is_pedestrian: jax.Array | None  # q of Eq. 8 or 9, bool [B, h, w] or [B, R, 7, 7]; None without segmentation
+    is_pedestrian: jax.Array | None  # q* of Eq. 8 or 9, bool [B, h, w] or [B, R, 7, 7]; None without segmentation
     counted: jax.Array | None  # bool, the same shape; the pixels in the loss
 
 

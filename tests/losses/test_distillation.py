@@ -9,7 +9,7 @@ from loss_cases import LN2, LN3, LN4, make_targets, sure, surer, value, value_an
 
 from dcrl_jax.losses import detection
 from dcrl_jax.losses import distillation as losses
-from dcrl_jax.losses.distillation import NOTHING, STAGES, Distillation
+from dcrl_jax.losses.distillation import NO_DISTILLATION, STAGES, Distillation
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -92,7 +92,7 @@ def test_eq_14_total_by_hand():
     rpg = (0.25 * 4 + 0.75 * 8) + 2 * (1 + 0.75 * 2) + 3 * (0.125 * 16 + 0.875 * 8)
     rdr = (0.25 * 8 + 0.75 * 4) + 2 * (3 + 0.75 * 4) + 3 * (0.125 * 8 + 0.875 * 16)
     weights = losses.loss_weights(ALL_ON, box_weight=2.0, segmentation_weight=3.0)
-    assert weights.keys() == terms.keys() == losses.loss_weights(NOTHING, 1.0, 1.0).keys()
+    assert weights.keys() == terms.keys() == losses.loss_weights(NO_DISTILLATION, 1.0, 1.0).keys()
     assert detection.weighted_sum(terms, weights) == rpg + rdr + 0.5 * 10
 
 
@@ -114,7 +114,7 @@ def test_table_iv_a_switch_changes_its_own_weights_in_both_stages(switch):
     expected = {name.format(stage): weight for name, weight in weights.items() for stage in STAGES}
     assert losses.loss_weights(rules, box_weight=2.0, segmentation_weight=3.0) == expected
     assert rules.any == bool(switch)
-    assert switch or losses.loss_weights(NOTHING, 2.0, 3.0) == expected
+    assert switch or losses.loss_weights(NO_DISTILLATION, 2.0, 3.0) == expected
 
 
 def cases():

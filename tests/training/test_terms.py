@@ -7,7 +7,7 @@ from training_cases import assert_learns, assert_same_bits, make_batch
 
 from configs import baseline, student, teacher
 from dcrl_jax.losses.detection import weighted_sum
-from dcrl_jax.losses.distillation import NOTHING, Distillation
+from dcrl_jax.losses.distillation import NO_DISTILLATION, Distillation
 from dcrl_jax.models.detect import ProposalRules
 from dcrl_jax.models.network import build_network
 from dcrl_jax.training import terms as training_terms
@@ -70,7 +70,7 @@ def test_only_a_student_distils():
     config.distillation.update(values)
     assert training_rules(config).distillation == Distillation(**values)
     for recipe in (teacher, baseline):
-        assert training_rules(recipe.get_config()).distillation == NOTHING
+        assert training_rules(recipe.get_config()).distillation == NO_DISTILLATION
     # Masks of no stage are none.
     config.segmentation.stages = ()
     config.distillation.update(fea=False, cls=False)
