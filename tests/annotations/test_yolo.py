@@ -18,9 +18,6 @@ def test_centre_and_relative_size_become_corner_and_pixels():
     assert car == Annotation("car", pytest.approx((0, 240, 160, 240)), 0, False)
     assert outside.box == pytest.approx((-32, 192, 64, 96))  # stays as annotated
     assert problems == []
-
-
-def test_valid_texts_have_no_problems():
     rounded, spaced = "0 0.5 1.000001 1.000001 0.2", "0  0.5  0.5\t0.25 0.5  \r\n\r\n   \r\n1 0.5 0.5 0.5 0.5"
     for text, count in (("", 0), (rounded, 1), (spaced, 2)):
         annotations, problems = parse(text)

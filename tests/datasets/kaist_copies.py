@@ -13,7 +13,6 @@ TEST = ("set06/V000/I00019", "set09/V000/I00019", "set09/V000/I00039")
 VIDEO_TREE = "images/{video}/{modality}/{frame}.jpg"
 ANNOTATIONS = "annotations/{video}/{frame}.txt"
 BBGT = "% bbGt version=3\nperson 10 20 30 60 1 0 0 0 0 0 0\npeople 200 100 50 70 0 0 0 0 0 0 0\n"
-BBGT_ROWS = [("person", [10, 20, 30, 60], 1, False), ("people", [200, 100, 50, 70], 0, False)]
 
 
 @functools.cache

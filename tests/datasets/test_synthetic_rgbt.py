@@ -42,6 +42,8 @@ def test_records_do_not_depend_on_the_number_of_processes():
     options = SceneOptions("validation", seed=2, height_px=48, width_px=64, label_noise=True)
     records = [encode_scene(options, index) for index in range(3)]
     assert same_records(records, encode_scenes(options, 3, processes=2))
+    with pytest.raises(RuntimeError, match="status 1"):
+        list(encode_scenes(SceneOptions("train", 0, height_px=0, width_px=0), 4, processes=2))
 
 
 def test_larger_image_shows_the_same_scene():
@@ -51,11 +53,6 @@ def test_larger_image_shows_the_same_scene():
         np.testing.assert_allclose(3 * small.people.boxes, large.people.boxes, atol=3.0)
         shrunk = cv2.resize(large.visible, (80, 64), interpolation=cv2.INTER_AREA).astype(int)
         assert np.median(np.abs(shrunk - small.visible)) < 12
-
-
-def test_failing_worker_is_an_error():
-    with pytest.raises(RuntimeError, match="status 1"):
-        list(encode_scenes(SceneOptions("train", 0, height_px=0, width_px=0), 4, processes=2))
 
 
 def test_rendering_imports_neither_jax_nor_tfds():

@@ -73,7 +73,7 @@ def judged(config):
     return bench, evaluate(bench, None, blanked=True), oracle.images
 
 
-def test_perfect_detections_in_input_pixels_miss_nobody(judged):
+def test_perfect_detections_miss_nobody_and_weights_have_means(judged):
     bench, result, _ = judged
     everybody = result.scores["reasonable-all"]
     assert (everybody.people > 0, everybody.images, len(result.detections)) == (True, IMAGES, IMAGES)
@@ -81,10 +81,7 @@ def test_perfect_detections_in_input_pixels_miss_nobody(judged):
     assert result.average_precision["reasonable-all"] == pytest.approx(1.0)
     assert bench.truths.sizes == [(SCENE[1], SCENE[0])] * IMAGES
     assert (bench.warnings, result.warnings, result.further_scores) == ((), (), {})
-
-
-def test_weights_are_kept_by_image_with_means_by_condition(judged):
-    bench, result, _ = judged
+    # Weights are kept by image, with means by condition.
     conditions = [truth.condition for truth in bench.truths.images]
     assert conditions == ["day", "night", "day", "night", "day", "night", "day"]
     mu = {"day": (1.0, 0.0), "night": (0.0, 1.0)}
