@@ -145,8 +145,7 @@ def test_paired_annotations_are_recognised(tmp_path, template):
     make(tmp_path, *files["visible"].values(), *files["lwir"].values())
     (paired,) = folders.index_annotations(tmp_path)
     assert (paired.name, relative(tmp_path, paired.files)) == ("paired", files)
-    assert paired.is_paired
-    assert paired.frames() == set(IDS)
+    assert (paired.is_paired, paired.frames()) == (True, set(IDS))
 
 
 def test_annotations_of_one_modality_are_not_paired(tmp_path):

@@ -170,7 +170,7 @@ def test_height_limit_and_border_are_in_annotated_pixels():
     assert padded_roles(pair, BoxFilter(border_px=(2, 2, 10, 10))) == [[46], [48, 46, 39, 46]]
 
 
-def test_boxes_are_padded_or_too_many_and_refused_with_image_and_key():
+def test_boxes_are_padded_and_too_many_are_refused_with_image_and_key():
     pair = decode(*(person(i, 1, 5, 12) for i in range(4)), person(9, 1, 5, 12, label="car"))
     assert transforms.to_padded(pair, 4, BoxFilter())["is_person"].all()
     nobody = transforms.to_padded(transforms.flip_pair(decode()), 3, BoxFilter())

@@ -23,10 +23,7 @@ def test_curve_and_log_average_at_nine_points_by_hand():
     assert [REFERENCE_FPPI[0], REFERENCE_FPPI[4], REFERENCE_FPPI[8]] == [0.01, 0.1, 1.0]
     # Two images, three people. By descending score: true (1/3 found, 0 fppi), false (0.5), true (2/3), false (1.0).
     truths = [make_truth("a", BOX, (50, 0, 10, 20)), B]
-    detections = {
-        "a": make_detections([*BOX, 0.9], [*AWAY, 0.1]),
-        "b": make_detections([*BOX, 0.5], [*AWAY, 0.7]),
-    }
+    detections = {"a": make_detections([*BOX, 0.9], [*AWAY, 0.1]), "b": make_detections([*BOX, 0.5], [*AWAY, 0.7])}
     result = score(truths, detections, ANYONE)
     np.testing.assert_allclose(result.fppi, [0, 0.5, 0.5, 1.0])
     np.testing.assert_allclose(result.miss, [2 / 3, 2 / 3, 1 / 3, 1 / 3])

@@ -55,11 +55,7 @@ def test_mistake_ends_with_one_message_and_status_1(monkeypatch, capsys, name):
     assert capsys.readouterr() == ("", "error: a.json: cannot be read (No such file or directory)\n")
 
 
-def test_unknown_flag_and_two_results_of_the_same_name_are_refused(tmp_path, two_of_three, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        kaist.main(["--annotation=a", "--results=b"])
-    assert stopped.value.code == 1
-    assert "--annotations" in capsys.readouterr().err
+def test_two_results_of_the_same_name_are_refused(tmp_path, two_of_three, capsys):
     other = tmp_path / "other" / "two.txt"
     message = fails(capsys, tmp_path, [two_of_three, other])
     expected = "methods are named by their results file; rename one of these"
