@@ -84,6 +84,7 @@ def without_doubt(warnings):
 def test_run_prepares_a_data_set_once_by_its_name(case, capsys, monkeypatch):
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     before, folder = case.open(), case.data / case.name
+    folder.mkdir(parents=True)
     message = f"another process is preparing {case.name} in {folder}; wait for it"
     with folder_lock(folder, "busy"), pytest.raises(InputError, match=message):
         prepare(before, case.raw)

@@ -11,7 +11,6 @@ CUT_OFF = "line 4: 3 fields instead of 12, label x y w h occ vx vy vw vh ignore 
 # The file, its new content (None: deleted), and the finding.
 FATAL = {
     "no visible": (VISIBLE, None, "image missing", "{image_id} visible"),
-    "no lwir": (LWIR, None, "image missing", "{image_id} lwir"),
     "image cut off": (LWIR, encoded()[:4000] + bytes(5000), "image unreadable", "{path}: cut off: its end is missing"),
     "no annotation": (ANNOTATIONS, None, "annotation missing", "{image_id}"),
     "annotation cut off": (ANNOTATIONS, f"{BBGT}person 10 20", "annotation unreadable", "{path}: " + CUT_OFF),
