@@ -57,8 +57,7 @@ def test_frames_are_those_that_were_written(tmp_path, length, options, cut):
 
 COPY = seq_bytes([jpeg(0), jpeg(1)])
 OTHER_FILES = {
-    "empty": (b"", "cut off: 0 bytes; a .seq file has a header of 1,024"),
-    "header": (COPY[:1023], "cut off: 1023 bytes"),
+    "header": (COPY[:1023], "cut off: 1023 bytes; a .seq file has a header of 1,024"),
     "magic": (b"RIFF" + COPY[4:], "no .seq file: it begins with b'RIFF"),
     "name": (COPY[:4] + "Norpix mov".encode("utf-16-le") + COPY[24:], "no .seq file"),
     "header size": (seq_bytes([jpeg()], header_bytes=2048), "a header of 2048 bytes; expected 1,024"),

@@ -85,11 +85,9 @@ def test_unknown_labels_are_kept_and_boxes_of_no_size_left_out(tmp_path):
         ([{"im_name": "set06/V000/I00019"}], "entry 1: object missing required field `id`"),
         ([IMAGE | {"id": "0"}], "entry 1, id: expected `int`, got `str`"),
         ([OTHER], "entry 1: id 1 of 1 images; .* ids must be 0 to 0"),
-        ([IMAGE, OTHER | {"id": -1}], "entry 2: id -1 of 2 images"),
         ([IMAGE, OTHER | {"id": 0}], "entry 2: id 0 is there twice"),
         ([IMAGE, IMAGE | {"id": 1}], "entry 2: set06/V000/I00019 is entry 1 already"),
         ([IMAGE | {"im_name": "set06/V000/I09999"}], "entry 1: 'set06/V000/I09999' is no frame of KAIST"),
-        ([IMAGE | {"im_name": "street.png"}], "entry 1: 'street.png' is no frame of KAIST"),
     ],
 )
 def test_malformed_images_are_refused(tmp_path, images, message):
@@ -110,7 +108,6 @@ def test_malformed_images_are_refused(tmp_path, images, message):
         ("annotations", PERSON | {"ignore": 2}, ", ignore: invalid enum value 2"),
         ("categories", {"id": 1, "name": "people"}, ": id 1 is there twice"),
         ("categories", {"id": 2}, ": object missing required field `name`"),
-        ("categories", "people", ": expected `object`, got `str`"),
     ],
 )
 def test_malformed_annotations_and_categories_are_refused(tmp_path, list_name, second, message):

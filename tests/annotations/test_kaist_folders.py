@@ -66,10 +66,9 @@ def test_images_of_each_layout_are_found(tmp_path, kind, template, words):
 def test_mixed_layouts_are_listed_the_most_frequent_first(tmp_path):
     make(tmp_path, f"visible/{FLAT[0]}.png", "set06/V001/visible/I00019.jpg", f"lwir/{FLAT[0]}.png")
     make(tmp_path, f"{FLAT[1]}_lwir.png")
-    assert folders.index_images(tmp_path).layout == (
-        "flat, {modality}/setNN_VNNN_INNNNN.png: 2 files; flat, setNN_VNNN_INNNNN_{modality}.png: 1 files; "
-        "video tree, setNN/VNNN/{modality}/INNNNN.jpg: 1 files"
-    )
+    expected = "flat, {modality}/setNN_VNNN_INNNNN.png: 2 files; flat, setNN_VNNN_INNNNN_{modality}.png: 1 files; "
+    expected += "video tree, setNN/VNNN/{modality}/INNNNN.jpg: 1 files"
+    assert folders.index_images(tmp_path).layout == expected
 
 
 # With hidden files, Arabic digits, and the long s, which a pattern without case takes for an s.
@@ -136,20 +135,17 @@ def test_annotation_sets_are_named_by_their_folder(tmp_path):
     assert not any(one.is_paired for one in sets)
 
 
-@pytest.mark.parametrize(
-    "template",
-    [
-        *("paired/{set}/{video}/{m}/{frame}.txt", "paired/{m}/{set}/{video}/{frame}.txt"),
-        *("paired/{flat}_{m}.txt", "{m}/paired/{flat}.xml"),
-    ],
-)
+PAIRED = """paired/{set}/{video}/{m}/{frame}.txt paired/{m}/{set}/{video}/{frame}.txt paired/{flat}_{m}.txt
+{m}/paired/{flat}.xml"""
+
+
+@pytest.mark.parametrize("template", PAIRED.split())
 def test_paired_annotations_are_recognised(tmp_path, template):
     files = {modality: {one: file_name(template, one, modality) for one in IDS} for modality in MODALITIES}
     make(tmp_path, *files["visible"].values(), *files["lwir"].values())
     (paired,) = folders.index_annotations(tmp_path)
     assert (paired.name, relative(tmp_path, paired.files)) == ("paired", files)
-    assert paired.is_paired
-    assert paired.frames() == set(IDS)
+    assert (paired.is_paired, paired.frames()) == (True, set(IDS))
 
 
 def test_annotations_of_one_modality_are_not_paired(tmp_path):

@@ -3,9 +3,7 @@
 import pytest
 
 from dcrl_jax.annotations import yolo
-from dcrl_jax.annotations.problems import raise_if_any
 from dcrl_jax.annotations.types import Annotation
-from dcrl_jax.errors import InputError
 
 
 def parse(text):
@@ -18,9 +16,6 @@ def test_centre_and_relative_size_become_corner_and_pixels():
     assert car == Annotation("car", pytest.approx((0, 240, 160, 240)), 0, False)
     assert outside.box == pytest.approx((-32, 192, 64, 96))  # stays as annotated
     assert problems == []
-
-
-def test_valid_texts_have_no_problems():
     rounded, spaced = "0 0.5 1.000001 1.000001 0.2", "0  0.5  0.5\t0.25 0.5  \r\n\r\n   \r\n1 0.5 0.5 0.5 0.5"
     for text, count in (("", 0), (rounded, 1), (spaced, 2)):
         annotations, problems = parse(text)
@@ -46,11 +41,3 @@ def test_each_malformed_line_is_named_with_its_number_and_problem(line, problem)
     assert first.startswith("00004N.txt:1: unknown class 9")
     assert second.startswith("00004N.txt:3: ")
     assert problem in second
-
-
-def test_twenty_of_many_problems_are_shown():
-    raise_if_any([], "reading", "remedy")
-    with pytest.raises(InputError) as caught:
-        raise_if_any([f"file {i:02}" for i in range(23)], "reading", "remedy")
-    lines = str(caught.value).splitlines()
-    assert lines == ["reading: 23 problems", *(f"  file {i:02}" for i in range(20)), "  and 3 more", "remedy"]

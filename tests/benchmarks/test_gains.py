@@ -35,15 +35,13 @@ def distillation_recipes(*arguments, seed=1):
 def test_distillation_runs_of_a_seed_differ_in_their_loss_only():
     configs = distillation_recipes("--table4", "--config.optimizer.learning_rate=0.5", seed=7)
     assert list(configs) == ["baseline", "student", *distillation_gain.TABLE_IV[1:-1]]
-    baseline = configs["baseline"].to_dict()
+    baseline, student = (configs[name].to_dict() for name in ("baseline", "student"))
     assert (baseline["seed"], baseline["optimizer"]["learning_rate"]) == (7, 0.5)
-    assert baseline["data"]["options"]["seed"] == 7
-    assert baseline["data"]["options"]["label_noise"] is True
+    assert (baseline["data"]["options"]["seed"], baseline["data"]["options"]["label_noise"]) == (7, True)
     for name, config in configs.items():
-        shared = {key: value for key, value in config.to_dict().items() if key in baseline and key != "role"}
-        assert shared == {key: value for key, value in baseline.items() if key != "role"}, name
-    teachers = [config.teacher.to_dict() for config in configs.values() if config.role == "student"]
-    assert all(teacher == teachers[0] for teacher in teachers)
+        config = config.to_dict()
+        assert {key: config[key] for key in baseline} == baseline | {"role": config["role"]}, name
+        assert config.get("teacher") == (student["teacher"] if config["role"] == "student" else None)
     assert distillation_recipes(seed=2)["student"].data.options.seed == 2
 
 
@@ -70,11 +68,7 @@ def test_distillation_tables_show_means_differences_and_the_gap():
     for cell in ("25.00 ± 7.07", "-25.00 [", "50.00 ± 14.14"):
         assert cell in text
     json.dumps(figures)
-
-
-def test_equal_detectors_differ_by_nothing():
-    pair = {"teacher": detector(1.0), "baseline": detector(0.5), "student": detector(0.5)}
-    text, figures = distillation_gain.summarise([pair])
+    text, figures = distillation_gain.summarise([pairs[0] | {"student": detector(0.5)}])
     assert figures["difference_from_baseline"]["student"]["all"] == [0.0, 0.0, 0.0]
     assert "±" not in text.splitlines()[-1]  # one seed has no spread
 

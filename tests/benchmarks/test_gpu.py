@@ -89,7 +89,7 @@ def test_values_equal_torchvisions(run_stage):
 def test_frames_of_both_libraries_are_compared(run_stage, monkeypatch):
     seconds = {"network": 2.0, "frame": 3.0, "proposals and their NMS": 0.1, "final NMS": 0.3, "torchvision": 4.0}
     monkeypatch.setattr(
-        frame, "median_seconds", lambda calls, repeats: {name: seconds.get(name, 1.0) for name in calls}
+        frame, "median_seconds", lambda calls, repeats: {call: seconds.get(call, 1.0) for call in calls}
     )
     monkeypatch.setattr(frame, "proposal_and_nms_calls", lambda *_: dict.fromkeys(list(seconds)[2:4]))
     monkeypatch.setattr(torchvision_side, "import_problem", lambda: None)
@@ -144,9 +144,7 @@ def test_time_left_over_by_a_stage_goes_to_the_stages_after_it():
     assert stage_seconds("facts", STAGES, 900) == pytest.approx(900 * SHARES["facts"])
     assert stage_seconds("train", STAGES, 400) == pytest.approx(400)
     assert stage_seconds("step", ("step", "profile"), 340) == pytest.approx(340 * 0.26 / 0.34)
-
-
-def test_every_setting_of_a_step_is_measured_once():
+    # Every setting of a step is measured once.
     cases = step.cases()
     assert len(cases) == len(set(cases)) == 3 * 3 * 4 * 2
     assert cases[0] == step.Case("baseline", "TF32", False, 8)

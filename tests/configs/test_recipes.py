@@ -97,19 +97,13 @@ def test_filters_of_peers_say_who_is_a_person(preset, roles):
     assert "".join("p" if person else "i" if region else "-" for person, region in zip(*masks, strict=True)) == roles
 
 
-@pytest.mark.parametrize(
-    ("recipe", "argument", "message"),
-    [
-        *((recipe, "moon", "kaist/mlpd, synthetic, msrs, not 'moon'") for recipe in RECIPES.values()),
-        *(
-            (finetune, argument, f"caltech, caltech/baseline, caltech/dcrd, nightowls, .*, not '{argument}'")
-            for argument in ("moon", "caltech/teacher", "kaist/dcrd", "")
-        ),
-    ],
-)
-def test_unknown_data_set_or_row_is_named_with_the_known_ones(recipe, argument, message):
-    with pytest.raises(ValueError, match=message):
-        recipe.get_config(argument)
+@pytest.mark.parametrize("argument", ["moon", "caltech/teacher", "kaist/dcrd", ""])
+def test_unknown_data_set_or_row_is_named_with_the_known_ones(argument):
+    with pytest.raises(ValueError, match=f"caltech, caltech/baseline, caltech/dcrd, nightowls, .*, not '{argument}'"):
+        finetune.get_config(argument)
+    for recipe in RECIPES.values():
+        with pytest.raises(ValueError, match="kaist/mlpd, synthetic, msrs, not 'moon'"):
+            recipe.get_config("moon")
 
 
 def fields_of(builder_config):

@@ -54,6 +54,12 @@ def take(iterator, count):
     return list(itertools.islice(iterator, count))
 
 
+def batches_of(count, **options):
+    """Return the first batches of a training."""
+    with training(**options) as iterator:
+        return take(iterator, count)
+
+
 def indices(batches):
     return np.concatenate([np.asarray(batch.index).reshape(-1) for batch in batches])
 
@@ -69,8 +75,7 @@ def device_sharding(count=None):
 
 
 def test_batch_has_the_shapes_dtypes_and_values_of_its_records():
-    with training(batch_size=4) as iterator:
-        batch = next(iterator)
+    (batch,) = batches_of(1, batch_size=4)
     assert isinstance(batch, Batch)
     assert {name: (*value.shape, value.dtype.name) for name, value in batch._asdict().items()} == {
         "visible": (4, HEIGHT, WIDTH, 3, "uint8"),
@@ -94,8 +99,7 @@ def test_every_epoch_has_every_record_once_in_an_order_of_its_seed():
     orders = []
     for seed in (4, 4, 5):
         # Each batch is larger than the split: it is filled from the next epochs.
-        with training(length=5, batch_size=7, seed=seed) as iterator:
-            epochs = indices(take(iterator, 5)).reshape(7, 5).tolist()
+        epochs = indices(batches_of(5, length=5, batch_size=7, seed=seed)).reshape(7, 5).tolist()
         assert all(sorted(epoch) == list(range(5)) for epoch in epochs)
         assert len({tuple(epoch) for epoch in epochs}) > 1
         orders.append(epochs)
@@ -103,10 +107,8 @@ def test_every_epoch_has_every_record_once_in_an_order_of_its_seed():
 
 
 def test_processes_share_an_epoch_evenly_and_without_overlap():
-    shares = []
-    for process in range(3):
-        with training(length=11, batch_size=3, process_index=process, process_count=3) as iterator:
-            shares.append(indices(take(iterator, 40)).reshape(40, 3))
+    options = {"length": 11, "batch_size": 3, "process_count": 3}
+    shares = [indices(batches_of(40, process_index=process, **options)).reshape(40, 3) for process in range(3)]
     epochs = np.stack(shares, axis=1).reshape(40, 9)
     assert all(len(set(epoch)) == 9 for epoch in epochs.tolist())
     assert set(epochs.reshape(-1)) == set(range(11))
@@ -114,12 +116,8 @@ def test_processes_share_an_epoch_evenly_and_without_overlap():
 
 def test_processes_together_get_the_augmented_batches_of_one_process():
     options = {"length": 8, "augmentation": EVERY, "seed": 3}
-    with training(batch_size=4, **options) as iterator:
-        single = take(iterator, 6)
-    halves = []
-    for process in range(2):
-        with training(batch_size=2, process_index=process, process_count=2, **options) as iterator:
-            halves.append(take(iterator, 6))
+    single = batches_of(6, batch_size=4, **options)
+    halves = [batches_of(6, batch_size=2, process_index=process, process_count=2, **options) for process in range(2)]
     for batch, *parts in zip(single, *halves, strict=True):
         interleaved = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1).reshape(4, *leaves[0].shape[1:]), *parts)
         assert_same_batches(batch, interleaved)
@@ -127,26 +125,24 @@ def test_processes_together_get_the_augmented_batches_of_one_process():
 
 def test_augmentation_is_new_in_every_epoch_and_independent_of_the_others():
     def flips(**amounts):
-        with training(augmentation=Augmentation(flip_probability=0.5, **amounts), batch_size=50) as iterator:
-            batch = next(iterator)
+        (batch,) = batches_of(1, augmentation=Augmentation(flip_probability=0.5, **amounts), batch_size=50)
         return np.where(batch.is_person[:, 0], batch.boxes[:, 0, 0], -1)
 
     plain = flips()
     # Records without people, not mirrored and mirrored.
     assert len(set(plain)) == 3
     np.testing.assert_array_equal(plain, flips(brightness=0.5, blank_probability=0.5))
-    with training(length=1, augmentation=Augmentation(brightness=0.9), batch_size=20) as iterator:
-        assert len(set(next(iterator).visible[:, 0, 0, 0].tolist())) > 5
+    (batch,) = batches_of(1, length=1, augmentation=Augmentation(brightness=0.9), batch_size=20)
+    assert len(set(batch.visible[:, 0, 0, 0].tolist())) > 5
 
 
 @pytest.mark.parametrize("on_devices", [False, True])
 def test_training_on_rgb_only_equals_training_on_pairs_without_lwir(on_devices):
     sharding = device_sharding(2) if on_devices else None
     options = {"batch_size": 6, "augmentation": EVERY, "seed": 3, "sharding": sharding}
-    with training(**options) as iterator:
-        pairs = take(iterator, 8)
-    with training(source=make_source(7, RGB_ONLY), modalities=RGB_ONLY, **options) as iterator:
-        assert_same_batches(take(iterator, 8), [batch._replace(lwir=None) for batch in pairs])
+    pairs = batches_of(8, **options)
+    rgb_only = batches_of(8, source=make_source(7, RGB_ONLY), modalities=RGB_ONLY, **options)
+    assert_same_batches(rgb_only, [batch._replace(lwir=None) for batch in pairs])
     # Each random change happened to some images and not to others.
     visible, lwir, boxes, has_person = (
         np.concatenate([np.asarray(leaf).reshape(6, -1) for leaf in leaves])
@@ -216,11 +212,8 @@ def test_evaluation_keeps_the_order_on_devices_and_for_rgb_only():
 def test_broken_record_raises_an_input_error_that_names_it():
     source = make_source(4)
     source[2] = source[2] | {"lwir": b"broken"}
-    with (
-        training(source=source, augmentation=EVERY, batch_size=4, sharding=device_sharding(1)) as iterator,
-        pytest.raises(InputError, match="I00002: the lwir image"),
-    ):
-        next(iterator)
+    with pytest.raises(InputError, match="I00002: the lwir image"):
+        batches_of(1, source=source, augmentation=EVERY, batch_size=4, sharding=device_sharding(1))
 
 
 @pytest.mark.parametrize(
@@ -236,8 +229,8 @@ def test_broken_record_raises_an_input_error_that_names_it():
     ],
 )
 def test_invalid_arguments_are_refused_at_once(options, message):
-    with pytest.raises(InputError, match=message), training(**options):
-        pass
+    with pytest.raises(InputError, match=message):
+        batches_of(0, **options)
 
 
 def test_records_without_people_are_dropped_and_the_order_is_kept():
@@ -246,5 +239,4 @@ def test_records_without_people_are_dropped_and_the_order_is_kept():
         source[i]["objects"][key] = values
     kept = pipeline.drop_empty(source, BoxFilter(max_occlusion=1))
     assert [record["image_id"] for record in kept] == [b"I00001", b"I00002", b"I00005"]
-    with training(source=kept, batch_size=3) as iterator:
-        assert sorted(indices(take(iterator, 1))) == [0, 1, 2]
+    assert sorted(indices(batches_of(1, source=kept, batch_size=3))) == [0, 1, 2]

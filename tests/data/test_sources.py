@@ -1,7 +1,6 @@
 """Preparation of the data sets that a config names."""
 
 import pathlib
-import types
 
 import pytest
 
@@ -65,11 +64,6 @@ def test_prepared_data_feed_the_pipeline(data):
     assert batch.index.tolist() == [0, 1, 2]
     with pytest.raises(InputError, match=r"'test2'.*test, train, validation"):
         pipeline.open_split(prepare(data), "test2")
-
-
-def test_warnings_are_those_of_the_prepared_data():
-    info = types.SimpleNamespace(metadata={"warnings": ["one", "two"]})
-    assert warnings_of(types.SimpleNamespace(info=info)) == ("one", "two")
 
 
 def test_data_dir_that_cannot_be_written_is_named(data, tmp_path):

@@ -56,11 +56,6 @@ def test_decode_gives_rgb_order_grey_and_xyxy():
         assert (pair["image_id"], pair["is_night"]) == ("I00019", True)
 
 
-def test_image_without_objects_has_empty_arrays():
-    padded = transforms.to_padded(transforms.flip_pair(decode()), 3, BoxFilter())
-    assert not any(padded[name].any() for name in ("boxes", "is_person", "is_ignore"))
-
-
 @pytest.mark.parametrize("modality", MODALITIES)
 @pytest.mark.parametrize("encoded", [b"", b"not an image", b"\x89PNG\r\n\x1a\n1234", TOO_MANY_PIXELS])
 def test_broken_image_is_named_with_its_modality(modality, encoded):
@@ -175,8 +170,10 @@ def test_height_limit_and_border_are_in_annotated_pixels():
     assert padded_roles(pair, BoxFilter(border_px=(2, 2, 10, 10))) == [[46], [48, 46, 39, 46]]
 
 
-def test_too_many_boxes_are_refused_with_the_image_and_the_key():
+def test_boxes_are_padded_and_too_many_are_refused_with_image_and_key():
     pair = decode(*(person(i, 1, 5, 12) for i in range(4)), person(9, 1, 5, 12, label="car"))
     assert transforms.to_padded(pair, 4, BoxFilter())["is_person"].all()
+    nobody = transforms.to_padded(transforms.flip_pair(decode()), 3, BoxFilter())
+    assert not any(nobody[name].any() for name in ("boxes", "is_person", "is_ignore"))
     with pytest.raises(InputError, match=r"I00019.*4 people.*data\.max_boxes=3"):
         transforms.to_padded(pair, 3, BoxFilter())

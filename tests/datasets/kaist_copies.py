@@ -12,8 +12,12 @@ TRAIN = ("set00/V000/I00001", "set00/V000/I00003", "set03/V000/I00001")
 TEST = ("set06/V000/I00019", "set09/V000/I00019", "set09/V000/I00039")
 VIDEO_TREE = "images/{video}/{modality}/{frame}.jpg"
 ANNOTATIONS = "annotations/{video}/{frame}.txt"
+# The warning about a set of test annotations without a complete video.
+DOUBT = (
+    "test annotations: {} has all test frames of no video, so it cannot be told whether these are the original or the "
+    "improved annotations"
+)
 BBGT = "% bbGt version=3\nperson 10 20 30 60 1 0 0 0 0 0 0\npeople 200 100 50 70 0 0 0 0 0 0 0\n"
-BBGT_ROWS = [("person", [10, 20, 30, 60], 1, False), ("people", [200, 100, 50, 70], 0, False)]
 
 
 @functools.cache

@@ -32,6 +32,11 @@ def table_of(builder):
     return [" ".join(line.split()) for line in builder.info.metadata["table"].splitlines()]
 
 
+def lines_of_counts(**counts):
+    """Return the lines of a table of counts below its head, from texts like ``images 3 1 2, people 4 1 3`` by split."""
+    return [f"{split}: {line}" for split, text in counts.items() for line in text.split(", ")]
+
+
 def findings_of(data_dir):
     """Return the lines of the file of findings, as kind and text; none if there is no file."""
     lines = [line for path in data_dir.rglob("findings.txt") for line in path.read_text().splitlines()]

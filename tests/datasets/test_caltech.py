@@ -4,7 +4,7 @@ import caltech_files
 import numpy as np
 import pytest
 from caltech_files import OBJECTS, TEST, TRAIN, jpeg, video_jpegs, write_copy, write_seq, write_vbb
-from prepared_data import findings_of, names, prepare, read, rows, table_of
+from prepared_data import findings_of, lines_of_counts, names, prepare, read, rows, table_of
 
 from configs import finetune
 from datasets.caltech_pedestrian import CaltechConfig, CaltechPedestrian, open_builder
@@ -56,8 +56,7 @@ def test_records_have_the_stored_images_and_the_annotated_boxes(tmp_path, capsys
     annotations = {"train": "original, .vbb, 2 images", "test": "original, .vbb, 3 images"}
     assert builder.info.metadata["annotations"] == annotations
     counts = "images asked for {}, images {}, images without a person 1, people {}, ignore regions {}"
-    train, test = counts.format(2, 2, 2, 1), counts.format(3, 3, 4, 2)
-    lines = [f"{split}: {line}" for split, lines in (("train", train), ("test", test)) for line in lines.split(", ")]
+    lines = lines_of_counts(train=counts.format(2, 2, 2, 1), test=counts.format(3, 3, 4, 2))
     assert table_of(builder) == ["images", *lines]
     printed = capsys.readouterr().out
     assert "\nlabel that the benchmark leaves out: 2\n  train: set00/V000/I00059: 'person-fa'\n" in printed

@@ -31,36 +31,25 @@ LEFT = {".lock", "findings.txt", "metadata.json"}
 # By data set: a function that makes a small copy, its image ids, the files of its training images and of one scored
 # image, and the finding if the latter is missing.
 CASES = {
-    "kaist": SimpleNamespace(
-        make=kaist_copies.make_copy,
-        train=list(kaist_copies.TRAIN),
-        scored_split="test",
-        scored=list(kaist_copies.TEST),
-        train_files="images/set0[0-5]",
-        scored_file="images/set09/V000/visible/I00019.jpg",
-        finding=("image missing", "test: set09/V000/I00019 visible"),
-        missing="KAIST cannot be downloaded",
-    ),
-    "caltech_pedestrian": SimpleNamespace(
-        make=caltech_files.write_copy,
-        train=[f"set00/V000/I{number:05d}" for number in range(2, 65, 3)],
-        scored_split="test",
-        scored=caltech_files.TEST,
-        train_files="videos/set00",
-        scored_file="videos/set07/V001.seq",
-        finding=("video missing", "test: set07/V001"),
-        missing="Caltech Pedestrians cannot be downloaded",
-    ),
-    "nightowls": SimpleNamespace(
-        make=nightowls_files.write_copy,
-        train=["3", "1", "2"],
-        scored_split="validation",
-        scored=["11", "12"],
-        train_files="nightowls_training*",
-        scored_file="nightowls_validation/58c11.png",
-        finding=("image missing", "validation: {raw}/nightowls_validation/58c11.png"),
-        missing="NightOwls cannot be downloaded",
-    ),
+    "kaist": {
+        **{"make": kaist_copies.make_copy, "missing": "KAIST cannot be downloaded"},
+        **{"train": list(kaist_copies.TRAIN), "scored": list(kaist_copies.TEST), "scored_split": "test"},
+        **{"train_files": "images/set0[0-5]", "scored_file": "images/set09/V000/visible/I00019.jpg"},
+        "finding": ("image missing", "test: set09/V000/I00019 visible"),
+    },
+    "caltech_pedestrian": {
+        **{"make": caltech_files.write_copy, "missing": "Caltech Pedestrians cannot be downloaded"},
+        "train": [f"set00/V000/I{number:05d}" for number in range(2, 65, 3)],
+        **{"scored": caltech_files.TEST, "scored_split": "test"},
+        **{"train_files": "videos/set00", "scored_file": "videos/set07/V001.seq"},
+        "finding": ("video missing", "test: set07/V001"),
+    },
+    "nightowls": {
+        **{"make": nightowls_files.write_copy, "missing": "NightOwls cannot be downloaded"},
+        **{"train": ["3", "1", "2"], "scored": ["11", "12"], "scored_split": "validation"},
+        **{"train_files": "nightowls_training*", "scored_file": "nightowls_validation/58c11.png"},
+        "finding": ("image missing", "validation: {raw}/nightowls_validation/58c11.png"),
+    },
 }
 
 
@@ -70,19 +59,14 @@ def case(request, tmp_path, monkeypatch):
     monkeypatch.setattr(frames, "TEST_IMAGES", caltech_files.TEST_IMAGES)
     monkeypatch.setattr(frames, "VIDEOS", caltech_files.VIDEOS)
     raw, data = tmp_path / "raw", tmp_path / "data"
-    CASES[request.param].make(raw)
-    package = importlib.import_module(f"datasets.{request.param}")
-    options = kaist_copies.list_options(tmp_path) if request.param == "kaist" else {}
-    return SimpleNamespace(
-        **vars(CASES[request.param]),
-        name=request.param,
-        raw=raw,
-        data=data,
-        options=options,
-        open=lambda: package.open_builder(str(data), **options),
-        main=importlib.import_module(f"datasets.{request.param}.prepare").main,
-        flags=[f"--manual_dir={raw}", f"--data_dir={data}", *(f"--{k}={v}" for k, v in options.items())],
-    )
+    case = SimpleNamespace(name=request.param, raw=raw, data=data, **CASES[request.param])
+    case.make(raw)
+    package = importlib.import_module(f"datasets.{case.name}")
+    case.options = kaist_copies.list_options(tmp_path) if case.name == "kaist" else {}
+    case.open = lambda: package.open_builder(str(data), **case.options)
+    case.main = importlib.import_module(f"datasets.{case.name}.prepare").main
+    case.flags = [f"--manual_dir={raw}", f"--data_dir={data}", *(f"--{k}={v}" for k, v in case.options.items())]
+    return case
 
 
 def config_of(case, **options):
@@ -99,7 +83,11 @@ def without_doubt(warnings):
 
 def test_run_prepares_a_data_set_once_by_its_name(case, capsys, monkeypatch):
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
-    before = case.open()
+    before, folder = case.open(), case.data / case.name
+    folder.mkdir(parents=True)
+    message = f"another process is preparing {case.name} in {folder}; wait for it"
+    with folder_lock(folder, "busy"), pytest.raises(InputError, match=message):
+        prepare(before, case.raw)
     builder = sources.prepare(config_of(case))
     assert f"{len(case.train)} train, {len(case.scored)} {case.scored_split}" in sources.describe(builder)
     assert names(read(builder, "train")) == case.train
@@ -195,22 +183,6 @@ def test_command_that_receives_sigterm_leaves_nothing_and_can_be_repeated(case, 
     case.main(case.flags)
     assert names(read(case.open(), "train")) == case.train
     assert names(read(case.open(), case.scored_split)) == case.scored
-
-
-def test_second_process_is_refused_while_the_first_prepares(case):
-    builder = case.open()
-    folder = case.data / case.name
-    leftover = Path(builder.data_path).parent / "incomplete.A1B2C3_1.0.0"
-    leftover.mkdir(parents=True)
-    (leftover / "train.array_record-00000-of-00001").write_text("being written")
-    # Two file descriptors of one process exclude each other as those of two processes do.
-    message = rf"another process is preparing {case.name} in {folder}; wait for it"
-    with folder_lock(folder, "busy"), pytest.raises(InputError, match=message):
-        prepare(builder, case.raw)
-    assert files_below(leftover)
-    # Now the leftover belongs to a killed preparation.
-    assert names(read(prepare(builder, case.raw), "train")) == case.train
-    assert not leftover.exists()
 
 
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from kaist_copies import TRAIN, make_annotations, make_images, prepare_copy, write
+from kaist_copies import DOUBT, TRAIN, make_annotations, make_images, prepare_copy, write
 from prepared_data import files_below, findings_of, read, rows
 
 from dcrl_jax.annotations.kaist import bbgt, frames, truths
@@ -73,7 +73,7 @@ IMPROVED = "2 of 2 frames, boxes equal to the improved test annotations in 1 of 
 SEVERAL = "{}: several sets could be the original ones. Name one with --{}_annotations=FOLDER:\n  {}: original, bbGt"
 NO_FORMAT = "original ones. Found:\n  yolo: original, no objects, 0 of 2 frames; annotation unreadable: "
 ORIGINAL, SAME = [("labels", person(70))], [("labels", person(40))]
-NAMED = {"test_annotations": "labels"}
+NAMED, OF_IMPROVED, OF_PAIRED = {"test_annotations": "labels"}, {"annotations": "improved"}, {"annotations": "paired"}
 # The sets of a copy, the options, and the message.
 REFUSED = {
     "no set": ([], {}, "config 'original' needs original ones. Found:\n  none that has these frames"),
@@ -85,20 +85,13 @@ REFUSED = {
     "two files": ([*ORIGINAL, ("labels/visible", person(70))], {}, "/I00019.txt both annotate set11/V001/I00019; keep"),
     "only improved": (SAME, {}, f"needs original ones. Found:\n  labels: improved, bbGt, {IMPROVED}\n"),
     "improved as original": (SAME, NAMED, "boxes of labels equal the improved test annotations, so no score on them"),
-    "only original": (
-        ORIGINAL,
-        {"annotations": "improved"},
-        "needs improved ones. Found:\n  labels: original, bbGt, 2",
-    ),
+    "only original": (ORIGINAL, OF_IMPROVED, "needs improved ones. Found:\n  labels: original, bbGt, 2"),
     "paired as original": (
         PAIRED,
         {"test_annotations": "paired"},
         "paired is paired; config 'original' needs original",
     ),
-    "original as paired": (
-        *([*PAIRED, *ORIGINAL], {"annotations": "paired"} | NAMED),
-        "labels is original; config 'paired' needs paired ones",
-    ),
+    "original as paired": ([*PAIRED, *ORIGINAL], OF_PAIRED | NAMED, "labels is original; config 'paired' needs paired"),
 }
 
 
@@ -119,16 +112,12 @@ PARTLY = (
 )
 ONLY = "labels was named, but its boxes equal the improved test annotations in 0 of 1 videos only"
 LOOKS = "clean was named for the original ones; it looks like sanitized ones"
-DOUBT = (
-    "labels has all test frames of no video, so it cannot be told whether these are the original or the improved "
-    "annotations"
-)
 BOTH = {"train": (*TRAIN, TEST[1]), "train_annotations": "annotations"}
 # The sets of a copy, the options, the warning, and the left edge of the test boxes.
 WARNED = {
-    "as improved": (ORIGINAL, {"annotations": "improved"} | NAMED, f"test annotations: {ONLY}", 70),
+    "as improved": (ORIGINAL, OF_IMPROVED | NAMED, f"test annotations: {ONLY}", 70),
     "two equal sets": (
-        *([("b", person(40)), ("a", person(40))], {"annotations": "improved"}),
+        *([("b", person(40)), ("a", person(40))], OF_IMPROVED),
         *("test annotations: a and b hold the same boxes; a is read", 40),
     ),
     "as original": (
@@ -136,7 +125,7 @@ WARNED = {
     ),
     "partly improved": (IN_PARTS, {}, f"test annotations: {PARTLY}", 40),
     "named, partly improved": (IN_PARTS, NAMED, f"test annotations: {PARTLY}", 40),
-    "no complete video": ([("labels", person(40), VIDEO[:-1])], {}, f"test annotations: {DOUBT}", 40),
+    "no complete video": ([("labels", person(40), VIDEO[:-1])], {}, DOUBT.format("labels"), 40),
     "one of two": ([*ORIGINAL, ("b", person(71))], {"test_annotations": "b"}, "", 71),
     "frames in both splits": (
         *([*ORIGINAL, ("annotations", person(70), TEST[1:])], NAMED | BOTH),
@@ -169,9 +158,7 @@ def test_coco_file_is_recognised_by_its_boxes(tmp_path, raw, capsys):
     unread = f"JSON file that is not read: 1\n  {raw / 'scores.json'}: object missing required field `images`; "
     assert unread in capsys.readouterr().out
     # Frames that the file does not name are missing.
-    write(
-        raw / "test.json", json.dumps({"images": [{"id": 0, "im_name": TEST[0]}], "annotations": [], "categories": []})
-    )
+    write(raw / "test.json", json.dumps(content | {"images": content["images"][:1], "annotations": []}))
     with pytest.raises(InputError, match="the test split is incomplete: 1 annotation missing; "):
         prepare_sets(tmp_path)
     findings = next((tmp_path / "data" / "kaist").glob("original-*/findings.txt")).read_text()

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from prepared_data import prepare, read, rows
+from prepared_data import names, prepare, read, rows
 
 from datasets.msrs import Msrs, msrs, open_builder
 from dcrl_jax.errors import InputError
@@ -55,10 +55,6 @@ def open_msrs(folder, labels="fusion"):
     return open_builder(str(folder / "data"), labels)
 
 
-def by_id(builder, split):
-    return {record["image_id"].decode(): record for record in read(builder, split)}
-
-
 def error_of(tmp_path, raw):
     """Return the message of a refusal; nothing may be written."""
     with pytest.raises(InputError) as caught:
@@ -70,9 +66,9 @@ def error_of(tmp_path, raw):
 def test_records_have_stored_files_conditions_and_boxes_in_pixels(tmp_path, raw):
     builder = prepare(open_msrs(tmp_path), raw)
     assert {name: split.num_examples for name, split in builder.info.splits.items()} == {"train": 3, "test": 2}
-    records = by_id(builder, "train")
-    assert set(records) == set(IDS["train"])
-    night, day = records["00003N"], records["00017D"]
+    records = sorted(read(builder, "train"), key=lambda record: record["image_id"])
+    assert names(records) == list(IDS["train"])
+    night, day, _ = records
     assert night["visible"] == (raw / "train" / "vi" / "00003N.png").read_bytes()
     assert night["lwir"] == (raw / "train" / "ir" / "00003N.png").read_bytes()
     assert (night["condition"], day["condition"]) == (1, 0)
@@ -91,14 +87,12 @@ def test_records_have_stored_files_conditions_and_boxes_in_pixels(tmp_path, raw)
 
 def test_all_missing_and_broken_files_are_listed_before_writing(tmp_path, raw):
     jpeg = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH), np.uint8))[1].tobytes()
+    wide = cv2.imencode(".png", np.zeros((HEIGHT, WIDTH + 8, 3), np.uint8))[1].tobytes()
     changes = {  # the file, its new content (None: deleted), and the problem
         "train/ir/00003N.png": (None, "train/ir/00003N: the image is missing"),
         "train/vi/00017D.png": (b"", "train/vi/00017D.png: not a complete image (0 bytes)"),
         "train/ir/00017D.png": (jpeg[:200], "train/ir/00017D.png: not a complete image (200 bytes)"),
-        "train/vi/00020D.png": (
-            cv2.imencode(".png", np.zeros((HEIGHT, WIDTH + 8, 3), np.uint8))[1].tobytes(),
-            "train/{vi,ir}/00020D: the sizes of the pair differ, 32x24 and 40x24 pixels",
-        ),
+        "train/vi/00020D.png": (wide, "train/{vi,ir}/00020D: the sizes of the pair differ, 32x24 and 40x24 pixels"),
         "labels/fusion/train/00020D.txt": (
             b"0 0.5 0.5 0.25 0.5\n7 0.5 0.5 0.25 0.5\n",
             "labels/fusion/train/00020D.txt:2: unknown class 7; known are 0 person, 1 bicycle, 2 car",
@@ -164,8 +158,8 @@ def test_archives_are_downloaded_once_for_all_label_sets(tmp_path, repositories)
     builder = open_msrs(tmp_path)
     builder.download_and_prepare()
     # An image without a label file has no objects.
-    objects = {image_id: len(rows(record)) for image_id, record in by_id(builder, "test").items()}
-    assert objects == {"00004N": 2, "00055D": 0}
+    records = read(builder, "test")
+    assert dict(zip(names(records), map(len, map(rows, records)), strict=True)) == {"00004N": 2, "00055D": 0}
     repositories.stop()
     other = open_msrs(tmp_path, "visible")
     other.download_and_prepare()

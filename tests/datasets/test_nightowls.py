@@ -2,7 +2,7 @@
 
 import pytest
 from nightowls_files import png, write_copy
-from prepared_data import findings_of, names, prepare, read, rows, table_of
+from prepared_data import findings_of, lines_of_counts, names, prepare, read, rows, table_of
 
 from datasets.nightowls import Nightowls, open_builder
 from dcrl_jax.data import sources, transforms
@@ -34,29 +34,22 @@ def test_records_have_the_stored_images_conditions_and_boxes(tmp_path, raw, monk
         [],
     ]
     assert all("lwir" not in record for record in train)
-    # The second image's person lies outside it.
-    assert [rows(record) for record in read(builder, "validation")] == [[("person", [10, 20, 30, 60], 0, False)], []]
-    assert findings_of(tmp_path / "data") == [
-        ("box outside the image", "validation: 58c12.png: person 2000 20 30 60"),
-    ]
-    assert builder.info.metadata["warnings"] == []
-    names_of_counts = ["images annotated", "images", "images without a person", "people", "riders", "ignore areas"]
-    train = zip(names_of_counts, ["3 1 1 1", "3 1 1 1", "2 0 1 1", "2 2 0 0", "1 0 1 0", "1 0 1 0"], strict=True)
-    scored = zip(names_of_counts, ["2 0 2 0", "2 0 2 0", "1 0 1 0", "1 0 1 0", "0 0 0 0", "0 0 0 0"], strict=True)
-    lines = [
-        f"{split}: {' '.join(row)}" for split, table in (("train", train), ("validation", scored)) for row in table
-    ]
-    assert table_of(builder) == ["all day night dawn", *lines]
-
-
-def test_decoded_records_do_not_take_dawn_for_night(tmp_path, raw):
-    source = read(prepare_copy(tmp_path), "train")
-    pairs = [transforms.decode(record, ("visible",)) for record in source]
+    # Decoded records do not take dawn for night.
+    pairs = [transforms.decode(record, ("visible",)) for record in train]
     assert [pair["is_night"] for pair in pairs] == [False, True, False]
     assert pairs[0]["boxes"].tolist() == [[10, 20, 40, 80], [0, 20, 25, 80]]
     objects = [pairs[1][key] for key in ("annotated", "labels", "occlusion", "ignore")]
     assert transforms.filter_boxes(transforms.BoxFilter(), *objects)[1].tolist() == [True, False]
-    assert [one.condition for one in read_truths(source).images] == ["day", "night", "dawn"]
+    assert [one.condition for one in read_truths(train).images] == ["day", "night", "dawn"]
+    # The second image's person lies outside it.
+    assert [rows(record) for record in read(builder, "validation")] == [[("person", [10, 20, 30, 60], 0, False)], []]
+    outside = ("box outside the image", "validation: 58c12.png: person 2000 20 30 60")
+    assert findings_of(tmp_path / "data") == [outside]
+    assert builder.info.metadata["warnings"] == []
+    counts = "images annotated {}, images {}, images without a person {}, people {}, riders {}, ignore areas {}"
+    train = counts.format("3 1 1 1", "3 1 1 1", "2 0 1 1", "2 2 0 0", "1 0 1 0", "1 0 1 0")
+    scored = counts.format("2 0 2 0", "2 0 2 0", "1 0 1 0", "1 0 1 0", "0 0 0 0", "0 0 0 0")
+    assert table_of(builder) == ["all day night dawn", *lines_of_counts(train=train, validation=scored)]
 
 
 def test_missing_and_unreadable_files_are_named(tmp_path, raw):

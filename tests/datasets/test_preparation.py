@@ -2,29 +2,23 @@
 
 import errno
 import fcntl
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
+from tensorflow_datasets.core.constants import INCOMPLETE_PREFIX
 
 from datasets import msrs, synthetic_rgbt, synthetic_visible
 from datasets.preparation import preparation_lock
 from dcrl_jax.errors import InputError
 from dcrl_jax.files import folder_lock
 
-ROOT = Path(__file__).resolve().parents[2]
 SCENES = {"height_px": 32, "width_px": 48, "train": 2, "validation": 1, "test": 1}
 
 
 def test_second_process_is_refused_and_leftovers_are_deleted(tmp_path):
     builder = synthetic_rgbt.open_builder(str(tmp_path), **SCENES)
     folder = Path(builder.data_path).parent
-    leftover = folder / "incomplete.A1B2C3_1.0.0"
+    leftover = folder / f"{INCOMPLETE_PREFIX}A1B2C3_1.0.0"  # of a killed process
     leftover.mkdir(parents=True)
     (leftover / "train.array_record-00000-of-00001").write_text("half")
     # Two file descriptors of one process exclude each other as those of two processes do.
@@ -49,10 +43,8 @@ def test_other_builders_have_a_lock_too(tmp_path, data_set):
     # All label sets of MSRS share one lock.
     folder = tmp_path / "msrs" if data_set is msrs else Path(builder.data_path).parent
     folder.mkdir(parents=True)
-    with (
-        folder_lock(folder, "busy"),
-        pytest.raises(InputError, match=f"another process is preparing {builder.name} in {folder}; wait for it"),
-    ):
+    message = f"another process is preparing {builder.name} in {folder}; wait for it"
+    with folder_lock(folder, "busy"), pytest.raises(InputError, match=message):
         builder.download_and_prepare()
 
 
@@ -71,25 +63,3 @@ def test_file_system_without_locks_is_a_warning(tmp_path, monkeypatch, capsys):
     with preparation_lock(synthetic_rgbt.open_builder(str(tmp_path), **SCENES), tmp_path) as needs_preparing:
         assert needs_preparing
     assert "cannot be locked (No locks available)" in capsys.readouterr().out
-
-
-PREPARE = """
-import json, sys
-from datasets import synthetic_rgbt
-synthetic_rgbt.open_builder(sys.argv[1], **json.loads(sys.argv[2])).download_and_prepare()
-"""
-
-
-def test_killed_process_leaves_a_folder_and_no_lock(tmp_path):
-    options = SCENES | {"train": 1000}
-    with subprocess.Popen([sys.executable, "-c", PREPARE, str(tmp_path), json.dumps(options)], cwd=ROOT) as killed:
-        for _ in range(600):
-            if left := list(tmp_path.glob("synthetic_rgbt/*/incomplete.*")):
-                break
-            time.sleep(0.1)
-        os.kill(killed.pid, signal.SIGKILL)
-    assert left
-    builder = synthetic_rgbt.open_builder(str(tmp_path), **options)
-    with preparation_lock(builder, Path(builder.data_path).parent) as needs_preparing:
-        assert needs_preparing
-    assert not list(tmp_path.glob("synthetic_rgbt/*/incomplete.*"))

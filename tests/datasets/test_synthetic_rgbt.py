@@ -38,10 +38,12 @@ def test_scene_depends_only_on_seed_split_and_index():
         assert np.mean(scene.visible != other.visible) > 0.5
 
 
-def test_records_do_not_depend_on_the_number_of_processes():
+def test_processes_do_not_change_records_and_their_failure_is_an_error():
     options = SceneOptions("validation", seed=2, height_px=48, width_px=64, label_noise=True)
     records = [encode_scene(options, index) for index in range(3)]
     assert same_records(records, encode_scenes(options, 3, processes=2))
+    with pytest.raises(RuntimeError, match="status 1"):
+        list(encode_scenes(SceneOptions("train", 0, height_px=0, width_px=0), 4, processes=2))
 
 
 def test_larger_image_shows_the_same_scene():
@@ -51,11 +53,6 @@ def test_larger_image_shows_the_same_scene():
         np.testing.assert_allclose(3 * small.people.boxes, large.people.boxes, atol=3.0)
         shrunk = cv2.resize(large.visible, (80, 64), interpolation=cv2.INTER_AREA).astype(int)
         assert np.median(np.abs(shrunk - small.visible)) < 12
-
-
-def test_failing_worker_is_an_error():
-    with pytest.raises(RuntimeError, match="status 1"):
-        list(encode_scenes(SceneOptions("train", 0, height_px=0, width_px=0), 4, processes=2))
 
 
 def test_rendering_imports_neither_jax_nor_tfds():
@@ -159,17 +156,15 @@ def test_noisy_boxes_lie_in_the_image_and_are_spurious_without_people():
     assert all((n.source == -1).all() for n in spurious)
 
 
-def build(data_dir, **options):
-    config = SyntheticConfig(height_px=48, width_px=64, train=4, validation=1, test=2, **options)
-    builder = SyntheticRgbt(config=config, data_dir=data_dir, file_format="array_record")
-    builder.download_and_prepare()
-    return builder
-
-
 @pytest.fixture(scope="module")
 def builders(tmp_path_factory):
-    data_dir = tmp_path_factory.mktemp("data")
-    return {noisy: build(data_dir, label_noise=noisy) for noisy in (False, True)}
+    """The same data set without and with label noise."""
+    builders, data_dir = {}, tmp_path_factory.mktemp("data")
+    for noisy in (False, True):
+        config = SyntheticConfig(height_px=48, width_px=64, train=4, validation=1, test=2, label_noise=noisy)
+        builders[noisy] = SyntheticRgbt(config=config, data_dir=data_dir, file_format="array_record")
+        builders[noisy].download_and_prepare()
+    return builders
 
 
 def test_records_have_the_rendered_scenes(builders):
@@ -216,13 +211,10 @@ def test_option_out_of_range_is_refused(key, value):
         SyntheticConfig(**{key: value})
 
 
-def test_contact_sheet_is_written_at_the_size_of_its_images(tmp_path):
+def test_contact_sheet_has_the_size_of_its_images_or_names_a_bad_option(tmp_path):
     path = tmp_path / "sheet.png"
     contact_sheet.main([f"--output={path}", "--columns=2", "--height_px=40", "--width_px=56"])
     assert cv2.imread(str(path)).shape == (40 + 4 * 44, 24 + 2 * 60, 3)
-
-
-@pytest.mark.parametrize("bad", ["--columns=0", "--height_px=0", "--seed=-1", "--output=/nowhere/at/all.png"])
-def test_contact_sheet_names_a_bad_option(tmp_path, bad):
-    with pytest.raises(InputError, match=bad.split("=")[0]):
-        contact_sheet.main([f"--output={tmp_path / 'sheet.png'}", "--columns=1", bad])
+    for bad in ("--columns=0", "--height_px=0", "--seed=-1", "--output=/nowhere/at/all.png"):
+        with pytest.raises(InputError, match=bad.split("=")[0]):
+            contact_sheet.main([f"--output={path}", "--columns=1", bad])

@@ -102,31 +102,28 @@ def test_mean_is_the_difference_of_miss_rates():
     assert difference((matches, matches), (matches, matches)) == (0, 0, 0)
 
 
+SPLIT = (found(True, False), found(False, False))
+ALIKE, APART = ((found(hit, hit, hit), found(False, False, False)) for hit in (False, True))
+
+
 @pytest.mark.parametrize(
     ("pairs", "level", "expected"),
     [
         # Of two people the first detector finds one, the second none. A resample contains the found person twice, once
         # or not at all with probabilities 1/4, 1/2 and 1/4: the difference is -1, -1/2 or 0.
-        (1, 0.95, (-0.5, -1, 0)),
-        (1, 0.4, (-0.5, -0.5, -0.5)),
+        ([SPLIT], 0.95, (-0.5, -1, 0)),
+        ([SPLIT], 0.4, (-0.5, -0.5, -0.5)),
         # The mean of two independent resamples is at an end in 1/16 of the cases, which 20 % outside cut off.
-        (1, 0.8, (-0.5, -1, 0)),
-        (2, 0.8, (-0.5, -0.75, -0.25)),
+        ([SPLIT], 0.8, (-0.5, -1, 0)),
+        ([SPLIT, SPLIT], 0.8, (-0.5, -0.75, -0.25)),
+        # Over two different pairs the interval is wider than over either: a resample may contain either pair twice.
+        ([ALIKE], 0.95, (0, 0, 0)),
+        ([APART], 0.95, (-1, -1, -1)),
+        ([ALIKE, APART], 0.95, (-0.5, -1, 0)),
     ],
 )
-def test_interval_over_images_by_hand(pairs, level, expected):
-    pair = found(True, False), found(False, False)
-    result = difference(*[pair] * pairs, resamples=2000, level=level)
-    np.testing.assert_allclose(result, expected, atol=1e-9)
-
-
-def test_interval_over_two_different_pairs_is_wider_than_over_either():
-    nothing, everything = found(False, False, False), found(True, True, True)
-    alike, apart = (nothing, nothing), (everything, nothing)
-    assert difference(alike) == (0, 0, 0)
-    assert difference(apart) == (NOBODY_MISSED - 1,) * 3
-    # A resample may contain either pair twice.
-    np.testing.assert_allclose(difference(alike, apart), [-0.5, -1, 0], atol=1e-9)
+def test_interval_over_images_and_pairs_by_hand(pairs, level, expected):
+    np.testing.assert_allclose(difference(*pairs, resamples=2000, level=level), expected, atol=1e-9)
 
 
 def test_different_images_are_refused():

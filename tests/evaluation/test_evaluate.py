@@ -73,7 +73,7 @@ def judged(config):
     return bench, evaluate(bench, None, blanked=True), oracle.images
 
 
-def test_perfect_detections_in_input_pixels_miss_nobody(judged):
+def test_perfect_detections_miss_nobody_and_weights_are_kept(judged):
     bench, result, _ = judged
     everybody = result.scores["reasonable-all"]
     assert (everybody.people > 0, everybody.images, len(result.detections)) == (True, IMAGES, IMAGES)
@@ -81,10 +81,7 @@ def test_perfect_detections_in_input_pixels_miss_nobody(judged):
     assert result.average_precision["reasonable-all"] == pytest.approx(1.0)
     assert bench.truths.sizes == [(SCENE[1], SCENE[0])] * IMAGES
     assert (bench.warnings, result.warnings, result.further_scores) == ((), (), {})
-
-
-def test_weights_are_kept_by_image_with_means_by_condition(judged):
-    bench, result, _ = judged
+    # Weights are kept by image, with means by condition.
     conditions = [truth.condition for truth in bench.truths.images]
     assert conditions == ["day", "night", "day", "night", "day", "night", "day"]
     mu = {"day": (1.0, 0.0), "night": (0.0, 1.0)}
@@ -121,9 +118,8 @@ def test_more_people_than_a_training_image_has_room_for_and_more_subsets(config)
 def test_rgb_detector_sees_visible_images_only_and_has_no_weights(config, judged):
     oracle = Oracle(config)
     bench = open_bench(config, oracle, ("visible",))
-    records = [bench.source[index] for index in range(IMAGES)]
-    bench = bench._replace(source=[{k: v for k, v in record.items() if k != "lwir"} for record in records])
-    result = evaluate(bench, None, blanked=True)
+    records = [{k: v for k, v in bench.source[index].items() if k != "lwir"} for index in range(IMAGES)]
+    result = evaluate(bench._replace(source=records), None, blanked=True)
     _, expected, images = judged
     for (visible,), (same_visible, _) in zip(oracle.images, images[:BATCHES], strict=True):
         np.testing.assert_array_equal(visible, same_visible)

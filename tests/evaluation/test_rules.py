@@ -85,15 +85,12 @@ def test_reasonable_of_another_data_set_has_all_day_and_night():
     assert roles(reasonable(20.0)[0], [[0, 0, 10, 20], [-3, 0, 10, 20], [0, 0, 10, 19]]) == "ppi"
 
 
-def test_names_of_subsets():
+def test_names_and_descriptions_of_subsets():
     assert [subset.name for subset in KAIST_SUBSETS] == [
         *("reasonable-all", "reasonable-day", "reasonable-night", "scale-near", "scale-medium", "scale-far"),
         *("occlusion-none", "occlusion-partial", "occlusion-heavy"),
     ]
     assert [subset.short_name for subset in NIGHTOWLS_SUBSETS] == ["reasonable", "small", "occluded", "all"]
-
-
-def test_description_of_a_subset():
     assert [describe_subset(subset) for subset in (CALTECH_REASONABLE, *NIGHTOWLS_SUBSETS[1:])] == [
         "at least 50 pixels tall, at most partly occluded, inside x 5 to 635, y 5 to 475",
         "at least 50 pixels tall, at most 75, at most partly occluded",

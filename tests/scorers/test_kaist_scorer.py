@@ -169,12 +169,10 @@ def test_prepared_pairs_are_two_sets_with_the_warnings_of_the_data_set(prepare):
     warnings = ["copied in haste", "at night"]
     folder = prepare(kaist, "test", None, warnings, objects=truths_of(PERSON), objects_lwir=truths_of(MOVED))
     visible, lwir = kaist.read_annotations(folder)
-    assert (visible.name, visible.heading, visible.images[0].boxes[0, 0]) == (
-        "visible",
-        f"{folder}: visible boxes (MR^R)",
-        100,
-    )
-    assert (lwir.name, lwir.heading, lwir.images[0].boxes[0, 0]) == ("lwir", f"{folder}: lwir boxes (MR^T)", 200)
+    assert [(one.name, one.heading, one.images[0].boxes[0, 0]) for one in (visible, lwir)] == [
+        ("visible", f"{folder}: visible boxes (MR^R)", 100),
+        ("lwir", f"{folder}: lwir boxes (MR^T)", 200),
+    ]
     assert visible.warnings == lwir.warnings == warnings
 
 

@@ -8,11 +8,10 @@ import sys
 
 import cv2
 import pytest
-from scorer_cases import IDS, REASONABLE, ROOT, fails, lines, rates, run_kaist, write_coco, write_results
+from scorer_cases import IDS, REASONABLE, ROOT, fails, lines, run_kaist, write_coco
 from scoring_cases import make_truth
 
 from dcrl_jax.errors import InputError
-from dcrl_jax.evaluation.results import read_results, write_coco_json
 from dcrl_jax.reports import curves
 from dcrl_jax.scorers import caltech, kaist, nightowls
 
@@ -56,11 +55,7 @@ def test_mistake_ends_with_one_message_and_status_1(monkeypatch, capsys, name):
     assert capsys.readouterr() == ("", "error: a.json: cannot be read (No such file or directory)\n")
 
 
-def test_unknown_flag_and_two_results_of_the_same_name_are_refused(tmp_path, two_of_three, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        kaist.main(["--annotation=a", "--results=b"])
-    assert stopped.value.code == 1
-    assert "--annotations" in capsys.readouterr().err
+def test_two_results_of_the_same_name_are_refused(tmp_path, two_of_three, capsys):
     other = tmp_path / "other" / "two.txt"
     message = fails(capsys, tmp_path, [two_of_three, other])
     expected = "methods are named by their results file; rename one of these"
@@ -114,13 +109,3 @@ def test_nothing_is_written_if_one_set_cannot_be_scored(tmp_path, two_of_three, 
     paths = [write_coco(tmp_path / "good.json"), write_coco(tmp_path / "short.json", IDS[:2])]
     assert "two.txt:2: image 3; expected 1..2" in fails(capsys, paths, two_of_three, f"--output={tmp_path}/out")
     assert not (tmp_path / "out").exists()
-
-
-def test_coco_and_text_results_score_the_same_and_keep_their_order(tmp_path, two_of_three, capsys):
-    write_coco_json(tmp_path / "same.json", read_results(two_of_three, IDS), IDS)
-    nothing = write_results(tmp_path / "nothing.txt")
-    run_kaist(write_coco(tmp_path / "truth.json"), [nothing, tmp_path / "same.json", two_of_three])
-    rows = {name: values for name, (values, *_) in rates(capsys.readouterr().out).items() if "." in name}
-    assert list(rows) == ["same.json", "two.txt", "nothing.txt"]
-    assert rows["same.json"] == rows["two.txt"]
-    assert [row[0] for row in rows.values()] == ["33.33", "33.33", "100.00"]
