@@ -56,20 +56,6 @@ def test_single_process_waits_for_no_other():
     assert parallel.gather(tree) is parallel.across_processes(tree) is parallel.within_process(tree) is tree
 
 
-def test_state_is_replicated_and_batch_is_split(mesh):
-    placed = parallel.replicate({"a": np.arange(3.0), "b": np.float32(7)}, mesh)
-    for name, expected in (("a", [0, 1, 2]), ("b", 7)):
-        shards = placed[name].addressable_shards
-        assert [shard.device for shard in shards] == list(mesh.devices)
-        for shard in shards:
-            np.testing.assert_array_equal(shard.data, expected)
-    batch = np.arange(12).reshape(2, 3, 2)
-    shards = jax.device_put(batch, parallel.batch_sharding(mesh)).addressable_shards
-    parts = {shard.device: np.asarray(shard.data) for shard in shards}
-    for device, part in zip(mesh.devices, batch, strict=True):
-        np.testing.assert_array_equal(parts[device], part[None])
-
-
 def test_step_reuses_the_state_and_keeps_frozen_arguments_and_batch(mesh):
     def step(state, teacher, rate, batch):
         update = jax.lax.pmean(rate * teacher["w"] * jnp.sum(batch), parallel.AXIS)
