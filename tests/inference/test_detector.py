@@ -144,10 +144,8 @@ def test_published_folder_detects_without_the_packages_of_training(student, tmp_
     np.testing.assert_allclose([float(line) for line in run.stdout.split()], scores, rtol=1e-3)
 
 
-def test_source_without_a_detector_is_refused(tmp_path):
+def test_source_that_is_not_published_is_refused(tmp_path):
     for source in (tmp_path, tmp_path / "nothing"):
-        with pytest.raises(InputError, match=f"^{source} holds no checkpoint"):
-            Detector.from_checkpoint(source)
         with pytest.raises(InputError) as refusal:
             Detector.from_pretrained(source)
         assert str(refusal.value) == (

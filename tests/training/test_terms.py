@@ -24,24 +24,15 @@ ADDED |= {name: {f"{s}_{soft}" for s in STAGES} for name, soft in zip(("cls", "b
 ALL_ADDED = set.union(*ADDED.values())
 
 
-# Rules.
-
-
-@pytest.mark.parametrize(("recipe", "branches"), [(teacher, 5.0), (student, 0.0), (baseline, 0.0)])
-def test_weights_are_those_of_eq_14_and_of_a_teachers_branches(recipe, branches):
-    config = recipe.get_config()
-    config.loss.update(box_weight=2.0, segmentation_weight=4.0, per_branch_weight=branches)
-    rules = training_rules(config)
-    weights = loss_weights(rules.distillation, box_weight=2.0, segmentation_weight=4.0)
-    assert rules.weights == weights | {"rpg_branches": branches, "rdr_branches": branches}
-
-
-def test_only_a_student_distils():
+def test_only_a_student_distils_with_the_weights_of_eq_14():
     config = student.get_config()
     values = {"fea": True, "cls": True, "bbr": False, "seg": True, "rho": 0.1, "zeta": 0.2, "temperature": 3.0}
     values |= {"epsilon": 0.4, "delta": 0.6, "xi": 0.7}
     config.distillation.update(values)
-    assert training_rules(config).distillation == Distillation(**values)
+    config.loss.update(box_weight=2.0, segmentation_weight=4.0, per_branch_weight=5.0)
+    rules, expected = training_rules(config), Distillation(**values)
+    assert rules.distillation == expected
+    assert rules.weights == loss_weights(expected, 2.0, 4.0) | {"rpg_branches": 5.0, "rdr_branches": 5.0}
     for recipe in (teacher, baseline):
         assert training_rules(recipe.get_config()).distillation == NOTHING
     # Masks of no stage are none.
@@ -63,8 +54,6 @@ def test_rules_come_from_the_config():
     assert rules.rdr == RdrRules(0.55, 0.45, 44, 11, std)
     assert rules.stride == 16
 
-
-# Terms.
 
 KEYS = jax.random.split(jax.random.key(5), 4)
 
