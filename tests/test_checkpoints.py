@@ -1,7 +1,6 @@
 """Saving, resuming, the best parameters, and parameters without the rest."""
 
 import functools
-import json
 import shutil
 
 import grain
@@ -12,8 +11,8 @@ import orbax.checkpoint as ocp
 import pytest
 from jax.sharding import Mesh
 
-from configs import baseline, student, teacher
-from dcrl_jax import checkpoints, parallel, published
+from configs import teacher
+from dcrl_jax import checkpoints, parallel
 from dcrl_jax.errors import InputError
 from dcrl_jax.training.optimizer import build_optimizer, build_schedule
 from dcrl_jax.training.step import TrainState
@@ -217,9 +216,8 @@ NAN = float("nan")
         ([[(10, 0.5)], [(20, 0.7), (30, 0.4)]], [True, False, True], 30),
         # A run that is killed before its scores are on record scores the step again.
         ([[(10, 0.5)], [(10, 0.5)]], [True, False], 10),
-        ([[(10, NAN)], [(10, NAN)]], [True, False], 10),
     ],
-    ids=["lower", "nan", "next start", "same step", "same step, nan"],
+    ids=["lower", "nan", "next start", "same step"],
 )
 def test_only_a_lower_miss_rate_replaces_the_best(tmp_path, starts, saved, best):
     assert [is_saved for start in starts for is_saved in save_best(tmp_path, *start)] == saved
@@ -228,16 +226,16 @@ def test_only_a_lower_miss_rate_replaces_the_best(tmp_path, starts, saved, best)
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
-    """A run's folder: checkpoints of the steps 10 and 20, its best at step 5."""
+    """A run's folder: checkpoints of the steps 8 and 20, its best at step 5."""
     folder = tmp_path_factory.mktemp("run")
-    states = [place(make_state(step, value=float(step))) for step in (10, 20)]
+    states = [place(make_state(step, value=float(step))) for step in (8, 20)]
     save(folder / checkpoints.RESUME_FOLDER, *states, config=make_config(learning_rate=0.25))
     save_best(folder, (5, 0.3))
     return folder
 
 
 @pytest.mark.parametrize(
-    ("inside", "step"), [("", 5), ("best", 5), ("best/5", 5), ("checkpoints", 20), ("checkpoints/10", 10)]
+    ("inside", "step"), [("", 5), ("best", 5), ("best/5", 5), ("checkpoints", 20), ("checkpoints/8", 8)]
 )
 def test_parameters_of_a_workdir_a_folder_or_one_checkpoint(workdir, monkeypatch, inside, step):
     monkeypatch.chdir(workdir.parent)
@@ -265,13 +263,6 @@ def test_newest_checkpoint_counts_where_none_is_the_best_or_the_test_split_chose
     assert checkpoints.restore_params(str(tmp_path))[2] == 20
 
 
-def test_published_model_is_restored_like_a_checkpoint(tmp_path):
-    published.write(tmp_path, make_params(3.0), checkpoints.config_to_json(make_config(learning_rate=0.25)), 9)
-    params, config, step = checkpoints.restore_params(str(tmp_path))
-    assert_equal_bits(params, make_params(3.0))
-    assert (config, step) == (make_config(learning_rate=0.25), 9)
-
-
 def test_fingerprint_depends_on_names_shapes_and_values(workdir):
     params, own = make_params(5.0), checkpoints.fingerprint(make_params(5.0))
     assert checkpoints.fingerprint(checkpoints.restore_params(str(workdir))[0]) == own
@@ -282,24 +273,12 @@ def test_fingerprint_depends_on_names_shapes_and_values(workdir):
     assert len({own, *map(checkpoints.fingerprint, others)}) == 5
 
 
-def test_newest_step_is_the_highest_number_of_a_complete_checkpoint(tmp_path):
-    assert checkpoints.newest_step(tmp_path / "missing") is None
-    assert not (tmp_path / "missing").exists()
-    (tmp_path / "300").mkdir()
-    (tmp_path / "400.orbax-checkpoint-tmp" / "params").mkdir(parents=True)
-    (tmp_path / "500").mkdir()
-    (tmp_path / "500" / "params").write_text("not a folder")
-    assert checkpoints.newest_step(tmp_path) is None
-    for step in (9, 10, 100, 20):
-        (tmp_path / str(step) / "params").mkdir(parents=True)
-    assert checkpoints.newest_step(tmp_path) == 100
-
-
 @pytest.mark.parametrize("inside", ["missing", "file", "empty", "30"])
 def test_path_without_a_checkpoint_is_refused_with_what_was_expected(tmp_path, inside):
     (tmp_path / "file").write_text("not a folder")
     (tmp_path / "empty").mkdir()
     (tmp_path / "30").mkdir()
+    (tmp_path / "30" / "params").write_text("not a folder")
     with pytest.raises(InputError) as refusal:
         checkpoints.restore_params(str(tmp_path / inside))
     assert str(refusal.value).startswith(f"{tmp_path / inside} holds no checkpoint: expected a run's workdir")
@@ -315,9 +294,7 @@ def test_parameters_of_a_damaged_checkpoint_are_refused(workdir, tmp_path, lost)
     assert str(refusal.value).startswith(f"{folder} cannot be read as a checkpoint: ")
 
 
-@pytest.mark.parametrize(
-    ("config", "message"), [(None, "config"), ([1, 2], "its config is a list, not a JSON object")], ids=["none", "list"]
-)
+@pytest.mark.parametrize(("config", "message"), [(None, "config"), ([1, 2], "its config is a list, not a JSON object")])
 def test_checkpoint_of_another_program_is_refused(tmp_path, config, message):
     items = {"params": ocp.args.StandardSave({"w": np.zeros(3)})}
     items["config"] = ocp.args.JsonSave(config) if config else ocp.args.StandardSave({"w": np.zeros(3)})
@@ -355,13 +332,3 @@ def test_parameters_that_do_not_fit_are_named_with_their_source():
     with pytest.raises(InputError, match="and 4 more") as refusal:
         checkpoints.check_params({}, {f"layer{number}": np.zeros(1) for number in range(9)}, "run")
     assert str(refusal.value).count("missing") == 5
-
-
-@pytest.mark.parametrize("recipe", [teacher, student, baseline], ids=["teacher", "student", "baseline"])
-@pytest.mark.parametrize("data", ["kaist", "synthetic", "msrs"])
-def test_config_comes_back_from_json_with_its_tuples(recipe, data):
-    config = recipe.get_config(data)
-    restored = checkpoints.config_from_json(json.loads(json.dumps(checkpoints.config_to_json(config))))
-    assert restored == config
-    assert restored.to_dict() == config.to_dict()
-    assert isinstance(restored.rpn.offset_std, tuple)

@@ -48,26 +48,15 @@ def test_model_comes_back_to_the_bit_from_files_with_metadata(folder):
     assert (folder / "model.safetensors").stat().st_mode == (folder / "config.json").stat().st_mode
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "reason"),
-    [
-        ("model.safetensors", None, "No such file or directory"),
-        ("config.json", None, "No such file or directory"),
-        ("model.safetensors", lambda content: content[:-1], ""),
-        ("model.safetensors", lambda _: b"", ""),
-        ("model.safetensors", lambda _: b"version https://git-lfs.github.com/spec/v1\n", ""),
-        ("config.json", lambda content: content[:40], ""),
-        ("config.json", lambda _: b"\xff\xfe", ""),
-    ],
-    ids=["missing", "missing config", "truncated", "empty", "pointer", "truncated config", "no text"],
-)
-def test_missing_or_damaged_file_is_named(folder, name, content, reason):
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_missing_or_damaged_file_is_named(folder, name):
     file = folder / name
-    if content is None:
-        file.unlink()
-    else:
-        file.write_bytes(content(file.read_bytes()))
-    assert_refused(folder, f"{file} cannot be read: {reason}")
+    truncated, pointer = file.read_bytes()[:-9], b"version https://git-lfs.github.com/spec/v1\n"
+    for content in (truncated, pointer, b"\xff\xfe"):
+        file.write_bytes(content)
+        assert_refused(folder, f"{file} cannot be read: ")
+    file.unlink()
+    assert_refused(folder, f"{file} cannot be read: No such file or directory")
     assert_refused(folder, f". {folder} must be a folder of --mode=publish, with config.json and model.safetensors.")
 
 

@@ -8,18 +8,12 @@ import pytest
 
 from dcrl_jax import checkpoints
 from dcrl_jax.inference.detector import Detector
-from dcrl_jax.models import vgg16
 from dcrl_jax.models.network import build_network
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quick_networks():
+def quick_networks(quick_compile, shallow_backbone):
     """One convolution per block of VGG, and programs without LLVM's optimizations: both compile in less time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vgg16, "BLOCKS", tuple((channels, 1) for channels, _ in vgg16.BLOCKS))
-        yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 class Trained:

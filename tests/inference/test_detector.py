@@ -144,10 +144,8 @@ def test_published_folder_detects_without_the_packages_of_training(student, tmp_
     np.testing.assert_allclose([float(line) for line in run.stdout.split()], scores, rtol=1e-3)
 
 
-def test_source_without_a_detector_is_refused(tmp_path):
+def test_source_that_is_not_published_is_refused(tmp_path):
     for source in (tmp_path, tmp_path / "nothing"):
-        with pytest.raises(InputError, match=f"^{source} holds no checkpoint"):
-            Detector.from_checkpoint(source)
         with pytest.raises(InputError) as refusal:
             Detector.from_pretrained(source)
         assert str(refusal.value) == (
@@ -178,12 +176,10 @@ def test_published_model_of_another_network_or_version_is_refused(student, teach
         ("student", VISIBLE, LWIR, "this detector is a student, which sees RGB only: give no thermal"),
         ("teacher", [VISIBLE] * 2, LWIR, "2 visible images but 1 thermal ones: give as many of both"),
         ("teacher", [VISIBLE] * 2, [LWIR], "2 visible images but 1 thermal ones: give as many of both"),
-        ("student", LWIR, None, "visible image: grey, 1 channels"),
         ("student", [*[VISIBLE] * 3, LWIR], None, r"\[3\]: visible image: grey, 1 channels"),
         ("teacher", [VISIBLE] * 2, [LWIR, LWIR[:20]], r"\[1\]: thermal image: 48x20 pixels"),
         ("student", None, None, "visible image: of type NoneType; expected"),
         ("student", b"\xff\xd8", None, "visible image: of type bytes; expected"),
-        ("student", [VISIBLE, None], None, r"\[1\]: visible image: of type"),
     ],
 )
 def test_images_that_cannot_be_used_are_refused(trained, role, visible, lwir, message):
@@ -191,14 +187,8 @@ def test_images_that_cannot_be_used_are_refused(trained, role, visible, lwir, me
         trained(role).detector(visible, lwir)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"fit": "crop"}, "fit is 'crop'; it must be one of: letterbox, stretch"),
-        ({"batch_size": 0}, "batch_size is 0; it must be at least 1"),
-        ({"batch_size": -1}, "batch_size is -1; it must be at least 1"),
-    ],
-)
-def test_option_without_a_meaning_is_refused(student, options, message):
-    with pytest.raises(InputError, match=f"^{message}"):
-        Detector(student.params, student.config, **options)
+def test_option_without_a_meaning_is_refused(student):
+    with pytest.raises(InputError, match=r"^fit is 'crop'; it must be one of: letterbox, stretch"):
+        Detector(student.params, student.config, fit="crop")
+    with pytest.raises(InputError, match=r"^batch_size is 0; it must be at least 1"):
+        Detector(student.params, student.config, batch_size=0)

@@ -124,36 +124,24 @@ def test_card_names_the_activations_of_each_program(trained, tmp_path, monkeypat
     assert activations == {"detector.jax": "bfloat16", "detector.onnx": "float32"}
 
 
-@pytest.fixture
-def assert_refused(trained, tmp_path):
-    """Checks the message of a student's export, and that it leaves no output."""
-
-    def check(message):
+def test_failed_export_gives_its_reason_and_leaves_nothing(trained, tmp_path, monkeypatch, no_room):
+    def assert_refused(message, output="out"):
         with pytest.raises(InputError, match=f"^{message}"):
-            export.export(str(trained("student").workdir), tmp_path / "out")
-        assert not (tmp_path / "out").exists()
+            export.export(str(trained("student").workdir), tmp_path / output)
+        assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
-    return check
-
-
-def test_primitive_without_a_rule_is_named(assert_refused, monkeypatch):
     def program(params, image):
         return dict.fromkeys(OUTPUTS["student"], jnp.sin(image.astype(jnp.float32)))
 
-    monkeypatch.setattr(export, "flat_detect", lambda network: program)
-    reason = "no ONNX operator is known for the primitive sin"
-    assert_refused(f"this detector has no ONNX model with jax {jax.__version__}: {reason}")
-
-
-def test_output_that_cannot_be_used_is_reported(trained, assert_refused, tmp_path, no_room):
+    (tmp_path / "mine.txt").touch()
+    assert_refused(f"{tmp_path} exists and is not an empty folder", output="")
     with no_room(1000):
         assert_refused(f"{tmp_path / 'out'} cannot be written to: ")
-    (tmp_path / "mine.txt").touch()
-    with pytest.raises(InputError, match="is not an empty folder"):
-        export.export(str(trained("student").workdir), tmp_path)
-
-
-@pytest.mark.parametrize("package", ["onnx", "flatbuffers"])
-def test_missing_package_is_named_with_its_extra(assert_refused, monkeypatch, package):
-    monkeypatch.setitem(sys.modules, package, None)
-    assert_refused(rf"{package} is not installed. Install it \(`pip install dcrl_jax\[export\]`\)\.$")
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "flat_detect", lambda network: program)
+        reason = "no ONNX operator is known for the primitive sin"
+        assert_refused(f"this detector has no ONNX model with jax {jax.__version__}: {reason}")
+    for package in ("onnx", "flatbuffers"):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, package, None)
+            assert_refused(rf"{package} is not installed. Install it \(`pip install dcrl_jax\[export\]`\)\.$")

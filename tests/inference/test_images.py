@@ -31,6 +31,8 @@ def test_arrays_and_files_give_rgb_and_grey(tmp_path):
     path, opaque = write(tmp_path / "a.png", COLOURS), with_alpha(255)
     for image in (COLOURS, jnp.asarray(COLOURS), path, str(path), opaque, write(tmp_path / "b.png", opaque)):
         np.testing.assert_array_equal(read_visible(image), COLOURS)
+    PIL.Image.fromarray(SMOOTH).convert("CMYK").save(tmp_path / "cmyk.jpg", quality=100, subsampling=0)
+    np.testing.assert_allclose(read_visible(tmp_path / "cmyk.jpg").astype(int), SMOOTH, atol=4)
 
     three = np.repeat(GREY, 3, axis=2)
     opaque = with_alpha(255, three)
@@ -58,11 +60,6 @@ def test_pixels_of_a_file_are_those_that_opencv_reads(tmp_path, suffix):
             np.testing.assert_array_equal(read_visible(path), expected)
 
 
-def test_cmyk_photograph_gives_rgb(tmp_path):
-    PIL.Image.fromarray(SMOOTH).convert("CMYK").save(tmp_path / "a.jpg", quality=100, subsampling=0)
-    np.testing.assert_allclose(read_visible(tmp_path / "a.jpg").astype(int), SMOOTH, atol=4)
-
-
 @pytest.mark.parametrize("suffix", ["avif", "jpg", "png", "tif", "webp"])
 def test_pair_is_turned_as_its_orientation_tags_say(tmp_path, suffix):
     # Quarter turns counterclockwise after mirroring, of each value of the tag (TIFF 6.0, page 36).
@@ -87,7 +84,6 @@ def test_pair_is_turned_as_its_orientation_tags_say(tmp_path, suffix):
     ("kind", "pixels", "message"),
     [
         ("visible", GREY, "grey, 1 channels; expected the three of an RGB image"),
-        ("visible", GREY[..., 0], "grey, 1 channels; expected the three"),
         ("visible", with_alpha(128), "RGB with an alpha channel, 4 channels; expected the three"),
         ("visible", COLOURS.astype(np.uint16) * 256, "uint16 values; expected uint8, 0 to 255"),
         ("thermal", COLOURS, "3 channels that differ; expected a grey thermal image"),
@@ -95,7 +91,7 @@ def test_pair_is_turned_as_its_orientation_tags_say(tmp_path, suffix):
         ("thermal", GREY[:5], "8x5 pixels, but its visible image has 8x6"),
         ("thermal", GREY.astype(np.uint16) * 64, "uint16 values; expected uint8, 0 to 255. Scale thermal images of"),
     ],
-    ids=["grey", "two axes", "alpha", "16 bits", "false colours", "thermal alpha", "other size", "thermal 16 bits"],
+    ids=["grey", "alpha", "16 bits", "false colours", "thermal alpha", "other size", "thermal 16 bits"],
 )
 def test_image_of_another_kind_is_refused(tmp_path, kind, pixels, message):
     files = [write(tmp_path / f"a.{suffix}", pixels) for suffix in ("png", "tif")]
@@ -127,15 +123,12 @@ def test_file_with_a_transparent_colour_or_32_bits_is_refused(tmp_path, mode, tr
     [
         (np.zeros((6, 0, 3), np.uint8), r"an array of shape \(6, 0, 3\); expected height, width and channels\.$"),
         (np.zeros(8, np.uint8), r"an array of shape \(8,\)"),
-        (np.zeros((1, 1, 6, 3), np.uint8), r"an array of shape \(1, 1, 6, 3\)"),
-        (COLOURS / np.float32(255), "float32 values; expected uint8"),
         (jnp.asarray(COLOURS / np.float32(255)), "float32 values; expected uint8"),
         (None, r"of type NoneType; expected a path or a uint8 array of NumPy or JAX \(np.asarray makes one of a PIL"),
         (b"\xff\xd8", "of type bytes; expected a path"),
-        (3, "of type int; expected a path"),
         (PIL.Image.new("RGB", (8, 6)), "of type Image; expected a path"),
     ],
-    ids=["empty", "one axis", "four axes", "floats", "floats of JAX", "None", "bytes", "int", "PIL"],
+    ids=["empty", "one axis", "floats of JAX", "None", "bytes", "PIL"],
 )
 def test_object_that_is_no_image_is_refused(image, message):
     with pytest.raises(InputError, match=f"^visible image: {message}"):

@@ -140,13 +140,8 @@ def test_card_says_where_the_training_started(models, card, tmp_path, vgg16, ini
 
 
 def test_places_are_known_by_their_key_or_their_form():
-    config = {
-        "train": {"steps": None, "epochs": 1.5},
-        "labels": ["person", "a person", "~/mine"],
-        "list": "C:\\lists\\mine.txt",
-        "annotations": "improved",
-        "init": {"vgg16": "hf://timm/vgg16/a", "checkpoint": "run"},
-    }
+    config = {"train": {"steps": None, "epochs": 1.5}, "labels": ["person", "a person", "~/mine"], "split": "test"}
+    config |= {"list": "C:\\lists\\mine.txt", "init": {"vgg16": "hf://timm/vgg16/a", "checkpoint": "run"}}
     init = {"vgg16": "hf://timm/vgg16/a", "checkpoint": None}
     expected = config | {"labels": ["person", "a person", None], "list": None, "init": init}
     assert without_private_paths(config) == expected

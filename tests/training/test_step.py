@@ -25,17 +25,12 @@ ADDED = {f"{stage}_{term}" for stage in STAGES for term in ("cls_soft", "reg_bou
 
 def keys_of_devices(count, seed, step, images=4):
     """Return the keys of all images of a global batch, shared by the first ``count`` devices: data [images, ...]."""
-    run = jax.pmap(
-        lambda step: jax.random.key_data(image_keys(seed, step, images // count)),
-        parallel.AXIS,
-        devices=jax.local_devices()[:count],
-    )
+
+    def draw(step):
+        return jax.random.key_data(image_keys(seed, step, images // count))
+
+    run = jax.pmap(draw, parallel.AXIS, devices=jax.local_devices()[:count])
     return np.asarray(run(np.full(count, step, np.int32))).reshape(images, -1)
-
-
-def place(state, mesh):
-    # A copy, because the step reuses the buffers of the state that it is given.
-    return parallel.replicate(jax.tree.map(np.array, jax.device_get(state)), mesh)
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +61,13 @@ def two_devices(setting):
     optimizer = build_optimizer(config, build_schedule(config, 4))
     step = parallel.parallel_step(make_step(network, optimizer, training_rules(config), SEED), mesh)
     batch = jax.tree.map(lambda leaf: leaf.reshape(2, -1, *leaf.shape[1:]), make_batch())
-    state = TrainState(np.int32(0), params, optimizer.init(params))
-    return step, jax.device_put(batch, parallel.batch_sharding(mesh)), lambda: place(state, mesh), state
+    state = jax.device_get(TrainState(np.int32(0), params, optimizer.init(params)))
+
+    def start():
+        # A copy, because the step reuses the buffers of the state that it is given.
+        return parallel.replicate(jax.tree.map(np.array, state), mesh)
+
+    return step, jax.device_put(batch, parallel.batch_sharding(mesh)), start, state
 
 
 def test_step_on_two_devices_moves_against_the_gradient_of_one(one_device, two_devices):
@@ -131,9 +131,7 @@ def test_step_has_the_terms_of_its_role_and_keeps_float32(tiny_config, role, ter
     arguments = (state, *([teacher.param_shapes()] if teacher else []), jax.tree.map(lambda leaf: leaf[None], batch))
     in_axes = (None,) * (len(arguments) - 1) + (0,)
     new, metrics = jax.eval_shape(jax.vmap(step, in_axes, out_axes=None, axis_name=parallel.AXIS), *arguments)
-    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), new.params) == jax.tree.map(
-        lambda leaf: (leaf.shape, leaf.dtype), params
-    )
+    assert jax.tree.map(np.shape, new.params) == jax.tree.map(np.shape, params)
     assert set(metrics) == terms | {"loss", "gradient_norm"}
     assert {(leaf.shape, leaf.dtype) for leaf in metrics.values()} == {((), np.dtype(np.float32))}
     dtypes = {leaf.dtype for leaf in jax.tree.leaves(new) if jnp.issubdtype(leaf.dtype, jnp.floating)}
