@@ -28,7 +28,7 @@ from dcrl_jax.inference.detector import Detector
 from dcrl_jax.models.detect import propose_regions
 from dcrl_jax.models.network import build_network
 from dcrl_jax.models.rpn import propose
-from dcrl_jax.reports.tables import format_table
+from dcrl_jax.tables import format_table
 
 STRIDES = (8, 16)
 # A library's idle threads spin for a while before they sleep. After this pause they leave the cores to the other one.

@@ -21,7 +21,7 @@ from benchmarks.steps import TrainingStep
 from configs import student, teacher
 from dcrl_jax.command_line import Parser, exit_on_error
 from dcrl_jax.devices import quiet_without_gpu
-from dcrl_jax.reports.tables import format_table
+from dcrl_jax.tables import format_table
 
 # Devices, and the parts of a device's share.
 SETTINGS = [(2, 1), (4, 1), (8, 1), (1, 4), (2, 2)]

@@ -32,8 +32,8 @@ from dcrl_jax.losses.detection import box_mask, cell_centres
 from dcrl_jax.models.detect import propose_regions, refine
 from dcrl_jax.models.network import build_network
 from dcrl_jax.ops.boxes import iou_matrix
-from dcrl_jax.reports.tables import format_table
 from dcrl_jax.structures import Batch
+from dcrl_jax.tables import format_table
 from dcrl_jax.training import distill
 from dcrl_jax.training.terms import detection_terms, distillation_terms, forward, training_rules
 

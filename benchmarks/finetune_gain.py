@@ -32,7 +32,7 @@ from configs import finetune
 from dcrl_jax import checkpoints
 from dcrl_jax.command_line import Parser, exit_on_error
 from dcrl_jax.devices import quiet_without_gpu
-from dcrl_jax.reports.tables import format_table
+from dcrl_jax.tables import format_table
 from dcrl_jax.training.score import parallel_network, score_checkpoint
 from dcrl_jax.training.train import train
 from dcrl_jax.training.workdir import use_compilation_cache

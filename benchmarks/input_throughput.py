@@ -40,8 +40,8 @@ from dcrl_jax import parallel
 from dcrl_jax.command_line import Parser, exit_on_error, parse_recipe
 from dcrl_jax.data import sources, transforms
 from dcrl_jax.devices import quiet_without_gpu, usable_cores
-from dcrl_jax.reports.tables import format_table
 from dcrl_jax.structures import MODALITIES
+from dcrl_jax.tables import format_table
 from dcrl_jax.training.data import box_filter_of, open_train_source, train_batches
 
 ROOT = Path(__file__).resolve().parents[1]

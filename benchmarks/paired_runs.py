@@ -15,7 +15,7 @@ from dcrl_jax.evaluation.miss_rate import Matches, Score, match, score_subsets
 from dcrl_jax.evaluation.results import read_results
 from dcrl_jax.evaluation.rules import CONDITIONS
 from dcrl_jax.evaluation.truths import read_truths
-from dcrl_jax.reports.tables import format_table
+from dcrl_jax.tables import format_table
 
 # The runs of one seed by name, each with its score and matches by condition.
 Pair = Mapping[str, Mapping[str, tuple[Score, Matches]]]

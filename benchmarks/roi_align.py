@@ -21,7 +21,7 @@ from benchmarks.timing import median_seconds
 from dcrl_jax.command_line import Parser, exit_on_error
 from dcrl_jax.devices import quiet_without_gpu, usable_cores
 from dcrl_jax.ops.roi_align import roi_align
-from dcrl_jax.reports.tables import format_table
+from dcrl_jax.tables import format_table
 
 HEIGHT, WIDTH, CHANNELS, BINS, SAMPLES_PER_BIN = 512, 640, 512, 7, 2
 ROIS, LARGE_ROIS = 300, 20

@@ -31,7 +31,7 @@ from dcrl_jax.command_line import Parser, exit_on_error
 from dcrl_jax.data import sources
 from dcrl_jax.devices import quiet_without_gpu, usable_cores
 from dcrl_jax.errors import InputError
-from dcrl_jax.reports.tables import format_table
+from dcrl_jax.tables import format_table
 
 ROOT = Path(__file__).resolve().parents[1]
 MIB = 2**20

@@ -31,7 +31,7 @@ from dcrl_jax.command_line import Parser, exit_on_error
 from dcrl_jax.devices import quiet_without_gpu
 from dcrl_jax.models.network import build_network
 from dcrl_jax.models.vgg16 import BLOCKS
-from dcrl_jax.reports.tables import format_table
+from dcrl_jax.tables import format_table
 from dcrl_jax.training.distill import teacher_config
 from dcrl_jax.training.fit import GIB, USABLE, fit_parts, guess_parts, saved_bytes, tree_bytes
 

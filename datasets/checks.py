@@ -89,18 +89,6 @@ def image_problem(path: Path, size: tuple[int, int]) -> str | None:
     return None
 
 
-def count_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Return a text table: each row is a name, left-aligned, and counts, right-aligned."""
-    lines = [list(header), *([str(row[0]), *(f"{value:,}" for value in row[1:])] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            [line[0].ljust(widths[0]), *(text.rjust(width) for text, width in zip(line[1:], widths[1:], strict=True))]
-        )
-        for line in lines
-    )
-
-
 def incomplete_warning(split: str, left_out: int, expected: int, consequence: str = "") -> list[str]:
     """Return the warning about images that are left out of a split, in a list that is empty if there are none."""
     text = f"incomplete {split} split: {left_out:,} of {expected:,} images are left out{consequence}"

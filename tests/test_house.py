@@ -10,7 +10,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # From bottom to top; entries of one line know nothing of each other.
 FLOORS = [
     ["errors"],
-    ["signals", "files", "progress", "devices", "jax_errors", "hub", "annotations"],
+    ["signals", "files", "progress", "devices", "jax_errors", "hub", "tables", "annotations"],
     ["command_line", "config", "structures"],
     ["ops"],
     ["losses", "models", "published", "parallel"],
@@ -24,7 +24,7 @@ FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 SHIMS = {"dcrl_jax/evaluation/kaist.py", "dcrl_jax/evaluation/caltech.py", "dcrl_jax/evaluation/nightowls.py"}
 # The folders beside the package, and what they may import of it.
 BESIDE = {
-    "datasets": {"errors", "structures", "signals", "files", "progress", "devices", "command_line", "annotations"},
+    "datasets": {*FLOORS[0], *FLOORS[1], "command_line", "structures"} - {"hub", "jax_errors"},
     "configs": {"config", "command_line"},
 }
 

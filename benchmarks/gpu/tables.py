@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.gpu.worker import STAGES
 from dcrl_jax.command_line import Parser
-from dcrl_jax.reports.tables import format_table
+from dcrl_jax.tables import format_table
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -18,6 +18,7 @@ from dcrl_jax.annotations.labels import CALTECH_IGNORE, PERSON
 from dcrl_jax.annotations.types import MISSING, UNREADABLE, Annotation, Finding, checksum
 from dcrl_jax.errors import InputError
 from dcrl_jax.progress import progress_bar
+from dcrl_jax.tables import format_table
 
 VIDEO_MISSING = "video missing"
 VIDEO_UNREADABLE = "video unreadable"
@@ -87,7 +88,7 @@ def check_copy(copy: Copy, config: Any, allow_incomplete: bool) -> CheckedCopy:
         read_from[split] = _describe(config.annotations, files, kept[split])
         print(f"{split} annotations: {read_from[split]}", flush=True)
         rows += _count(split, expected, kept[split])
-    table = checks.count_table(["", "images"], rows)
+    table = format_table(rows, ["", "images"])
     checked = CheckedCopy(kept, {"annotations": read_from, "table": table, "warnings": warnings})
     return checks.finish_check(checked, findings, copy.findings, "test", _LEAVES_OUT, allow_incomplete)
 

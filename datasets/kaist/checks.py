@@ -15,6 +15,7 @@ from dcrl_jax.annotations.labels import UNPAIRED
 from dcrl_jax.annotations.types import MISSING, MODALITIES, UNREADABLE, Annotation, Finding
 from dcrl_jax.errors import InputError, first_few
 from dcrl_jax.progress import progress_bar
+from dcrl_jax.tables import format_table
 
 UNUSED = "image file that is not used"
 NO_PAIR = "row without a box in either image"
@@ -86,7 +87,7 @@ def check_copy(copy: Copy, config: Any, allow_incomplete: bool) -> CheckedCopy:
     shared = sorted(set(config.image_ids("train")) & set(config.image_ids("test")))
     if shared and "train" in splits:
         warnings.append(f"frames in both splits: {len(shared):,} ({', '.join(first_few(shared, 5))})")
-    table = checks.count_table(["", "all", "day", "night"], rows)
+    table = format_table(rows, ["", "all", "day", "night"])
     metadata = {"layout": index.layout, "annotations": read_from, "table": table, "warnings": warnings}
     checked = CheckedCopy(pairs, metadata)
     return checks.finish_check(checked, findings, copy.findings, "test", _LEAVES_OUT, allow_incomplete)

@@ -14,6 +14,7 @@ from dcrl_jax.annotations.nightowls import AnnotatedImage
 from dcrl_jax.annotations.types import IMAGE_CONDITIONS, Finding
 from dcrl_jax.errors import InputError
 from dcrl_jax.progress import progress_bar
+from dcrl_jax.tables import format_table
 
 # The data set's own name of each split.
 SPLITS = {"train": "training", "validation": "validation"}
@@ -62,7 +63,7 @@ def check_copy(copy: Copy, allow_incomplete: bool) -> CheckedCopy:
         consequence = checks.NOT_COMPARABLE if split == "validation" else ""
         warnings += checks.incomplete_warning(split, left_out, len(annotated), consequence)
         rows += _count(split, annotated, kept[split])
-    table = checks.count_table(["", "all", *IMAGE_CONDITIONS], rows)
+    table = format_table(rows, ["", "all", *IMAGE_CONDITIONS])
     checked = CheckedCopy(kept, {"table": table, "warnings": warnings})
     leaves_out = (IMAGE_MISSING, IMAGE_UNREADABLE)
     return checks.finish_check(checked, findings, copy.findings, "validation", leaves_out, allow_incomplete)

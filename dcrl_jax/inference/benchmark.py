@@ -21,8 +21,8 @@ from dcrl_jax.models.detect import decide
 from dcrl_jax.models.network import Network, build_network
 from dcrl_jax.models.rpn import propose
 from dcrl_jax.progress import progress_bar
-from dcrl_jax.reports.tables import format_table
 from dcrl_jax.structures import CHANNELS
+from dcrl_jax.tables import format_table
 
 REPEATS = 15
 FRAME = (720, 1280)  # height and width of a camera's frame, which must be resized and padded

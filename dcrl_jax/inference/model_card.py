@@ -7,8 +7,8 @@ import jinja2
 
 from dcrl_jax.config import keys_affecting
 from dcrl_jax.published import HUB
-from dcrl_jax.reports.tables import format_table
 from dcrl_jax.structures import MODALITIES
+from dcrl_jax.tables import format_table
 
 PAPER = "Deep Cross-modal Representation Learning and Distillation for Illumination-invariant Pedestrian Detection"
 _TITLES = {

@@ -4,9 +4,10 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from dcrl_jax import tables
 from dcrl_jax.evaluation.evaluate import Bench, Evaluation
 from dcrl_jax.evaluation.miss_rate import percent_or_none
-from dcrl_jax.reports import curves, tables
+from dcrl_jax.reports import curves
 from dcrl_jax.reports.report import draw_panel
 
 

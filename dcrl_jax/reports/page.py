@@ -17,7 +17,7 @@ from dcrl_jax.evaluation.rules import Subset, assign_roles, describe_subset
 from dcrl_jax.files import write_atomically
 from dcrl_jax.reports import crops
 from dcrl_jax.reports.summary import score_tables
-from dcrl_jax.reports.tables import Table, format_value
+from dcrl_jax.tables import Table, format_value
 
 # Maximum number of crops per kind of mistake and condition.
 CROPS = 8

@@ -4,8 +4,8 @@ import numpy as np
 
 from dcrl_jax.evaluation.evaluate import Evaluation
 from dcrl_jax.evaluation.rules import CONDITIONS
-from dcrl_jax.reports.tables import Table, format_table
 from dcrl_jax.structures import MODALITIES
+from dcrl_jax.tables import Table, format_table
 
 
 def score_tables(evaluation: Evaluation) -> list[Table]:

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dcrl_jax import files
+from dcrl_jax import files, tables
 from dcrl_jax.command_line import Parser
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation.miss_rate import Score, percent_or_none, score_subsets
 from dcrl_jax.evaluation.overlaps import ImageDetections, ImageTruth
 from dcrl_jax.evaluation.rules import Subset
-from dcrl_jax.reports import curves, tables
+from dcrl_jax.reports import curves
 
 
 class AnnotationSet(NamedTuple):

@@ -29,7 +29,8 @@ def rows(record, key="objects"):
 
 def table_of(builder):
     """Return the lines of the table of counts with single spaces; the first line is the head."""
-    return [" ".join(line.split()) for line in builder.info.metadata["table"].splitlines()]
+    head, _, *lines = builder.info.metadata["table"].splitlines()
+    return [" ".join(line.split()) for line in (head, *lines)]
 
 
 def lines_of_counts(**counts):

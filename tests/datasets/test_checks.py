@@ -48,9 +48,3 @@ def test_twenty_findings_of_a_kind_are_shown_and_all_are_written(tmp_path, capsy
     shown = ["missing: 22", *(f"  test: {n}" for n in range(20)), "  and 2 more", "odd: 1", "  x"]
     assert capsys.readouterr().out.splitlines() == [*shown, f"all of these: {path}"]
     assert path.read_text().splitlines() == [*(f"missing\ttest: {n}" for n in range(22)), "odd\tx"]
-
-
-def test_table_has_names_on_the_left_and_right_aligned_numbers():
-    assert checks.count_table(["", "all", "day"], [["people", 1234567, 8], ["x", 9, 10]]) == (
-        "              all  day\npeople  1,234,567    8\nx               9   10"
-    )

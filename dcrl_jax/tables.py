@@ -22,7 +22,7 @@ def format_table(
     Columns whose values are all numbers (or missing) are aligned to the right, the others to the left.
 
     Args:
-        rows: one value per column: text, integers, other numbers (rounded), or None or NaN, which become "-".
+        rows: one value per column: text, integers (1,000), other numbers (rounded), or None or NaN, which become "-".
         columns: the titles.
         decimals: digits after the decimal point of numbers that are not integers.
         markdown: whether to return a Markdown table.
@@ -66,6 +66,8 @@ def format_value(value: object, decimals: int) -> str:
     """Return one cell as text, by the rules of ``format_table``."""
     if value is None:
         return "-"
-    if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral):
+    if isinstance(value, numbers.Integral):
+        return f"{value:,}"
+    if isinstance(value, numbers.Real):
         return "-" if math.isnan(value) else f"{value:.{decimals}f}"
     return str(value)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dcrl_jax.reports.tables import format_table
+from dcrl_jax.tables import format_table
 
 
 def test_numbers_are_aligned_to_the_right():
@@ -11,7 +11,7 @@ def test_numbers_are_aligned_to_the_right():
     assert format_table(rows, ("method", "miss rate %", "people")).split("\n") == [
         "method         miss rate %  people",
         "-------------  -----------  ------",
-        "MLPD                  7.58    1455",
+        "MLPD                  7.58   1,455",
         "a longer name        11.25       -",
         "MBNet                    -      20",
     ]
