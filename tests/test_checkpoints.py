@@ -248,7 +248,7 @@ def test_parameters_of_a_workdir_a_folder_or_one_checkpoint(workdir, monkeypatch
     assert checkpoints.is_workdir(str(workdir / inside)) == (not inside)
 
 
-def test_newest_checkpoint_counts_where_none_is_the_best_or_the_test_split_chose_it(workdir, tmp_path):
+def test_newest_counts_without_a_best_or_if_the_test_split_chose_it(workdir, tmp_path):
     config = make_config()
     config.data.validation_split = config.data.test_split
     save_best(tmp_path, (5, 0.5), config=config)
