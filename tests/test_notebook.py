@@ -1,6 +1,8 @@
 """The notebook for Colab runs from top to bottom, here with a training of a few steps."""
 
 import pathlib
+import re
+import tomllib
 
 import nbclient
 import nbformat
@@ -8,7 +10,19 @@ import pytest
 
 from dcrl_jax import checkpoints
 
-NOTEBOOK = pathlib.Path(__file__).parents[1] / "notebooks" / "colab.ipynb"
+ROOT = pathlib.Path(__file__).parents[1]
+NOTEBOOK = ROOT / "notebooks" / "colab.ipynb"
+# Required packages that every Colab machine has.
+IN_COLAB = ["jax", "numpy", "scipy", "absl-py", "etils", "pillow", "matplotlib", "psutil", "tqdm"]
+
+
+def test_packages_that_colab_may_lack_are_installed():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    required = project["dependencies"] + project["optional-dependencies"]["train"]
+    names = {re.split(r"[\[<>=,]", requirement)[0] for requirement in required}
+    code = nbformat.read(NOTEBOOK, as_version=4).cells[3].source
+    wanted = re.findall(r'"[\w.]+": "([\w-]+)"', code)
+    assert sorted(wanted) == sorted(names.difference(IN_COLAB))
 
 
 @pytest.mark.slow
