@@ -1,42 +1,48 @@
-"""Seconds a frame of this project's student beside torchvision's Faster R-CNN with VGG-16, in one run.
+"""Seconds a frame, or a training step, of this project beside torchvision's Faster R-CNN with VGG-16, in one run.
 
-    pip install torch torchvision        no other benchmark requires them
+    pip install torch torchvision        (nothing else here needs them)
     python -m benchmarks.against_torchvision
+    python -m benchmarks.against_torchvision --train
 
 Both detectors see the same 640x512 image with random parameters, in float32 and with all cores that the process may
 use: VGG-16 without pool5 and at stride 8 without pool4, a 3x3 convolution of 512 channels, 9 anchors per cell of aspect
 ratio 0.41, the best 6,000 proposals into NMS at 0.7 and 300 out of it, RoIAlign 7x7 with two samples, two layers of
-4,096 units, two classes, NMS at 0.3, at most 100 people. The proposals of both are counted. Runs take turns, so that
-other processes on the machine slow both; the ratio is what counts.
+4,096 units, two classes, NMS at 0.3, at most 100 people. The proposals of both are counted. With ``--train``, both take
+a step of SGD with momentum on all layers at stride 8, on noise with two people in each image; the baseline trains here,
+without its segmentation heads, which torchvision lacks. Runs take turns, and a large matrix product among them, so that
+other processes on the machine slow all; the ratio is what counts.
 """
 
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
-import jax
+import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from benchmarks import torchvision_side
-from configs import student
+from benchmarks.steps import TrainingStep, repeated
+from configs import baseline, student
 from dcrl_jax.command_line import Parser, exit_on_error
 from dcrl_jax.devices import quiet_without_gpu
 from dcrl_jax.errors import InputError
-from dcrl_jax.inference.benchmark import noise_images, time_in_turns
+from dcrl_jax.inference.benchmark import describe_machine, matrix_product, noise_images, time_in_turns
 from dcrl_jax.inference.detector import Detector
 from dcrl_jax.models.detect import propose_regions
 from dcrl_jax.models.network import build_network
 from dcrl_jax.models.rpn import propose
 from dcrl_jax.tables import format_table
 
-STRIDES = (8, 16)
+STRIDES, TRAINING_IMAGES = (8, 16), (1, 2)
 # A library's idle threads spin for a while before they sleep. After this pause they leave the cores to the other one.
 PAUSE_SECONDS = 0.3
 
 
-def measure(config: ConfigDict, repeats: int) -> list[object]:
-    """Return the row of a config: median seconds and proposals of both detectors, and the ratio with its quartiles."""
+def measure(stride: int, repeats: int) -> list[object]:
+    """Return the row of a frame at a stride: the proposals of both detectors, and the result of ``compare``."""
+    config = student.get_config()
+    config.backbone.stride = stride
     network = build_network(config)
     params = network.init_params(0)
     detector = Detector(params, config)
@@ -56,51 +62,56 @@ def measure(config: ConfigDict, repeats: int) -> list[object]:
     torch_call()
     hook.remove()
 
-    pause = functools.partial(time.sleep, PAUSE_SECONDS)
-    calls = {
-        "dcrl_jax": lambda: detector.run_network(image[None]),
-        "pause": pause,
-        "torchvision": torch_call,
-        "second pause": pause,
-    }
-    times = time_in_turns(calls, repeats)
-    ratios = np.divide(times["dcrl_jax"], times["torchvision"])
     return [
         f"stride {config.backbone.stride}",
-        np.median(times["dcrl_jax"]),
         int(proposals.mask.sum()),
-        np.median(times["torchvision"]),
         *torch_proposals,
-        *np.percentile(ratios, [50, 25, 75]),
+        *compare(lambda: detector.run_network(image[None]), torch_call, repeats),
     ]
+
+
+def measure_step(images: int, repeats: int) -> list[object]:
+    """Return the row of a training step of a batch: the result of ``compare``."""
+    config = baseline.get_config()
+    config.segmentation.stages = ()
+    training = TrainingStep(config)
+    step = repeated(training.on(), training.place(training.initial(), images))
+    torch_step = torchvision_side.step_call(config, images, "float32")
+    return [f"batch of {images}", *compare(step, torch_step, repeats)]
+
+
+def compare(call: Callable[[], Any], torch_call: Callable[[], Any], repeats: int) -> list[float]:
+    """Return the median seconds of both calls, the quartiles of their ratio, and the peak in GFLOP/s."""
+    product, flops = matrix_product(jnp.dtype(jnp.float32))
+    pause = functools.partial(time.sleep, PAUSE_SECONDS)
+    calls = {"dcrl_jax": call, "product": product, "pause": pause, "torchvision": torch_call, "second pause": pause}
+    times = time_in_turns(calls, repeats)
+    ratios = np.divide(times["dcrl_jax"], times["torchvision"])
+    medians = [float(np.median(times[name])) for name in ("dcrl_jax", "torchvision")]
+    return [*medians, *np.percentile(ratios, [50, 25, 75]), flops / min(times["product"]) / 1e9]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
     parser = Parser(__doc__)
+    parser.add_argument("--train", action="store_true", help="compare a training step instead of a frame")
     parser.add_argument("--repeats", type=int, default=11, help="runs of each detector")
     options = parser.parse_args(arguments)
     quiet_without_gpu()
     with exit_on_error():
+        if options.repeats < 1:
+            raise InputError(f"--repeats is {options.repeats}; it must be at least 1.")
         if problem := torchvision_side.import_problem():
             raise InputError(f"this comparison needs torch and torchvision ({problem}): pip install torch torchvision")
-        rows = []
-        for stride in STRIDES:
-            print(f"stride {stride}...", flush=True)
-            config = student.get_config()
-            config.backbone.stride = stride
-            rows.append(measure(config, options.repeats))
-        columns = [
-            "dcrl_jax, s",
-            "proposals",
-            "torchvision, s",
-            "proposals",
-            "ratio",
-            "lower quartile",
-            "upper quartile",
-        ]
-        print(f"\n{jax.devices()[0].device_kind}, {options.repeats} runs each\n")
-        print(format_table(rows, ["", *columns]))
+        ratio = ["dcrl_jax, s", "torchvision, s", "ratio", "lower quartile", "upper quartile", "product, GFLOP/s"]
+        if options.train:
+            columns = ["", *ratio]
+            rows = [measure_step(images, options.repeats) for images in TRAINING_IMAGES]
+        else:
+            columns = ["", "proposals", "of torchvision", *ratio]
+            rows = [measure(stride, options.repeats) for stride in STRIDES]
+        print(f"\n{describe_machine()}, {options.repeats} runs each\n")
+        print(format_table(rows, columns))
 
 
 if __name__ == "__main__":

@@ -72,7 +72,10 @@ class TrainingStep:
         # Some versions of JAX give no account of a pmapped program.
         in_axes = (None,) * (1 + len(frozen)) + (0,)
         one_device = jax.jit(jax.vmap(self._function(), in_axes, axis_name=parallel.AXIS))
-        return one_device.lower(state, *frozen, noise_batch(images, self._config)).cost_analysis()["flops"]  # pyright: ignore[reportOptionalSubscript]
+        traced = one_device.trace(state, *frozen, noise_batch(images, self._config))
+        # For a CPU, convolutions may be loops of Winograd's products, which XLA does not count.
+        costs: Any = traced.lower(lowering_platforms=("cuda",)).cost_analysis()
+        return costs["flops"]
 
     def image_flops(self) -> float:
         """Return the operations that each image adds to a step; those of the optimizer are not among them."""

@@ -21,7 +21,6 @@ from dcrl_jax.data.transforms import resize
 from dcrl_jax.errors import InputError
 from dcrl_jax.inference.images import Image, read_lwir, read_visible
 from dcrl_jax.inference.trained import check_trained
-from dcrl_jax.models.fast_convolutions import transform_kernels, winograd_convolutions
 from dcrl_jax.structures import Detections
 
 FITS = ("letterbox", "stretch")
@@ -64,14 +63,7 @@ class Detector:
         self.modalities = network.modalities
         self._input_size = network.input_size
         self._params = jax.device_put(params)
-        # Kernels of Winograd's algorithm for a CPU. GPU libraries choose such algorithms themselves.
-        self._kernels = transform_kernels(self._params) if jax.default_backend() == "cpu" else {}
-
-        def run(params, kernels, *images):
-            with winograd_convolutions(kernels):
-                return network.detect(params, *images)
-
-        self._run = jax.jit(run)
+        self._run = jax.jit(network.detect)
 
     @classmethod
     def from_checkpoint(cls, path: str | Path, fit: str = "letterbox", batch_size: int = 8) -> "Detector":
@@ -145,11 +137,11 @@ class Detector:
         Args:
             images: uint8 [B, H, W, 3] and, for a teacher, uint8 [B, H, W, 1].
         """
-        return self._run(self._params, self._kernels, *images)
+        return self._run(self._params, *images)
 
     def lower_network(self, *images: jax.ShapeDtypeStruct | np.ndarray | jax.Array) -> jax.stages.Lowered:
         """Return the program of ``run_network`` before compilation, to analyse its cost and memory."""
-        return self._run.lower(self._params, self._kernels, *images)
+        return self._run.lower(self._params, *images)
 
     def _detect(self, visible, lwir):
         people = []

@@ -1,7 +1,8 @@
 """A detector as an ONNX model for any batch size.
 
-JAX traces ``detect``, and each primitive of the trace becomes ONNX operators (``onnx_primitives.RULES``). Two functions
-become an operator each, with the same results: ``ops.nms.greedy_nms`` NonMaxSuppression, ``ops.roi_align`` RoiAlign.
+JAX traces ``detect``, and each primitive of the trace becomes ONNX operators (``onnx_primitives.RULES``). Four
+functions of ``dcrl_jax.ops`` become one operator each, with the same results: ``conv3x3`` (Conv), ``max_pool``
+(MaxPool), ``greedy_nms`` (NonMaxSuppression) and ``roi_align`` (RoiAlign).
 """
 
 import json
@@ -81,7 +82,8 @@ def onnx_model(
     arrays = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in weights.items()}
     inputs = [jax.ShapeDtypeStruct((batch, *shape), np.uint8) for shape in images.values()]
     traced = jax.make_jaxpr(program)(arrays, *inputs)
-    graph = Graph({"greedy_nms": _nms, "roi_align": _roi_align(stride, samples_per_bin)})
+    roi_align = _roi_align(stride, samples_per_bin)
+    graph = Graph({"conv3x3": _conv3x3, "max_pool": _max_pool, "greedy_nms": _nms, "roi_align": roi_align})
     # JAX flattens dicts, arguments and results alike, by sorted names.
     leaves = [graph.external(name, weights[name]) for name in sorted(arrays)]
     leaves += [graph.image(name, (batch, *shape)) for name, shape in images.items()]
@@ -250,6 +252,25 @@ def _is_number(size):
 
 def _dimensions(shape):
     return [int(size) if _is_number(size) else BATCH for size in shape]
+
+
+def _conv3x3(graph, eqn, features, kernel):
+    """Translate ``ops.convolution.conv3x3``: features [B, H, W, C] and kernel [3, 3, C, K] to [B, H, W, K]."""
+    batch, height, width, outputs = eqn.outvars[0].aval.shape
+    images, kernel = (
+        graph.transpose(graph.full(features), (0, 3, 1, 2)),
+        graph.transpose(graph.full(kernel), (3, 2, 0, 1)),
+    )
+    result = graph.add("Conv", images, kernel, shape=(batch, outputs, height, width), pads=(1, 1, 1, 1))
+    return graph.transpose(result, (0, 2, 3, 1))
+
+
+def _max_pool(graph, eqn, features):
+    """Translate ``ops.pooling.max_pool``: [B, H, W, C] to [B, H / 2, W / 2, C]."""
+    batch, height, width, channels = eqn.outvars[0].aval.shape
+    images, shape = graph.transpose(graph.full(features), (0, 3, 1, 2)), (batch, channels, height, width)
+    result = graph.add("MaxPool", images, shape=shape, kernel_shape=(2, 2), strides=(2, 2))
+    return graph.transpose(result, (0, 2, 3, 1))
 
 
 def _nms(graph, eqn, boxes, scores, mask, threshold):

@@ -1,4 +1,4 @@
-"""ONNX operators for the JAX primitives of the detectors, except those of NMS and RoIAlign.
+"""ONNX operators for the JAX primitives of the detectors.
 
 A rule takes the graph, the equation and its operands (see ``onnx_export.Graph``) and returns the result, or a list of
 results. Element-wise operators of ONNX broadcast as NumPy's do; for all others, ``Graph.full`` broadcasts an operand.
@@ -106,23 +106,6 @@ def _convolution(graph, eqn, inputs, kernel):
         group=params["feature_group_count"],
     )
     return graph.transpose(outputs, np.argsort(dimensions.out_spec))
-
-
-def _max_pool(graph, eqn, inputs):
-    params = eqn.params
-    window, strides, padding = params["window_dimensions"], params["window_strides"], params["padding"]
-    outer = [axis for axis, size in enumerate(window) if size == 1]
-    if len(window) != 4 or len(outer) != 2 or np.any(padding) or {*params["window_dilation"]} != {1}:
-        raise NotImplementedError("a max pool other than over two axes without padding")
-    axes = outer + [axis for axis in range(4) if axis not in outer]
-    pooled = graph.add(
-        "MaxPool",
-        graph.transpose(graph.full(inputs), axes),
-        shape=[eqn.outvars[0].aval.shape[axis] for axis in axes],
-        kernel_shape=[window[axis] for axis in axes[2:]],
-        strides=[strides[axis] for axis in axes[2:]],
-    )
-    return graph.transpose(pooled, np.argsort(axes))
 
 
 def _product(graph, eqn, left, right):
@@ -233,7 +216,6 @@ RULES = {
     "reduce_max": _reduce("ReduceMax"),
     "reduce_or": _reduce("ReduceMax"),
     "reduce_sum": _reduce("ReduceSum"),
-    "reduce_window_max": _max_pool,
     "reshape": _reshape,
     "rsqrt": _elementwise("Sqrt", "Reciprocal"),
     "select_n": _select,

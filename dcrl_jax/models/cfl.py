@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from dcrl_jax.ops.convolution import conv3x3
 from dcrl_jax.structures import MODALITIES
 
 
@@ -45,13 +46,8 @@ class GroupedConv(nn.Module):
         """Map [B, H, W, C_in] to [B, H, W, C_out]."""
         shape = (3, 3, inputs.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", self.kernel_init, shape).astype(self.dtype)
-        outputs = [
-            jax.lax.conv_general_dilated(part, weights, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-            for part, weights in zip(
-                jnp.split(inputs, self.groups, axis=-1), jnp.split(kernel, self.groups, axis=-1), strict=True
-            )
-        ]
-        return jnp.concatenate(outputs, axis=-1)
+        groups = zip(*(jnp.split(array, self.groups, axis=-1) for array in (inputs, kernel)), strict=True)
+        return jnp.concatenate([conv3x3(*group) for group in groups], axis=-1)
 
 
 class CrossModalFeatureLearning(nn.Module):

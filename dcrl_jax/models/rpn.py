@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from dcrl_jax.models.layers import conv3x3_layer
 from dcrl_jax.ops import boxes, nms
 from dcrl_jax.structures import Proposals
 
@@ -28,9 +29,7 @@ class RegionProposalNetwork(nn.Module):
     @nn.compact
     def __call__(self, features: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Map [B, h, w, C] to logits [B, N, 2] and normalised offsets [B, N, 4], float32, N = h * w * A."""
-        init = nn.initializers.he_normal()
-        conv = nn.Conv(self.channels, (3, 3), padding=1, kernel_init=init, dtype=self.dtype, name="conv")
-        hidden = nn.relu(conv(features)).astype(jnp.float32)
+        hidden = nn.relu(conv3x3_layer(self.channels, self.dtype, "conv")(features)).astype(jnp.float32)
         logits = nn.Conv(2 * self.anchors_per_cell, (1, 1), kernel_init=HEAD_INIT, name="logits")(hidden)
         offsets = nn.Conv(4 * self.anchors_per_cell, (1, 1), kernel_init=HEAD_INIT, name="offsets")(hidden)
         batch = features.shape[0]

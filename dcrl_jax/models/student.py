@@ -9,7 +9,8 @@ import jax.numpy as jnp
 
 from dcrl_jax.models.roi_head import RoiHead
 from dcrl_jax.models.rpn import HEAD_INIT, RegionProposalNetwork
-from dcrl_jax.models.vgg16 import BLOCKS, Vgg16, block_channels, normalise, pool, pools_after, run_block
+from dcrl_jax.models.vgg16 import BLOCKS, Vgg16, block_channels, normalise, pools_after, run_block
+from dcrl_jax.ops.pooling import max_pool
 from dcrl_jax.ops.roi_align import roi_align
 from dcrl_jax.structures import RegionOutputs
 
@@ -64,7 +65,7 @@ class Student(nn.Module):
     def block(self, block: int, features: jax.Array) -> jax.Array:
         """Apply block 1..5 of the backbone and its pool."""
         features = self.backbone.block(block, features)
-        return pool(features) if block in pools_after(self.stride) else features
+        return max_pool(features) if block in pools_after(self.stride) else features
 
     def adapt(self, features: jax.Array) -> jax.Array:
         """Map the conv5 map [B, h, w, C] to A(E^s) of Eq. 15, float32 [B, h, w, 2 C]."""

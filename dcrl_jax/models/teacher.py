@@ -11,7 +11,8 @@ from dcrl_jax.models.cfl import CrossModalFeatureLearning
 from dcrl_jax.models.fusion import ModalityFusion, fuse
 from dcrl_jax.models.roi_head import RoiHead
 from dcrl_jax.models.rpn import HEAD_INIT, RegionProposalNetwork
-from dcrl_jax.models.vgg16 import BLOCKS, Vgg16, block_channels, normalise, pool, pools_after, run_block
+from dcrl_jax.models.vgg16 import BLOCKS, Vgg16, block_channels, normalise, pools_after, run_block
+from dcrl_jax.ops.pooling import max_pool
 from dcrl_jax.ops.roi_align import roi_align
 from dcrl_jax.structures import MODALITIES, RegionOutputs
 
@@ -105,7 +106,7 @@ class Teacher(nn.Module):
         visible, lwir = (self.backbones[name].block(block, x) for name, x in zip(MODALITIES, features, strict=True))
         if self.cfl:
             visible, lwir = self.cfl_blocks[block - 1]((visible, lwir))
-        return (pool(visible), pool(lwir)) if block in pools_after(self.stride) else (visible, lwir)
+        return (max_pool(visible), max_pool(lwir)) if block in pools_after(self.stride) else (visible, lwir)
 
     def _head_inputs(self, features):
         if self.cfl:

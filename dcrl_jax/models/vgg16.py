@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dcrl_jax.models.layers import GroupNorm, conv3x3_layer
+
 # Channels at width 1 and number of convolutions of each block.
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 
@@ -49,13 +51,11 @@ class Vgg16(nn.Module):
         for block, (_, convolutions) in enumerate(BLOCKS, 1):
             channels = block_channels(block, self.width)
             for layer in range(1, convolutions + 1):
-                init = nn.initializers.he_normal()
-                convolution = nn.Conv(channels, (3, 3), padding=1, kernel_init=init, dtype=self.dtype)
-                setattr(self, f"conv{block}_{layer}", convolution)
+                setattr(self, f"conv{block}_{layer}", conv3x3_layer(channels, self.dtype))
                 if self.norm == "group":
                     # A group of one channel would remove the contrast between channels; four or more keep it.
                     groups = max(1, min(32, channels // 4))
-                    setattr(self, f"norm{block}_{layer}", nn.GroupNorm(num_groups=groups, dtype=self.dtype))
+                    setattr(self, f"norm{block}_{layer}", GroupNorm(groups, self.dtype))
 
     def block(self, block: int, features: jax.Array) -> jax.Array:
         """Apply the convolutions of block 1..5: [B, H, W, C] to [B, H, W, C'] after its last ReLU."""
@@ -65,11 +65,6 @@ class Vgg16(nn.Module):
                 features = getattr(self, f"norm{block}_{layer}")(features)
             features = nn.relu(features)
         return features
-
-
-def pool(features: jax.Array) -> jax.Array:
-    """Apply a 2x2 max pool, [B, H, W, C] to [B, H/2, W/2, C]."""
-    return nn.max_pool(features, (2, 2), strides=(2, 2))
 
 
 def run_block(detector: nn.Module, block: int, features: Any) -> Any:

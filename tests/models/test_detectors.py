@@ -13,7 +13,8 @@ from dcrl_jax.models.cfl import CrossModalFeatureLearning
 from dcrl_jax.models.network import build_network
 from dcrl_jax.models.roi_head import RoiHead
 from dcrl_jax.models.rpn import RegionProposalNetwork
-from dcrl_jax.models.vgg16 import Vgg16, normalise, pool
+from dcrl_jax.models.vgg16 import Vgg16, normalise
+from dcrl_jax.ops.pooling import max_pool
 from dcrl_jax.ops.roi_align import roi_align
 from dcrl_jax.structures import CHANNELS, MODALITIES
 
@@ -79,7 +80,7 @@ def features_by_hand(params, images, branches, pools, with_cfl):
         if with_cfl:
             maps = CrossModalFeatureLearning().apply({"params": params[f"cfl_blocks_{block - 1}"]}, tuple(maps))
         if block in pools:
-            maps = [pool(x) for x in maps]
+            maps = [max_pool(x) for x in maps]
     return maps
 
 

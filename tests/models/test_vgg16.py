@@ -9,6 +9,7 @@ from safetensors.numpy import save_file
 
 from dcrl_jax.models import pretrained, vgg16
 from dcrl_jax.models.vgg16 import BLOCKS, Vgg16
+from dcrl_jax.ops.pooling import max_pool
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -28,7 +29,7 @@ def all_blocks(module, image, stride):
         features = module.block(block, features)
         outputs.append(features)
         if block in vgg16.pools_after(stride):
-            features = vgg16.pool(features)
+            features = max_pool(features)
     return outputs
 
 
