@@ -101,7 +101,7 @@ def small_loss(*_):
     """Stand in for ``make_loss``: a mean over images, whose memory grows with them."""
 
     def loss(params, frozen, batch, keys):
-        images = batch.visible.reshape(len(batch.visible), -1) / 255.0
+        images = batch.visible.reshape(len(batch.visible), -1, 3) / 255.0
         total = jnp.mean(jnp.tanh(images @ params["w"]) ** 2)
         return total, {"loss": total}
 
@@ -114,7 +114,7 @@ def test_step_in_parts_computes_the_same_in_less_memory(tiny_config, monkeypatch
     for module in (fit, step):
         monkeypatch.setattr(module, "make_loss", small_loss)
     optimizer = build_optimizer(config, build_schedule(config, 8))
-    params = {"w": np.random.default_rng(0).normal(0, 0.02, (32 * 48 * 3, 64)).astype(np.float32)}
+    params = {"w": np.random.default_rng(0).normal(0, 0.02, (3, 256)).astype(np.float32)}
     state = parallel.replicate(TrainState(np.int32(0), params, jax.device_get(optimizer.init(params))), mesh)
     batch = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), make_batch()._replace(lwir=None))
     batch = jax.device_put(batch, parallel.batch_sharding(mesh))
@@ -137,7 +137,7 @@ def test_step_in_parts_computes_the_same_in_less_memory(tiny_config, monkeypatch
     # A GPU guesses the number of parts first.
     parted, printed = fitted((whole.needed_bytes - 1) / fit.USABLE, "gpu")
     assert parted.parts in (2, 4)
-    assert parted.needed_bytes < whole.needed_bytes
+    assert parted.needed_bytes < 0.7 * whole.needed_bytes
     assert f"step: 8 images on 2 devices, {4 // parted.parts} at a time on each; " in printed
     expected = metrics(whole)
     for name, value in metrics(parted).items():
