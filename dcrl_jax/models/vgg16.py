@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dcrl_jax.models.layers import GroupNorm, conv3x3_layer
+from dcrl_jax.models.layers import conv3x3_layer
 
 # Channels at width 1 and number of convolutions of each block.
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
@@ -55,7 +55,7 @@ class Vgg16(nn.Module):
                 if self.norm == "group":
                     # A group of one channel would remove the contrast between channels; four or more keep it.
                     groups = max(1, min(32, channels // 4))
-                    setattr(self, f"norm{block}_{layer}", GroupNorm(groups, self.dtype))
+                    setattr(self, f"norm{block}_{layer}", nn.GroupNorm(num_groups=groups, dtype=self.dtype))
 
     def block(self, block: int, features: jax.Array) -> jax.Array:
         """Apply the convolutions of block 1..5: [B, H, W, C] to [B, H, W, C'] after its last ReLU."""

@@ -6,8 +6,6 @@ XLA's CPU backend computes the gradient by a kernel four to six times slower tha
 kernel turned. On GPUs, whose libraries choose such algorithms themselves, everything is XLA's.
 """
 
-import itertools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,9 +37,8 @@ FORWARD_TILES, GRADIENT_TILES = 80, 320
 
 # With fewer channels, transforming the tiles costs more than the products save.
 MIN_FORWARD_CHANNELS, MIN_GRADIENT_CHANNELS = 128, 64
-
-# Pixels of a row that share a row of the matrix product for few channels, and the most channels (inputs times outputs).
-GROUP, MAX_GROUPED_CHANNELS = 4, 32
+# Smaller maps are not worth the longer compilation.
+MIN_PIXELS = 1024
 
 
 @jax.jit
@@ -77,25 +74,20 @@ _conv3x3.defvjp(_forward, _backward)
 
 
 def _convolve(features, kernel):
-    channels, outputs = kernel.shape[2:]
-    if features.dtype == jnp.float32 and min(channels, outputs) >= MIN_FORWARD_CHANNELS:
-        on_cpu = winograd
-    elif features.dtype == jnp.float32 and channels * outputs <= MAX_GROUPED_CHANNELS:
-        on_cpu = by_pixel_groups
-    else:
-        return _direct(features, kernel)
-    return jax.lax.platform_dependent(features, kernel, cpu=on_cpu, default=_direct)
+    if min(kernel.shape[2:]) >= MIN_FORWARD_CHANNELS and _is_large(features):
+        return jax.lax.platform_dependent(features, kernel, cpu=winograd, default=_direct)
+    return _direct(features, kernel)
 
 
 def _kernel_gradient(features, gradient):
-    channels, outputs = features.shape[3], gradient.shape[3]
-    if features.dtype == jnp.float32 and min(channels, outputs) >= MIN_GRADIENT_CHANNELS:
-        on_cpu = winograd_kernel_gradient
-    elif features.dtype == jnp.float32 and channels <= 4 and outputs >= MIN_GRADIENT_CHANNELS:
-        on_cpu = kernel_gradient_by_pixel_groups
-    else:
-        return _direct_kernel_gradient(features, gradient)
-    return jax.lax.platform_dependent(features, gradient, cpu=on_cpu, default=_direct_kernel_gradient)
+    arguments, direct = (features, gradient), _direct_kernel_gradient
+    if min(features.shape[3], gradient.shape[3]) >= MIN_GRADIENT_CHANNELS and _is_large(features):
+        return jax.lax.platform_dependent(*arguments, cpu=winograd_kernel_gradient, default=direct)
+    return direct(*arguments)
+
+
+def _is_large(features):
+    return features.dtype == jnp.float32 and features.shape[1] * features.shape[2] >= MIN_PIXELS
 
 
 def _direct(features, kernel):
@@ -106,35 +98,6 @@ def _direct_kernel_gradient(features, gradient):
     shape = jax.ShapeDtypeStruct((3, 3, features.shape[3], gradient.shape[3]), features.dtype)
     (kernel_gradient,) = jax.linear_transpose(lambda kernel: _direct(features, kernel), shape)(gradient)
     return kernel_gradient
-
-
-def by_pixel_groups(features: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Convolve few channels as a product of matrices with a row for every four pixels; see ``conv3x3``."""
-    batch, height, width, _ = features.shape
-    channels, outputs = kernel.shape[2:]
-    inputs = _inputs_of_pixel_groups(features)
-    shifted = [jnp.pad(kernel, ((0, 0), (shift, GROUP - 1 - shift), (0, 0), (0, 0))) for shift in range(GROUP)]
-    matrix = jnp.stack(shifted, 3).reshape(3 * (GROUP + 2) * channels, GROUP * outputs)
-    return (inputs @ matrix).reshape(batch, height, -1, outputs)[:, :, :width]
-
-
-def kernel_gradient_by_pixel_groups(features: jax.Array, gradient: jax.Array) -> jax.Array:
-    """Return the gradient by the kernel of ``by_pixel_groups``; see ``winograd_kernel_gradient``."""
-    channels, outputs = features.shape[3], gradient.shape[3]
-    padded = jnp.pad(gradient, ((0, 0), (0, 0), (0, -gradient.shape[2] % GROUP), (0, 0)))
-    products = _inputs_of_pixel_groups(features).T @ padded.reshape(-1, GROUP * outputs)
-    products = products.reshape(3, GROUP + 2, channels, GROUP, outputs)
-    return sum(products[:, shift : shift + 3, :, shift] for shift in range(GROUP))
-
-
-def _inputs_of_pixel_groups(features):
-    """Return the inputs of every four pixels along a row, [B H W / 4, 3 * 6 * C]; the last group may be padded."""
-    _, height, width, channels = features.shape
-    groups = -(-width // GROUP)
-    padded = jnp.pad(features, ((0, 0), (1, 1), (1, GROUP * groups + 1 - width), (0, 0)))
-    window = itertools.product(range(3), range(GROUP + 2))
-    parts = [padded[:, row : row + height, column::GROUP][:, :, :groups] for row, column in window]
-    return jnp.concatenate(parts, -1).reshape(-1, 3 * (GROUP + 2) * channels)
 
 
 def winograd(features: jax.Array, kernel: jax.Array) -> jax.Array:
