@@ -14,6 +14,7 @@ from benchmarks.gpu.record import Record, config_of
 from dcrl_jax.models import pretrained, vgg16
 from dcrl_jax.ops import boxes as box_ops
 from dcrl_jax.ops.nms import nms
+from dcrl_jax.ops.pooling import max_pool
 from dcrl_jax.ops.roi_align import roi_align
 
 FIXTURES = Path(__file__).resolve().parents[2] / "tests" / "fixtures"
@@ -118,7 +119,7 @@ def _blocks(module, image):
         features = module.block(block, features)
         outputs.append(features)
         if block in vgg16.pools_after(8):
-            features = vgg16.pool(features)
+            features = max_pool(features)
     return outputs
 
 
