@@ -17,6 +17,7 @@ import jax
 from ml_collections import ConfigDict
 
 from benchmarks.steps import TrainingStep, noise_batch, repeated
+from benchmarks.timing import describe_machine_and_peak
 from configs import baseline, student, teacher
 from dcrl_jax.command_line import Parser, exit_on_error
 from dcrl_jax.devices import quiet_without_gpu
@@ -70,7 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for recipe in (teacher, student, baseline):
                 config = recipe.get_config()
                 print(f"{config.role}: {TrainingStep(config).image_flops() / 1e12:.3f} TFLOP an image", flush=True)
-        elif options.role == "teacher":
+            return
+        print(f"{describe_machine_and_peak()}\n", flush=True)
+        if options.role == "teacher":
             measure(teacher.get_config())
         else:
             baseline_s = measure(baseline.get_config())

@@ -35,6 +35,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
+from benchmarks.timing import describe_machine_and_peak
 from datasets.synthetic_rgbt.scenes import render
 from dcrl_jax import parallel
 from dcrl_jax.command_line import Parser, exit_on_error, parse_recipe
@@ -224,7 +225,7 @@ def measure(configs: dict[str, ConfigDict], batches: int, threads: Sequence[int]
         f"{kilobytes['lwir']:.0f} kB on average; batches of {config.train.batch_size} at "
         f"{config.data.width_px}x{config.data.height_px}."
     )
-    print(f"{usable_cores()} CPUs, {jax.devices()[0].device_kind}, OpenCV {cv2.__version__}, jax {jax.__version__}.\n")
+    print(f"{describe_machine_and_peak()}; OpenCV {cv2.__version__}.\n")
 
     rows, per_core_second = [], {}
     for name, config in configs.items():

@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import torchvision_side
-from benchmarks.timing import median_seconds
+from benchmarks.timing import describe_machine_and_peak, median_seconds
 from dcrl_jax.command_line import Parser, exit_on_error
-from dcrl_jax.devices import quiet_without_gpu, usable_cores
+from dcrl_jax.devices import quiet_without_gpu
 from dcrl_jax.ops.roi_align import roi_align
 from dcrl_jax.tables import format_table
 
@@ -87,8 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with exit_on_error():
         problem = torchvision_side.import_problem()
         print(f"RoIAlign of {ROIS} RoIs, {BINS}x{BINS} bins of {SAMPLES_PER_BIN}x{SAMPLES_PER_BIN} samples.")
-        device = f"{jax.devices()[0].device_kind}, {usable_cores()} cores, jax {jax.__version__}"
-        print(f"{device}, median of {options.repeats} runs.\n")
+        print(f"{describe_machine_and_peak()}; median of {options.repeats} runs.\n")
         print(measure(options.repeats, beside_torchvision=problem is None))
         if problem:
             print(f"\nWithout torchvision ({problem}): pip install torch torchvision, in another environment.")

@@ -26,10 +26,11 @@ from typing import NamedTuple
 from absl import logging
 
 from benchmarks.gpu.pack import folder_bytes
+from benchmarks.timing import describe_machine_and_peak
 from configs import student
 from dcrl_jax.command_line import Parser, exit_on_error
 from dcrl_jax.data import sources
-from dcrl_jax.devices import quiet_without_gpu, usable_cores
+from dcrl_jax.devices import quiet_without_gpu
 from dcrl_jax.errors import InputError
 from dcrl_jax.tables import format_table
 
@@ -109,7 +110,7 @@ def measure(folder: Path) -> None:
     config.update_from_flattened_dict(data)
     with contextlib.redirect_stdout(io.StringIO()):
         sources.prepare(config.data)
-    rows = []
+    rows, machine = [], describe_machine_and_peak()
     for role in ("teacher", "student"):
         cache = folder / f"{role}-cache"
         for start in ("cold", "warm"):
@@ -119,7 +120,7 @@ def measure(folder: Path) -> None:
             rows.append([role, start, *times, folder_bytes(cache) / MIB])
     columns = ("", "start", "to the first step, s", "compilation, s", "complete command, s", "cache, MiB")
     scenes = f"{config.train.batch_size} scenes, {SCENES} scenes scored by validation and test"
-    print(f"\n1 training step of {scenes}; {usable_cores()} cores.\n")
+    print(f"\n1 training step of {scenes}.\n{machine}\n")
     print(format_table(rows, columns, decimals=1))
 
 

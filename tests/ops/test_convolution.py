@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dcrl_jax.ops import convolution
-from dcrl_jax.ops.convolution import FORWARD_TILES, GRADIENT_TILES, conv3x3
+from dcrl_jax.ops.convolution import FORWARD_TILES, GRADIENT_TILES, TILE, conv3x3
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -54,6 +54,21 @@ def test_every_choice_equals_the_direct_convolution(channels):
     found, expected = value_and_gradients(conv3x3)(*inputs), value_and_gradients(direct)(*inputs)
     for array, expected_array in zip(found, expected, strict=True):
         np.testing.assert_allclose(array, expected_array, rtol=0, atol=3e-5 * np.abs(expected_array).max())
+
+
+def test_layers_share_the_memory_of_transformed_kernels():
+    def temporary_bytes(layers):
+        def run(features, kernels):
+            for kernel in kernels:
+                features = conv3x3(features, kernel)
+            return features
+
+        features, kernel, _ = arrays((1, 32, 32), 128, 128)
+        return jax.jit(run).lower(features, [kernel] * layers).compile().memory_analysis().temp_size_in_bytes
+
+    transformed_bytes = 4 * TILE * TILE * 128 * 128
+    assert temporary_bytes(1) > transformed_bytes
+    assert temporary_bytes(4) - temporary_bytes(2) < transformed_bytes / 2
 
 
 def test_other_platforms_get_the_direct_convolution():
