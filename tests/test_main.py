@@ -66,11 +66,24 @@ def test_default_workdir_is_printed_first(mode, parts, tmp_path, monkeypatch, ca
     assert not any(tmp_path.iterdir())
 
 
-def test_detection_needs_a_checkpoint(tmp_path, capsys):
+@pytest.mark.parametrize("mode", ["detect", "export", "publish", "benchmark"])
+def test_mode_needs_a_checkpoint_that_exists(mode, tmp_path, capsys):
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((32, 40, 3), np.uint8))
-    arguments = ["--mode=detect", f"--checkpoint={tmp_path}", f"--input={tmp_path}/a.png", f"--output={tmp_path}/out"]
+    arguments = [f"--mode={mode}", f"--checkpoint={tmp_path}"]
+    arguments += [f"--input={tmp_path}/a.png"] * (mode == "detect") + [f"--output={tmp_path}/out"] * (
+        mode != "benchmark"
+    )
     assert_refused(capsys, arguments, f"{tmp_path} holds no checkpoint")
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_detection_that_leaves_files_out_ends_with_status_1(monkeypatch):
+    monkeypatch.setattr(main, "load", lambda options: lambda: options.input != "broken.png")
+    arguments = ["--mode=detect", "--checkpoint=run", "--output=out", "--input=good.png"]
+    main.main(arguments)
+    with pytest.raises(SystemExit) as end:
+        main.main([*arguments[:-1], "--input=broken.png"])
+    assert end.value.code == 1
 
 
 def test_process_without_its_platform_ends_with_one_message(tmp_path):

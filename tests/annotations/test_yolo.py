@@ -3,7 +3,9 @@
 import pytest
 
 from dcrl_jax.annotations import yolo
+from dcrl_jax.annotations.problems import raise_if_any
 from dcrl_jax.annotations.types import Annotation
+from dcrl_jax.errors import InputError
 
 
 def parse(text):
@@ -41,3 +43,11 @@ def test_each_malformed_line_is_named_with_its_number_and_problem(line, problem)
     assert first.startswith("00004N.txt:1: unknown class 9")
     assert second.startswith("00004N.txt:3: ")
     assert problem in second
+
+
+def test_twenty_of_many_problems_are_shown():
+    raise_if_any([], "reading", "remedy")
+    with pytest.raises(InputError) as caught:
+        raise_if_any([f"file {i:02}" for i in range(23)], "reading", "remedy")
+    lines = str(caught.value).splitlines()
+    assert lines == ["reading: 23 problems", *(f"  file {i:02}" for i in range(20)), "  and 3 more", "remedy"]

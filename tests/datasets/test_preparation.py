@@ -2,6 +2,11 @@
 
 import errno
 import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +17,7 @@ from datasets.preparation import preparation_lock
 from dcrl_jax.errors import InputError
 from dcrl_jax.files import folder_lock
 
+ROOT = Path(__file__).resolve().parents[2]
 SCENES = {"height_px": 32, "width_px": 48, "train": 2, "validation": 1, "test": 1}
 
 
@@ -63,3 +69,20 @@ def test_file_system_without_locks_is_a_warning(tmp_path, monkeypatch, capsys):
     with preparation_lock(synthetic_rgbt.open_builder(str(tmp_path), **SCENES), tmp_path) as needs_preparing:
         assert needs_preparing
     assert "cannot be locked (No locks available)" in capsys.readouterr().out
+
+
+def test_killed_process_leaves_a_folder_and_no_lock(tmp_path):
+    options = SCENES | {"train": 1000}
+    call = f"open_builder({str(tmp_path)!r}, **{options}).download_and_prepare()"
+    code = f"from datasets.synthetic_rgbt import open_builder; {call}"
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as killed:
+        for _ in range(600):
+            if left := list(tmp_path.glob("synthetic_rgbt/*/incomplete.*")):
+                break
+            time.sleep(0.1)
+        os.kill(killed.pid, signal.SIGKILL)
+    assert left
+    builder = synthetic_rgbt.open_builder(str(tmp_path), **options)
+    with preparation_lock(builder, Path(builder.data_path).parent) as needs_preparing:
+        assert needs_preparing
+    assert not list(tmp_path.glob("synthetic_rgbt/*/incomplete.*"))

@@ -1,6 +1,7 @@
 """Miss rate and average precision: each rule on a case worked by hand, and matches against a slow matcher."""
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation.average_precision import average_precision
 from dcrl_jax.evaluation.miss_rate import REFERENCE_FPPI, match, score, score_subsets
 from dcrl_jax.evaluation.overlaps import ImageDetections
-from dcrl_jax.evaluation.rules import CALTECH_REASONABLE, NIGHTOWLS_SUBSETS, Subset
+from dcrl_jax.evaluation.rules import CALTECH_REASONABLE, NIGHTOWLS_SUBSETS, Subset, reasonable
 
 A, B = make_truth("a", BOX), make_truth("b", BOX)
 NOBODY = make_truth("a")
@@ -193,3 +194,14 @@ def test_average_precision_is_the_area_under_the_interpolated_curve(outcomes, ex
     detections = ranked(*(next(rest) if letter == "t" else boxes[letter] for letter in outcomes))
     assert average_precision(truths, {"a": detections}, ANYONE) == pytest.approx(expected)
     assert math.isnan(average_precision(truths, {"a": detections}, Subset("tall", min_height_px=100)))
+
+
+def test_complete_test_split_takes_seconds():
+    rng = np.random.default_rng(1)
+    truths, detections = random_scenes(images=2252)
+    for name, (boxes, _) in detections.items():
+        detections[name] = ImageDetections(np.tile(boxes, (9, 1)) + rng.normal(0, 0.1, (99, 4)), rng.random(99))
+    begin = time.process_time()
+    score_subsets(truths, detections, reasonable(5.0))
+    # It takes a third of a second; the bound leaves room for slow machines.
+    assert time.process_time() - begin < 5.0

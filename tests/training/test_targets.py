@@ -163,3 +163,26 @@ def test_positive_rois_fill_at_most_their_share():
     assert (rois[0, :2, 0] == 0).all()
     assert (rois[0, 2:, 0] >= 60).all()
     assert len(np.unique(rois[0], axis=0)) == 8
+
+
+@pytest.mark.parametrize("stage", ["rpg", "rdr"])
+def test_nan_in_the_padding_changes_nothing(stage):
+    def run(padding):
+        batch = make_batch([PERSON, (padding, "padding")])
+        if stage == "rpg":
+            return rpg_targets(keys(1), np.array([[2, 0, 22, 20], APART], np.float32), batch, RPG)
+        return sample_rois(keys(1), make_proposals([2, 0, 22, 20], APART, padding=[padding]), batch, RDR)
+
+    clean, poisoned = run([0] * 4), run(NAN_BOX)
+    assert clean[1].is_positive.any()
+    jax.tree.map(np.testing.assert_array_equal, clean, poisoned)
+
+
+def test_no_gradient_flows_from_rois_to_the_first_stage():
+    def total(boxes):
+        proposals = Proposals(boxes, jnp.zeros((1, 2)), jnp.ones((1, 2), bool))
+        rois, targets = sample_rois(keys(1), proposals, make_batch([PERSON]), RDR)
+        return jnp.sum(rois) + jnp.sum(targets.offsets)
+
+    gradient = jax.grad(total)(jnp.array([[[2.0, 0, 22, 20], APART]]))
+    np.testing.assert_array_equal(gradient, np.zeros((1, 2, 4), np.float32))

@@ -7,9 +7,10 @@ from training_cases import assert_learns, assert_same_bits, make_batch
 
 from configs import baseline, student, teacher
 from dcrl_jax.losses.detection import weighted_sum
-from dcrl_jax.losses.distillation import NO_DISTILLATION, Distillation, loss_weights
+from dcrl_jax.losses.distillation import NO_DISTILLATION, Distillation
 from dcrl_jax.models.detect import ProposalRules
 from dcrl_jax.models.network import build_network
+from dcrl_jax.training import terms as training_terms
 from dcrl_jax.training.step import make_loss
 from dcrl_jax.training.targets import RdrRules, RpgRules
 from dcrl_jax.training.terms import detection_terms, distillation_terms, forward, training_rules
@@ -17,6 +18,7 @@ from dcrl_jax.training.terms import detection_terms, distillation_terms, forward
 pytestmark = pytest.mark.usefixtures("quick_compile", "shallow_backbone")
 
 STAGES = ("rpg", "rdr")
+OWN = ("cls", "reg", "seg", "branches")
 SOFT = ("cls_soft", "reg_bound", "seg_soft")  # Eq. 16 to 18
 DETECTION = {f"{stage}_{term}" for stage in STAGES for term in ("cls", "reg", "seg")}
 ADDED = {"fea": {"fea"}}
@@ -24,15 +26,46 @@ ADDED |= {name: {f"{s}_{soft}" for s in STAGES} for name, soft in zip(("cls", "b
 ALL_ADDED = set.union(*ADDED.values())
 
 
-def test_only_a_student_distils_with_the_weights_of_eq_14():
+def weights_of(config):
+    """Return the weights by the name of the term without its stage, in which both stages must agree."""
+    weights = training_rules(config).weights
+    assert set(weights) == {f"{stage}_{term}" for stage in STAGES for term in OWN + SOFT} | {"fea"}
+    for term in OWN + SOFT:
+        assert weights[f"rpg_{term}"] == weights[f"rdr_{term}"], term
+    return {"fea": weights["fea"]} | {term: weights[f"rpg_{term}"] for term in OWN + SOFT}
+
+
+LOSS = {"loss.box_weight": 2.0, "loss.segmentation_weight": 4.0}
+BRANCHES = {"loss.per_branch_weight": 5.0}
+OFF = {f"distillation.{name}": False for name in ADDED}
+OTHERS = {f"distillation.{k}": v for k, v in {"rho": 0.125, "zeta": 0.75, "epsilon": 3.0, "xi": 0.25}.items()}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changes", "weights"),
+    # In the order of OWN, of SOFT, and fea.
+    [
+        (teacher, {}, (1, 1, 1, 0, 0, 0, 0, 0)),
+        (teacher, LOSS | BRANCHES, (1, 2, 4, 5, 0, 0, 0, 0)),
+        (baseline, LOSS, (1, 2, 4, 0, 0, 0, 0, 0)),
+        (student, {}, (0.5, 1, 0.5, 0, 0.5, 0.5, 0.5, 0.5)),
+        (student, LOSS | OTHERS, (0.75, 2, 1, 0, 0.25, 6, 3, 0.125)),
+        (student, LOSS | OFF, (1, 2, 4, 0, 0, 0, 0, 0)),
+    ],
+    ids=["eq1-paper", "eq1", "eq1-baseline", "eq14-paper", "eq14", "nothing distilled"],
+)
+def test_weights_follow_eq_1_and_eq_14(recipe, changes, weights):
+    config = recipe.get_config()
+    config.update_from_flattened_dict(changes)
+    assert weights_of(config) == dict(zip((*OWN, *SOFT, "fea"), weights, strict=True))
+
+
+def test_only_a_student_distils():
     config = student.get_config()
     values = {"fea": True, "cls": True, "bbr": False, "seg": True, "rho": 0.1, "zeta": 0.2, "temperature": 3.0}
     values |= {"epsilon": 0.4, "delta": 0.6, "xi": 0.7}
     config.distillation.update(values)
-    config.loss.update(box_weight=2.0, segmentation_weight=4.0, per_branch_weight=5.0)
-    rules, expected = training_rules(config), Distillation(**values)
-    assert rules.distillation == expected
-    assert rules.weights == loss_weights(expected, 2.0, 4.0) | {"rpg_branches": 5.0, "rdr_branches": 5.0}
+    assert training_rules(config).distillation == Distillation(**values)
     for recipe in (teacher, baseline):
         assert training_rules(recipe.get_config()).distillation == NO_DISTILLATION
     # Masks of no stage are none.
@@ -216,3 +249,20 @@ def test_student_that_distils_nothing_has_the_program_of_the_baseline(tiny_confi
         return str(jax.make_jaxpr(gradient)(network.param_shapes(), (), make_batch()._replace(lwir=None), KEYS))
 
     assert program(student_config(tiny_config)) == program(alone)
+
+
+def test_thermal_image_changes_only_what_is_distilled(one_pass, clean):
+    batch = make_batch()
+    run, terms, _ = one_pass(batch._replace(lwir=255 - batch.lwir))
+    assert_same_bits(run, clean[0])
+    assert {name for name in terms if terms[name] == clean[1][name]} >= DETECTION
+    for name in ALL_ADDED - ADDED["bbr"]:
+        assert terms[name] != clean[1][name], name
+
+
+def test_only_the_student_proposes_regions(setting, monkeypatch):
+    config, networks, params = setting
+    propose, calls = training_terms.propose, []
+    monkeypatch.setattr(training_terms, "propose", lambda *args, **given: calls.append(1) or propose(*args, **given))
+    jax.eval_shape(lambda params: all_terms(networks, params, make_batch(), config)[1], params)
+    assert len(calls) == 1
