@@ -193,7 +193,7 @@ class _Strips:
         # A cell holds 4 of a tile's 6 rows and columns; the last two are in the next cell.
         rows = jnp.stack([cells[down : down + self.rows, row] for down, row in POSITIONS])
         tiles = jnp.stack([rows[:, :, over : over + self.columns, column] for over, column in POSITIONS], 1)
-        return (_INPUT_2D @ tiles.reshape(TILE * TILE, -1)).reshape(TILE * TILE, -1, channels)
+        return jnp.matmul(_INPUT_2D, tiles.reshape(TILE * TILE, -1)).reshape(TILE * TILE, -1, channels)
 
     def outputs(self, padded: jax.Array, index: jax.Array) -> jax.Array:
         """Return the outputs of the tiles of strip ``index`` of all images, [4, 4, rows, columns, K]."""
