@@ -257,11 +257,9 @@ def _dimensions(shape):
 def _conv3x3(graph, eqn, features, kernel):
     """Translate ``ops.convolution.conv3x3``: features [B, H, W, C] and kernel [3, 3, C, K] to [B, H, W, K]."""
     batch, height, width, outputs = eqn.outvars[0].aval.shape
-    images, kernel = (
-        graph.transpose(graph.full(features), (0, 3, 1, 2)),
-        graph.transpose(graph.full(kernel), (3, 2, 0, 1)),
-    )
-    result = graph.add("Conv", images, kernel, shape=(batch, outputs, height, width), pads=(1, 1, 1, 1))
+    images = graph.transpose(graph.full(features), (0, 3, 1, 2))
+    weights = graph.transpose(graph.full(kernel), (3, 2, 0, 1))
+    result = graph.add("Conv", images, weights, shape=(batch, outputs, height, width), pads=(1, 1, 1, 1))
     return graph.transpose(result, (0, 2, 3, 1))
 
 

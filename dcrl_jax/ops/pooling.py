@@ -1,6 +1,6 @@
 """The 2x2 max pool, fast on a CPU in both directions.
 
-XLA's CPU backend computes the gradient of a pool from the indices of all maxima, in some twenty times the time that
+XLA's CPU backend computes the gradient of a pool from the indices of all maxima, in more than four times the time that
 the comparison with the maximum takes. On GPUs everything is XLA's.
 """
 
