@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from dcrl_jax import parallel
+from dcrl_jax.inference.benchmark import direct_flops
 from dcrl_jax.models.network import build_network
 from dcrl_jax.structures import CHANNELS, Batch
 from dcrl_jax.training.distill import teacher_config
@@ -65,17 +66,14 @@ class TrainingStep:
     def flops(self, images: int) -> float:
         """Return the floating point operations of a step, as XLA counts them before it compiles the program.
 
-        A multiply-add is two operations. XLA counts one iteration of a loop: of RoIAlign's gradient only one chunk of
+        See ``direct_flops``. XLA counts one iteration of a loop: of RoIAlign's gradient only one chunk of
         RoIs, which leaves out some 0.5 % of the step.
         """
         state, frozen = self.initial_shapes()
         # Some versions of JAX give no account of a pmapped program.
         in_axes = (None,) * (1 + len(frozen)) + (0,)
         one_device = jax.jit(jax.vmap(self._function(), in_axes, axis_name=parallel.AXIS))
-        traced = one_device.trace(state, *frozen, noise_batch(images, self._config))
-        # For a CPU, convolutions may be loops of Winograd's products, which XLA does not count.
-        costs: Any = traced.lower(lowering_platforms=("cuda",)).cost_analysis()
-        return costs["flops"]
+        return direct_flops(one_device, state, *frozen, noise_batch(images, self._config))
 
     def image_flops(self) -> float:
         """Return the operations that each image adds to a step; those of the optimizer are not among them."""

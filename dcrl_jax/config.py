@@ -187,6 +187,8 @@ KEYS = (
         "evaluate_every_epochs"),
 
     Key("init.vgg16", str, None, "", "paper V-B", "VGG-16: safetensors file or hf://OWNER/NAME/FILE; empty: random"),
+    Key("init.rescale", False, _one_of(False, True), "", "ours", "scale the layers of init.vgg16 so that all features "
+        "have RMS 1 on training images, and CFL's output likewise", added=True),
     Key("init.checkpoint", str, None, "", "", "workdir, checkpoint or published model to start the parameters from"),
     Key("init.roles", (), None, "", "", "roles that init.checkpoint must be of; (): none is required", added=True),
 
@@ -205,8 +207,11 @@ KEYS = (
     Key("cfl.groups", 2, ABOVE_0, "shapes network", "paper V-B", "G, of the convolutions P"),
     Key("cfl.aggregation", "attention", _one_of("attention", "average"), "network card", "paper", "Eq. 4-6, or Table "
         "II's row without AAS"),
-    Key("cfl.specific_gain", 1.0, ABOVE_0, "", "ours", "variance of the initial weights of P and V times their fan-in: "
-        "half of He's 2, which their sum then has; with 2 each the features grow by half from level to level"),
+    Key("cfl.init", "gaussian", _one_of("gaussian", "identity"), "", "ours", "first values of W, V and P; identity: "
+        "every channel passes, so that ImageNet's next block reads the channels it knows", added=True),
+    Key("cfl.specific_gain", 1.0, ABOVE_0, "", "ours", "with cfl.init=gaussian, variance of the initial weights of P "
+        "and V times their fan-in: half of He's 2, which their sum then has; with 2 each the features grow by half "
+        "from level to level"),
 
     Key("fusion.strategy", "maf", _one_of("maf", "linear", "average"), "shapes network card", "paper", "Eq. 10-13; the "
         "others are rows of Table III"),

@@ -1,5 +1,8 @@
 """Seconds a frame, as in the paper's Table VII, and images/s of larger batches, beside torchvision's in turns."""
 
+import functools
+import itertools
+
 import jax
 import numpy as np
 
@@ -13,25 +16,34 @@ from dcrl_jax.models.network import build_network
 
 REPEATS, REPEATS_IN_REHEARSAL = 30, 2
 BATCHES, BATCH_REPEATS = (8, 32), 5
-CASES = [(role, precision) for precision in ("TF32", "bfloat16", "float32") for role in ("student", "teacher")]
+CASES = [
+    ("student", "TF32"),
+    ("student", "bfloat16"),
+    ("teacher", "bfloat16"),
+    ("teacher", "TF32"),
+    ("student", "float32"),
+    ("teacher", "float32"),
+]
 CASES_IN_REHEARSAL = [("student", "TF32"), ("teacher", "bfloat16")]
+EAGER, COMPILED = "torchvision", "torchvision, torch.compile"
 
 
 def run(record: Record) -> None:
-    """Record student and teacher in each precision: first one image at a time, then batches."""
+    """Record student and teacher in each precision: one image, the student beside torch.compile, then batches."""
     cases = CASES_IN_REHEARSAL if record.rehearse else CASES
-    for role, precision in cases:
+    passes = [
+        [functools.partial(_one_image, record, *case, EAGER) for case in cases],
+        # Compilation by torch takes most of a minute.
+        [functools.partial(_one_image, record, *case, COMPILED) for case in cases if case[0] == "student"],
+        [functools.partial(_batch, record, *case, size) for case in cases for size in BATCHES],
+    ]
+    for measure in itertools.chain.from_iterable(passes):
         if record.seconds_left() < 0:
             return
-        _one_image(record, role, precision)
-    for role, precision in cases:
-        for size in BATCHES:
-            if record.seconds_left() < 0:
-                return
-            _batch(record, role, precision, size)
+        measure()
 
 
-def _one_image(record, role, precision):
+def _one_image(record, role, precision, beside):
     config, matmul = precise_config(role, precision, record.rehearse)
     network = build_network(config)
     with jax.default_matmul_precision(matmul):
@@ -47,7 +59,7 @@ def _one_image(record, role, precision):
         }
         torch_calls, failed = {}, {}
         if role == "student" and torchvision_side.import_problem() is None:
-            torch_calls, failed = _torchvision_calls(config, images[0], precision)
+            torch_calls, failed = _torchvision_call(config, images[0], precision, beside)
         seconds = median_seconds(calls | torch_calls, REPEATS_IN_REHEARSAL if record.rehearse else REPEATS)
         record.add(
             "one image",
@@ -61,20 +73,15 @@ def _one_image(record, role, precision):
         )
 
 
-def _torchvision_calls(config, image, precision):
-    calls, failed = {}, {}
-    for name, compiled in (("torchvision", False), ("torchvision, torch.compile", True)):
+def _torchvision_call(config, image, precision, name):
+    """Return the call by its name, or the reason why there is none by its name."""
 
-        def make_call(compiled=compiled):
-            detector = torchvision_side.build_detector(config)
-            return torchvision_side.frame_call(detector, image, precision, compiled)
+    def make_call():
+        detector = torchvision_side.build_detector(config)
+        return torchvision_side.frame_call(detector, image, precision, compiled=name == COMPILED)
 
-        call, reason = torchvision_side.working_call(make_call)
-        if call is None:
-            failed[name] = reason
-        else:
-            calls[name] = call
-    return calls, failed
+    call, reason = torchvision_side.working_call(make_call)
+    return ({}, {name: reason}) if call is None else ({name: call}, {})
 
 
 def _batch(record, role, precision, size):

@@ -19,7 +19,7 @@ from dcrl_jax.command_line import Parser, exit_on_error
 from dcrl_jax.errors import InputError
 
 LIMIT_BYTES = 60 * 2**20
-PAIRS_BYTES = 12_000_000
+PAIRS_BYTES = 17_000_000
 QUALITIES = (95, 90, 85, 80, 70, 60)  # of JPEG, from the best
 PYTHON = "3.12"
 # What the program needs beside JAX, Flax, Optax, Orbax, NumPy, SciPy, OpenCV, Matplotlib, safetensors and tqdm.

@@ -2,6 +2,7 @@
 
 import json
 import platform
+import threading
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,7 +68,7 @@ class Record:
             rehearse: whether the stage runs at toy size.
         """
         self.folder, self.rehearse = folder, rehearse
-        self._end = time.monotonic() + seconds
+        self._end, self._lock = time.monotonic() + seconds, threading.Lock()
         device = jax.local_devices()[0]
         self._content: dict[str, Any] = {
             "stage": stage,
@@ -83,9 +84,10 @@ class Record:
         self._write()
 
     def add(self, name: str, **values: Any) -> None:
-        """Add a result, write it and print it."""
-        self._content["results"].append({"name": name} | values)
-        self._write()
+        """Add a result, write it and print it; threads may do so at the same time."""
+        with self._lock:
+            self._content["results"].append({"name": name} | values)
+            self._write()
         print(f"{self._content['stage']}: {name}: {values}", flush=True)
 
     def finish(self) -> None:

@@ -67,8 +67,11 @@ def _step(result):
 
 
 def _training(result):
+    name = ", ".join([result["name"], f"seed {result['seed']}", *(f"{k}={v}" for k, v in result["changes"].items())])
     rates = [result["scores"][f"reasonable-{hours}"]["miss_rate_percent"] for hours in ("all", "day", "night")]
-    return [result["name"], *("no people" if rate is None else f"{rate:.2f}" for rate in rates), result["steps"]]
+    rates = ["no people" if rate is None else f"{rate:.2f}" for rate in rates]
+    speed = result["images_per_second"]
+    return [name, *rates, result["steps"], f"{speed:.0f}" if speed else None]
 
 
 # For each stage with a table: whether a result has a row, the row of a result, and the columns.
@@ -84,7 +87,11 @@ _TABLES = {
         _step,
         ["step", "images", "images/s", "of the peak", "of torchvision's time", "GiB: predicted", "compiled", "peak"],
     ),
-    "train": (lambda result: "scores" in result, _training, ["miss rate, %", "all", "day", "night", "steps"]),
+    "train": (
+        lambda result: "scores" in result,
+        _training,
+        ["miss rate, %", "all", "day", "night", "steps", "images/s"],
+    ),
 }
 
 

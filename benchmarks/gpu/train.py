@@ -1,28 +1,52 @@
-"""A real training within the time left: teacher, student and baseline on real pairs, from ImageNet's weights."""
+"""Training on real pairs from ImageNet's weights: teacher, student and baseline, in as many seeds as the time allows.
 
+All programs are compiled at the same time in one process, because compiling takes longer than a short training.
+"""
+
+import concurrent.futures
 import json
-import os
-import shutil
-import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import tensorflow_datasets as tfds
 from flax import traverse_util
-from safetensors.numpy import save_file
+from ml_collections import ConfigDict
+from safetensors.numpy import save
 
-from benchmarks.gpu.record import TINY, TINY_FUSION, Record
-from dcrl_jax import checkpoints
+from benchmarks.gpu.record import RECIPES, TINY, TINY_FUSION, Record
+from dcrl_jax import parallel
+from dcrl_jax.data import sources
+from dcrl_jax.evaluation import evaluate as evaluation
+from dcrl_jax.files import append_json_line
+from dcrl_jax.models.network import Network, build_network
+from dcrl_jax.reports.report import write_report
+from dcrl_jax.training.data import empty_batch, open_train_source, sample_images, train_batches
+from dcrl_jax.training.logs import METRICS_FILE
+from dcrl_jax.training.optimizer import build_optimizer, build_schedule
+from dcrl_jax.training.start import first_params
+from dcrl_jax.training.step import TrainState, make_step
+from dcrl_jax.training.terms import training_rules
 
-ROOT = Path(__file__).resolve().parents[2]
-# Shares of the time: the teacher is twice as large as the others, and the student depends on it.
-SHARES = {"teacher": 0.45, "student": 0.35, "baseline": 0.2}
-SCORING_SECONDS = 45.0  # for start, compilation and the test pairs, kept free in each share
-PARAMETERS_BYTES, PART_BYTES = 60e6, 15e6  # limits of the parameters that are copied, and of each of their files
+BATCH, BATCH_IN_REHEARSAL, STEPS_IN_REHEARSAL = 8, 4, 4
+MAX_STEPS = 500  # 24 epochs of MSRS's pairs
+START_SECONDS = 150.0  # for data and compilation
+# Share of the time after the start that the first seed of all roles takes.
+FIRST_SEED = 0.85
+PARAMETERS_BYTES, PART_BYTES = 60_000_000, 15_000_000  # limits of the parameters that are copied, and of each file
+# Images/s that are assumed for roles that the stage ``step`` has not measured.
+IMAGES_PER_SECOND = {"teacher": 110.0, "student": 140.0, "baseline": 250.0}
+# After the first seed of all roles, these runs follow while the time lasts: role, seed, changes.
+FURTHER: list[tuple[str, int, dict[str, object]]] = [
+    ("student", 1, {}),
+    ("baseline", 1, {}),
+    ("teacher", 0, {"cfl.init": "gaussian"}),
+    ("student", 2, {}),
+    ("baseline", 2, {}),
+]
 
 # Changes of ``:msrs``, a recipe of small scale, to full width.
 FULL_WIDTH = {
@@ -35,23 +59,12 @@ FULL_WIDTH = {
     "rpn.before_nms": 6000,
     "rpn.kept_training": 1000,
     "rpn.kept_testing": 300,
+    "init.rescale": True,
     "optimizer.learning_rate": 1e-4,
-    "optimizer.warmup_steps": 100,
     "train.log_every_steps": 10,
 }
-TEACHER = {"cfl.specific_gain": 1.0, "optimizer.learning_rate": 1e-4, "optimizer.warmup_steps": 100}
-
-
-class Setting(NamedTuple):
-    """What the three trainings have in common."""
-
-    data: str  # the recipes' argument
-    changes: dict[str, object]
-    teacher_changes: dict[str, object]
-    images_per_second: dict[str, float]  # assumed for roles that the stage ``step`` has not measured
-
-
-_REHEARSAL_CHANGES: dict[str, object] = {
+TEACHER: dict[str, object] = {"cfl.init": "identity"}
+_SCENES: dict[str, object] = {
     **TINY,
     "data.max_boxes": 16,  # a rendered scene may have as many people
     "data.options.height_px": 48,
@@ -62,11 +75,21 @@ _REHEARSAL_CHANGES: dict[str, object] = {
     "eval.batch_size": 4,
     "train.log_every_steps": 1,
 }
-REHEARSAL = Setting("synthetic", _REHEARSAL_CHANGES, TINY_FUSION, {})
+
+
+class Setting(NamedTuple):
+    """What the trainings have in common."""
+
+    data: str  # the recipes' argument
+    changes: dict[str, object]
+    teacher_changes: dict[str, object]
+
+
+REHEARSAL = Setting("synthetic", _SCENES, TINY_FUSION)
 
 
 def run(record: Record, vgg16: Path | None, pairs: Path | None) -> None:
-    """Record the three trainings, one after the other; their reports are copied beside the JSON file.
+    """Record each training with its scores; its report and results are written beside the JSON file.
 
     Args:
         record: of the stage.
@@ -77,73 +100,151 @@ def run(record: Record, vgg16: Path | None, pairs: Path | None) -> None:
         record.add("nothing trained", reason="--vgg16 and --pairs were not given")
         return
     setting = real_setting(vgg16, pairs) if vgg16 and pairs and not record.rehearse else REHEARSAL
-    started, seconds = time.monotonic(), record.seconds_left()
-    used = 0.0
-    for role, share in SHARES.items():
-        used += share
-        # Time that an earlier training leaves unused goes to the next one.
-        end = started + used * seconds
-        record.add(role, **_train(record, role, setting, end - time.monotonic()))
+    batch = BATCH_IN_REHEARSAL if record.rehearse else BATCH
+    steps = STEPS_IN_REHEARSAL if record.rehearse else _steps(record, batch)
+    configs = {role: training_config(role, setting, steps, batch, record.folder / "data") for role in RECIPES}
+    builder = sources.prepare(configs["teacher"].data)
+    teacher = build_network(configs["teacher"])
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        tasks = {
+            role: pool.submit(Training, config, builder, teacher if role == "student" else None)
+            for role, config in configs.items()
+        }
+        trainings = {role: task.result() for role, task in tasks.items()}
+        record.add("compiled", seconds_left=record.seconds_left(), steps=steps, batch=batch)
+
+        def train(role: str, seed: int = 0, changes: Mapping[str, object] | None = None, frozen: Any = None) -> Any:
+            started = time.monotonic()
+            params, metrics = trainings[role].run(record, seed, changes or {}, frozen)
+            result = trainings[role].evaluate(params, is_first=seed == 0)
+            seconds = time.monotonic() - started
+            facts = {"seed": seed, "changes": dict(changes or {}), "seconds": seconds, **metrics}
+            # The pictures of a report take a while; the device goes on.
+            reports.append(pool.submit(_report, record, role, trainings[role], facts, result, params))
+            return params, seconds
+
+        reports: list[concurrent.futures.Future] = []
+        frozen, _ = train("teacher")
+        longest = max(train(role, frozen=frozen if role == "student" else None)[1] for role in ("student", "baseline"))
+        for role, seed, changes in [] if record.rehearse else FURTHER:
+            if record.seconds_left() > 1.5 * longest:
+                train(role, seed, changes, frozen if role == "student" else None)
+        for report in reports:
+            report.result()
 
 
 def real_setting(vgg16: Path, pairs: Path) -> Setting:
     """Return the setting of a training on real pairs."""
-    changes: dict[str, object] = {**FULL_WIDTH, "init.vgg16": vgg16, "data.manual_dir": pairs}
-    return Setting("msrs", changes, TEACHER, {"teacher": 25.0, "student": 30.0, "baseline": 60.0})
+    return Setting("msrs", {**FULL_WIDTH, "init.vgg16": str(vgg16), "data.manual_dir": str(pairs)}, TEACHER)
 
 
-def training_flags(role: str, setting: Setting, steps: int, batch: int, work: Path) -> list[str]:
-    """Return the flags of one training that set its config; its workdir and its teacher's are in ``work``."""
-    keys = setting.changes | {"train.steps": steps, "train.batch_size": batch, "data.data_dir": work / "data"}
-    keys |= {"train.evaluate_every_epochs": 1e6}  # once, at the end
+def training_config(role: str, setting: Setting, steps: int, batch: int, data_dir: Path) -> ConfigDict:
+    """Return the config of a role's training."""
+    config = RECIPES[role].get_config(setting.data)
+    config.update_from_flattened_dict(setting.changes)
     if role == "teacher":
-        keys |= setting.teacher_changes
-    elif role == "student":
-        keys |= {"teacher.checkpoint": work / "teacher"}
-    recipe = f"--config={ROOT}/configs/{role}.py:{setting.data}"
-    return [recipe, *(f"--config.{key}={value}" for key, value in keys.items())]
+        config.update_from_flattened_dict(setting.teacher_changes)
+    config.train.steps, config.train.batch_size, config.data.data_dir = steps, batch, str(data_dir)
+    return config
 
 
-def _train(record: Record, role: str, setting: Setting, seconds: float) -> dict:
-    """Train and score one role within its time; return the figures."""
-    work = record.folder / "work"
-    workdir = work / role
-    batch, steps = 4, 4
-    if not record.rehearse:
-        batch, rate = 8, _measured_rate(record.folder, role) or setting.images_per_second[role]
-        steps = max(4, int(0.8 * (seconds - SCORING_SECONDS) * rate / batch))
-    flags = training_flags(role, setting, steps, batch, work)
-    command = [sys.executable, "main.py", f"--workdir={workdir}", *flags]
-    started = time.monotonic()
-    status, printed = _run(command, max(30.0, seconds - SCORING_SECONDS))
-    cut_off = status == os.EX_TEMPFAIL
-    if cut_off:
-        # SIGTERM left a checkpoint, which can be scored.
-        status, more = _run([*command, "--mode=eval"], 2 * SCORING_SECONDS)
-        printed += more
-    result = {"steps": steps, "cut_off": cut_off, "status": status, "seconds": time.monotonic() - started}
-    if status:
-        return result | {"printed": printed[-2000:]}
-    scores = json.loads((workdir / "evaluation" / "scores.json").read_text())
-    shutil.copyfile(workdir / "evaluation" / "report.html", record.folder / f"{role}.html")
-    shutil.copyfile(workdir / "metrics.jsonl", record.folder / f"{role}-metrics.jsonl")
-    parameters = _copy_parameters(workdir, record.folder, role) if role == "student" else []
-    return result | {"command": command[1:], "scores": scores["scores"], "parameter_files": parameters}
+class Training:
+    """The training of one role, compiled."""
+
+    def __init__(self, config: ConfigDict, builder: tfds.core.DatasetBuilder, teacher: Network | None):
+        """Compile the step and the detection.
+
+        Args:
+            config: the role's config.
+            builder: the prepared data set.
+            teacher: of a student.
+        """
+        self.config, self._mesh = config, parallel.device_mesh()
+        self._source = open_train_source(builder, config.data)
+        network = build_network(config)
+        self._optimizer = build_optimizer(config, build_schedule(config, len(self._source)))
+        step = make_step(network, self._optimizer, training_rules(config), config.seed, teacher)
+        frozen = () if teacher is None else (parallel.replicate(teacher.init_params(1), self._mesh),)
+        sharding = parallel.batch_sharding(self._mesh)
+        batch = jax.device_put(empty_batch(config, self._mesh.devices.size), sharding)
+        state = self._initial(config)
+        pmapped = parallel.parallel_step(step, self._mesh, len(frozen))
+        self._step: Callable = pmapped.lower(state, *frozen, batch).compile()
+        detector = evaluation.parallelize(network, self._mesh)
+        self.bench = evaluation.open_bench(detector, builder, config.data.test_split, config, self._mesh)
+        self.evaluate(state.params, is_first=False)
+
+    def run(
+        self, record: Record, seed: int, changes: Mapping[str, object], frozen: Any = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Train from the seed's parameters, until the end or until the stage's time is over.
+
+        Args:
+            record: of the stage.
+            seed: of parameters and order of the images.
+            changes: config keys that change the parameters at the start.
+            frozen: the parameters of a student's teacher, on the devices.
+
+        Returns:
+            The parameters on the devices, and the figures of the run with the mean metrics of every few steps.
+        """
+        config = self.config.copy_and_resolve_references()
+        config.seed = seed
+        config.update_from_flattened_dict(dict(changes))
+        state, every = self._initial(config), config.train.log_every_steps
+        batches = train_batches(self._source, config, parallel.batch_sharding(self._mesh))
+        lines, pending, started, step = [], [], time.monotonic(), 0
+        while step < config.train.steps and record.seconds_left() > 0:
+            state, metrics = self._step(state, *([] if frozen is None else [frozen]), next(batches))
+            pending.append(metrics)
+            step += 1
+            if step % every == 0:
+                rows = jax.device_get(pending)
+                pending.clear()
+                means = {f"train/{name}": float(np.mean([row[name] for row in rows])) for name in rows[0]}
+                lines.append({"step": step, "seconds": time.monotonic() - started} | means)
+                if step % (5 * every) == 0:
+                    print(f"{config.role}, step {step}: {lines[-1]}", flush=True)
+        batches.close()
+        # Without the first steps, in which the input starts.
+        first = lines[min(2, len(lines) - 1)]
+        seconds = lines[-1]["seconds"] - first["seconds"]
+        rate = (lines[-1]["step"] - first["step"]) * config.train.batch_size / seconds if seconds else None
+        return state.params, {"steps": step, "images_per_second": rate, "lines": lines}
+
+    def evaluate(self, params: Any, is_first: bool) -> evaluation.Evaluation:
+        """Score parameters on the test split; those of the first seed also with each modality blanked."""
+        return evaluation.evaluate(self.bench, params, blanked=is_first)
+
+    def _initial(self, config):
+        params = first_params(build_network(config), config, {}, lambda: sample_images(self._source, config))
+        state = TrainState(np.int32(0), params, jax.jit(self._optimizer.init)(params))
+        # Copies, because the step reuses the buffers of its state.
+        return parallel.replicate(jax.tree.map(np.array, jax.device_get(state)), self._mesh)
 
 
-def _run(command: list[str], seconds: float) -> tuple[int, str]:
-    """Run a command, and end it with SIGTERM when its time is over; return its status and its output."""
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    try:
-        printed, _ = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGTERM)
-        try:
-            printed, _ = process.communicate(timeout=SCORING_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            printed, _ = process.communicate()
-    return process.returncode, printed
+def _steps(record: Record, batch: int) -> int:
+    """Return the number of steps of every run, so that the first seed takes its share of the time."""
+    rates = {role: _measured_rate(record.folder, role) or rate for role, rate in IMAGES_PER_SECOND.items()}
+    seconds = FIRST_SEED * (record.seconds_left() - START_SECONDS)
+    return min(MAX_STEPS, max(10, int(seconds / sum(batch / rate for rate in rates.values()))))
+
+
+def _report(
+    record: Record, role: str, training: Training, facts: dict[str, Any], result: evaluation.Evaluation, params: Any
+) -> None:
+    """Write the report and the results of a run, then its record."""
+    name = "-".join([role, str(facts["seed"]), *map(str, facts["changes"].values())])
+    folder = record.folder / name
+    folder.mkdir()
+    for line in facts.pop("lines"):
+        append_json_line(folder / METRICS_FILE, line)
+    write_report(result, training.bench, folder, f"{role}, step {facts['steps']}", metrics=folder / METRICS_FILE)
+    is_copied = role == "student" and facts["seed"] == 0
+    files = _copy_parameters(params, record.folder, role) if is_copied else []
+    scores = json.loads((folder / "scores.json").read_text())
+    kept = {key: scores[key] for key in ("scores", "blanked", "modality_weights")}
+    record.add(role, folder=name, **facts, **kept, parameter_files=files)
 
 
 def _measured_rate(folder: Path, role: str) -> float | None:
@@ -159,19 +260,13 @@ def _measured_rate(folder: Path, role: str) -> float | None:
     return min(rates, default=None)
 
 
-def _copy_parameters(workdir: Path, folder: Path, role: str) -> list[str]:
-    """Write the parameters as bfloat16 in files of at most PART_BYTES, unless they exceed PARAMETERS_BYTES."""
-    params, _, _ = checkpoints.restore_params(str(workdir))
+def _copy_parameters(params: Any, folder: Path, role: str) -> list[str]:
+    """Write the parameters as bfloat16, in pieces of one safetensors file, unless they exceed PARAMETERS_BYTES."""
     flat = traverse_util.flatten_dict(jax.device_get(params), sep=".")
-    arrays = {name: np.asarray(array).astype(jax.numpy.bfloat16) for name, array in flat.items()}
-    if sum(array.nbytes for array in arrays.values()) > PARAMETERS_BYTES:
+    content = save({name: np.asarray(array).astype(jax.numpy.bfloat16) for name, array in flat.items()})
+    if len(content) > PARAMETERS_BYTES:
         return []
-    parts: list[dict[str, np.ndarray]] = [{}]
-    for name, array in arrays.items():
-        if parts[-1] and sum(part.nbytes for part in parts[-1].values()) + array.nbytes > PART_BYTES:
-            parts.append({})
-        parts[-1][name] = array
-    names = [f"{role}-{number}.safetensors" for number in range(len(parts))]
-    for name, part in zip(names, parts, strict=True):
-        save_file(part, folder / name)
+    names = [f"{role}.safetensors.{number}" for number in range(-(-len(content) // PART_BYTES))]
+    for number, name in enumerate(names):
+        (folder / name).write_bytes(content[number * PART_BYTES : (number + 1) * PART_BYTES])
     return names

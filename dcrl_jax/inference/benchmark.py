@@ -107,15 +107,22 @@ def time_in_turns(calls: Mapping[Name, Callable[[], Any]], repeats: int) -> dict
 
 
 def count_flops(network: Network) -> float:
-    """Return the floating point operations for one image, as XLA counts them before compilation.
+    """Return the floating point operations for one image, as XLA counts them before compilation; see ``direct_flops``.
 
-    A multiply-add is two operations; convolutions are direct and skip their padding. XLA counts one iteration of a
-    loop: only NMS has one, and its share is small.
+    XLA counts one iteration of a loop: only NMS has one, and its share is small.
     """
-    traced = jax.jit(network.detect).trace(network.param_shapes(), *network.image_shapes(1))
-    # For a CPU, convolutions may be loops of Winograd's products, which XLA does not count.
-    lowered = traced.lower(lowering_platforms=("cuda",))
-    costs: Any = lowered.cost_analysis()
+    return direct_flops(jax.jit(network.detect), network.param_shapes(), *network.image_shapes(1))
+
+
+def direct_flops(function: Any, *arguments: Any) -> float:
+    """Return the floating point operations of a jitted function, as XLA counts them before compilation.
+
+    A multiply-add is two operations; convolutions are direct and skip their padding.
+    """
+    # A GPU's backend gives no account, and for a CPU, convolutions may be loops of Winograd's products, which XLA does
+    # not count. So the program for a GPU is counted by the CPU's backend.
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        costs: Any = function.trace(*arguments).lower(lowering_platforms=("cuda",)).cost_analysis()
     return costs["flops"]
 
 

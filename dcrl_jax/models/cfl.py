@@ -61,14 +61,17 @@ class CrossModalFeatureLearning(nn.Module):
         shared_fraction: alpha. Table II: 0 computes R only (without SFL), 1 computes S only (without MFL).
         groups: G of Eq. 3.
         aggregation: 'attention' (Eq. 4-6) or 'average' (beta = gamma = 0.5; Table II, without AAS).
-        specific_gain: initial variance of the weights of P and of V, times their fan-in. W has 2 (He). With 1 the sum R
-            has He's variance, with 2 twice that.
+        start: 'gaussian' as in the paper, or 'identity': W and V map every channel to itself and P is zero, so that the
+            next block of an ImageNet backbone reads the channels that it was trained on.
+        specific_gain: with 'gaussian', initial variance of the weights of P and of V, times their fan-in. W has 2 (He).
+            With 1 the sum R has He's variance, with 2 twice that.
         dtype: of the activations; the gate is computed in float32.
     """
 
     shared_fraction: float = 0.5
     groups: int = 2
     aggregation: str = "attention"
+    start: str = "gaussian"
     specific_gain: float = 1.0
     dtype: jnp.dtype = jnp.float32
 
@@ -77,20 +80,25 @@ class CrossModalFeatureLearning(nn.Module):
         """Map (visible, lwir), each [B, H, W, C] of ``dtype``, to two maps of the same shape and dtype."""
         channels = features[0].shape[-1]
         split = round(self.shared_fraction * channels)
-        specific_init = nn.initializers.variance_scaling(self.specific_gain, "fan_in", "truncated_normal")
+        if self.start == "identity":
+            shared_init, grouped_init, pointwise_init = _diagonal(0), nn.initializers.zeros, _diagonal(split)
+        else:
+            shared_init = nn.initializers.he_normal()
+            grouped_init = nn.initializers.variance_scaling(self.specific_gain, "fan_in", "truncated_normal")
+            pointwise_init = grouped_init
 
         def pointwise_conv(name, init):
             return nn.Conv(channels, (1, 1), use_bias=False, kernel_init=init, dtype=self.dtype, name=name)
 
-        shared_conv = pointwise_conv("shared", nn.initializers.he_normal()) if split else None
+        shared_conv = pointwise_conv("shared", shared_init) if split else None
         outputs = []
         for name, x in zip(MODALITIES, features, strict=True):
             if shared_conv is not None:
                 shared = shared_conv(x[..., :split])
             if split < channels:
                 own = x[..., split:]
-                grouped = GroupedConv(channels, self.groups, specific_init, self.dtype, name=f"grouped_{name}")(own)
-                specific = grouped + pointwise_conv(f"pointwise_{name}", specific_init)(own)
+                grouped = GroupedConv(channels, self.groups, grouped_init, self.dtype, name=f"grouped_{name}")(own)
+                specific = grouped + pointwise_conv(f"pointwise_{name}", pointwise_init)(own)
             if split == 0:
                 combined = specific
             elif split == channels:
@@ -101,3 +109,8 @@ class CrossModalFeatureLearning(nn.Module):
                 combined = beta * shared + gamma * specific
             outputs.append(nn.relu(combined))
         return tuple(outputs)
+
+
+def _diagonal(first: int) -> nn.initializers.Initializer:
+    """Return the initialiser of a 1x1 kernel that maps input channel i to output channel ``first`` + i."""
+    return lambda key, shape, dtype=jnp.float32: jnp.eye(*shape[2:], k=first, dtype=dtype)[None, None]

@@ -95,6 +95,7 @@ def build_model(config: ConfigDict) -> Model:
         cfl_shared_fraction=config.cfl.shared_fraction,
         cfl_groups=config.cfl.groups,
         cfl_aggregation=config.cfl.aggregation,
+        cfl_init=config.cfl.init,
         cfl_specific_gain=config.cfl.specific_gain,
         fusion=config.fusion.strategy,
         fusion_grid=tuple(config.fusion.grid) or None,

@@ -40,6 +40,7 @@ class Teacher(nn.Module):
         cfl_shared_fraction: alpha of CrossModalFeatureLearning.
         cfl_groups: G of CrossModalFeatureLearning.
         cfl_aggregation: 'attention' or 'average', see CrossModalFeatureLearning.
+        cfl_init: 'gaussian' or 'identity', see CrossModalFeatureLearning.
         cfl_specific_gain: see CrossModalFeatureLearning.
         fusion: 'maf', 'linear' or 'average', see ModalityFusion.
         fusion_grid: see ModalityFusion.
@@ -61,6 +62,7 @@ class Teacher(nn.Module):
     cfl_shared_fraction: float = 0.5
     cfl_groups: int = 2
     cfl_aggregation: str = "attention"
+    cfl_init: str = "gaussian"
     cfl_specific_gain: float = 1.0
     fusion: str = "maf"
     fusion_grid: tuple[int, int] | None = (4, 5)
@@ -79,12 +81,7 @@ class Teacher(nn.Module):
         """Create the layers."""
         self.backbones = {name: Vgg16(self.width, self.norm, self.dtype) for name in MODALITIES}
         if self.cfl:
-            self.cfl_blocks = [
-                CrossModalFeatureLearning(
-                    self.cfl_shared_fraction, self.cfl_groups, self.cfl_aggregation, self.cfl_specific_gain, self.dtype
-                )
-                for _ in BLOCKS
-            ]
+            self.cfl_blocks = [self.cfl_module(self.dtype) for _ in BLOCKS]
         channels = block_channels(5, self.width)
         self.rpns = {name: RegionProposalNetwork(channels, self.anchors_per_cell, self.dtype) for name in MODALITIES}
         self.roi_heads = {name: RoiHead(self.roi_hidden, self.dtype) for name in MODALITIES}
@@ -93,6 +90,18 @@ class Teacher(nn.Module):
             self.segmentation_rpg = nn.Conv(2, (1, 1), kernel_init=HEAD_INIT)
         if "rdr" in self.segmentation_stages:
             self.segmentation_rdr = nn.Conv(2, (1, 1), kernel_init=HEAD_INIT)
+
+    @nn.nowrap
+    def cfl_module(self, dtype: jnp.dtype) -> CrossModalFeatureLearning:
+        """Return a CFL module with this teacher's attributes, for activations of ``dtype``."""
+        return CrossModalFeatureLearning(
+            self.cfl_shared_fraction,
+            self.cfl_groups,
+            self.cfl_aggregation,
+            self.cfl_init,
+            self.cfl_specific_gain,
+            dtype,
+        )
 
     def extract(self, visible: jax.Array, lwir: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Map uint8 images [B, H, W, 3] and [B, H, W, 1] to conv5 maps o^1, o^2, each [B, H/stride, W/stride, C]."""

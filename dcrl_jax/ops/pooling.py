@@ -1,7 +1,7 @@
-"""The 2x2 max pool, fast on a CPU in both directions.
+"""The 2x2 max pool, fast in both directions.
 
-XLA's CPU backend computes the gradient of a pool from the indices of all maxima, in more than four times the time that
-the comparison with the maximum takes. On GPUs everything is XLA's.
+XLA computes the gradient of a pool from the indices of all maxima. The comparison with the maximum takes less than a
+quarter of the time on a CPU, and less than half on an NVIDIA H100.
 """
 
 import functools
@@ -31,7 +31,8 @@ def _forward(features):
 
 
 def _backward(saved, gradient):
-    return (jax.lax.platform_dependent(*saved, gradient, cpu=_gradient_by_comparison, default=_gradient_of_windows),)
+    features, pooled = saved
+    return (_gradient_by_comparison(features, pooled, gradient),)
 
 
 _max_pool.defvjp(_forward, _backward)
@@ -39,11 +40,6 @@ _max_pool.defvjp(_forward, _backward)
 
 def _reduce_windows(features):
     return jax.lax.reduce_window(features, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
-
-
-def _gradient_of_windows(features, pooled, gradient):
-    del pooled
-    return jax.vjp(_reduce_windows, features)[1](gradient)[0]
 
 
 def _corners(features):

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from dcrl_jax.data import pipeline
+from dcrl_jax.data import pipeline, transforms
 from dcrl_jax.data.transforms import Augmentation, BoxFilter
 from dcrl_jax.structures import CHANNELS, MODALITIES, Batch
 from dcrl_jax.training.terms import training_rules
@@ -69,6 +69,19 @@ def train_batches(
         sharding=sharding,
         num_threads=num_threads,
     )
+
+
+def sample_images(source: Sequence[Any], config: ConfigDict, count: int = 8) -> list[np.ndarray]:
+    """Return up to ``count`` training images from all parts of the records, of each modality of the detector.
+
+    Returns:
+        uint8 [count, H, W, 3 or 1] at the size of the network's input.
+    """
+    modalities = MODALITIES if config.role == "teacher" else MODALITIES[:1]
+    height, width = config.data.height_px, config.data.width_px
+    indices = np.linspace(0, len(source) - 1, min(count, len(source))).round().astype(int)
+    pairs = [transforms.resize_pair(transforms.decode(source[i], modalities), height, width) for i in indices]
+    return [np.stack([pair[name] for pair in pairs]) for name in modalities]
 
 
 def empty_batch(config: ConfigDict, devices: int) -> Batch:

@@ -1,7 +1,7 @@
 """The initial parameters of a run: random, from a checkpoint, or from VGG-16."""
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,6 +14,8 @@ from dcrl_jax.config import has_key, keys_affecting, value_of
 from dcrl_jax.errors import InputError, first_few
 from dcrl_jax.models import pretrained
 from dcrl_jax.models.network import Network, anchor_range_px
+from dcrl_jax.models.rescale import rescale
+from dcrl_jax.structures import Array
 
 Arrays = Mapping[str, Any]
 
@@ -36,10 +38,18 @@ def read_start(network: Network, config: ConfigDict) -> Arrays:
     return _from_checkpoint(network, config) if config.init.checkpoint else {}
 
 
-def first_params(network: Network, config: ConfigDict, start: Arrays) -> Any:
+def first_params(
+    network: Network, config: ConfigDict, start: Arrays, sample_images: Callable[[], Sequence[Array]]
+) -> Any:
     """Return random parameters, replaced by the arrays of ``read_start``.
 
     Without a checkpoint, the convolutions are those of ``init.vgg16``, which may be downloaded.
+
+    Args:
+        network: the detector.
+        config: its config.
+        start: the result of ``read_start``.
+        sample_images: returns training images of each modality, for ``init.rescale``.
 
     Raises:
         InputError: ``pretrained.load_vgg16`` cannot use the file.
@@ -51,6 +61,10 @@ def first_params(network: Network, config: ConfigDict, start: Arrays) -> Any:
         return params
     params = pretrained.load_vgg16(config.init.vgg16, params)
     print(f"init: VGG-16 convolutions from {config.init.vgg16}", flush=True)
+    if config.init.rescale:
+        images = sample_images()
+        params = rescale(network.model, params, images)
+        print(f"init: all features scaled to RMS 1 on {len(images[0])} training images", flush=True)
     return params
 
 

@@ -11,7 +11,7 @@ from dcrl_jax import checkpoints, parallel
 from dcrl_jax.data import pipeline, sources
 from dcrl_jax.evaluation import evaluate as evaluation
 from dcrl_jax.training import workdir as workdirs
-from dcrl_jax.training.data import empty_batch, open_train_source
+from dcrl_jax.training.data import empty_batch, open_train_source, sample_images
 from dcrl_jax.training.fit import fit_training_step
 from dcrl_jax.training.optimizer import build_optimizer, build_schedule
 from dcrl_jax.training.run import Run, has_checkpoint
@@ -64,7 +64,11 @@ def train(
         workdirs.check_teacher_of(workdir, fingerprint, teacher.source)
 
     # VGG-16 may have to be downloaded, so wait until the data is known to be complete.
-    params = network.init_params(0) if resumes else first_params(network, config, start)
+    params = (
+        network.init_params(0)
+        if resumes
+        else first_params(network, config, start, lambda: sample_images(source, config))
+    )
     schedule = build_schedule(config, len(source))
     optimizer = build_optimizer(config, schedule)
     with Run(workdir, config, source) as run:

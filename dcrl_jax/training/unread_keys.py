@@ -55,6 +55,8 @@ _RULES = (
     _Rule(("optimizer.decay_factor",), lambda c: not c.optimizer.decay_epochs, "optimizer.decay_epochs is empty"),
     _Rule(("train.epochs",), lambda c: c.train.steps is not None, "train.steps overrides it"),
     _Rule(("init.vgg16",), lambda c: bool(c.init.checkpoint), "init.checkpoint overrides it"),
+    _Rule(("init.rescale",), lambda c: bool(c.init.checkpoint), "init.checkpoint overrides it"),
+    _Rule(("init.rescale",), lambda c: not c.init.vgg16, "init.vgg16 is empty"),
     _Rule(("loss.segmentation_weight",), lambda c: not c.segmentation.stages, "segmentation.stages is empty"),
     _Rule(
         ("eval.min_height_px", "eval.border_px"),
@@ -70,7 +72,7 @@ _RULES = (
     ),
     _Rule(("fusion.grid", "fusion.hidden"), lambda c: _fusion_is_not(c, "maf"), "only fusion.strategy=maf reads it"),
     _Rule(
-        ("cfl.shared_fraction", "cfl.groups", "cfl.aggregation", "cfl.specific_gain"),
+        ("cfl.shared_fraction", "cfl.groups", "cfl.aggregation", "cfl.init", "cfl.specific_gain"),
         _cfl_is_off,
         "cfl.enabled is False",
     ),
@@ -80,6 +82,7 @@ _RULES = (
         lambda c: "cfl" in c and c.cfl.shared_fraction == 1,
         "cfl.shared_fraction=1 leaves nothing specific",
     ),
+    _Rule(("cfl.specific_gain",), lambda c: "cfl" in c and c.cfl.init == "identity", "cfl.init is identity"),
     _Rule(("distillation.rho",), lambda c: _distillation_is(c, "fea", False), "distillation.fea is False"),
     _Rule(
         ("distillation.zeta", "distillation.temperature"),

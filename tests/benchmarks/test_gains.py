@@ -77,8 +77,8 @@ def test_finetuned_runs_of_a_seed_differ_in_their_start_only():
     options = finetune_gain.parse(["--output=unused", *STARTS, "--steps=50", "--scenes=100"])
     configs = {row: config.to_dict() for row, config in finetune_gain.recipes(options, seed=2).items()}
     assert {row: config.pop("init") for row, config in configs.items()} == {
-        "baseline": {"vgg16": None, "checkpoint": "b2", "roles": ("baseline",)},
-        "dcrd": {"vgg16": None, "checkpoint": "s2", "roles": ("student",)},
+        "baseline": {"vgg16": None, "rescale": False, "checkpoint": "b2", "roles": ("baseline",)},
+        "dcrd": {"vgg16": None, "rescale": False, "checkpoint": "s2", "roles": ("student",)},
     }
     dcrd = configs["dcrd"]
     assert configs["baseline"] == dcrd

@@ -74,6 +74,17 @@ def test_eq_7_output_equals_the_equations_followed_by_a_relu(alpha, split, group
         np.testing.assert_allclose(y, np.maximum(combined, 0), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(("alpha", "split"), [(0.0, 0), (0.25, 2), (0.5, 4), (1.0, 8)])
+def test_identity_passes_every_channel_weighted_by_its_gate(alpha, split):
+    pair = tuple(np.maximum(np.random.default_rng(1).normal(size=(2, 2, 3, 5, 8)), 0).astype(np.float32))
+    module = CrossModalFeatureLearning(alpha, start="identity")
+    outputs, _ = jax.jit(module.init_with_output)(jax.random.key(0), pair)
+    for x, y in zip(pair, outputs, strict=True):
+        # Of S and R, one is the input and the other is zero.
+        gate = 1 / (1 + np.exp(-x.mean((1, 2), keepdims=True))) if split in range(1, 8) else 1.0
+        np.testing.assert_allclose(y, gate * x, rtol=1e-5)
+
+
 @pytest.fixture(scope="module")
 def pair():
     rng = np.random.default_rng(5)

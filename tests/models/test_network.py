@@ -62,10 +62,12 @@ def test_every_key_of_a_model_reaches_it(tiny_config, role):
     expected |= {"roi_hidden": 11, "roi_size": 5, "roi_samples_per_bin": 3}
     config.roi.update(hidden=11, size=5, samples_per_bin=3)
     if role == "teacher":
-        config.cfl.update(enabled=False, shared_fraction=0.25, groups=4, aggregation="average", specific_gain=0.5)
+        config.cfl.update(enabled=False, shared_fraction=0.25, groups=4, aggregation="average")
+        config.cfl.update(init="identity", specific_gain=0.5)
         config.fusion.update(strategy="linear", grid=(3, 2), hidden=5)
         expected |= {"cfl": False, "cfl_shared_fraction": 0.25, "cfl_groups": 4, "cfl_aggregation": "average"}
-        expected |= {"cfl_specific_gain": 0.5, "fusion": "linear", "fusion_grid": (3, 2), "fusion_hidden": 5}
+        expected |= {"cfl_init": "identity", "cfl_specific_gain": 0.5}
+        expected |= {"fusion": "linear", "fusion_grid": (3, 2), "fusion_hidden": 5}
     model = build_model(config)
     assert {name: getattr(model, name) for name in expected} == expected
 

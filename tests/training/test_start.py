@@ -14,6 +14,10 @@ from dcrl_jax.models.network import build_network
 from dcrl_jax.training import start
 
 
+def no_images():
+    raise AssertionError("only init.rescale looks at images")
+
+
 @pytest.fixture
 def begin(tiny_config, random_params, monkeypatch):
     """Start a detector from a checkpoint of another; return both parameter trees and the result."""
@@ -27,7 +31,7 @@ def begin(tiny_config, random_params, monkeypatch):
         monkeypatch.setattr(start.checkpoints, "restore_params", lambda path: (dict(theirs), others, 7))
         monkeypatch.setattr(type(network), "init_params", lambda *_: own)
         monkeypatch.setattr(type(network), "param_shapes", lambda _: own)
-        return own, theirs, start.first_params(network, config, start.read_start(network, config))
+        return own, theirs, start.first_params(network, config, start.read_start(network, config), no_images)
 
     return run
 
@@ -37,12 +41,22 @@ def test_recipes_on_kaist_start_from_vgg16_and_the_others_from_nothing(recipe, m
     network = SimpleNamespace(init_params=lambda seed: {"a": "random", "b": "random"})
     monkeypatch.setattr(start.pretrained, "load_vgg16", lambda path, params: (path, params))
     source = "hf://timm/vgg16.tv_in1k/model.safetensors"
-    assert start.first_params(network, recipe.get_config(), {}) == (source, {"a": "random", "b": "random"})
+    assert start.first_params(network, recipe.get_config(), {}, no_images) == (source, {"a": "random", "b": "random"})
     assert capsys.readouterr().out == f"init: VGG-16 convolutions from {source}\n"
     from_checkpoint, from_nothing = recipe.get_config(), recipe.get_config()
     from_checkpoint.init.checkpoint, from_nothing.init.vgg16 = "runs/other", ""
     for config in (recipe.get_config("synthetic"), recipe.get_config("msrs"), from_checkpoint, from_nothing):
-        assert start.first_params(network, config, {"b": "given"}) == {"a": "random", "b": "given"}
+        assert start.first_params(network, config, {"b": "given"}, no_images) == {"a": "random", "b": "given"}
+
+
+def test_features_are_rescaled_if_the_config_says_so(monkeypatch, capsys):
+    network = SimpleNamespace(init_params=lambda seed: {"a": "random"}, model="model")
+    monkeypatch.setattr(start.pretrained, "load_vgg16", lambda path, params: "vgg16")
+    monkeypatch.setattr(start, "rescale", lambda *arguments: arguments)
+    config, images = baseline.get_config(), [np.zeros((3, 4, 4, 3), np.uint8)]
+    config.init.rescale = True
+    assert start.first_params(network, config, {}, lambda: images) == ("model", "vgg16", images)
+    assert capsys.readouterr().out.endswith("init: all features scaled to RMS 1 on 3 training images\n")
 
 
 def size(tree):
