@@ -107,4 +107,4 @@ def test_tag_behind_the_pixels_of_a_png_file_turns_image_and_size():
     for png, size in ((late, (4, 6)), (content, (4, 6)), (encoded(COLOURS), (6, 4))):
         image = PIL.Image.open(io.BytesIO(png))
         assert decoding.upright_size(image) == size
-        assert image.convert("RGB").size  # it can still be decoded
+        assert image.convert("RGB").size == (6, 4)  # it can still be decoded
