@@ -33,6 +33,11 @@ class Finding(NamedTuple):
     text: str  # where the problem is, and its details
 
 
+def box_text(annotation: Annotation) -> str:
+    """Return the label and box of an annotation for a message: ``label x y w h``."""
+    return f"{annotation.label[:40]} {' '.join(f'{value:g}' for value in annotation.box)}"
+
+
 def checksum(annotations: Sequence[Sequence[Annotation]]) -> int:
     """Return the CRC-32 of the boxes and occlusion levels of a sequence of images.
 
