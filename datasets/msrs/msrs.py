@@ -35,7 +35,8 @@ LABEL_SETS = ("fusion", "visible", "infrared")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 # What an image without a label file is: an image without objects, or a mistake.
 MISSING_LABELS = ("background", "error")
-BACKGROUND = "no label file, so the image counts as background"
+BACKGROUND = "taken as background"
+NO_LABELS = f"image without a label file, {BACKGROUND}"
 UNUSED = "text file that is not used"
 
 # HEAD is the default branch.
@@ -281,11 +282,9 @@ def _warnings(checked: CheckedFiles) -> list[str]:
     """Return one line for each split that has images without a label file."""
     warnings = []
     for split, pairs in checked.pairs.items():
-        count = sum(
-            finding.kind == BACKGROUND and finding.text.startswith(f"{split}: ") for finding in checked.findings
-        )
+        count = sum(kind == NO_LABELS and text.startswith(f"{split}: ") for kind, text in checked.findings)
         if count:
-            warnings.append(f"{split} split: {count:,} of {len(pairs):,} images have {BACKGROUND}")
+            warnings.append(f"{split} split: {count:,} of {len(pairs):,} images have no label file, {BACKGROUND}")
     return warnings
 
 
@@ -317,7 +316,7 @@ def _check_split(images: Path, labels: Path, missing_labels: str) -> tuple[list[
         label_path = labels / f"{image_id}.txt"
         if image_id not in texts and missing_labels == "background":
             text = ""
-            notes.append(Finding(BACKGROUND, os.fspath(label_path)))
+            notes.append(Finding(NO_LABELS, os.fspath(label_path)))
         else:
             path, problem = _only(texts.get(image_id, []), label_path, "label file")
             text, problem = ("", problem) if path is None else _label_text(path)
