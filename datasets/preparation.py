@@ -88,9 +88,14 @@ def read_contents(paths: Mapping[str, Path], folder: str | Path, known: Contents
 
 
 def record_source(builder: tfds.core.DatasetBuilder, source: Source) -> None:
-    """Write what a data set is made from into its folder and metadata; call it while TFDS writes the records."""
+    """Write what a data set is made from into its folder and metadata; call it while TFDS writes the records.
+
+    The metadata get ``made_from`` and ``source_checksum``, a checksum of the names and contents of all files.
+    """
     metadata: Any = builder.info.metadata  # a MetadataDict
     metadata["made_from"] = source.made_from
+    content = {name: _content(entry) for name, entry in sorted(source.contents.items())}
+    metadata["source_checksum"] = f"{zlib.crc32(json.dumps(content).encode()):08x}"
     files.write_atomically(Path(builder.data_path) / SOURCE_FILE, json.dumps(source.contents))
 
 

@@ -4,9 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 from typing import TypeVar
 
-from dcrl_jax.annotations.types import Finding, box_text
-
-REPEATED = "object annotated more than once"
+from dcrl_jax.annotations.types import REPEATED, Finding, box_text
 
 Row = TypeVar("Row", bound=Hashable)
 

@@ -13,6 +13,7 @@ NONE, PARTIAL, HEAVY = 0, 1, 2
 # Kinds of findings: the annotations of an image are missing or cannot be read.
 MISSING = "annotation missing"
 UNREADABLE = "annotation unreadable"
+REPEATED = "annotation twice, counted once"
 
 
 class Annotation(NamedTuple):

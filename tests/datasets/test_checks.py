@@ -20,8 +20,8 @@ def test_boxes_that_share_a_pixel_with_the_image_are_kept_once():
     kept, findings = checks.usable_objects(annotations, 200, 100, "test: a")
     assert kept == [*annotations[:6:2], *others]
     assert findings == [
-        Finding("object annotated more than once", "test: a: person -29.9 0 30 10, 3 times"),
-        Finding("object annotated more than once", "test: a: person 0 99.9 1 9, 2 times"),
+        Finding("annotation twice, counted once", "test: a: person -29.9 0 30 10, 3 times"),
+        Finding("annotation twice, counted once", "test: a: person 0 99.9 1 9, 2 times"),
         Finding("box outside the image", "test: a: person -30 0 30 10"),
         Finding("box outside the image", "test: a: person 0 100 1 9"),
         Finding("box outside the image", "test: a: person 200 0 1 1"),

@@ -198,7 +198,7 @@ def test_paired_rows_without_a_box_in_one_or_both_images(tmp_path, raw):
         ("box of no size", file.format("visible") + "person 1 2 0 4"),
         ("box of no size", file.format("lwir") + "person 5 2 0 4"),
         (
-            "object annotated more than once",
+            "annotation twice, counted once",
             "test: set11/V001/I00019: person 10 20 30 60; person 12 21 30 60, 2 times",
         ),
         ("box outside the image", "test: set11/V001/I00019 visible: row 5, person 640 20 30 60"),

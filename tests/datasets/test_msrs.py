@@ -177,7 +177,7 @@ def test_objects_that_are_there_twice_count_once(tmp_path, raw):
     assert [label for label, *_ in night + day] == ["person", "car", "person"]
     findings = findings_of(tmp_path / "data")
     assert len(findings) == 7
-    assert findings[0] == ("object annotated more than once", "train: 00003N: person 12 6 8 12, 2 times")
+    assert findings[0] == ("annotation twice, counted once", "train: 00003N: person 12 6 8 12, 2 times")
 
 
 @pytest.mark.parametrize("labels_too", [True, False])
