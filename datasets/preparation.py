@@ -63,7 +63,7 @@ def named_folder(
 
 
 def read_contents(paths: Mapping[str, Path], folder: str | Path, known: Contents | None = None) -> Contents:
-    """Return the size, time and checksum of files; a file that cannot be read has the size -1.
+    """Return the size, time and checksum of files, to compare them; a file that cannot be read has the size -1.
 
     Args:
         paths: the files that a builder reads, by their names below the folder.
@@ -71,7 +71,7 @@ def read_contents(paths: Mapping[str, Path], folder: str | Path, known: Contents
         known: a former result. An image of the same size and time is not read again.
     """
     contents, known = {}, known or {}
-    for name, path in progress_bar(paths.items(), f"looking for changes in {folder}", len(paths), "files", leave=False):
+    for name, path in progress_bar(paths.items(), f"comparing {folder}", len(paths), "files", leave=False):
         try:
             status = path.stat()
             former = known.get(name)
