@@ -107,6 +107,7 @@ def use_data(config: ConfigDict, data: str) -> ConfigDict:
         small_scale(config)
         config.data.name = "msrs"
         config.data.options.labels = "fusion"  # fusion | visible | infrared
+        config.data.options.missing_labels = "background"  # what an image without a label file is: background | error
         config.data.height_px = 240
         config.data.width_px = 320
         config.data.max_boxes = 32

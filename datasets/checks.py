@@ -9,7 +9,8 @@ from PIL import Image
 
 from datasets.fetched import CheckedCopy
 from dcrl_jax.annotations.labels import PERSON
-from dcrl_jax.annotations.types import Annotation, Finding
+from dcrl_jax.annotations.repeats import drop_repeats
+from dcrl_jax.annotations.types import Annotation, Finding, box_text
 from dcrl_jax.decoding import upright_size
 from dcrl_jax.errors import InputError, first_few
 
@@ -34,10 +35,10 @@ def overlaps_image(annotation: Annotation, width: int, height: int) -> bool:
     return w > 0 and h > 0 and x < width and y < height and x + w > 0 and y + h > 0
 
 
-def keep_overlapping(
+def usable_objects(
     annotations: Sequence[Annotation], width: int, height: int, place: str
 ) -> tuple[list[Annotation], list[Finding]]:
-    """Return the annotations that overlap the image, and findings on the others.
+    """Return the annotations that overlap the image, each of them once, and findings on all others.
 
     Args:
         annotations: the annotations of one image.
@@ -45,19 +46,15 @@ def keep_overlapping(
         height: height of the image in pixels.
         place: the image's name, for findings.
     """
-    kept, findings = [], []
-    for annotation in annotations:
+    kept = []
+    unique, findings = drop_repeats(annotations, place)
+    for annotation in unique:
         if overlaps_image(annotation, width, height):
             kept.append(annotation)
         else:
             kind = NO_SIZE if min(annotation.box[2:]) <= 0 else OUTSIDE
             findings.append(Finding(kind, f"{place}: {box_text(annotation)}"))
     return kept, findings
-
-
-def box_text(annotation: Annotation) -> str:
-    """Return the label and box of an annotation for a message: ``label x y w h``."""
-    return f"{annotation.label[:40]} {' '.join(f'{value:g}' for value in annotation.box)}"
 
 
 def count_people(annotations: Sequence[Annotation]) -> int:

@@ -44,12 +44,15 @@ def prepare_command(
 
 
 def _prepare(builder: tfds.core.DatasetBuilder, manual_dir: str) -> None:
-    if builder.data_path.exists():
-        print(f"prepared already, in {builder.data_dir}; remove this folder to prepare it again\n")
+    is_prepared = builder.data_path.exists()
+    # Of a prepared data set, this compares the copy with what it was made from.
+    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
+    if is_prepared:
         metadata: Any = builder.info.metadata  # a MetadataDict
+        source = f" from {metadata['made_from']}" if "made_from" in metadata else ""
+        print(f"prepared already{source}, in {builder.data_dir}; remove this folder to prepare it again\n")
         print(metadata["table"])
         for warning in metadata["warnings"]:
             print(f"warning: {warning}")
         return
-    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
     print(f"prepared: {builder.info.full_name}, in {builder.data_dir}")

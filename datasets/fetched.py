@@ -2,14 +2,23 @@
 
 import abc
 import functools
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
 import tensorflow_datasets as tfds
 
-from datasets.preparation import is_prepared, preparation_lock
+from datasets.preparation import (
+    Source,
+    check_source,
+    is_prepared,
+    named_folder,
+    preparation_lock,
+    read_contents,
+    record_source,
+)
 from dcrl_jax.errors import InputError
 from dcrl_jax.progress import progress_bar
 
@@ -31,7 +40,8 @@ class CheckedCopy(NamedTuple):
 class FetchedBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     """The builder of a data set from the user's copy. Images are copied byte for byte.
 
-    ``info.metadata`` has the ``table`` of counts and the ``warnings`` to print with every score.
+    ``info.metadata`` has the ``table`` of counts, the ``warnings`` to print with every score, and the folder that the
+    data set was ``made_from``.
     ``MANUAL_DOWNLOAD_INSTRUCTIONS`` is part of the message about a missing copy.
     """
 
@@ -43,6 +53,7 @@ class FetchedBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     allow_incomplete: bool = False  # whether missing images of the scored split are a warning instead of an error
 
     _checked: CheckedCopy  # set by download_and_prepare
+    _source: Source  # set by download_and_prepare
 
     @classmethod
     def open(cls, data_dir: str | None, allow_incomplete: bool, config: tfds.core.BuilderConfig | None = None) -> Self:
@@ -59,6 +70,10 @@ class FetchedBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         builder = cls(config=config, data_dir=data_dir, file_format="array_record")
         builder.allow_incomplete = allow_incomplete
         return builder
+
+    @abc.abstractmethod
+    def source_files(self, root: Path) -> Mapping[str, Path]:
+        """Return the files of the copy in ``root`` that can change the records, by their names below it."""
 
     @abc.abstractmethod
     def check_copy(self, copy: Copy) -> CheckedCopy:
@@ -78,19 +93,24 @@ class FetchedBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         """Prepare the data set unless it is prepared; for the arguments see TFDS.
 
         The copy in ``manual_dir`` is checked completely and a table of counts is printed before any record is written.
-        A file beside the data set lists all problems.
+        A file beside the data set lists all problems. If the data set is prepared and a manual folder is given, the
+        folder must hold what the data set was made from; see ``preparation.check_source``.
 
         Raises:
-            InputError: there is no manual folder, the copy cannot be used, or another process is preparing.
+            InputError: there is no manual folder, it holds other files than those that the data set was made from, the
+                copy cannot be used, or another process is preparing.
         """
         with copy_to_prepare(self, download_config) as copy:
             if copy:
+                contents = read_contents(self.source_files(copy.root), copy.root)
+                self._source = Source(os.path.abspath(copy.root), contents)
                 self._checked = self.check_copy(copy)
                 super().download_and_prepare(download_config=download_config, **options)
 
     def _shard_iterators_per_split(self, dl_manager):
         metadata: Any = self.info.metadata  # a MetadataDict
         metadata.update(self._checked.metadata)
+        record_source(self, self._source)
         return {
             split: [
                 functools.partial(self._numbered_records, split, items, start)
@@ -109,7 +129,7 @@ class FetchedBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
 
 @contextmanager
 def copy_to_prepare(
-    builder: tfds.core.DatasetBuilder, download_config: tfds.download.DownloadConfig | None
+    builder: FetchedBuilder, download_config: tfds.download.DownloadConfig | None
 ) -> Iterator[Copy | None]:
     """Hold the data set's lock and yield the copy to prepare it from, or None if it is prepared.
 
@@ -118,21 +138,21 @@ def copy_to_prepare(
         download_config: its ``manual_dir`` is the folder of the copy.
 
     Raises:
-        InputError: no folder was given or there is none, or another process holds the lock.
+        InputError: no folder was given or there is none, the data set is prepared from something else than the folder,
+            or another process holds the lock.
     """
-    if is_prepared(builder):
+    root = named_folder(builder, download_config)
+    if root is None:
+        if not is_prepared(builder):
+            instructions = builder.MANUAL_DOWNLOAD_INSTRUCTIONS
+            raise InputError(f"{builder.info.full_name} is not prepared in {builder.data_dir}.\n{instructions}")
         yield None
         return
-    instructions = builder.MANUAL_DOWNLOAD_INSTRUCTIONS
-    if download_config is None or download_config.manual_dir is None:
-        raise InputError(f"{builder.info.full_name} is not prepared in {builder.data_dir}.\n{instructions}")
-    root = Path(download_config.manual_dir).expanduser()
-    if not root.is_dir():
-        raise InputError(f"{root}: no such folder.\n{instructions}")
     folder = Path(builder.data_path).parent
     # One lock for all configs, so that they do not read the same copy at the same time.
     with preparation_lock(builder, folder.parent if builder.builder_config else folder) as needs_preparing:
         if not needs_preparing:
+            check_source(builder, root, builder.source_files(root))
             yield None
             return
         findings = folder / "findings.txt"

@@ -2,7 +2,8 @@
 
 import dataclasses
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
@@ -11,7 +12,7 @@ from datasets import records
 from datasets.caltech_pedestrian import checks
 from datasets.caltech_pedestrian.checks import Frame
 from datasets.fetched import CheckedCopy, Copy, FetchedBuilder
-from dcrl_jax.annotations.caltech import seq
+from dcrl_jax.annotations.caltech import folders, seq
 from dcrl_jax.annotations.caltech.truths import KINDS
 from dcrl_jax.errors import InputError
 
@@ -55,6 +56,7 @@ class CaltechPedestrian(FetchedBuilder):
     ``info.metadata`` also describes the ``annotations`` of each split.
     """
 
+    builder_config: CaltechConfig
     SHARD_RECORDS = 1000  # about 40 MB
     BUILDER_CONFIGS: ClassVar = [CaltechConfig(annotations=name) for name in KINDS]
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\
@@ -76,6 +78,13 @@ or give the folder to the run itself, --config.data.manual_dir=FOLDER."""
             "PAMI 34(4), 2012.",
             metadata=tfds.core.MetadataDict(),
         )
+
+    def source_files(self, root: Path) -> Mapping[str, Path]:
+        """Return the videos and the config's annotations, by their names below ``root``."""
+        files = folders.index(root)
+        annotations = files.vbb if self.builder_config.annotations == "original" else files.texts
+        paths = [*files.seq.values(), *annotations.values()]
+        return {path.relative_to(root).as_posix(): path for path in paths}
 
     def check_copy(self, copy: Copy) -> CheckedCopy:
         """Return the usable part of the copy; see ``checks.check_copy``."""

@@ -117,7 +117,7 @@ def _check_video(video: str, split: str, skip: int, files: Files, annotations: s
             findings.append(Finding(IMAGE_UNREADABLE, f"{split}: {image_id}: {problem}"))
         elif number in by_number:
             place = f"{split}: {image_id}"
-            objects, box_findings = checks.keep_overlapping(by_number[number], frames.WIDTH_PX, frames.HEIGHT_PX, place)
+            objects, box_findings = checks.usable_objects(by_number[number], frames.WIDTH_PX, frames.HEIGHT_PX, place)
             other_labels = [annotation.label for annotation in objects if annotation.label not in _LABELS]
             findings += box_findings + [Finding(NOT_SCORED, f"{place}: {label[:40]!r}") for label in other_labels]
             kept.append(Frame(image_id, content, number, objects))

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from datasets import checks
-from datasets.checks import IMAGE_MISSING, IMAGE_UNREADABLE, box_text
+from datasets.checks import IMAGE_MISSING, IMAGE_UNREADABLE
 from datasets.fetched import CheckedCopy, Copy
 from datasets.kaist import sets
+from dcrl_jax.annotations.files import walk
 from dcrl_jax.annotations.kaist import folders, formats, frames, truths
 from dcrl_jax.annotations.labels import UNPAIRED
-from dcrl_jax.annotations.types import MISSING, MODALITIES, UNREADABLE, Annotation, Finding
+from dcrl_jax.annotations.repeats import drop_repeats
+from dcrl_jax.annotations.types import MISSING, MODALITIES, UNREADABLE, Annotation, Finding, box_text
 from dcrl_jax.errors import InputError, first_few
 from dcrl_jax.progress import progress_bar
 from dcrl_jax.tables import format_table
@@ -32,6 +34,26 @@ class Pair(NamedTuple):
     lwir: Path
     objects: list[Annotation]
     objects_lwir: list[Annotation] | None  # only of paired annotations; row i of both is the same object
+
+
+def source_files(root: Path, config: Any) -> dict[str, Path]:
+    """Return the files below a folder that can change the records of a config, by their names below the folder.
+
+    These are the images and annotations of the config's frames, all COCO files, and the annotations of the benchmark's
+    test frames, which decide the kind of a set.
+
+    Raises:
+        InputError: a folder cannot be read.
+    """
+    wanted = {image_id for split in frames.SPLITS for image_id in config.image_ids(split)}
+    wanted_texts = wanted.union(frames.split_frames("test"))
+    files = {name: root / name for name in sets.read_coco_files(root)[0]}
+    for path in walk(root, (*folders.IMAGE_SUFFIXES, *folders.ANNOTATION_SUFFIXES)):
+        is_text = path.suffix.lower() in folders.ANNOTATION_SUFFIXES
+        file = folders.recognise(path, root)
+        if file and file.image_id in (wanted_texts if is_text else wanted):
+            files[path.relative_to(root).as_posix()] = path
+    return files
 
 
 def check_copy(copy: Copy, config: Any, allow_incomplete: bool) -> CheckedCopy:
@@ -135,7 +157,7 @@ def _objects(image_id, chosen, place):
     if chosen.kind == "paired":
         visible, lwir = (chosen.truths[modality].by_id[image_id] for modality in MODALITIES)
         return _paired_objects(visible, lwir, place)
-    objects, findings = checks.keep_overlapping(
+    objects, findings = checks.usable_objects(
         chosen.truths[None].by_id[image_id], frames.WIDTH_PX, frames.HEIGHT_PX, place
     )
     return objects, None, findings
@@ -143,11 +165,14 @@ def _objects(image_id, chosen, place):
 
 def _paired_objects(visible, lwir, place):
     """Return the annotations of both images row by row, and findings on the boxes that are left out."""
-    rows, findings = [], []
-    for number, pair in enumerate(zip(visible, lwir, strict=True), start=1):
+    rows = []
+    pairs = list(zip(visible, lwir, strict=True))
+    unique, findings = drop_repeats(pairs, place, _pair_text)
+    for pair in unique:
+        number = pairs.index(pair) + 1
         overlaps = [checks.overlaps_image(annotation, frames.WIDTH_PX, frames.HEIGHT_PX) for annotation in pair]
         if not any(overlaps):
-            findings.append(Finding(NO_PAIR, f"{place}: row {number}, {box_text(pair[0])}; {box_text(pair[1])}"))
+            findings.append(Finding(NO_PAIR, f"{place}: row {number}, {_pair_text(pair)}"))
             continue
         # Boxes of no size have their finding from the reader, and the box of a placeholder means nothing.
         findings += [
@@ -159,6 +184,10 @@ def _paired_objects(visible, lwir, place):
         other = pair[overlaps.index(True)]._replace(label=UNPAIRED, ignore=True)
         rows.append([annotation if is_inside else other for annotation, is_inside in zip(pair, overlaps, strict=True)])
     return [row[0] for row in rows], [row[1] for row in rows], findings
+
+
+def _pair_text(pair):
+    return "; ".join(map(box_text, pair))
 
 
 def _count(split: str, image_ids: Sequence[str], pairs: Sequence[Pair]) -> list[list[object]]:

@@ -5,7 +5,7 @@ import io
 import re
 import zlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
@@ -110,6 +110,10 @@ scenes: add :synthetic to the recipe, as in --config=configs/student.py:syntheti
             license="CC BY-NC-SA 4.0",
             metadata=tfds.core.MetadataDict(),
         )
+
+    def source_files(self, root: Path) -> Mapping[str, Path]:
+        """Return the images and annotations of the config's frames; see ``checks.source_files``."""
+        return checks.source_files(root, self.builder_config)
 
     def check_copy(self, copy: Copy) -> CheckedCopy:
         """Return the usable part of the copy; see ``checks.check_copy``."""

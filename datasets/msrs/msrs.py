@@ -17,19 +17,26 @@ from typing import Any, ClassVar, NamedTuple, cast
 import requests
 import tensorflow_datasets as tfds
 
-from datasets import records
-from datasets.preparation import preparation_lock
+from datasets import checks, records
+from datasets.preparation import Source, check_source, named_folder, preparation_lock, read_contents, record_source
 from dcrl_jax import decoding
 from dcrl_jax.annotations import yolo
 from dcrl_jax.annotations.problems import raise_if_any
+from dcrl_jax.annotations.repeats import drop_repeats
 from dcrl_jax.annotations.text import read_text
-from dcrl_jax.annotations.types import Annotation
+from dcrl_jax.annotations.types import Annotation, Finding
 from dcrl_jax.errors import InputError
 
 CLASSES = ("person", "bicycle", "car")
 SPLITS = ("train", "test")
+MODALITY_FOLDERS = ("vi", "ir")
 LABEL_SETS = ("fusion", "visible", "infrared")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+# What an image without a label file is: an image without objects, or a mistake.
+MISSING_LABELS = ("background", "error")
+BACKGROUND = "taken as background"
+NO_LABELS = f"image without a label file, {BACKGROUND}"
+UNUSED = "text file that is not used"
 
 # HEAD is the default branch.
 IMAGES_URL = "https://github.com/Linfeng-Tang/MSRS/archive/HEAD.zip"
@@ -57,6 +64,22 @@ class Pair(NamedTuple):
         return "night" if self.image_id.endswith("N") else "day"
 
 
+class CheckedFiles(NamedTuple):
+    """All files of the data set."""
+
+    pairs: dict[str, list[Pair]]  # by split, sorted by id
+    findings: list[Finding]  # what is not as expected but no reason to refuse the files
+    source: Source
+
+
+class _Metadata(tfds.core.MetadataDict):
+    """Metadata that may be missing: data sets that earlier versions prepared have none."""
+
+    def load_metadata(self, data_dir):
+        with contextlib.suppress(FileNotFoundError):
+            super().load_metadata(data_dir)
+
+
 class Msrs(tfds.core.GeneratorBasedBuilder):
     """MSRS with the boxes of one of its three label sets; the builder config is the label set.
 
@@ -65,6 +88,7 @@ class Msrs(tfds.core.GeneratorBasedBuilder):
     ``car``. Occlusion is not annotated (0) and nothing is ignored.
 
     The files are read from ``DownloadConfig(manual_dir=...)`` if given, else downloaded from two public repositories.
+    ``info.metadata`` has the ``warnings`` to print with every score, and what the data set was ``made_from``.
     """
 
     builder_config: tfds.core.BuilderConfig
@@ -77,7 +101,9 @@ class Msrs(tfds.core.GeneratorBasedBuilder):
     DEFAULT_BUILDER_CONFIG_NAME = "fusion"
     MANUAL_DOWNLOAD_INSTRUCTIONS = LAYOUT
 
-    _checked_pairs: dict[str, list[Pair]] | None = None
+    missing_labels: str = "background"  # one of MISSING_LABELS
+
+    _checked: CheckedFiles | None = None
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
@@ -86,6 +112,7 @@ class Msrs(tfds.core.GeneratorBasedBuilder):
             features=records.features(),
             homepage="https://github.com/Linfeng-Tang/MSRS",
             citation="Tang, Yuan, Zhang, Jiang, Ma: PIAFusion. Information Fusion 83-84, 2022.",
+            metadata=_Metadata(),
         )
 
     def download_and_prepare(
@@ -93,25 +120,46 @@ class Msrs(tfds.core.GeneratorBasedBuilder):
     ) -> None:
         """Prepare the data set unless it is prepared; for the arguments see TFDS.
 
-        All files of a manual folder are checked before anything is written or overwritten.
+        All files of a manual folder are checked before anything is written or overwritten. If the data set is prepared,
+        a manual folder must hold what the data set was made from; see ``preparation.check_source``.
 
         Raises:
             InputError: files are missing or unreadable, or labels are malformed (one message counts all problems); the
-                folder has another layout; the download failed; or another process is preparing.
+                folder has another layout, or other files than those that the data set was made from; images lack their
+                label files, and that is not allowed; the download failed; or another process is preparing.
         """
         download_config = download_config or tfds.download.DownloadConfig()
         overwrites = download_config.download_mode.overwrite_dataset
-        if download_config.manual_dir is not None and (overwrites or not self.data_path.exists()):
-            root = Path(download_config.manual_dir).expanduser()
-            self._checked_pairs = find_pairs(root, root / "labels", self.builder_config.name)
+        root = named_folder(self, download_config)
+        label_set = self.builder_config.name
+        if root and (overwrites or not self.data_path.exists()):
+            self._checked = check_files(root, root / "labels", label_set, self.missing_labels)
         # One lock for all label sets: they unpack the same archives into the same folder.
         with preparation_lock(self, Path(self.data_path).parents[1], overwrites) as needs_preparing:
             if needs_preparing:
                 super().download_and_prepare(download_config=download_config, **options)
+                return
+        if root:
+            check_source(self, root, source_files(root, root / "labels", label_set))
+        warnings = [text for text in (self.info.metadata or {}).get("warnings", ()) if BACKGROUND in text]
+        if warnings and self.missing_labels == "error":
+            raise InputError(
+                f"missing_labels is 'error', but {self.data_dir} was prepared with 'background':\n  "
+                + "\n  ".join(warnings)
+                + "\nAdd the label files, and delete this folder or give another one for prepared data (data_dir)."
+            )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        splits = self._checked_pairs or download_pairs(dl_manager, self.builder_config.name)
-        return {split: self._generate_examples(pairs) for split, pairs in splits.items()}
+        checked = self._checked or download_files(dl_manager, self.builder_config.name, self.missing_labels)
+        findings = Path(self.data_dir_root) / self.name / self.builder_config.name / "findings.txt"
+        findings.unlink(missing_ok=True)
+        checks.report_findings(checked.findings, findings)
+        metadata: Any = self.info.metadata  # a MetadataDict
+        metadata["warnings"] = _warnings(checked)
+        for warning in metadata["warnings"]:
+            print(f"warning: {warning}", flush=True)
+        record_source(self, checked.source)
+        return {split: self._generate_examples(pairs) for split, pairs in checked.pairs.items()}
 
     def _generate_examples(self, pairs: list[Pair]) -> Iterator[tuple[str, dict[str, Any]]]:
         for pair in pairs:
@@ -127,25 +175,28 @@ class Msrs(tfds.core.GeneratorBasedBuilder):
             )
 
 
-def open_builder(data_dir: str | None = None, labels: str = "fusion") -> Msrs:
+def open_builder(data_dir: str | None = None, labels: str = "fusion", missing_labels: str = "background") -> Msrs:
     """Return the builder of one label set.
 
     Args:
         data_dir: folder of the prepared data; None for TFDS's default.
         labels: one of ``LABEL_SETS``.
+        missing_labels: one of ``MISSING_LABELS``: whether an image without a label file is an image without objects,
+            which is counted in a warning with every score, or an error.
 
     Raises:
-        InputError: there is no such label set.
+        InputError: there is no such label set, or ``missing_labels`` is another word.
     """
-    if labels not in LABEL_SETS:
-        raise InputError(f"msrs: labels is {labels!r}; it must be one of: {', '.join(LABEL_SETS)}.")
-    return Msrs(config=labels, data_dir=data_dir, file_format="array_record")
+    for name, value, known in (("labels", labels, LABEL_SETS), ("missing_labels", missing_labels, MISSING_LABELS)):
+        if value not in known:
+            raise InputError(f"msrs: {name} is {value!r}; it must be one of: {', '.join(known)}.")
+    builder = Msrs(config=labels, data_dir=data_dir, file_format="array_record")
+    builder.missing_labels = missing_labels
+    return builder
 
 
-def download_pairs(dl_manager: tfds.download.DownloadManager, label_set: str) -> dict[str, list[Pair]]:
-    """Download both repositories and return the pairs of every split.
-
-    An image without a label file has no objects here; in a manual folder, every image needs a label file.
+def download_files(dl_manager: tfds.download.DownloadManager, label_set: str, missing_labels: str) -> CheckedFiles:
+    """Download both repositories and check their files as those of a manual folder.
 
     Raises:
         InputError: the download failed, or its content is not as expected.
@@ -162,53 +213,96 @@ def download_pairs(dl_manager: tfds.download.DownloadManager, label_set: str) ->
         ) from error
     images = _parent_of(_extract(Path(archives["images"])), Path("train", "vi"))
     labels = _parent_of(_extract(Path(archives["labels"])), Path(label_set, "train"))
-    return find_pairs(images, labels, label_set, absent_label_is_empty=True)
+    checked = check_files(images, labels, label_set, missing_labels)
+    return checked._replace(source=checked.source._replace(made_from=f"{IMAGES_URL} and {LABELS_URL}"))
 
 
-def find_pairs(
-    images: Path, labels: Path, label_set: str, absent_label_is_empty: bool = False
-) -> dict[str, list[Pair]]:
-    """Find and check all files of the data set; write nothing.
+def source_files(images: Path, labels: Path, label_set: str) -> dict[str, Path]:
+    """Return the files that can change the records, by their names in the expected layout.
+
+    A split without images is left out.
 
     Args:
         images: folder that contains ``{train,test}/{vi,ir}``.
         labels: folder that contains ``{fusion,visible,infrared}/{train,test}``.
         label_set: one of ``LABEL_SETS``.
-        absent_label_is_empty: whether an image without a label file has no objects, instead of being an error.
+    """
+    files = {}
+    for split in SPLITS:
+        by_folder = {f"{split}/{modality}": images / split / modality for modality in MODALITY_FOLDERS}
+        found = [(name, path) for name, folder in by_folder.items() for path in _files(folder, IMAGE_SUFFIXES)]
+        texts = [path for path in _files(labels / label_set / split, (".txt",)) if _ID.fullmatch(path.stem)]
+        found += [(f"labels/{label_set}/{split}", path) for path in texts if found]
+        files |= {f"{name}/{path.name}": path for name, path in found}
+    return files
 
-    Returns:
-        The pairs of every split, sorted by id.
+
+def check_files(images: Path, labels: Path, label_set: str, missing_labels: str = "background") -> CheckedFiles:
+    """Find and check all files of the data set; write nothing.
+
+    Files without any training image have no training split.
+
+    Args:
+        images: folder that contains ``{train,test}/{vi,ir}``.
+        labels: folder that contains ``{fusion,visible,infrared}/{train,test}``.
+        label_set: one of ``LABEL_SETS``.
+        missing_labels: one of ``MISSING_LABELS``. A split without any label file is an error in any case.
 
     Raises:
         InputError: folders or files are missing, or files are broken; the message lists the first twenty.
     """
     heading = f"MSRS in {images}"
-    folders = [images / split / modality for split in SPLITS for modality in ("vi", "ir")]
-    folders += [labels / label_set / split for split in SPLITS]
+    paths = source_files(images, labels, label_set)
+    splits = SPLITS
+    if not any(name.startswith("train/") for name in paths) and any(name.startswith("test/") for name in paths):
+        print(checks.NO_TRAINING_IMAGE, flush=True)
+        splits = ("test",)
+    folders = [images / split / modality for split in splits for modality in MODALITY_FOLDERS]
+    folders += [labels / label_set / split for split in splits]
     raise_if_any([f"{folder}: no such folder" for folder in folders if not folder.is_dir()], heading, LAYOUT)
 
-    splits, problems = {}, []
-    for split in SPLITS:
+    source = Source(os.path.abspath(images), read_contents(paths, images))
+    pairs, problems, findings = {}, [], []
+    for split in splits:
         label_folder = labels / label_set / split
-        splits[split], split_problems = _find_split(images / split, label_folder, absent_label_is_empty)
+        pairs[split], split_problems, split_findings = _check_split(images / split, label_folder, missing_labels)
         problems += split_problems
-        if not splits[split] and not split_problems:
+        findings += [Finding(kind, f"{split}: {text}") for kind, text in split_findings]
+        if not pairs[split] and not split_problems:
             problems.append(f"{images / split}: no images")
-    raise_if_any(problems, heading, f"Replace or remove these files.\n{LAYOUT}")
-    return splits
+    remedy = "Replace or remove these files."
+    if missing_labels == "error":
+        remedy += " With the option missing_labels='background', an image without a label file has no objects."
+    raise_if_any(problems, heading, f"{remedy}\n{LAYOUT}")
+    return CheckedFiles(pairs, findings, source)
 
 
-def _find_split(images: Path, labels: Path, absent_label_is_empty: bool) -> tuple[list[Pair], list[str]]:
-    """Return the usable pairs of a split, sorted by id, and the problems of all others."""
-    files = {modality: _files_by_id(images / modality, IMAGE_SUFFIXES) for modality in ("vi", "ir")}
-    texts = _files_by_id(labels, (".txt",))
-    # Other text files are skipped: label tools put a classes.txt among the labels.
-    ids = {image_id for image_id in texts if _ID.fullmatch(image_id)}.union(*files.values())
+def _warnings(checked: CheckedFiles) -> list[str]:
+    """Return one line for each split that has images without a label file."""
+    warnings = []
+    for split, pairs in checked.pairs.items():
+        count = sum(kind == NO_LABELS and text.startswith(f"{split}: ") for kind, text in checked.findings)
+        if count:
+            warnings.append(f"{split} split: {count:,} of {len(pairs):,} images have no label file, {BACKGROUND}")
+    return warnings
 
-    def check(image_id: str) -> tuple[Pair | None, list[str]]:
+
+def _check_split(images: Path, labels: Path, missing_labels: str) -> tuple[list[Pair], list[str], list[Finding]]:
+    """Return the usable pairs of a split, sorted by id, the problems of all others, and the findings."""
+    files = {modality: _files_by_id(images / modality, IMAGE_SUFFIXES) for modality in MODALITY_FOLDERS}
+    all_texts = _files_by_id(labels, (".txt",))
+    texts = {image_id: paths for image_id, paths in all_texts.items() if _ID.fullmatch(image_id)}
+    image_ids = set().union(*files.values())
+    if image_ids and texts.keys().isdisjoint(image_ids):
+        return [], [f"{labels}: no label file of any image in {images}"], []
+    # Label tools put a list of the classes among the labels.
+    unused = [path for name, paths in all_texts.items() if name not in texts and name != "classes" for path in paths]
+    findings = [Finding(UNUSED, os.fspath(path)) for path in unused]
+
+    def check(image_id: str) -> tuple[Pair | None, list[str], list[Finding]]:
         if not _ID.fullmatch(image_id):
-            return None, [f"{images}/*/{image_id}: the name is not a number and D (day) or N (night)"]
-        problems, paths, sizes = [], {}, set()
+            return None, [f"{images}/*/{image_id}: the name is not a number and D (day) or N (night)"], []
+        problems, notes, paths, sizes = [], [], {}, set()
         for modality, by_id in files.items():
             path, problem = _only(by_id.get(image_id, []), images / modality / image_id, "image")
             size, problem = (None, problem) if path is None else _image_size(path)
@@ -218,29 +312,42 @@ def _find_split(images: Path, labels: Path, absent_label_is_empty: bool) -> tupl
         if not problems and len(sizes) > 1:
             shapes = " and ".join(f"{width}x{height}" for width, height in sorted(sizes))
             problems.append(f"{images}/{{vi,ir}}/{image_id}: the sizes of the pair differ, {shapes} pixels")
-        if image_id not in texts and absent_label_is_empty:
+        label_path = labels / f"{image_id}.txt"
+        if image_id not in texts and missing_labels == "background":
             text = ""
+            notes.append(Finding(NO_LABELS, os.fspath(label_path)))
         else:
-            path, problem = _only(texts.get(image_id, []), labels / f"{image_id}.txt", "label file")
+            path, problem = _only(texts.get(image_id, []), label_path, "label file")
             text, problem = ("", problem) if path is None else _label_text(path)
             problems += [problem] if problem else []
         # A broken image has no size. The lines of its labels are checked all the same.
         width, height = next(iter(sizes - {None}), (1, 1))
-        annotations, line_problems = yolo.parse(text, width, height, CLASSES, str(labels / f"{image_id}.txt"))
+        parsed, line_problems = yolo.parse(text, width, height, CLASSES, str(label_path))
         problems += line_problems
-        return None if problems else Pair(image_id, paths["vi"], paths["ir"], annotations), problems
+        annotations, repeats = drop_repeats(parsed, image_id)
+        pair = None if problems else Pair(image_id, paths["vi"], paths["ir"], annotations)
+        return pair, problems, notes + repeats
 
     with ThreadPoolExecutor() as threads:
-        checked = list(threads.map(check, sorted(ids)))
-    return [pair for pair, _ in checked if pair], [problem for _, problems in checked for problem in problems]
+        checked = list(threads.map(check, sorted(image_ids.union(texts))))
+    return (
+        [pair for pair, _, _ in checked if pair],
+        [problem for _, problems, _ in checked for problem in problems],
+        findings + [note for _, _, notes in checked for note in notes],
+    )
+
+
+def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Return the sorted files of a folder with one of the suffixes; hidden files are skipped. No folder, no files."""
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [path for path in paths if path.suffix.lower() in suffixes and not path.name.startswith(".")]
 
 
 def _files_by_id(folder: Path, suffixes: tuple[str, ...]) -> dict[str, list[Path]]:
     """Return the files of a folder by name without suffix; hidden files are skipped."""
     files: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in suffixes and not path.name.startswith("."):
-            files.setdefault(path.stem, []).append(path)
+    for path in _files(folder, suffixes):
+        files.setdefault(path.stem, []).append(path)
     return files
 
 

@@ -10,6 +10,7 @@ from datasets import checks
 from datasets.checks import IMAGE_MISSING, IMAGE_UNREADABLE
 from datasets.fetched import CheckedCopy, Copy
 from dcrl_jax.annotations import nightowls
+from dcrl_jax.annotations.files import walk
 from dcrl_jax.annotations.nightowls import AnnotatedImage
 from dcrl_jax.annotations.types import IMAGE_CONDITIONS, Finding
 from dcrl_jax.errors import InputError
@@ -18,6 +19,7 @@ from dcrl_jax.tables import format_table
 
 # The data set's own name of each split.
 SPLITS = {"train": "training", "validation": "validation"}
+_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 class CheckedImage(NamedTuple):
@@ -25,6 +27,27 @@ class CheckedImage(NamedTuple):
 
     path: Path
     annotated: AnnotatedImage
+
+
+def _parts(root: Path) -> dict[str, list[Path]]:
+    """Return the JSON file and the folder of images of each split."""
+    return {
+        split: [root / f"nightowls_{official}{suffix}" for suffix in (".json", "")]
+        for split, official in SPLITS.items()
+    }
+
+
+def source_files(root: Path) -> dict[str, Path]:
+    """Return the JSON files and the images of a copy, by their names below its folder.
+
+    Raises:
+        InputError: a folder cannot be read.
+    """
+    paths = []
+    for annotations, folder in _parts(root).values():
+        paths += [annotations] if annotations.is_file() else []
+        paths += walk(folder, _IMAGE_SUFFIXES) if folder.is_dir() else []
+    return {path.relative_to(root).as_posix(): path for path in paths}
 
 
 def check_copy(copy: Copy, allow_incomplete: bool) -> CheckedCopy:
@@ -42,10 +65,7 @@ def check_copy(copy: Copy, allow_incomplete: bool) -> CheckedCopy:
             allowed; or a split has no usable image.
     """
     root = copy.root
-    parts = {
-        split: [root / f"nightowls_{official}{suffix}" for suffix in (".json", "")]
-        for split, official in SPLITS.items()
-    }
+    parts = _parts(root)
     if not any(part.exists() for part in parts["train"]) and all(part.exists() for part in parts["validation"]):
         print(checks.NO_TRAINING_IMAGE, flush=True)
         del parts["train"]
@@ -89,7 +109,7 @@ def _check_split(
                 findings.append(finding)
                 continue
             place = f"{split}: {image.file_name}"
-            objects, notes = checks.keep_overlapping(image.objects, image.width, image.height, place)
+            objects, notes = checks.usable_objects(image.objects, image.width, image.height, place)
             findings += notes
             kept.append(CheckedImage(path, image._replace(objects=objects)))
     return kept, findings

@@ -1,7 +1,8 @@
 """TFDS builder of NightOwls from the user's copy."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
@@ -40,6 +41,10 @@ or give the folder to the run itself, --config.data.manual_dir=FOLDER."""
             citation="Neumann et al.: NightOwls: A Pedestrians at Night Dataset. ACCV 2018.",
             metadata=tfds.core.MetadataDict(),
         )
+
+    def source_files(self, root: Path) -> Mapping[str, Path]:
+        """Return the JSON files and the images; see ``checks.source_files``."""
+        return checks.source_files(root)
 
     def check_copy(self, copy: Copy) -> CheckedCopy:
         """Return the usable part of the copy; see ``checks.check_copy``."""

@@ -13,6 +13,7 @@ NONE, PARTIAL, HEAVY = 0, 1, 2
 # Kinds of findings: the annotations of an image are missing or cannot be read.
 MISSING = "annotation missing"
 UNREADABLE = "annotation unreadable"
+REPEATED = "annotation twice, counted once"
 
 
 class Annotation(NamedTuple):
@@ -31,6 +32,11 @@ class Finding(NamedTuple):
 
     kind: str  # the problem in general, such as MISSING; findings are counted by kind
     text: str  # where the problem is, and its details
+
+
+def box_text(annotation: Annotation) -> str:
+    """Return the label and box of an annotation for a message: ``label x y w h``."""
+    return f"{annotation.label[:40]} {' '.join(f'{value:g}' for value in annotation.box)}"
 
 
 def checksum(annotations: Sequence[Sequence[Annotation]]) -> int:

@@ -14,12 +14,14 @@ NAMES = ("synthetic_rgbt", "msrs", "synthetic_visible", "kaist", "caltech_pedest
 def prepare(data: ConfigDict) -> tfds.core.DatasetBuilder:
     """Prepare a data set unless it is prepared, and return its builder; of several processes, only the first prepares.
 
+    A ``manual_dir`` is always used: a prepared data set must be made from what this folder holds now.
+
     Args:
         data: the config's ``data`` keys.
 
     Raises:
-        InputError: the data set or an option is unknown, its files cannot be used, its folder cannot be written, or
-            another process is preparing it.
+        InputError: the data set or an option is unknown, its files cannot be used or differ from those of the prepared
+            data set, its folder cannot be written, or another process is preparing it.
     """
     return parallel.first_process_first(lambda: _prepare(data))
 
@@ -31,8 +33,11 @@ def _prepare(data):
     # TFDS would print download sizes, which it does not know. These methods are private and may change with TFDS.
     builder._log_download_bytes = lambda: print(f"preparing {builder.info.full_name} in {builder.data_dir}", flush=True)
     builder._log_download_done = lambda: None
+    manual_dir = data.manual_dir
+    if not parallel.is_first_process() and builder.data_path.exists():
+        manual_dir = None  # the first process has compared it with what is prepared; other hosts may lack the folder
     try:
-        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=data.manual_dir))
+        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
     except OSError as error:
         raise InputError(
             f"{builder.data_dir} cannot be written: {error}. Choose another config.data.data_dir."
@@ -50,9 +55,11 @@ def _open_builder(data):
 
 
 def describe(builder: tfds.core.DatasetBuilder) -> str:
-    """Return one line with the split sizes and the folder of a prepared data set."""
+    """Return one line with the split sizes and the folder of a prepared data set, and what it was made from."""
     counts = ", ".join(f"{split.num_examples:,} {name}" for name, split in builder.info.splits.items())
-    return f"data: {builder.info.full_name}: {counts}; in {builder.data_dir}"
+    made_from = (builder.info.metadata or {}).get("made_from")
+    source = f", made from {made_from}" if made_from else ""
+    return f"data: {builder.info.full_name}: {counts}; in {builder.data_dir}{source}"
 
 
 def warnings_of(builder: tfds.core.DatasetBuilder) -> tuple[str, ...]:

@@ -86,7 +86,14 @@ class Run:
         print(f"resume: step {int(jax.device_get(state.step))} of {self.last_step}", flush=True)
         return state
 
-    def begin(self, state: TrainState, parts: int | None, teacher: str | None, learning_rates: np.ndarray) -> None:
+    def begin(
+        self,
+        state: TrainState,
+        parts: int | None,
+        teacher: str | None,
+        learning_rates: np.ndarray,
+        data: str | None = None,
+    ) -> None:
         """Record this start in the workdir, and open the log.
 
         Args:
@@ -94,11 +101,12 @@ class Run:
             parts: number of parts in which a device works through its share of a batch; None if no step is left.
             teacher: the fingerprint of the teacher's parameters; None unless a student distils.
             learning_rates: the rate of every step, float [last_step], for the log.
+            data: the checksum of the files that the data set was made from; None if it has none.
         """
         self.step = self._logged_step = int(jax.device_get(state.step))
         self._learning_rates = learning_rates
         if parallel.is_first_process():
-            workdirs.record(self.workdir, self.config, self.step, teacher, parts)
+            workdirs.record(self.workdir, self.config, self.step, teacher, parts, data)
             if self.step < self.last_step:
                 # These are the scores of a shorter run. Until this run ends, the workdir must not look finished.
                 (self.workdir / "evaluation" / "scores.json").unlink(missing_ok=True)

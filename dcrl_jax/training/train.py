@@ -60,6 +60,9 @@ def train(
     pipeline.open_split(builder, config.data.test_split)
     bench = evaluation.open_bench(detector, builder, config.data.validation_split, config, mesh)
     workdirs.check_config_of(workdir, config)
+    metadata = builder.info.metadata or {}
+    if resumes:
+        workdirs.check_data_of(workdir, metadata)
     fingerprint = checkpoints.fingerprint(teacher.params) if teacher else None
     if resumes and teacher and fingerprint:
         workdirs.check_teacher_of(workdir, fingerprint, teacher.source)
@@ -84,7 +87,7 @@ def train(
             batch = jax.device_put(empty_batch(config, mesh.devices.size), parallel.batch_sharding(mesh))
             fit = fit_training_step(network, optimizer, config, state, batch, teacher)
         learning_rates = jax.device_get(jax.jit(jax.vmap(schedule))(np.arange(run.last_step)))
-        run.begin(state, fit.parts if fit else None, fingerprint, learning_rates)
+        run.begin(state, fit.parts if fit else None, fingerprint, learning_rates, metadata.get("source_checksum"))
         run_steps(run, fit.run if fit else None, state, bench)
 
 

@@ -7,6 +7,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,9 @@ def _may_change(name: str, value: Any) -> bool:
     # A student's teacher is finished when the student begins: only how it was run may differ.
     if name.startswith("teacher."):
         return name.removeprefix("teacher.") in {key.name for key in keys_affecting("running")}
+    # These options decide only whether files are refused.
+    if name in ("data.options.allow_incomplete", "data.options.missing_labels"):
+        return True
     return name in {key.name for key in keys_affecting("running", "length", "scoring")}
 
 
@@ -85,6 +89,27 @@ def check_teacher_of(workdir: Path, fingerprint: str, source: str) -> None:
         )
 
 
+def check_data_of(workdir: Path, metadata: Mapping[str, Any]) -> None:
+    """Check that a run resumes on data that were made from the files that it began with.
+
+    Args:
+        workdir: the run's workdir.
+        metadata: of the prepared data set. Rendered scenes, and data of earlier versions, have no checksum.
+
+    Raises:
+        InputError: the data set was prepared again, from other files.
+    """
+    own = metadata.get("source_checksum")
+    starts = read_json_lines(workdir / ENVIRONMENT_FILE)
+    former = next((start["data"] for start in starts if start.get("data")), own)
+    if own and former != own:
+        raise InputError(
+            f"{workdir} is a run on other data: the files that its data set was made from have the checksum {former}, "
+            f"those of the present one, {metadata.get('made_from')}, {own}. Prepare the data set from the former files "
+            "to go on with the run, or give another --workdir."
+        )
+
+
 def _flatten(values: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(values, dict):
         return {prefix: values}
@@ -96,7 +121,12 @@ def _flatten(values: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def record(
-    workdir: Path, config: ConfigDict, step: int, teacher: str | None = None, accumulation_steps: int | None = None
+    workdir: Path,
+    config: ConfigDict,
+    step: int,
+    teacher: str | None = None,
+    accumulation_steps: int | None = None,
+    data: str | None = None,
 ) -> None:
     """Write the config, and append a line on this start of the run: versions, devices, commit, command, seed, step.
 
@@ -107,6 +137,7 @@ def record(
         teacher: the fingerprint of the teacher's parameters; None unless a student distils.
         accumulation_steps: number of parts in which a device works through its share of a batch; None if no step is
             left.
+        data: the checksum of the files that the data set was made from; None if it has none.
     """
     write_atomically(workdir / CONFIG_FILE, json.dumps(checkpoints.config_to_json(config), indent=1) + "\n")
     devices = jax.local_devices()
@@ -116,6 +147,7 @@ def record(
         "seed": config.seed,
         "accumulation_steps": accumulation_steps,
         "teacher": teacher,
+        "data": data,
         "command": sys.argv,
         "commit": _commit(),
         "python": platform.python_version(),

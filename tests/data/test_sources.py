@@ -42,6 +42,7 @@ KAIST = "(?s)(?=.*datasets.kaist.prepare --manual_dir=FOLDER)(?=.*huggingface.co
         ("moon", {}, r"config.data.name is 'moon'; .*synthetic_rgbt, msrs"),
         ("synthetic_rgbt", {"scenes": 3}, r"config.data.options.*scenes"),
         ("msrs", {"labels": "sonar"}, r"msrs: labels is 'sonar'; it must be one of: fusion, visible, infrared\."),
+        ("msrs", {"missing_labels": "skip"}, r"msrs: missing_labels is 'skip'; it must be one of: background, error\."),
         ("msrs", {"lables": "visible"}, r"config.data.options: .*lables"),
         ("kaist", {"anotations": "improved"}, r"config.data.options: .*anotations"),
         pytest.param("kaist", {}, KAIST, id="no copy of kaist"),

@@ -7,12 +7,21 @@ from datasets import checks
 from dcrl_jax.annotations.types import Annotation, Finding
 
 
-def test_boxes_that_share_a_pixel_with_the_image_are_kept():
+def test_boxes_that_share_a_pixel_with_the_image_are_kept_once():
     boxes = [(-29.9, 0, 30, 10), (-30, 0, 30, 10), (0, 99.9, 1, 9), (0, 100, 1, 9), (199.9, 0, 1, 1), (200, 0, 1, 1)]
     annotations = [Annotation("person", box) for box in boxes] + [Annotation("cow", (1, 2, 3, 0))]
-    kept, findings = checks.keep_overlapping(annotations, 200, 100, "test: a")
-    assert [one.box for one in kept] == boxes[::2]
+    # Only the first two are equal to others in all fields.
+    others = [
+        Annotation("cow", boxes[0]),
+        Annotation("person", boxes[0], 1),
+        Annotation("person", boxes[0], ignore=True),
+    ]
+    annotations += [*others, annotations[0], annotations[2], annotations[0]]
+    kept, findings = checks.usable_objects(annotations, 200, 100, "test: a")
+    assert kept == [*annotations[:6:2], *others]
     assert findings == [
+        Finding("annotation twice, counted once", "test: a: person -29.9 0 30 10, 3 times"),
+        Finding("annotation twice, counted once", "test: a: person 0 99.9 1 9, 2 times"),
         Finding("box outside the image", "test: a: person -30 0 30 10"),
         Finding("box outside the image", "test: a: person 0 100 1 9"),
         Finding("box outside the image", "test: a: person 200 0 1 1"),

@@ -19,8 +19,8 @@ import tensorflow_datasets as tfds
 from prepared_data import files_below, findings_of, names, prepare, read
 
 from configs import baseline
-from datasets import fetched, records
-from dcrl_jax import progress
+from datasets import records
+from dcrl_jax import parallel, progress
 from dcrl_jax.annotations.caltech import frames
 from dcrl_jax.data import sources
 from dcrl_jax.errors import InputError
@@ -28,6 +28,7 @@ from dcrl_jax.files import folder_lock
 
 # Files beside a data set that is not prepared; TFDS writes a list of configs into metadata.json.
 LEFT = {".lock", "findings.txt", "metadata.json"}
+LABELS = (".txt", ".vbb", ".json")
 # By data set: a function that makes a small copy, its image ids, the files of its training images and of one scored
 # image, and the finding if the latter is missing.
 CASES = {
@@ -99,15 +100,49 @@ def test_run_prepares_a_data_set_once_by_its_name(case, capsys, monkeypatch):
     # Prepared data are read without the copy, and left unchanged.
     folder = Path(builder.data_dir)
     times = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
-    case.raw.rename(case.raw.with_name("moved"))
-    for again in (prepare(before, case.raw), prepare(case.open(), case.raw), tfds.builder_from_directory(folder)):
+    moved = case.raw.rename(case.raw.with_name("moved"))
+    before.download_and_prepare()
+    case.open().download_and_prepare()
+    for again in (before, case.open(), tfds.builder_from_directory(folder)):
         assert names(read(again, case.scored_split)) == case.scored
-    # Another process prepared them between the first look and the lock.
-    case.raw.mkdir()
-    monkeypatch.setattr(fetched, "is_prepared", lambda builder: False)
-    prepare(case.open(), case.raw)
+    # A copy at another place is the same source, also through a link.
+    case.raw.symlink_to(moved)
+    for same in (moved, case.raw):
+        prepare(case.open(), same)
     assert capsys.readouterr().out == ""
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == times
+
+
+def test_prepared_data_are_not_used_for_another_folder(case, tmp_path, capsys, monkeypatch):
+    builder = prepare(case.open(), case.raw)
+    assert sources.describe(builder).endswith(f"; in {builder.data_dir}, made from {case.raw}")
+    other = tmp_path / "other"
+    shutil.copytree(case.raw, other)
+    for name in ("README.md", ".hidden", "Thumbs.db", "notes.txt", "package.json"):
+        (other / name).write_text("not read")
+    prepare(case.open(), other)
+    # Labels of the same size, a new and a missing file.
+    changed, scored = next(path for path in sorted(other.rglob("*")) if path.suffix in LABELS), other / case.scored_file
+    changed.write_bytes(changed.read_bytes()[:-1] + b"#")
+    new = scored.rename(scored.with_suffix(scored.suffix.upper()))
+    names = [path.relative_to(other).as_posix() for path in (changed, new, scored)]
+    differences = "".join(
+        f"\n  1 file {kind}: {name}" for kind, name in zip(("changed", "new", "missing"), names, strict=True)
+    )
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match="1"):
+        case.main([f"--manual_dir={other}", *case.flags[1:]])
+    printed = capsys.readouterr()
+    message = f"is prepared already, in {builder.data_dir}, but not from what {other} holds. Compared with what it was "
+    assert message + f"made from, {case.raw}, there are{differences}\nTo use {other}, give another" in printed.err
+    assert printed.out == ""
+    absent = config_of(case)
+    absent.manual_dir = str(tmp_path / "absent")
+    with pytest.raises(InputError, match=rf"absent: no such folder\.\n{case.missing}"):
+        sources.prepare(absent)
+    # Other hosts may lack the folder; the first process has compared it.
+    monkeypatch.setattr(parallel, "is_first_process", lambda: False)
+    sources.prepare(absent)
 
 
 def test_missing_copy_says_how_to_get_one(case, tmp_path):
@@ -145,7 +180,7 @@ def test_incomplete_scored_split_is_an_error_unless_allowed(case, capsys):
         assert f"\n{builder.info.metadata['table']}\n" in text
         assert f"\nwarning: {warning}\n" in text
     assert f"prepared: {builder.info.full_name}, in {builder.data_dir}\n" in printed
-    assert again.startswith("prepared already, in ")
+    assert again.startswith(f"prepared already from {case.raw}, in {builder.data_dir}; ")
 
 
 def test_copy_without_training_images_can_be_scored(case, capsys):

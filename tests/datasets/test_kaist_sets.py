@@ -175,6 +175,8 @@ PAIRED_ROWS = [
     ("person 640 20 30 60 0", "cyclist 600 20 30 60 0", "unpaired 600 20 30 60 0 !", "cyclist 600 20 30 60 0"),
     ("person 1 2 0 4 0", "person 5 2 0 4 0", "", ""),
     ("person 70 20 30 60 0", "unpaired -9 -9 1 1 0", "person 70 20 30 60 0", "unpaired 70 20 30 60 0 !"),
+    ("person 10 20 30 60 0", "person 12 21 30 60 1", "", ""),  # a repeat of the first row
+    ("person 10 20 30 60 0", "person 12 22 30 60 1", "person 10 20 30 60 0", "person 12 22 30 60 1"),
 ]
 
 
@@ -195,6 +197,10 @@ def test_paired_rows_without_a_box_in_one_or_both_images(tmp_path, raw):
         ("box of no size", file.format("visible") + "person 50 20 0 60"),
         ("box of no size", file.format("visible") + "person 1 2 0 4"),
         ("box of no size", file.format("lwir") + "person 5 2 0 4"),
+        (
+            "annotation twice, counted once",
+            "test: set11/V001/I00019: person 10 20 30 60; person 12 21 30 60, 2 times",
+        ),
         ("box outside the image", "test: set11/V001/I00019 visible: row 5, person 640 20 30 60"),
         ("row without a box in either image", "test: set11/V001/I00019: row 6, person 1 2 0 4; person 5 2 0 4"),
     ]

@@ -11,9 +11,10 @@ import numpy as np
 import PIL.Image
 import pytest
 import tensorflow_datasets as tfds
-from prepared_data import names, prepare, read, rows
+from prepared_data import findings_of, names, prepare, read, rows
 
 from datasets.msrs import Msrs, msrs, open_builder
+from dcrl_jax.data import sources
 from dcrl_jax.errors import InputError
 
 REAL = Path(__file__).parents[2].parent / "shared" / "msrs"
@@ -52,14 +53,14 @@ def raw(tmp_path):
     return tmp_path / "raw"
 
 
-def open_msrs(folder, labels="fusion"):
-    return open_builder(str(folder / "data"), labels)
+def open_msrs(folder, labels="fusion", **options):
+    return open_builder(str(folder / "data"), labels, **options)
 
 
-def error_of(tmp_path, raw):
+def error_of(tmp_path, raw, **options):
     """Return the message of a refusal; nothing may be written."""
     with pytest.raises(InputError) as caught:
-        prepare(open_msrs(tmp_path), raw)
+        prepare(open_msrs(tmp_path, **options), raw)
     assert not (tmp_path / "data").exists()
     return str(caught.value)
 
@@ -81,9 +82,19 @@ def test_records_have_stored_files_conditions_and_boxes_in_pixels(tmp_path, raw)
     assert Msrs(data_dir=tmp_path / "data").builder_config.name == "fusion"
     # A broken folder does not change prepared data.
     (raw / "test" / "ir" / "00055D.png").unlink()
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="test/ir/00055D: the image is missing"):
         prepare(open_msrs(tmp_path), raw, download_mode=tfds.GenerateMode.REUSE_CACHE_IF_EXISTS)
-    assert len(read(prepare(open_msrs(tmp_path), raw), "test")) == 2
+    builder = open_msrs(tmp_path)
+    with pytest.raises(InputError, match=r"\n  1 file missing: test/ir/00055D\.png\n"):
+        prepare(builder, raw)
+    builder.download_and_prepare()
+    assert len(read(builder, "test")) == 2
+    assert sources.describe(builder).endswith(f"made from {raw}")
+    # Data sets of earlier versions have neither metadata nor a record.
+    for name in ("metadata.json", "source.json"):
+        (Path(builder.data_dir) / name).unlink()
+    builder = prepare(open_msrs(tmp_path, missing_labels="error"), raw)
+    assert (sources.warnings_of(builder), len(read(builder, "test"))) == ((), 2)
 
 
 def test_all_missing_and_broken_files_are_listed_before_writing(tmp_path, raw):
@@ -107,7 +118,7 @@ def test_all_missing_and_broken_files_are_listed_before_writing(tmp_path, raw):
         (raw / name).write_bytes(content or b"")
         if content is None:
             (raw / name).unlink()
-    lines = error_of(tmp_path, raw).splitlines()
+    lines = error_of(tmp_path, raw, missing_labels="error").splitlines()
     problems = [*(problem for _, problem in changes.values()), "test/ir/00099N: the image is missing"]
     assert "10 problems" in lines[0]
     assert sorted(line.strip().removeprefix(f"{raw}/") for line in lines[1:11]) == sorted(problems)
@@ -137,8 +148,65 @@ def test_other_or_empty_folders_show_the_expected_layout(tmp_path, raw):
     message = error_of(tmp_path, raw)
     assert f"{raw}/train/vi: no such folder" in message
     assert f"{raw}/labels/fusion/test: no such folder" in message
+    for folder, problem in (("absent", "no such folder"), ("raw/labels/visible/test/00004N.txt", "is not a folder")):
+        message = error_of(tmp_path, tmp_path / folder)
+        assert message.startswith(f"{tmp_path / folder}: {problem}.\nExpected layout")
     assert "labels/{fusion,visible,infrared}/{train,test}/ID.txt" in message
-    assert "6 problems" in error_of(tmp_path, tmp_path / "absent")
+    assert error_of(tmp_path, "").startswith("manual_dir is empty")
+
+
+def test_images_without_a_label_file_are_background_that_is_counted_or_an_error(tmp_path, raw, capsys):
+    labels = raw / "labels" / "fusion"
+    missing, renamed = labels / "train" / "00003N.txt", labels / "train" / "00017D (2).txt"
+    missing.unlink()
+    (labels / "train" / "00017D.txt").rename(renamed)
+    message = error_of(tmp_path, raw, missing_labels="error")
+    assert f"{missing}: the label file is missing" in message
+    assert "With the option missing_labels='background'" in message
+    builder = prepare(open_msrs(tmp_path), raw)
+    records = read(builder, "train")
+    assert {name: len(rows(record)) for name, record in zip(names(records), records, strict=True)} == {
+        **{"00003N": 0, "00017D": 0, "00020D": 1}
+    }
+    warning = "train split: 2 of 3 images have no label file, taken as background"
+    assert sources.warnings_of(builder) == (warning,)
+    kind = "image without a label file, taken as background"
+    findings = [(kind, f"train: {labels}/train/{image_id}.txt") for image_id in ("00003N", "00017D")]
+    assert findings_of(tmp_path / "data") == [("text file that is not used", f"train: {renamed}"), *findings]
+    assert f"\n{kind}: 2\n  train: {missing}\n" in (printed := capsys.readouterr().out)
+    assert f"\nwarning: {warning}\n" in printed
+    with pytest.raises(InputError, match=f"missing_labels is 'error', but .*\n  {warning}\nAdd the label files"):
+        open_msrs(tmp_path, missing_labels="error").download_and_prepare()
+    # No label file at all is another folder, not background.
+    shutil.rmtree(tmp_path / "data")
+    for path in (labels / "test").glob("0*.txt"):
+        path.unlink()
+    assert f"{labels}/test: no label file of any image in {raw}/test" in error_of(tmp_path, raw)
+
+
+def test_objects_that_are_there_twice_count_once(tmp_path, raw):
+    for path in (raw / "labels" / "fusion").glob("*/0*.txt"):
+        path.write_text(path.read_text() + path.read_text().replace("0.5 0.5 0.25 0.5", "0.50 .5 0.250 0.5"))
+    builder = prepare(open_msrs(tmp_path), raw)
+    night, day = sorted(map(rows, read(builder, "test")), key=len, reverse=True)
+    assert [label for label, *_ in night + day] == ["person", "car", "person"]
+    findings = findings_of(tmp_path / "data")
+    assert len(findings) == 7
+    assert findings[0] == ("annotation twice, counted once", "train: 00003N: person 12 6 8 12, 2 times")
+
+
+@pytest.mark.parametrize("labels_too", [True, False])
+def test_test_half_alone_can_be_scored(tmp_path, raw, capsys, labels_too):
+    shutil.rmtree(raw / "train")
+    if labels_too:
+        shutil.rmtree(raw / "labels" / "fusion" / "train")
+    builder = prepare(open_msrs(tmp_path), raw)
+    assert "no training image found: this data set can be scored but not trained on\n" in capsys.readouterr().out
+    assert sorted(names(read(builder, "test"))) == list(IDS["test"])
+    with pytest.raises(
+        InputError, match=r"it has test\. If the copy that it was prepared from lacked the split, remove"
+    ):
+        read(builder, "train")
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
@@ -170,15 +238,25 @@ def repositories(tmp_path, monkeypatch):
 
 def test_archives_are_downloaded_once_for_all_label_sets(tmp_path, repositories):
     repositories(lambda images, labels: (labels / "fusion" / "test" / "00055D.txt").unlink())
+    with pytest.raises(InputError, match=r"fusion/test/00055D\.txt: the label file is missing"):
+        open_msrs(tmp_path, missing_labels="error").download_and_prepare()
     builder = open_msrs(tmp_path)
     builder.download_and_prepare()
-    # An image without a label file has no objects.
+    warning = "test split: 1 of 2 images have no label file, taken as background"
+    assert sources.warnings_of(builder) == (warning,)
     records = read(builder, "test")
     assert dict(zip(names(records), map(len, map(rows, records)), strict=True)) == {"00004N": 2, "00055D": 0}
     repositories.stop()
     other = open_msrs(tmp_path, "visible")
     other.download_and_prepare()
     assert len(read(other, "test")) == 2
+    assert sources.describe(other).endswith(f"made from {msrs.IMAGES_URL} and {msrs.LABELS_URL}")
+    # The same files in a folder are the same source, and others are not.
+    folder = make_images(tmp_path / "raw")
+    make_labels(folder / "labels")
+    prepare(open_msrs(tmp_path, "visible"), folder)
+    with pytest.raises(InputError, match=r"\n  1 file new: labels/fusion/test/00055D\.txt\n"):
+        prepare(open_msrs(tmp_path), folder)
 
 
 def test_failed_download_or_archive_of_another_content_is_refused(tmp_path, repositories, monkeypatch):

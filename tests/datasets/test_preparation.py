@@ -1,7 +1,8 @@
-"""The lock under which a data set is prepared once, for the builders that need no copy."""
+"""The lock under which a data set is prepared once, and the record of what it was made from."""
 
 import errno
 import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 from tensorflow_datasets.core.constants import INCOMPLETE_PREFIX
 
 from datasets import msrs, synthetic_rgbt, synthetic_visible
-from datasets.preparation import preparation_lock
+from datasets.preparation import SOURCE_FILE, check_source, preparation_lock, read_contents
 from dcrl_jax.errors import InputError
 from dcrl_jax.files import folder_lock
 
@@ -69,6 +70,36 @@ def test_file_system_without_locks_is_a_warning(tmp_path, monkeypatch, capsys):
     with preparation_lock(synthetic_rgbt.open_builder(str(tmp_path), **SCENES), tmp_path) as needs_preparing:
         assert needs_preparing
     assert "cannot be locked (No locks available)" in capsys.readouterr().out
+
+
+def test_files_are_compared_by_size_and_content(tmp_path, capsys):
+    builder, root = msrs.open_builder(str(tmp_path / "data")), tmp_path / "raw"
+    record = Path(builder.data_path) / SOURCE_FILE
+    root.mkdir()
+    paths = {name: root / name for name in ("a.txt", "b.png", "c.png", "gone.txt")}
+
+    def check():
+        check_source(builder, root, paths)
+
+    for name in ("a.txt", "b.png", "c.png"):
+        paths[name].write_bytes(bytes(100000))
+    record.parent.mkdir(parents=True)
+    check()
+    assert f"has no record of the files that it was made from, so it is used without comparing it with {root}" in (
+        capsys.readouterr().out
+    )
+    record.write_text("{")
+    with pytest.raises(InputError, match=rf"{SOURCE_FILE}: cannot be read .* delete {builder.data_dir}"):
+        check()
+    record.write_text(json.dumps(read_contents(paths, root)))
+    os.utime(paths["b.png"], (1, 1))
+    check()
+    for name in ("a.txt", "b.png"):  # the first byte of an annotation, the last one of an image
+        content = bytes(100000)
+        paths[name].write_bytes(b"1" + content[1:] if name == "a.txt" else content[1:] + b"1")
+    paths["c.png"].unlink()
+    with pytest.raises(InputError, match=r"\n  3 files changed: a\.txt, b\.png, c\.png\nTo use"):
+        check()
 
 
 def test_killed_process_leaves_a_folder_and_no_lock(tmp_path):

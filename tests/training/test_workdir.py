@@ -40,6 +40,7 @@ def test_config_and_one_line_per_start_are_written(tmp_path, config, capsys):
         ("data.data_dir", "elsewhere", True),
         ("eval.batch_size", 3, True),
         ("final.nms_iou", 0.5, True),
+        ("data.options.missing_labels", "error", True),
         ("teacher.checkpoint", "moved/teacher", True),
         ("teacher.train.log_every_steps", 1, True),
         ("teacher.checkpoint", None, False),
@@ -90,6 +91,17 @@ def test_student_resumes_with_its_first_teacher_from_any_path(tmp_path, config):
     workdir.check_teacher_of(tmp_path, "ab" * 32, "moved/teacher")
     with pytest.raises(InputError, match=r"checksum abababababab, those of runs/teacher cdcdcdcdcdcd\. Give"):
         workdir.check_teacher_of(tmp_path, "cd" * 32, "runs/teacher")
+
+
+def test_run_resumes_on_data_made_from_the_files_that_it_began_with(tmp_path, config):
+    first, other = ({"made_from": "/raw", "source_checksum": checksum} for checksum in ("1a2b3c4d", "00ff00ff"))
+    workdir.record(tmp_path, config, 0)  # by an earlier version
+    workdir.check_data_of(tmp_path, other)
+    workdir.record(tmp_path, config, 0, data=first["source_checksum"])
+    for metadata in (first, first | {"made_from": "/moved"}, {}):
+        workdir.check_data_of(tmp_path, metadata)
+    with pytest.raises(InputError, match=r"run on other data: .* checksum 1a2b3c4d, .* one, /raw, 00ff00ff\. Prepare"):
+        workdir.check_data_of(tmp_path, other)
 
 
 def test_compiled_programs_are_kept_in_the_workdir_unless_the_user_chose_a_place(tmp_path, monkeypatch):
