@@ -22,7 +22,7 @@ from dcrl_jax.annotations.types import checksum
 from dcrl_jax.command_line import exit_on_error
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation.caltech_results import read_caltech
-from dcrl_jax.evaluation.overlaps import ImageTruth
+from dcrl_jax.evaluation.overlaps import ImageTruth, Results
 from dcrl_jax.evaluation.results import read_results
 from dcrl_jax.evaluation.rules import CALTECH_REASONABLE
 from dcrl_jax.evaluation.truths import is_prepared, read_prepared, truth_from_annotations
@@ -123,14 +123,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with exit_on_error():
         common.check_names(options.results)
         all_annotations = [read_annotations(path, options.allow_incomplete) for path in options.annotations]
-        all_scores = []
-        for annotations in all_annotations:
-            results = {
-                path.name: (read_caltech if path.is_dir() else read_results)(path, annotations.image_ids)
-                for path in options.results
-            }
-            all_scores.append(common.score_methods(annotations, results))
-        common.print_and_write(all_annotations, all_scores, SUBSETS, options.output)
+        scored = [common.score_files(annotations, options.results, _read) for annotations in all_annotations]
+        common.print_and_write(scored, SUBSETS, options.output)
+
+
+def _read(path: Path, annotations: AnnotationSet) -> Results:
+    """Read a folder of videos, or results of another form."""
+    has_videos = any((path / f"{video}.txt").is_file() for video in frames.TEST_IMAGES)
+    return (read_caltech if has_videos else read_results)(path, annotations.image_ids)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from dcrl_jax.annotations.problems import raise_if_any
 from dcrl_jax.annotations.types import MISSING, UNREADABLE, Annotation
 from dcrl_jax.command_line import exit_on_error
 from dcrl_jax.errors import InputError, first_few
+from dcrl_jax.evaluation.overlaps import Results
 from dcrl_jax.evaluation.results import read_results
 from dcrl_jax.evaluation.rules import KAIST_REASONABLE, KAIST_SUBSETS
 from dcrl_jax.evaluation.truths import is_prepared, read_prepared, truth_from_annotations
@@ -169,11 +170,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for path in options.annotations
             for annotations in read_annotations(path, listed, options.allow_incomplete)
         ]
-        all_scores = []
-        for annotations in all_annotations:
-            results = {path.name: read_results(path, annotations.image_ids) for path in options.results}
-            all_scores.append(common.score_methods(annotations, results))
-        common.print_and_write(all_annotations, all_scores, KAIST_REASONABLE, options.output)
+        scored = [common.score_files(annotations, options.results, _read) for annotations in all_annotations]
+        common.print_and_write(scored, KAIST_REASONABLE, options.output)
+
+
+def _read(path: Path, annotations: AnnotationSet) -> Results:
+    return read_results(path, annotations.image_ids)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from pathlib import Path
 from dcrl_jax.annotations import nightowls
 from dcrl_jax.command_line import exit_on_error
 from dcrl_jax.errors import InputError
+from dcrl_jax.evaluation.overlaps import Results
 from dcrl_jax.evaluation.results import read_results
 from dcrl_jax.evaluation.rules import NIGHTOWLS_SUBSETS
 from dcrl_jax.evaluation.truths import is_prepared, read_prepared, truth_from_annotations
@@ -82,12 +83,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with exit_on_error():
         common.check_names(options.results)
         all_annotations = [read_annotations(path, options.ignore_areas) for path in options.annotations]
-        all_scores = []
-        for annotations in all_annotations:
-            numbers = [int(image_id) for image_id in annotations.image_ids]
-            results = {path.name: read_results(path, annotations.image_ids, numbers) for path in options.results}
-            all_scores.append(common.score_methods(annotations, results))
-        common.print_and_write(all_annotations, all_scores, NIGHTOWLS_SUBSETS, options.output)
+        scored = [common.score_files(annotations, options.results, _read) for annotations in all_annotations]
+        common.print_and_write(scored, NIGHTOWLS_SUBSETS, options.output)
+
+
+def _read(path: Path, annotations: AnnotationSet) -> Results:
+    numbers = [int(image_id) for image_id in annotations.image_ids]
+    return read_results(path, annotations.image_ids, numbers, annotations.file_names)
 
 
 if __name__ == "__main__":
