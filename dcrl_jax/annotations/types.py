@@ -1,7 +1,7 @@
 """The common form of all annotation formats."""
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 MODALITIES: tuple[str, str] = ("visible", "lwir")  # m = 1, 2 of the paper
@@ -32,21 +32,6 @@ class Finding(NamedTuple):
 
     kind: str  # the problem in general, such as MISSING; findings are counted by kind
     text: str  # where the problem is, and its details
-
-
-def split_repeated(annotations: Iterable[Annotation]) -> tuple[list[Annotation], list[Annotation]]:
-    """Return an image's annotations with equal ones once, and the repeated ones.
-
-    Annotations are equal if their label, box, occlusion and ignore flag are. The person of both would have to be found
-    twice.
-    """
-    kept: dict[Annotation, None] = {}
-    repeated = []
-    for annotation in annotations:
-        if annotation in kept:
-            repeated.append(annotation)
-        kept[annotation] = None
-    return list(kept), repeated
 
 
 def checksum(annotations: Sequence[Sequence[Annotation]]) -> int:

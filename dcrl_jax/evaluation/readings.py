@@ -23,8 +23,8 @@ from dcrl_jax.evaluation.overlaps import (
 )
 from dcrl_jax.evaluation.rules import Subset, assign_roles
 
-# Miss rates up to this one are not questioned: no other reading could be far better.
-QUESTIONED = 0.2
+# Miss rates up to this one are not questioned. Images that are left out late in a file shift only few.
+QUESTIONED = 0.1
 # Another reading is far better if its miss rate is lower by this, or at most half. The wrong reading of a file finds
 # next to nobody, so chance does not come near either limit, while detectors differ by less than that from version to
 # version.
@@ -115,7 +115,7 @@ def propose(flat: Flat, first_number: int | None, size: tuple[int, int], found: 
         start = int(np.argmax(gained))
         if start > flat.image.min(initial=start):
             reading = reading._replace(
-                name=f"{reading.name} from {start + (first_number or 0)} on",
+                name=f"{reading.name} from about {start + (first_number or 0)} on",
                 image=np.where(flat.image >= start, reading.image, flat.image),
             )
         yield reading

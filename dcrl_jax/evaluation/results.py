@@ -50,6 +50,8 @@ _SIZES = ("image", "x", "y", "width", "height", "score")
 _CORNERS = ("image", "x", "y", "right", "bottom", "score")
 _LAST_WORD = re.compile(rf"[_-](?:{'|'.join(MODALITY_WORDS)})$", re.IGNORECASE)
 _WHOLE = re.compile(r"0|[1-9][0-9]*")
+# Numbers that are not plain, such as 1_0 or digits of other scripts; no names.
+_MISSPELT = re.compile(r"[\d_.+-]+")
 
 
 class _Entry(msgspec.Struct, gc=False):
@@ -212,6 +214,7 @@ def read_results(
     elif places:
         counted = list(listed.values()) if listed else image_ids
         source = f"{list_beside(path)} has {len(counted)} lines" if listed else f"the split has {len(counted)} images"
+        source += ", which JSON files count from 0" if start == 0 else ", which text files count from 1"
         expected = f"{start}..{start + len(counted) - 1}, since {source}"
         id_of |= _find_numbers(places, dict(enumerate(counted, start=start)), expected)
     by_image: dict[str, list[Sequence[float]]] = {}
@@ -245,7 +248,7 @@ def listed_images(
         return None
     lines = enumerate(read_file(source, "the name of an image on each line").splitlines(), start=1)
     lines = [(f"{source}:{number}", line.strip()) for number, line in lines if line.strip()]
-    found = _Names(image_ids, file_names).find_all({name: place for place, name in reversed(lines)}, source)
+    found = _Names(image_ids, file_names).find_all(_first_places(lines), source)
     first: dict[str, str] = {}
     for place, name in lines:
         if found[name] in first:
@@ -254,6 +257,13 @@ def listed_images(
     if not lines:
         raise InputError(f"{source}: lists no images; expected the names of those in {path.name}, or remove the list")
     return {name: found[name] for _, name in lines}
+
+
+def _first_places(lines: Sequence[tuple[str, str]]) -> dict[str, str]:
+    places: dict[str, str] = {}
+    for place, name in lines:
+        places.setdefault(name, place)
+    return places
 
 
 def _part(
@@ -379,7 +389,7 @@ def parse_text(text: str, path: Path, columns: str = TEXT_COLUMNS) -> Iterator[R
     # Only line feeds end a line, so that line numbers agree with those of an editor.
     for line_number, line in enumerate(text.split("\n"), start=1):
         fields = _fields(line.lstrip("#% \t"))
-        if is_first and fields and not any(map(_is_number, fields)):
+        if is_first and fields and all(_numbers([field]) is None for field in fields):
             named = _layout(fields)
             if named is None and line.lstrip()[0] not in "#%":
                 raise InputError(f"{path}:{line_number}: columns {line.strip()[:80]!r}; expected {columns}")
@@ -396,21 +406,18 @@ def _parse_line(line: str, fields: Sequence[str], layout: _Layout, columns: str,
     if len(fields) != len(layout.order):
         raise InputError(f"{place}: {len(fields)} values in {line[:80]!r}; expected {len(layout.order)}: {columns}")
     first, *rest = (fields[index] for index in layout.order)
-    if not all(map(_is_number, rest)):
+    values, numbers = _numbers(rest), _numbers([first])
+    if values is None or (numbers is None and _MISSPELT.fullmatch(first)):
         raise InputError(f"{place}: {line[:80]!r} is not a line of numbers; expected {columns}")
-    values = list(map(float, rest))
     if layout.has_corners:
         values[2:4] = values[2] - values[0], values[3] - values[1]
     _check_values(place, values, columns)
-    if not _is_number(first):
-        if _WHOLE.fullmatch(re.sub(r"[\W_]", "", first)) or first.isdecimal():
-            raise InputError(f"{place}: {line[:80]!r} is not a line of numbers; expected {columns}")
+    if numbers is None:
         return Row(place, first, values)
-    number = float(first)
-    if not number.is_integer():
+    if not numbers[0].is_integer():
         name = columns.split(",")[layout.order[0]]
         raise InputError(f"{place}: {name} {first!r}; expected a whole number, 1 for the first {name}")
-    return Row(place, int(number), values)
+    return Row(place, int(numbers[0]), values)
 
 
 def _fields(line: str) -> list[str]:
@@ -418,15 +425,16 @@ def _fields(line: str) -> list[str]:
     return [field.strip() for field in line.split(",")] if "," in line else line.split()
 
 
-def _is_number(field: str) -> bool:
+def _numbers(fields: Sequence[str]) -> list[float] | None:
+    """Return the values of fields; None if one is no plain number."""
     # float accepts 1_0 for ten, and digits of other scripts.
-    if "_" in field or not field.isascii():
-        return False
+    text = "".join(fields)
+    if "_" in text or not text.isascii():
+        return None
     try:
-        float(field)
+        return list(map(float, fields))
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def _layout(names: Sequence[str]) -> _Layout | None:

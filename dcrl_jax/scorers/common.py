@@ -16,6 +16,7 @@ from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation.miss_rate import Score, percent_or_none, score_subsets
 from dcrl_jax.evaluation.overlaps import ImageDetections, ImageTruth, Results, processed_truths
 from dcrl_jax.evaluation.readings import better_reading
+from dcrl_jax.evaluation.results import IMAGES_FILE
 from dcrl_jax.evaluation.rules import Subset, describe_subset
 from dcrl_jax.reports import curves
 
@@ -106,6 +107,12 @@ def score_files(
     scores = score_methods(annotations, results)
     remarks = [f"warning: {text}" for text in annotations.warnings]
     for name in scores:
+        processed, total = len(processed_truths(annotations.images, results[name])), len(annotations.images)
+        if processed < total:
+            remarks.append(
+                f"warning: {name}: scored on {processed:,} of {total:,} images, those that {IMAGES_FILE} names; not "
+                "comparable with scores on all images"
+            )
         remarks += [f"warning: {name}: {text}" for text in results[name].warnings]
         remarks += _hints(annotations, name, results[name], scores)
     return ScoredSet(annotations, scores, remarks)
@@ -132,13 +139,15 @@ def check_people(annotations: AnnotationSet) -> None:
     if score_subsets(annotations.images, {}, (subset,))[subset.name].people:
         return
     labels = Counter(label for image in annotations.images for label in image.labels)
+    tallest = max((image.boxes[:, 3].max(initial=0) for image in annotations.images), default=0)
     ignored = sum(int(np.sum(image.ignore)) for image in annotations.images)
     found = ", ".join(f"{count:,} {label[:40]!r}" for label, count in labels.most_common(10)) or "none"
+    people, regions = (", ".join(map(repr, sorted(names))) for names in (subset.person_labels, subset.ignore_labels))
     raise InputError(
-        f"{annotations.heading}: nobody counts in {subset.name}. Labels found: {found}; {ignored:,} of them are marked "
-        f"as ignored. People have the label {' or '.join(map(repr, sorted(subset.person_labels)))} and are "
-        f"{describe_subset(subset)}; regions that need not be found have one of "
-        f"{', '.join(map(repr, sorted(subset.ignore_labels))) or 'none'}. Rename the labels, or name other annotations"
+        f"{annotations.heading}: nobody counts in {subset.name}. Labels found: {found}; {ignored:,} objects are marked "
+        f"as ignored, and the tallest box has {tallest:g} pixels. People who count have the label {people} and are "
+        f"{describe_subset(subset)}; regions that need not be found have {regions or 'no label'}. Rename the labels or "
+        "correct the boxes"
     )
 
 
