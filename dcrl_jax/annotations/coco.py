@@ -93,7 +93,7 @@ def read(path: str | os.PathLike[str]) -> Truths:
         else:
             objects.append(annotation)
             if entry.id in ids:
-                findings.append(Finding(ID_TWICE, f"{text}: id {entry.id}, of another annotation too"))
+                findings.append(Finding(ID_TWICE, f"{text}: id {entry.id}, of another one too"))
         ids |= {entry.id} - {None}
     return Truths(by_id, findings, frozenset({FORMAT} if any(by_id.values()) else ()))
 

@@ -213,7 +213,7 @@ def read_results(
         id_of |= _find_numbers(places, dict(zip(numbers, image_ids, strict=True)), expected)
     elif places:
         counted = list(listed.values()) if listed else image_ids
-        source = f"{list_beside(path)} has {len(counted)} lines" if listed else f"the split has {len(counted)} images"
+        source = f"{list_beside(path)} has {len(counted)} names" if listed else f"the split has {len(counted)} images"
         source += ", which JSON files count from 0" if start == 0 else ", which text files count from 1"
         expected = f"{start}..{start + len(counted) - 1}, since {source}"
         id_of |= _find_numbers(places, dict(enumerate(counted, start=start)), expected)
