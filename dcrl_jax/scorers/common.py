@@ -50,8 +50,13 @@ class ScoredSet(NamedTuple):
 
     annotations: AnnotationSet
     scores: Scores
-    # Whole lines, printed beside every score: what is left out, and how results could be meant.
-    remarks: Sequence[str]
+    # Whole lines by method, printed beside every score: what is left out, and how results could be meant.
+    remarks: Mapping[str, Sequence[str]]
+
+    def all_remarks(self) -> list[str]:
+        """Return the warnings about the annotations, then the remarks on the methods."""
+        lines = [f"warning: {text}" for text in self.annotations.warnings]
+        return lines + [line for remarks in self.remarks.values() for line in remarks]
 
 
 def make_parser(description: str | None, annotations: str, results: str) -> Parser:
@@ -105,17 +110,22 @@ def score_files(
     """
     results = {path.name: read(path, annotations) for path in paths}
     scores = score_methods(annotations, results)
-    remarks = [f"warning: {text}" for text in annotations.warnings]
-    for name in scores:
-        processed, total = len(processed_truths(annotations.images, results[name])), len(annotations.images)
-        if processed < total:
-            remarks.append(
-                f"warning: {name}: scored on {processed:,} of {total:,} images, those that {IMAGES_FILE} names; not "
-                "comparable with scores on all images"
-            )
-        remarks += [f"warning: {name}: {text}" for text in results[name].warnings]
-        remarks += _hints(annotations, name, results[name], scores)
+    remarks = {
+        name: [*_warnings(annotations, name, results[name]), *_hints(annotations, name, results[name], scores)]
+        for name in scores
+    }
     return ScoredSet(annotations, scores, remarks)
+
+
+def _warnings(annotations: AnnotationSet, name: str, results: Results) -> list[str]:
+    processed, total = len(processed_truths(annotations.images, results)), len(annotations.images)
+    texts = list(results.warnings)
+    if processed < total:
+        texts.append(
+            f"scored on {processed:,} of {total:,} images, those that {IMAGES_FILE} names; not comparable with scores "
+            "on all images"
+        )
+    return [f"warning: {name}: {text}" for text in texts]
 
 
 def _hints(annotations: AnnotationSet, name: str, results: Results, scores: Scores) -> list[str]:
@@ -178,7 +188,8 @@ def score_methods(annotations: AnnotationSet, results: Mapping[str, Mapping[str,
 
 def format_scores(scored: ScoredSet) -> str:
     """Return two tables as text: miss rates in percent, then recall in percent with numbers of people and images."""
-    annotations, scores, remarks = scored
+    annotations, scores, _ = scored
+    remarks = scored.all_remarks()
     subsets = [subset.short_name for subset in annotations.subsets]
     miss_rates = [[name, *(percent_or_none(score.miss_rate) for score in row.values())] for name, row in scores.items()]
     recall = [[name, *(percent_or_none(score.recall) for score in row.values())] for name, row in scores.items()]
@@ -215,17 +226,20 @@ def write_scores(folder: Path, scored: ScoredSet, drawn: Sequence[Subset]) -> No
     Args:
         folder: created if needed.
         scored: the scores. Rates are written in percent, null if a subset has no people. The heading, notes and remarks
-            become the title of the figure; each score has the remarks, if any, as ``remarks``.
+            become the title of the figure; each score has the remarks on it, if any, as ``remarks``.
         drawn: the subsets whose curves are drawn, side by side.
 
     Raises:
         InputError: the folder is not writable.
     """
     annotations, scores, remarks = scored
-    beside = {"remarks": list(remarks)} if remarks else {}
-    content = {name: {subset: _plain(score) | beside for subset, score in row.items()} for name, row in scores.items()}
+    warnings = [f"warning: {text}" for text in annotations.warnings]
+    content = {
+        name: {subset: _plain(score, [*warnings, *remarks[name]]) for subset, score in row.items()}
+        for name, row in scores.items()
+    }
     panels = {subset.short_name: {name: row[subset.name] for name, row in scores.items()} for subset in drawn}
-    title = "\n".join([annotations.heading, *annotations.notes, *remarks])
+    title = "\n".join([annotations.heading, *annotations.notes, *scored.all_remarks()])
     try:
         files.write_atomically(folder / "scores.json", json.dumps(content, indent=1) + "\n")
         with files.atomic_path(folder / "miss_rate.png") as path:
@@ -258,14 +272,15 @@ def _print(text: str) -> None:
             os.dup2(null.fileno(), sys.stdout.fileno())
 
 
-def _plain(score: Score) -> dict[str, float | int | list[str] | None]:
-    """Return the numbers of a score for ``scores.json``."""
-    return {
+def _plain(score: Score, remarks: list[str]) -> dict[str, float | int | list[str] | None]:
+    """Return the numbers of a score for ``scores.json``, and the remarks on it if there are any."""
+    numbers = {
         "miss_rate_percent": percent_or_none(score.miss_rate),
         "recall_percent": percent_or_none(score.recall),
         "people": score.people,
         "images": score.images,
     }
+    return numbers | ({"remarks": remarks} if remarks else {})
 
 
 def _unique(names: Sequence[str]) -> list[str]:
