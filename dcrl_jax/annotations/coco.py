@@ -26,8 +26,8 @@ class _Image(msgspec.Struct):
     id: int
     im_name: str | None = None
     file_name: str | None = None
-    width: float | None = None
-    height: float | None = None
+    width: float | str | None = None
+    height: float | str | None = None
 
 
 class _Attributes(Flags):
@@ -38,8 +38,8 @@ class _Object(_Attributes, kw_only=True):
     image_id: int
     category_id: int
     bbox: Box
-    id: int | str | None = None
-    attributes: _Attributes | None = None
+    id: int | float | str | None = None
+    attributes: _Attributes | list[object] | str | None = None  # only an object has fields
 
 
 class _Content(msgspec.Struct):
@@ -99,7 +99,7 @@ def read(path: str | os.PathLike[str]) -> Truths:
 
 
 def _annotation(place: str, entry: _Object, label: str) -> Annotation:
-    attributes = entry.attributes or _Attributes()
+    attributes = entry.attributes if isinstance(entry.attributes, _Attributes) else _Attributes()
     ignore = is_ignored(place, entry) | is_ignored(f"{place}, attributes", attributes)
     if ignore and label not in formats.LABELS:
         label = "ignore"
@@ -109,11 +109,15 @@ def _annotation(place: str, entry: _Object, label: str) -> Annotation:
 
 def _other_sizes(place: str, entries: Sequence[_Image]) -> list[Finding]:
     """Return the images whose size is given and another than KAIST's, whose pixels the benchmark's limits are in."""
-    expected = (frames.WIDTH_PX, frames.HEIGHT_PX)
+    expected = f"{frames.WIDTH_PX} x {frames.HEIGHT_PX}"
+    sizes = [
+        f"{entry.width} x {entry.height}".replace(".0", "") if entry.width and entry.height else expected
+        for entry in entries
+    ]
     return [
-        Finding(OTHER_SIZE, f"{place}, entry {count}: {entry.width:g} x {entry.height:g} pixels")
-        for count, entry in enumerate(entries, start=1)
-        if entry.width and entry.height and (entry.width, entry.height) != expected
+        Finding(OTHER_SIZE, f"{place}, entry {count}: {size[:40]} pixels")
+        for count, size in enumerate(sizes, start=1)
+        if size != expected
     ]
 
 
