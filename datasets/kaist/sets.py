@@ -37,6 +37,7 @@ class AnnotationSet(NamedTuple):
     truths: dict[str | None, Truths]  # by modality; the key None if both share one
     frames: int  # number of readable frames
     improved_videos: tuple[int, int] | None  # ``truths.improved_videos``; None for training and paired sets
+    improved_roles: int = 0  # ``truths.improved_roles``, where ``improved_videos`` is not None
 
     def describe(self, expected: int) -> str:
         """Return a one-line description; ``expected`` is the number of frames of the split."""
@@ -47,6 +48,8 @@ class AnnotationSet(NamedTuple):
         equal, complete = self.improved_videos or (0, 0)
         if complete:
             text += f", boxes equal to the improved test annotations in {equal} of {complete} videos"
+        if self.improved_roles < equal:
+            text += f", labels and flags too in {self.improved_roles} of them"
         if not self.frames:
             reasons = (": ".join(finding) for modality in self.truths.values() for finding in modality.findings)
             text += f"; {next(reasons, '')}"
@@ -103,19 +106,20 @@ def read_sets(
         by_modality = {None: truths.read_truths(files, image_ids)}
         # The benchmark's frames decide the kind of a set, whatever the frames of the config.
         benchmark = [image_id for image_id in frames.split_frames("test") if image_id in files]
-        improved = truths.improved_videos(truths.read_truths(files, benchmark).by_id) if split == "test" else None
-        sets.append(_annotation_set(folder.name, by_modality, improved))
+        compared = truths.read_truths(files, benchmark).by_id if split == "test" else None
+        sets.append(_annotation_set(folder.name, by_modality, compared))
     for name, content in coco_files.items():
         if wanted & content.by_id.keys():
             by_id = {image_id: content.by_id[image_id] for image_id in image_ids if image_id in content.by_id}
             missing = [Finding(MISSING, image_id) for image_id in image_ids if image_id not in by_id]
             by_modality = {None: Truths(by_id, [*content.findings, *missing], content.formats)}
-            improved = truths.improved_videos(content.by_id) if split == "test" else None
-            sets.append(_annotation_set(name, by_modality, improved))
+            sets.append(_annotation_set(name, by_modality, content.by_id if split == "test" else None))
     return sets
 
 
-def _annotation_set(name, by_modality, improved):
+def _annotation_set(name, by_modality, compared):
+    """Return the set; ``compared`` has its annotations of the benchmark's test frames, None for training."""
+    improved = None if compared is None else truths.improved_videos(compared)
     first = next(iter(by_modality.values()))
     if None not in by_modality:
         kind = "paired"
@@ -125,7 +129,8 @@ def _annotation_set(name, by_modality, improved):
         kind = "improved"
     else:
         kind = "original"
-    return AnnotationSet(name, kind, by_modality, len(first.by_id), improved)
+    roles = 0 if compared is None else truths.improved_roles(compared)
+    return AnnotationSet(name, kind, by_modality, len(first.by_id), improved, roles)
 
 
 def choose(sets: Sequence[AnnotationSet], config: str, split: str, expected: int, named: str | None = None) -> Choice:
@@ -161,7 +166,7 @@ def choose(sets: Sequence[AnnotationSet], config: str, split: str, expected: int
             f"{split} annotations: several sets could be the {wanted} ones. Name one with {option}:\n{listing}"
         )
     chosen = matching[0]
-    notes = _check_original(chosen, split)
+    notes = _check_original(chosen, split) + _check_improved(chosen, split)
     if len(matching) > 1:
         names = " and ".join(candidate.name for candidate in matching)
         notes.append(f"{split} annotations: {names} hold the same boxes; {chosen.name} is read")
@@ -171,7 +176,7 @@ def choose(sets: Sequence[AnnotationSet], config: str, split: str, expected: int
 def _check_named(chosen, config, split, wanted):
     """Return the warnings about a set that the user named; raise InputError if the config cannot use it."""
     if chosen.kind == wanted:
-        return _check_original(chosen, split)
+        return _check_original(chosen, split) + _check_improved(chosen, split)
     if wanted == "paired" or chosen.kind == "paired":
         raise InputError(f"{split} annotations: {chosen.name} is {chosen.kind}; config {config!r} needs {wanted} ones")
     if wanted == "original" and chosen.kind == "improved":
@@ -186,6 +191,18 @@ def _check_named(chosen, config, split, wanted):
             f"{equal} of {complete} videos only"
         ]
     return [f"{split} annotations: {chosen.name} was named for the {wanted} ones; it looks like {chosen.kind} ones"]
+
+
+def _check_improved(chosen, split):
+    """Return a warning, in a list, if only the boxes of a set are the improved ones, so that other people count."""
+    equal, complete = chosen.improved_videos or (0, 0)
+    if chosen.kind != "improved" or chosen.improved_roles == equal:
+        return []
+    return [
+        f"{split} annotations: the boxes of {chosen.name} equal the improved test annotations in {equal} of {complete} "
+        f"videos, but labels and ignore flags only in {chosen.improved_roles}; other people count, so scores are not "
+        "comparable with those on the improved annotations"
+    ]
 
 
 def _check_original(chosen, split):

@@ -14,6 +14,9 @@ from dcrl_jax.errors import InputError
 Coordinate = Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)]
 Box = tuple[Coordinate, Coordinate, Coordinate, Coordinate]  # x, y, w, h
 
+# A yes or no; writers put true, 1, 1.0 or null. ``is_ignored`` refuses other numbers.
+Flag = bool | float | None
+
 Content = TypeVar("Content")
 
 
@@ -22,6 +25,25 @@ class Category(msgspec.Struct):
 
     id: int
     name: str
+
+
+class Flags(msgspec.Struct):
+    """The fields by which COCO files mark a region that need not be found."""
+
+    iscrowd: Flag = None
+    ignore: Flag = None
+
+
+def is_ignored(place: str, entry: Flags) -> bool:
+    """Return whether an annotation is marked as ignored: by ``iscrowd``, COCO's own field, or by ``ignore``.
+
+    Raises:
+        InputError: a flag is a number other than 0 and 1; names the field after ``place``.
+    """
+    for name, value in (("iscrowd", entry.iscrowd), ("ignore", entry.ignore)):
+        if value not in (None, 0, 1):
+            raise InputError(f"{place}, {name}: {value:g}; expected 0 or 1")
+    return bool(entry.iscrowd or entry.ignore)
 
 
 def read_json(

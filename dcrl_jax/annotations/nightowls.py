@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from dcrl_jax.annotations import labels
-from dcrl_jax.annotations.json_files import Box, Category, read_json
+from dcrl_jax.annotations.json_files import Box, Category, Flags, is_ignored, read_json
 from dcrl_jax.annotations.types import HEAVY, NONE, Annotation
 from dcrl_jax.errors import InputError
 
@@ -20,8 +20,6 @@ from dcrl_jax.errors import InputError
 LABELS = {1: labels.PERSON, 2: "bicycledriver", 3: "motorbikedriver", 4: "ignore"}
 # Annotations of the 130,064 training images take tens of megabytes.
 LIMIT_BYTES = 2**30
-
-_Flag = bool | Literal[0, 1] | None
 
 
 class _Image(msgspec.Struct):
@@ -32,12 +30,11 @@ class _Image(msgspec.Struct):
     daytime: Literal["day", "night", "dawn"]
 
 
-class _Object(msgspec.Struct):
+class _Object(Flags, kw_only=True):
     image_id: int
     category_id: Literal[1, 2, 3, 4]
     bbox: Box
-    occluded: _Flag = None
-    ignore: _Flag = None
+    occluded: bool | Literal[0, 1] | None = None
 
 
 class _Content(msgspec.Struct):
@@ -62,7 +59,8 @@ def read(path: str | os.PathLike[str]) -> list[AnnotatedImage]:
 
     Returns:
         The images in the order of the file. Boxes are as annotated. The data set marks objects as occluded without
-        a degree; its evaluation takes them as half visible, which is heavy occlusion. Ignore areas have ``ignore`` set.
+        a degree; its evaluation takes them as half visible, which is heavy occlusion. Ignore areas have ``ignore`` set,
+        and so have objects with COCO's ``iscrowd``.
 
     Raises:
         InputError: the file cannot be read, or an entry is malformed; names the entry, counted from 1.
@@ -80,7 +78,7 @@ def read(path: str | os.PathLike[str]) -> list[AnnotatedImage]:
         if entry.image_id not in images:
             raise InputError(f"{path}: annotations, entry {count}: image_id {entry.image_id} is none of the images")
         label = LABELS[entry.category_id]
-        ignore = bool(entry.ignore) or label == "ignore"
+        ignore = is_ignored(f"{path}: annotations, entry {count}", entry) or label == "ignore"
         annotation = Annotation(label, entry.bbox, HEAVY if entry.occluded else NONE, ignore)
         images[entry.image_id].objects.append(annotation)
     return list(images.values())

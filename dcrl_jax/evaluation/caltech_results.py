@@ -11,8 +11,8 @@ from pathlib import Path
 from dcrl_jax.annotations.caltech import frames
 from dcrl_jax.annotations.problems import raise_if_any
 from dcrl_jax.errors import InputError
-from dcrl_jax.evaluation.overlaps import ImageDetections
-from dcrl_jax.evaluation.results import parse_text, read_file, sort_detections, to_detections
+from dcrl_jax.evaluation.overlaps import ImageDetections, Results
+from dcrl_jax.evaluation.results import Row, listed_images, parse_text, read_file, sort_detections, to_detections
 from dcrl_jax.files import write_atomically
 
 COLUMNS = "frame,x,y,width,height,score"
@@ -42,12 +42,13 @@ def write_caltech(
         write_atomically(Path(folder) / f"{video}.txt", "".join(rows))
 
 
-def read_caltech(folder: str | os.PathLike, image_ids: Sequence[str]) -> dict[str, ImageDetections]:
+def read_caltech(folder: str | os.PathLike, image_ids: Sequence[str]) -> Results:
     """Read the files of all videos of a list of images.
 
     Args:
         folder: has one file per video. As in the toolbox, commas or spaces separate the numbers.
-        image_ids: the images whose detections are returned; rows of other frames are skipped.
+        image_ids: the images whose detections are returned; rows of other frames are skipped. ``images.txt`` beside the
+            folder or in it may name a part of them, as for ``read_results``.
 
     Returns:
         Detections by image id, in the order of the files; images without detections are left out.
@@ -56,8 +57,10 @@ def read_caltech(folder: str | os.PathLike, image_ids: Sequence[str]) -> dict[st
         InputError: a video's file is missing or malformed, or none of its rows is of one of the images.
     """
     folder = Path(folder)
-    wanted = set(image_ids)
-    videos = list(dict.fromkeys(map(frames.video_of, image_ids)))
+    listed = listed_images(folder, image_ids)
+    images = None if listed is None or len(listed) == len(image_ids) else frozenset(listed.values())
+    wanted = set(image_ids) if images is None else images
+    videos = list(dict.fromkeys(frames.video_of(image_id) for image_id in image_ids if image_id in wanted))
     missing = [f"{video}.txt: no such file" for video in videos if not (folder / f"{video}.txt").is_file()]
     raise_if_any(
         missing,
@@ -67,9 +70,10 @@ def read_caltech(folder: str | os.PathLike, image_ids: Sequence[str]) -> dict[st
     by_image: dict[str, list[Sequence[float]]] = {}
     for video in videos:
         path = folder / f"{video}.txt"
-        text = read_file(path, f"lines of {COLUMNS}")
-        text = "\n".join(",".join(line.replace(",", " ").split()) for line in text.split("\n"))
-        rows = [(frames.image_id(video, number - 1), values) for _, number, values in parse_text(text, path, COLUMNS)]
+        rows = [
+            (frames.image_id(video, _number(row) - 1), row.values)
+            for row in parse_text(read_file(path, f"lines of {COLUMNS}"), path, COLUMNS)
+        ]
         kept = [(image_id, values) for image_id, values in rows if image_id in wanted]
         if rows and not kept:
             first = frames.number_of(next(image_id for image_id in image_ids if frames.video_of(image_id) == video))
@@ -79,4 +83,10 @@ def read_caltech(folder: str | os.PathLike, image_ids: Sequence[str]) -> dict[st
             )
         for image_id, values in kept:
             by_image.setdefault(image_id, []).append(values)
-    return {image_id: to_detections(rows) for image_id, rows in by_image.items()}
+    return Results({image_id: to_detections(rows) for image_id, rows in by_image.items()}, images)
+
+
+def _number(row: Row) -> int:
+    if not isinstance(row.image, int):
+        raise InputError(f"{row.place}: frame {row.image!r}; expected its number, 1 for the first frame")
+    return row.image

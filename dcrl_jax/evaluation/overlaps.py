@@ -34,6 +34,31 @@ class ImageDetections(NamedTuple):
     scores: np.ndarray  # float [D], on any scale; higher is more confident
 
 
+class Results(dict[str, ImageDetections]):
+    """Detections by image id, with what their file says about the images.
+
+    Scores of such detections are taken on ``images`` alone.
+    """
+
+    def __init__(
+        self,
+        detections: Mapping[str, ImageDetections],
+        images: frozenset[str] | None = None,
+        first_number: int | None = None,
+        warnings: Sequence[str] = (),
+    ):
+        """Hold detections.
+
+        Args:
+            detections: detections by image id.
+            images: the ids of the images that were processed; None for all images of the split.
+            first_number: the number of the split's first image, if numbers alone name the images; otherwise None.
+            warnings: one line each, to print beside every score.
+        """
+        super().__init__(detections)
+        self.images, self.first_number, self.warnings = images, first_number, list(warnings)
+
+
 class Flat(NamedTuple):
     """The annotations and detections of all images; detections sorted by image, then by descending score."""
 
@@ -63,12 +88,14 @@ def flatten(truths: Sequence[ImageTruth], detections: Mapping[str, ImageDetectio
 
     Args:
         truths: all images of the data set, each once.
-        detections: detections by image id; images without detections may be left out.
+        detections: detections by image id; images without detections may be left out. If they are ``Results`` of a part
+            of the images, the other images are left out.
 
     Raises:
         InputError: detections of an image that is not in ``truths``, an image listed twice, a score or box that is not
             finite, arrays of different lengths, an unknown condition.
     """
+    truths = processed_truths(truths, detections)
     image_ids = tuple(truth.image_id for truth in truths)
     _check_ids(image_ids, detections)
     truth_counts, truth_boxes, labels, occlusion, ignore = _flatten_truths(truths)
@@ -89,6 +116,12 @@ def flatten(truths: Sequence[ImageTruth], detections: Mapping[str, ImageDetectio
         boxes=boxes[order],
         scores=scores[order],
     )
+
+
+def processed_truths(truths: Sequence[ImageTruth], detections: Mapping[str, ImageDetections]) -> Sequence[ImageTruth]:
+    """Return the annotations of the images that were processed: all, or those that ``Results`` name."""
+    images = detections.images if isinstance(detections, Results) else None
+    return truths if images is None else [truth for truth in truths if truth.image_id in images]
 
 
 def find_pairs(flat: Flat, boxes: np.ndarray, truth_boxes: np.ndarray) -> Pairs:

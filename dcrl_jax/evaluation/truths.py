@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from dcrl_jax.annotations.types import Annotation
+from dcrl_jax.annotations.types import REPEATED, Annotation
 from dcrl_jax.data import records
 from dcrl_jax.decoding import upright_size
 from dcrl_jax.errors import InputError
@@ -84,6 +84,25 @@ def read_prepared(folder: Path, split: str) -> PreparedTruths:
         raise
     except Exception as error:  # the parsers below raise all kinds of exceptions
         raise InputError(f"{folder}: not readable as a prepared data set ({error}); prepare it again") from error
+
+
+def count_once(images: Sequence[ImageTruth]) -> tuple[list[ImageTruth], list[str]]:
+    """Return images with equal annotations once, and a note on the repeated ones in a list that is empty without them.
+
+    Annotations of an image are equal if their box, label, occlusion and ignore flag are. Detections could find only one
+    of them.
+    """
+    kept, repeated = [], 0
+    for image in images:
+        rows = zip(map(tuple, image.boxes.tolist()), image.labels, image.occlusion.tolist(), image.ignore, strict=True)
+        first = {row: index for index, row in reversed(list(enumerate(rows)))}
+        repeated += len(image.labels) - len(first)
+        if len(first) < len(image.labels):
+            index = sorted(first.values())
+            labels = [image.labels[i] for i in index]
+            image = ImageTruth(*image[:2], image.boxes[index], labels, image.occlusion[index], image.ignore[index])
+        kept.append(image)
+    return kept, [f"{REPEATED}: {repeated:,}"] if repeated else []
 
 
 def truth_from_annotations(image_id: str, condition: str, annotations: Sequence[Annotation]) -> ImageTruth:

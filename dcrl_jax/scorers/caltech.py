@@ -5,8 +5,8 @@
 
 Annotations are a folder with the original .vbb files or with the new text files, a ground truth file of the toolbox
 such as gt-Reasonable.mat, or a prepared data set. Results are a folder of files setXX/VYYY.txt with lines
-frame,x,y,w,h,score, where frames count from 1; or a text or COCO file that names an image by its index among the
-annotated images.
+frame,x,y,w,h,score, where frames count from 1; or a text or COCO file, or a folder with a file per image. Names in the
+results, or in images.txt beside them, decide which image is meant, and otherwise its index among the annotated images.
 """
 
 import zlib
@@ -22,13 +22,14 @@ from dcrl_jax.annotations.types import checksum
 from dcrl_jax.command_line import exit_on_error
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation.caltech_results import read_caltech
-from dcrl_jax.evaluation.overlaps import ImageTruth
+from dcrl_jax.evaluation.overlaps import ImageTruth, Results
 from dcrl_jax.evaluation.results import read_results
 from dcrl_jax.evaluation.rules import CALTECH_REASONABLE
-from dcrl_jax.evaluation.truths import is_prepared, read_prepared, truth_from_annotations
+from dcrl_jax.evaluation.truths import count_once, is_prepared, read_prepared, truth_from_annotations
 from dcrl_jax.scorers import common
 from dcrl_jax.scorers.common import AnnotationSet
 
+SIZE = (frames.WIDTH_PX, frames.HEIGHT_PX)
 SUBSETS = (CALTECH_REASONABLE,)
 # For truth files of the toolbox: it applied the limits of height and border before it changed the boxes' aspect ratio.
 TOOLBOX_SUBSETS = (CALTECH_REASONABLE._replace(min_height_px=0.0, border=None),)
@@ -58,12 +59,12 @@ def _read_toolbox(path: Path) -> AnnotationSet:
     ]
     crc = zlib.crc32(np.concatenate(tables).tobytes())
     note = f"ground truth of the toolbox, which already decides who counts; checksum {crc:08x}"
-    return AnnotationSet(path.stem, str(path), frames.test_frames(), images, TOOLBOX_SUBSETS, [note])
+    return AnnotationSet(path.stem, str(path), frames.test_frames(), images, TOOLBOX_SUBSETS, [note], size=SIZE)
 
 
 def _read_prepared(folder: Path) -> AnnotationSet:
     prepared = read_prepared(folder, "test")
-    images = prepared.images["objects"]
+    images, repeated = count_once(prepared.images["objects"])
     image_ids = [image.image_id for image in images]
     known = set(frames.test_frames())
     for index, image_id in enumerate(image_ids):
@@ -72,8 +73,9 @@ def _read_prepared(folder: Path) -> AnnotationSet:
                 f"{folder}: record {index} of the test split is {image_id!r}, no test image of Caltech; expected one "
                 "like set06/V000/I00029. Name a data set prepared from Caltech"
             )
-    notes = [f"annotations: {prepared.source}"] if prepared.source else []
-    return AnnotationSet(folder.resolve().name, str(folder), image_ids, images, SUBSETS, notes, prepared.warnings)
+    notes = [*([f"annotations: {prepared.source}"] if prepared.source else []), *repeated]
+    name = folder.resolve().name
+    return AnnotationSet(name, str(folder), image_ids, images, SUBSETS, notes, prepared.warnings, SIZE)
 
 
 def _read_folder(root: Path, allow_incomplete: bool) -> AnnotationSet:
@@ -100,14 +102,17 @@ def _read_folder(root: Path, allow_incomplete: bool) -> AnnotationSet:
             f"{root}, annotations of {len(image_ids):,} images",
             common.INCOMPLETE,
         )
-    images = [truth_from_annotations(image_id, "day", annotations) for image_id, annotations in by_id.items()]
+    images, repeated = count_once(
+        [truth_from_annotations(image_id, "day", annotations) for image_id, annotations in by_id.items()]
+    )
     labels = Counter(label for image in images for label in image.labels)
     notes = [
         f"{kind} annotations, checksum of the boxes {checksum(list(by_id.values())):08x}",
         "labels: " + ", ".join(f"{count:,} {label}" for label, count in labels.most_common()),
+        *repeated,
     ]
     warnings = common.left_out_warnings(len(image_ids), len(images))
-    return AnnotationSet(root.resolve().name, str(root), image_ids, images, SUBSETS, notes, warnings)
+    return AnnotationSet(root.resolve().name, str(root), image_ids, images, SUBSETS, notes, warnings, SIZE)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -123,14 +128,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with exit_on_error():
         common.check_names(options.results)
         all_annotations = [read_annotations(path, options.allow_incomplete) for path in options.annotations]
-        all_scores = []
-        for annotations in all_annotations:
-            results = {
-                path.name: (read_caltech if path.is_dir() else read_results)(path, annotations.image_ids)
-                for path in options.results
-            }
-            all_scores.append(common.score_methods(annotations, results))
-        common.print_and_write(all_annotations, all_scores, SUBSETS, options.output)
+        scored = [common.score_files(annotations, options.results, _read) for annotations in all_annotations]
+        common.print_and_write(scored, SUBSETS, options.output)
+
+
+def _read(path: Path, annotations: AnnotationSet) -> Results:
+    """Read a folder of videos, or results of another form."""
+    has_videos = any((path / f"{video}.txt").is_file() for video in frames.TEST_IMAGES)
+    return (read_caltech if has_videos else read_results)(path, annotations.image_ids)
 
 
 if __name__ == "__main__":

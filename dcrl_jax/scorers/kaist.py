@@ -5,27 +5,31 @@
 
 Annotations are a COCO file, a folder of annotation files in any of KAIST's formats, or a prepared data set. A paired
 set is scored twice: on the boxes of the visible image (MR^R in the literature) and on those of the thermal image
-(MR^T). Results files name an image by its index among the annotated images: sorted by id in a COCO file, in record
-order in a prepared data set, sorted by name elsewhere. For the complete test split this is the order of the published
-image list.
+(MR^T). Results are a text file, COCO JSON, or a folder with a file per image. Names in them, or in images.txt beside
+them, decide which image is meant; if that list names a part of the images, scores are taken on this part. Without
+names, a number is the index among the annotated images: sorted by id in a COCO file, in record order in a prepared data
+set, sorted by name elsewhere. For the complete test split this is the order of the published image list.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dcrl_jax.annotations import coco
 from dcrl_jax.annotations.kaist import folders, frames, truths
+from dcrl_jax.annotations.kaist.formats import LABELS
 from dcrl_jax.annotations.problems import raise_if_any
 from dcrl_jax.annotations.types import MISSING, UNREADABLE, Annotation
 from dcrl_jax.command_line import exit_on_error
 from dcrl_jax.errors import InputError, first_few
+from dcrl_jax.evaluation.overlaps import Results
 from dcrl_jax.evaluation.results import read_results
 from dcrl_jax.evaluation.rules import KAIST_REASONABLE, KAIST_SUBSETS
-from dcrl_jax.evaluation.truths import is_prepared, read_prepared, truth_from_annotations
+from dcrl_jax.evaluation.truths import count_once, is_prepared, read_prepared, truth_from_annotations
 from dcrl_jax.scorers import common
 from dcrl_jax.scorers.common import AnnotationSet
 
+SIZE = (frames.WIDTH_PX, frames.HEIGHT_PX)
 PAIRED_NAMES = {"visible": "visible boxes (MR^R)", "lwir": "lwir boxes (MR^T)"}
 
 
@@ -60,22 +64,36 @@ def is_annotation_folder(path: Path) -> bool:
 
 def _from_files(name: str, heading: str, read: truths.Truths, image_ids: Sequence[str] | None = None) -> AnnotationSet:
     image_ids = list(read.by_id) if image_ids is None else image_ids
+    notes, warnings = _compare_improved(read.by_id)
     counts = Counter(finding.kind for finding in read.findings if finding.kind not in (MISSING, UNREADABLE))
-    notes = _improved_notes(read.by_id)
     if counts:
         notes.append(", ".join(f"{kind}: {count:,}" for kind, count in counts.items()))
+    unknown = Counter(
+        annotation.label for objects in read.by_id.values() for annotation in objects if annotation.label not in LABELS
+    )
+    if unknown:
+        listing = ", ".join(f"{label[:40]!r}: {count:,}" for label, count in unknown.most_common(10))
+        notes.append(f"labels that do not count: {listing}")
     images = [
         truth_from_annotations(image_id, frames.condition(image_id), annotations)
         for image_id, annotations in read.by_id.items()
     ]
-    warnings = common.left_out_warnings(len(image_ids), len(images))
-    return AnnotationSet(name, heading, image_ids, images, KAIST_SUBSETS, notes, warnings)
+    warnings += common.left_out_warnings(len(image_ids), len(images))
+    return AnnotationSet(name, heading, image_ids, images, KAIST_SUBSETS, notes, warnings, SIZE)
 
 
-def _improved_notes(by_id: dict[str, list[Annotation]]) -> list[str]:
-    """Return a note if boxes equal the improved annotations, whatever the files' names; else an empty list."""
-    equal, complete = truths.improved_videos(by_id)
-    return [f"boxes: equal to the improved test annotations in {equal} of {complete} videos"] if equal else []
+def _compare_improved(by_id: Mapping[str, Sequence[Annotation]]) -> tuple[list[str], list[str]]:
+    """Return notes and warnings: annotations that equal the improved ones, or only have their boxes."""
+    boxes, complete = truths.improved_videos(by_id)
+    equal = truths.improved_roles(by_id)
+    if not boxes:
+        return [], []
+    if equal == boxes:
+        return [f"boxes, labels and flags: equal to the improved test annotations in {equal} of {complete} videos"], []
+    return [], [
+        f"boxes equal the improved test annotations in {boxes} of {complete} videos, but boxes, labels and flags "
+        f"together only in {equal}: other people count, so scores are not comparable with those on improved annotations"
+    ]
 
 
 def _read_folder(root: Path, image_ids: Sequence[str], allow_incomplete: bool) -> list[AnnotationSet]:
@@ -122,7 +140,8 @@ def _read_prepared(folder: Path) -> list[AnnotationSet]:
     features = {"visible": "objects", "lwir": "objects_lwir"} if is_paired else {folder.resolve().name: "objects"}
     sets = []
     for name, feature in features.items():
-        images, by_id = prepared.images[feature], {}
+        images, repeated = count_once(prepared.images[feature])
+        by_id: dict[str, list[Annotation]] = {}
         for index, image in enumerate(images):
             image_id = frames.parse_name(image.image_id)
             if image_id is None:
@@ -134,8 +153,9 @@ def _read_prepared(folder: Path) -> list[AnnotationSet]:
             by_id[image_id] = [Annotation(label, tuple(box), level, ignore) for label, box, level, ignore in rows]
         heading = f"{folder}: {PAIRED_NAMES[name]}" if is_paired else str(folder)
         image_ids = [image.image_id for image in images]
-        notes = _improved_notes(by_id)
-        sets.append(AnnotationSet(name, heading, image_ids, images, KAIST_SUBSETS, notes, prepared.warnings))
+        notes, warnings = _compare_improved(by_id)
+        warnings = [*warnings, *prepared.warnings]
+        sets.append(AnnotationSet(name, heading, image_ids, images, KAIST_SUBSETS, notes + repeated, warnings, SIZE))
     return sets
 
 
@@ -144,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = common.make_parser(
         __doc__,
         annotations="COCO file, folder of annotation files, or folder of a prepared data set; may be repeated",
-        results="KAIST text or COCO JSON of one method; may be repeated",
+        results="KAIST text, COCO JSON, or folder of a text file per image, of one method; may be repeated",
     )
     parser.add_argument(
         "--images",
@@ -169,11 +189,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for path in options.annotations
             for annotations in read_annotations(path, listed, options.allow_incomplete)
         ]
-        all_scores = []
-        for annotations in all_annotations:
-            results = {path.name: read_results(path, annotations.image_ids) for path in options.results}
-            all_scores.append(common.score_methods(annotations, results))
-        common.print_and_write(all_annotations, all_scores, KAIST_REASONABLE, options.output)
+        scored = [common.score_files(annotations, options.results, _read) for annotations in all_annotations]
+        common.print_and_write(scored, KAIST_REASONABLE, options.output)
+
+
+def _read(path: Path, annotations: AnnotationSet) -> Results:
+    return read_results(path, annotations.image_ids)
 
 
 if __name__ == "__main__":

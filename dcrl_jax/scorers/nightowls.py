@@ -3,8 +3,8 @@
     python -m dcrl_jax.evaluation.nightowls --annotations=nightowls_validation.json --results=mine.json --output=scores
 
 Annotations are the JSON file of a split or a prepared data set. Results are COCO JSON, a list of entries with image_id
-(the data set's own image number), category_id 1, bbox [x, y, w, h] and score; or a text file that names an image by its
-index.
+(the data set's own image number, or the file's name), category_id 1, bbox [x, y, w, h] and score; or a text file that
+names an image by its index. Names in images.txt beside the results give such indexes a meaning.
 
 The subsets are those of the official evaluation. Its script has two faults that this scorer does not repeat: after
 dropping small detections it uses the overlaps of the wrong detections, and for a reference point below the first point
@@ -19,12 +19,14 @@ from pathlib import Path
 from dcrl_jax.annotations import nightowls
 from dcrl_jax.command_line import exit_on_error
 from dcrl_jax.errors import InputError
+from dcrl_jax.evaluation.overlaps import Results
 from dcrl_jax.evaluation.results import read_results
 from dcrl_jax.evaluation.rules import NIGHTOWLS_SUBSETS
-from dcrl_jax.evaluation.truths import is_prepared, read_prepared, truth_from_annotations
+from dcrl_jax.evaluation.truths import count_once, is_prepared, read_prepared, truth_from_annotations
 from dcrl_jax.scorers import common
 from dcrl_jax.scorers.common import AnnotationSet
 
+SIZE = (1024, 640)  # width and height of the images in pixels
 SUBSETS_WITH_AREAS = tuple(subset._replace(ignore_labels=frozenset({"ignore"})) for subset in NIGHTOWLS_SUBSETS)
 
 
@@ -39,10 +41,11 @@ def read_annotations(path: Path, ignore_areas: bool = False) -> AnnotationSet:
         InputError: no annotations, or a malformed file.
     """
     warnings: Sequence[str] = ()
+    file_names = None
     if not path.is_dir():
-        images = [
-            truth_from_annotations(str(image.number), image.condition, image.objects) for image in nightowls.read(path)
-        ]
+        read = nightowls.read(path)
+        images = [truth_from_annotations(str(image.number), image.condition, image.objects) for image in read]
+        file_names = [image.file_name for image in read]
     elif is_prepared(path):
         prepared = read_prepared(path, "validation")
         images, warnings = prepared.images["objects"], prepared.warnings
@@ -55,8 +58,12 @@ def read_annotations(path: Path, ignore_areas: bool = False) -> AnnotationSet:
             raise InputError(
                 f"{path}: the id of image {image.image_id!r} is no number; name a data set prepared from NightOwls"
             )
+    images, repeated = count_once(images)
     conditions = Counter(image.condition for image in images)
-    notes = ["images: " + ", ".join(f"{count:,} {condition}" for condition, count in conditions.most_common())]
+    notes = [
+        "images: " + ", ".join(f"{count:,} {condition}" for condition, count in conditions.most_common()),
+        *repeated,
+    ]
     if ignore_areas:
         notes.append("ignored areas absorb detections, which is not the official evaluation")
     return AnnotationSet(
@@ -67,6 +74,8 @@ def read_annotations(path: Path, ignore_areas: bool = False) -> AnnotationSet:
         SUBSETS_WITH_AREAS if ignore_areas else NIGHTOWLS_SUBSETS,
         notes,
         warnings,
+        SIZE,
+        file_names,
     )
 
 
@@ -82,12 +91,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with exit_on_error():
         common.check_names(options.results)
         all_annotations = [read_annotations(path, options.ignore_areas) for path in options.annotations]
-        all_scores = []
-        for annotations in all_annotations:
-            numbers = [int(image_id) for image_id in annotations.image_ids]
-            results = {path.name: read_results(path, annotations.image_ids, numbers) for path in options.results}
-            all_scores.append(common.score_methods(annotations, results))
-        common.print_and_write(all_annotations, all_scores, NIGHTOWLS_SUBSETS, options.output)
+        scored = [common.score_files(annotations, options.results, _read) for annotations in all_annotations]
+        common.print_and_write(scored, NIGHTOWLS_SUBSETS, options.output)
+
+
+def _read(path: Path, annotations: AnnotationSet) -> Results:
+    numbers = [int(image_id) for image_id in annotations.image_ids]
+    return read_results(path, annotations.image_ids, numbers, annotations.file_names)
 
 
 if __name__ == "__main__":

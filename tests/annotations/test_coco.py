@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from dcrl_jax.annotations import coco
+from dcrl_jax.annotations.coco import ID_TWICE, OTHER_SIZE
 from dcrl_jax.annotations.kaist.formats import NO_SIZE, UNKNOWN_LABEL
-from dcrl_jax.annotations.types import Annotation, Finding
+from dcrl_jax.annotations.types import REPEATED, Annotation, Finding
 from dcrl_jax.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,13 +58,57 @@ def test_annotations_have_the_names_of_their_categories(tmp_path):
 
 
 NAMES = """set06/V000/I00019 set06_V000_I00019 set06/V000/I00019.jpg test/images/set06_V000_I00019.png
-KAIST\\images\\set06\\V000\\I00019.jpeg /data/set00/set06/V000/I00019.xml"""
+KAIST\\images\\set06\\V000\\I00019.jpeg /data/set00/set06/V000/I00019.xml set06_V000_I00019_visible.png"""
 
 
 @pytest.mark.parametrize("name", NAMES.split())
 def test_names_may_have_folders_and_a_suffix(tmp_path, name):
     for field in ("im_name", "file_name"):
         assert list(read(tmp_path, images=[{"id": 0, field: name}]).by_id) == ["set06/V000/I00019"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "ignore"),
+    [
+        ({"iscrowd": 1}, True),
+        ({"iscrowd": True, "ignore": 0}, True),
+        ({"iscrowd": 0, "ignore": 1.0}, True),
+        ({"attributes": {"ignore": True}}, True),
+        ({"attributes": {"iscrowd": 1.0}, "ignore": 0}, True),
+        ({"iscrowd": 0.0, "ignore": False, "attributes": {"ignore": None}}, False),
+        ({"iscrowd": None, "attributes": None}, False),
+    ],
+)
+def test_crowds_and_ignored_objects_are_ignored_however_they_are_marked(tmp_path, fields, ignore):
+    truths = read(tmp_path, PERSON | fields)
+    assert truths.by_id["set09/V000/I00039"] == [Annotation("person", (505, 212.5, 20, 50), 0, ignore)]
+
+
+def test_fields_may_be_attributes_and_categories_differently_spelt(tmp_path):
+    names = (" Person", "PEOPLE", "person?B", "__Ignore__", "crowd")
+    categories = [{"id": number, "name": name, "supercategory": "person"} for number, name in enumerate(names)]
+    rows = [PERSON | {"category_id": number, "attributes": {"occlusion": 1}} for number in range(4)]
+    truths = read(tmp_path, *rows, PERSON | {"category_id": 4, "iscrowd": 1}, categories=categories)
+    found = [(one.label, one.occlusion, one.ignore) for one in truths.by_id["set09/V000/I00039"]]
+    # An ignored region of an unknown category is still one to ignore.
+    expected = [("person", 1, False), ("people", 1, False), ("person?", 1, False), ("ignore", 1, False)]
+    assert found == [*expected, ("ignore", 0, True)]
+    assert truths.findings == []
+
+
+def test_equal_annotations_count_once_and_doubtful_entries_are_found(tmp_path):
+    other = PERSON | {"bbox": [1, 2, 3, 4], "id": 7}
+    images = [IMAGE | {"width": 640, "height": 512}, OTHER | {"width": 320, "height": 256}]
+    truths = read(tmp_path, PERSON | {"id": 7}, PERSON | {"id": 8}, PERSON | {"ignore": 1}, other, images=images)
+    boxes = [(505, 212.5, 20, 50), (505, 212.5, 20, 50), (1, 2, 3, 4)]
+    assert [(one.box, one.ignore) for one in truths.by_id["set09/V000/I00039"]] == list(
+        zip(boxes, [False, True, False], strict=True)
+    )
+    assert truths.findings == [
+        Finding(OTHER_SIZE, f"{tmp_path}/truth.json: images, entry 2: 320 x 256 pixels"),
+        Finding(REPEATED, f"{tmp_path}/truth.json: annotations, entry 2: person 505 212.5 20 50"),
+        Finding(ID_TWICE, f"{tmp_path}/truth.json: annotations, entry 4: person 1 2 3 4: id 7, of another one too"),
+    ]
 
 
 def test_unknown_labels_are_kept_and_boxes_of_no_size_left_out(tmp_path):
@@ -105,7 +150,11 @@ def test_malformed_images_are_refused(tmp_path, images, message):
         ("annotations", PERSON | {"bbox": [1, 2, 3, "4"]}, r", bbox\[3\]: expected `float`, got `str`"),
         ("annotations", PERSON | {"bbox": [1, 2, 3, 1e7]}, r", bbox\[3\]: expected `float` <= 1000000.0"),
         ("annotations", PERSON | {"occlusion": 3}, ", occlusion: invalid enum value 3"),
-        ("annotations", PERSON | {"ignore": 2}, ", ignore: invalid enum value 2"),
+        ("annotations", PERSON | {"ignore": 2}, ", ignore: 2; expected 0 or 1"),
+        ("annotations", PERSON | {"iscrowd": 0.5}, ", iscrowd: 0.5; expected 0 or 1"),
+        ("annotations", PERSON | {"iscrowd": "1"}, ", iscrowd: expected `bool | float | null`, got `str`"),
+        ("annotations", PERSON | {"attributes": {"ignore": 3}}, ", attributes, ignore: 3; expected 0 or 1"),
+        ("annotations", {"image_id": 1, "category_id": 1, "iscrowd": 1}, ": object missing required field `bbox`"),
         ("categories", {"id": 1, "name": "people"}, ": id 1 is there twice"),
         ("categories", {"id": 2}, ": object missing required field `name`"),
     ],

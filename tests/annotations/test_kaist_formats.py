@@ -5,7 +5,7 @@ import pytest
 from dcrl_jax.annotations.kaist import formats
 from dcrl_jax.annotations.kaist.formats import LABELS, NO_SIZE, ONE_MODALITY, UNKNOWN_LABEL
 from dcrl_jax.annotations.text import read_text
-from dcrl_jax.annotations.types import Annotation, Finding
+from dcrl_jax.annotations.types import REPEATED, Annotation, Finding
 from dcrl_jax.errors import InputError
 
 HEADER = "% bbGt version=3\n"
@@ -95,12 +95,20 @@ def test_byte_order_mark_line_ends_and_suffix_do_not_matter(tmp_path, mark, ends
         assert parse(read_text(path)) == ([PERSON], [], kind)
 
 
-@pytest.mark.parametrize("label", ["Person", "persona", "people?", "aperson?", "car", "\u4eba"])
+@pytest.mark.parametrize("label", ["persona", "people?", "aperson?", "car", "\u4eba"])
 def test_unknown_label_is_kept_with_a_finding(label):
     for text in (f"{row()}\n{row(label)}", xml(obj(), obj(label))):
         annotations, findings, _ = parse(text)
         assert [one.label for one in annotations] == ["person", label]
         assert findings == [Finding(UNKNOWN_LABEL, f"I00019.txt: {label!r}")]
+
+
+def test_label_may_have_capitals_and_equal_objects_count_once():
+    repeated = Finding(REPEATED, "I00019.txt: person 505 212 20 50")
+    for text in (f"{row()}\n{row('Person')}", xml(obj(rest=""), obj("PERSON", rest=""))):
+        assert parse(text)[:2] == ([PERSON], [repeated])
+        # Rows of paired files stay, so that they still correspond.
+        assert parse(text, keep_rows=True)[:2] == ([PERSON, PERSON._replace(ignore=True)], [repeated])
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,17 @@ def test_line_that_is_no_frame_is_refused_with_its_number(tmp_path, line):
     assert f"list.txt:3: {line!r} is no frame of KAIST; expected one like set06/V000/I00019" in str(caught.value)
 
 
+SPELLINGS = """set06/V000/I00019 set06_V000_I00019_visible.png SET06/v000/lwir/i00019.JPG set06-V000-I00019-rgb
+C:\\det\\set06_V000_I00019.jpg.txt"""
+
+
+def test_names_of_results_have_more_spellings():
+    assert {frames.spelled_frame(name) for name in SPELLINGS.split()} == {"set06/V000/I00019"}
+    # Other data sets have other lengths of videos.
+    assert frames.spelled_frame("set06/V000/I09999") == "set06/V000/I09999"
+    assert {frames.spelled_frame(name) for name in ("V000/I00019", "I00019.txt", "set06/V000", "street", "")} == {None}
+
+
 TWICE = b"set06/V000/I00019\nset06/V000/I00039\n\nset06_V000_I00019\n"
 OTHER_FILES = {
     "a frame twice": (TWICE, ":4: set06/V000/I00019 is listed a second time, first on line 1"),

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dcrl_jax.annotations.kaist import formats
+from dcrl_jax.annotations.types import REPEATED
 from dcrl_jax.errors import InputError
 
 # Pieces of all formats, and similar ones.
@@ -59,10 +60,12 @@ def check(text):
         objects = [line for line in text.split("\n") if line.strip() and not line.startswith("%")]
     kinds = [one.kind for one in parsed.findings]
     assert len(kept.annotations) + kinds.count(formats.ONE_MODALITY) == len(objects)
-    assert set(kinds) <= {formats.UNKNOWN_LABEL, formats.NO_SIZE, formats.ONE_MODALITY}
+    assert set(kinds) <= {formats.UNKNOWN_LABEL, formats.NO_SIZE, formats.ONE_MODALITY, REPEATED}
     assert kinds.count(formats.UNKNOWN_LABEL) >= sum(one.label not in formats.LABELS for one in parsed.annotations)
     assert kept.findings == parsed.findings
-    assert [one for one in kept.annotations if min(one.box[2:]) > 0] == parsed.annotations
+    with_size = [one for one in kept.annotations if min(one.box[2:]) > 0]
+    assert list(dict.fromkeys(one for one in with_size if one in parsed.annotations)) == parsed.annotations
+    assert len(with_size) == len(parsed.annotations) + kinds.count(REPEATED)
     assert all(one.ignore for one in kept.annotations if min(one.box[2:]) <= 0)
     for one in kept.annotations:
         assert one.label

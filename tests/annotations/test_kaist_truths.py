@@ -8,7 +8,14 @@ import pytest
 
 from dcrl_jax.annotations import coco
 from dcrl_jax.annotations.kaist import folders, formats, frames
-from dcrl_jax.annotations.kaist.truths import IMPROVED_TEST, Truths, improved_videos, read_truths
+from dcrl_jax.annotations.kaist.truths import (
+    IMPROVED_PEOPLE,
+    IMPROVED_TEST,
+    Truths,
+    improved_roles,
+    improved_videos,
+    read_truths,
+)
 from dcrl_jax.annotations.types import MISSING, UNREADABLE, Annotation, Finding, checksum
 
 KAIST = Path(__file__).resolve().parents[3] / "shared" / "kaist"
@@ -79,7 +86,8 @@ def test_checksum_depends_on_every_number_and_on_the_order_of_images():
 
 def test_only_complete_test_videos_are_compared():
     assert list(IMPROVED_TEST) == [video for video in frames.VIDEO_LENGTHS if frames.split_of(video) == "test"]
-    assert len(set(IMPROVED_TEST.values())) == 16
+    assert list(IMPROVED_PEOPLE) == list(IMPROVED_TEST)
+    assert len({*IMPROVED_TEST.values(), *IMPROVED_PEOPLE.values()}) == 32
     assert improved_videos({}) == (0, 0)
     empty = {image_id: [] for image_id in frames.split_frames("test")}
     assert improved_videos(empty) == (0, 16)
@@ -96,7 +104,13 @@ def test_changed_box_or_occlusion_makes_a_video_another():
     image_id, image = next((key, image) for key, image in reversed(by_id.items()) if image)
     x, *sides = image[0].box
     for changed in ({"occlusion": (image[0].occlusion + 1) % 3}, {"box": (x + 1, *sides)}):
-        assert improved_videos(by_id | {image_id: [image[0]._replace(**changed), *image[1:]]}) == (15, 16)
+        changed = by_id | {image_id: [image[0]._replace(**changed), *image[1:]]}
+        assert (improved_videos(changed), improved_roles(changed)) == ((15, 16), 15)
+    # A label or a flag decides who counts, so the video is another one, though its boxes are the same.
+    assert improved_roles(by_id) == 16
+    for changed in ({"ignore": not image[0].ignore}, {"label": "tram"}):
+        changed = by_id | {image_id: [image[0]._replace(**changed), *image[1:]]}
+        assert (improved_videos(changed), improved_roles(changed)) == ((16, 16), 15)
 
 
 @pytest.mark.slow
@@ -121,6 +135,7 @@ def test_copied_new_annotations_are_the_improved_ones(tmp_path):
     assert truths.formats == {"XML"}
     # Persons within a group of people, annotated on one image only, are in no published truth.
     assert collections.Counter(one.kind for one in truths.findings) == {formats.ONE_MODALITY: 17}
-    assert improved_videos(truths.by_id) == (16, 16)
+    # Here groups and cyclists have their own labels.
+    assert (improved_videos(truths.by_id), improved_roles(truths.by_id)) == ((16, 16), 16)
     published = coco.read(KAIST / "KAIST_annotation.json").by_id
     assert checksum(list(published.values())) == checksum([truths.by_id[image_id] for image_id in published])

@@ -35,7 +35,8 @@ def raw(tmp_path, monkeypatch):
     """A copy without test annotations; the improved boxes of both videos are set to those at 40 pixels."""
     for image_ids in (VIDEO, OTHER_VIDEO):
         improved = checksum([bbgt.parse(person(40))] * len(image_ids))
-        monkeypatch.setitem(truths.IMPROVED_TEST, frames.video_of(image_ids[0]), improved)
+        for table in (truths.IMPROVED_TEST, truths.IMPROVED_PEOPLE):
+            monkeypatch.setitem(table, frames.video_of(image_ids[0]), improved)
     make_images(tmp_path / "raw", image_ids=(*TRAIN, *TEST))
     make_annotations(tmp_path / "raw", image_ids=TRAIN)
     return tmp_path / "raw"
@@ -111,6 +112,10 @@ PARTLY = (
     "annotations only"
 )
 ONLY = "labels was named, but its boxes equal the improved test annotations in 0 of 1 videos only"
+OTHERS = (
+    "1 of 1 videos, but labels and ignore flags only in 0; other people count, so scores are not comparable with those "
+    "on the improved annotations"
+)
 LOOKS = "clean was named for the original ones; it looks like sanitized ones"
 BOTH = {"train": (*TRAIN, TEST[1]), "train_annotations": "annotations"}
 # The sets of a copy, the options, the warning, and the left edge of the test boxes.
@@ -125,6 +130,10 @@ WARNED = {
     ),
     "partly improved": (IN_PARTS, {}, f"test annotations: {PARTLY}", 40),
     "named, partly improved": (IN_PARTS, NAMED, f"test annotations: {PARTLY}", 40),
+    "improved boxes of others": (
+        *([("labels", person(40).replace("person", "people"))], OF_IMPROVED),
+        *(f"test annotations: the boxes of labels equal the improved test annotations in {OTHERS}", 40),
+    ),
     "no complete video": ([("labels", person(40), VIDEO[:-1])], {}, DOUBT.format("labels"), 40),
     "one of two": ([*ORIGINAL, ("b", person(71))], {"test_annotations": "b"}, "", 71),
     "frames in both splits": (

@@ -4,12 +4,14 @@ import json
 
 import numpy as np
 import pytest
-from scoring_cases import make_detections
+from scoring_cases import make_detections, make_truth
 
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation.caltech_results import read_caltech, write_caltech
+from dcrl_jax.evaluation.miss_rate import score
 from dcrl_jax.evaluation.overlaps import ImageDetections
 from dcrl_jax.evaluation.results import read_results, write_coco_json, write_kaist_text
+from dcrl_jax.evaluation.rules import Subset
 
 IMAGE_IDS = ["x", "y", "z"]
 both_formats = pytest.mark.parametrize("write", [write_kaist_text, write_coco_json])
@@ -66,6 +68,107 @@ def test_variants_of_both_formats_are_read(tmp_path, content):
     assert read == ([("z", [[1, 2, 3, 4]], [0.5]), ("x", [[1, 2, 3, 4]], [0.25])] if content else [])
 
 
+ROWS = [("z", [[1, 2, 3, 4]], [0.5]), ("x", [[1, 2, 3, 4]], [0.25])]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "3 1 2 3 4 0.5\n1\t1\t2\t3\t4\t0.25\n",
+        "image_id, x, y, w, h, confidence\n3,1,2,3,4,0.5\n1,1,2,3,4,0.25\n",
+        "# by a detector\n% Image X1 Y1 X2 Y2 Score\n3 1 2 4 6 0.5\n# night\n1 1 2 4 6 0.25\n",
+        "score,xmin,ymin,xmax,ymax,file_name\n0.5,1,2,4,6,C:\\images\\z.png\n0.25,1,2,4,6,x_lwir.jpg\n",
+        json.dumps([{"image_id": name, "bbox": [1, 2, 3, 4], "score": 0.5 / n} for n, name in enumerate("zx", 1)]),
+        json.dumps([{"image_id": str(i), "bbox": [1, 2, 3, 4], "score": 0.25 + i / 8} for i in (2, 0)]),
+        # The name decides, not the number.
+        json.dumps(
+            [{"image_id": 1, "file_name": f"a/{name}.png", "bbox": [1, 2, 3, 4], "score": 0.5} for name in "zx"]
+        ),
+    ],
+)
+def test_names_and_columns_are_understood(tmp_path, content):
+    (tmp_path / "results").write_text(content)
+    found = read_results(tmp_path / "results", IMAGE_IDS)
+    assert [(name, boxes.tolist()) for name, (boxes, _) in found.items()] == [row[:2] for row in ROWS]
+    assert found["z"].scores.tolist() == [0.5]
+
+
+@both_formats
+def test_list_beside_results_gives_numbers_their_meaning(tmp_path, write):
+    path, source = tmp_path / "results", tmp_path / "images.txt"
+    detections = {name: make_detections([1, 2, 3, 4, 0.5]) for name in "zx"}
+    write(path, detections, ["z", "y", "x"])
+    source.write_text("\ufeffz.png\r\ny.png\r\n\r\nx.png", encoding="utf-8")
+    read = read_results(path, IMAGE_IDS)
+    assert (list(read), read.images, read.first_number) == (["z", "x"], None, None)
+    # A part of the images: only their people count.
+    truths = [make_truth(name, (1, 2, 3, 4)) for name in IMAGE_IDS]
+    write(path, {"z": detections["z"]}, ["y", "z"])
+    source.write_text("y\nz\n")
+    read = read_results(path, IMAGE_IDS)
+    assert (list(read), read.images) == (["z"], {"y", "z"})
+    assert score(truths, read, Subset("anyone"))[1:5] == (pytest.approx(0.5), 0.5, 2, 2)
+    for names, message in (
+        ("x\nstreet\nx\n", r"images\.txt: names that are none of the 3 images: 1 problem\n  .*images\.txt:2: 'street'"),
+        ("x\ny\nx.png\n", r"images\.txt:3: x\.png is the image of .*images\.txt:1; list each image once"),
+        ("y\n", r"results.*: image \d; expected .+, since .*images\.txt has 1 names"),
+        ("\n", r"images\.txt: lists no images; expected the names of those in results, or remove the list"),
+    ):
+        source.write_text(names)
+        with pytest.raises(InputError, match=message):
+            read_results(path, IMAGE_IDS)
+    source.write_text("y\nz\n")
+    path.write_text("x,1,2,3,4,0.5\n")
+    with pytest.raises(InputError, match=r"results: detections in 1 images that .*images\.txt does not list, first x"):
+        read_results(path, IMAGE_IDS)
+
+
+FRAMES = ["set06/V000/I00019", "set06/V000/I00039", "set06/V000/I00059"]
+
+
+def test_folder_has_a_file_of_corners_per_image(tmp_path):
+    folder = tmp_path / "det"
+    folder.mkdir()
+    texts = ("person 1 2 4 6 0.5\nPerson 5 6 7 8 0.25\n", "", "label,x,y,w,h,score\npedestrian,1,2,3,4,1\n")
+    for name, content in zip(FRAMES, texts, strict=True):
+        (folder / f"{name.replace('/', '_')}_visible.txt").write_text(content)
+    read = read_results(folder, FRAMES)
+    assert {name: boxes.tolist() for name, (boxes, _) in read.items()} == {
+        FRAMES[0]: [[1, 2, 3, 4], [5, 6, 2, 2]],
+        FRAMES[2]: [[1, 2, 3, 4]],
+    }
+    assert (read.images, read.first_number, read.warnings) == (None, None, [])
+    # An image without a file counts, unless a list says which were processed.
+    (folder / "set06_V000_I00039_visible.txt").unlink()
+    (warning,) = read_results(folder, FRAMES).warnings
+    assert warning.startswith("1 of 3 images have no file and count as images without detections")
+    (folder / "images.txt").write_text(f"{FRAMES[0]}\n{FRAMES[2]}\n")
+    read = read_results(folder, FRAMES)
+    assert (read.images, read.warnings) == ({FRAMES[0], FRAMES[2]}, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("set06/V000/I00019.txt", "person 1 2 4 6\n", r"I00019\.txt:1: 5 values in .*; expected 6: label,x1,y1,x2,y2"),
+        ("set06/V000/I00019.txt", "cyclist 1 2 4 6 1\n", r"I00019\.txt:1: label 'cyclist'; expected 'person'"),
+        ("set06/V000/I00019.txt", "person 4 2 1 6 1\n", r"I00019\.txt:1: .*negative size; expected label,x1,y1,x2,y2"),
+        ("set06/V000/I00020.txt", "", r"det: names that are none of the 3 images: 1 problem\n  .*I00020\.txt: 'set06/"),
+        ("notes.json", "", "det: has no text files; expected one per image with lines of label,x1,y1,x2,y2,score"),
+    ],
+)
+def test_malformed_folder_is_refused(tmp_path, name, content, message):
+    path = tmp_path / "det" / name
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    with pytest.raises(InputError, match=message):
+        read_results(tmp_path / "det", FRAMES)
+    if content.startswith("cyclist"):
+        (tmp_path / "det" / "set06_V000_I00019_lwir.txt").touch()
+        with pytest.raises(InputError, match="both have results of set06/V000/I00019; keep one of them"):
+            read_results(tmp_path / "det", FRAMES)
+
+
 def text(line):
     return f"1,1,2,3,4,0.5\n\n{line}\n1,1,2,3,4,0.5\n".encode()
 
@@ -88,7 +191,14 @@ def entry(**change):
         (text("1,1,2,inf,4,0.5"), ":3: .*finite"),
         (text("1,1,2,3,-4,0.5"), ":3: .*negative size"),
         (entry(image_id=3), r": entry 2: image 3; expected 0\.\.2"),
-        (entry(image_id="0"), ": entry 2, image_id: .*got `str`; expected finite numbers in"),
+        (entry(image_id="street"), r": names that are none of the 3 images: 1 problem\n  .*results: entry 2: 'street'"),
+        (entry(image_id=None), ": entry 2: image_id None; expected finite numbers in image_id"),
+        (entry(image_id="00"), ": names that are none of the 3 images"),
+        (text("street,1,2,3,4,0.5"), r": names that are none of the 3 images: 1 problem\n  .*results:3: 'street'"),
+        (text("image,x,y,w,h,score"), ":3: .*not a line of numbers"),
+        (text("1;1;2;3;4;0.5"), ":3: 1 values"),
+        (b"image,x,y,score\n1,2,3,4\n", ":1: columns 'image,x,y,score'; expected image,x,y,width,height,score"),
+        (b"image x1 y1 x2 y2 score\n1 5 5 4 9 0.5\n", ":2: .* negative size; expected image,x1,y1,x2,y2,score"),
         (entry(image_id=0.5), r": entry 2: image_id 0.5; expected .*\(whole"),
         (entry(image_id=True), ": entry 2, image_id: .*got `bool`"),
         (entry(bbox=[1, 2, 3]), ": entry 2, bbox: .*length 4"),

@@ -67,6 +67,20 @@ def test_tables_of_a_case_worked_by_hand_in_three_formats_of_results(original, m
     ]
 
 
+def test_names_decide_in_a_folder_of_images_and_a_list_limits_the_score(original, mine, tmp_path, capsys):
+    expected = run(capsys, original, mine)[4:6]
+    (tmp_path / "det").mkdir()
+    for image_id, text in zip(IDS, ("person 100 100 124.6 160 0.9\n", "", "person 400 100 424.6 160 0.1"), strict=True):
+        (tmp_path / "det" / f"{image_id.replace('/', '_')}.jpg.txt").write_text(text)
+    assert run(capsys, original, tmp_path / "det")[4:6] == [line.replace("mine", "det ") for line in expected]
+    # Only the video of the listed images is needed.
+    (mine / "set07" / "V001.txt").unlink()
+    (tmp_path / "images.txt").write_text(f"{IDS[0]}\n")
+    printed = run(capsys, original, mine)
+    assert printed[5] == "mine                0.00"
+    assert printed[6].startswith("warning: mine: scored on 1 of 3 images, those that images.txt names; not comparable")
+
+
 def test_new_annotations_are_text_files_in_a_folder(tmp_path, mine, capsys):
     folder = tmp_path / "anno_test"
     folder.mkdir()

@@ -116,8 +116,59 @@ def test_findings_are_one_line_of_counts(tmp_path):
     folder = write_tree(tmp_path / "annotations", label="tram")
     (folder / f"{IDS[1]}.txt").write_text("person 1 2 0 4 0 0 0 0 0 0 0\n")
     (annotations,) = kaist.read_annotations(folder)
-    assert annotations.notes == ["unknown label: 2, box of no size: 1"]
+    assert annotations.notes == ["unknown label: 2, box of no size: 1", "labels that do not count: 'tram': 2"]
     assert [len(image.labels) for image in annotations.images] == [1, 0, 1]
+
+
+@pytest.mark.parametrize("box", [PERSON, [side / 640 for side in PERSON]], ids=["label", "box"])
+def test_annotations_with_nobody_who_counts_are_refused(tmp_path, two_of_three, capsys, box):
+    label = "Pedestrian" if box == PERSON else "person"
+    folder = write_tree(tmp_path / "annotations", box=box, label=label)
+    message = fails(capsys, folder, two_of_three)
+    assert f"nobody counts in reasonable-all. Labels found: 3 '{label}'; 0 objects are marked as ignored" in message
+    assert (
+        f"the tallest box has {box[3]:g} pixels. People who count have the label 'person' and are at least 55"
+        in message
+    )
+
+
+def test_list_of_a_part_limits_the_score_to_it_with_a_warning(tmp_path, two_of_three, capsys, no_curves):
+    path, part = write_coco(tmp_path / "truth.json"), tmp_path / "part" / "part.txt"
+    part.parent.mkdir()
+    (part.parent / "images.txt").write_text("set09_V000_I00019_lwir.png\nset06_V000_I00039_visible.jpg\n")
+    write_results(part, (1, PERSON, 0.9))
+    run_kaist(path, [part, two_of_three], f"--output={tmp_path}/out")
+    printed = lines(capsys.readouterr().out)
+    warning = (
+        "warning: part.txt: scored on 2 of 3 images, those that images.txt names; not comparable with scores on all"
+    )
+    assert [line.startswith(warning) for line in printed].count(True) == 2
+    assert no_curves[0][1].splitlines()[1].startswith(warning)
+    counts = {line[:18].strip(): line.split()[-9:-6] for line in printed if line.startswith(("people", "images"))}
+    assert counts == {
+        "people, part.txt": ["2", "1", "1"],
+        "images, part.txt": ["2", "1", "1"],
+        "people, two.txt": ["3", "2", "1"],
+        "images, two.txt": ["3", "2", "1"],
+    }
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert [scores["part.txt"][name]["miss_rate_percent"] for name in REASONABLE] == pytest.approx(
+        [50, 100, 0], abs=1e-6
+    )
+    assert scores["part.txt"]["reasonable-all"]["remarks"][0].startswith(warning)
+
+
+def test_hint_at_another_reading_changes_no_score(tmp_path, capsys):
+    x, y, width, height = PERSON
+    corners = [(i, (x, y, x + width, y + height), 0.9) for i in (1, 2, 3)]
+    run_kaist(write_coco(tmp_path / "truth.json"), write_results(tmp_path / "corners.txt", *corners))
+    printed = capsys.readouterr().out
+    assert rates(printed)["corners.txt"][0][:3] == ["100.00"] * 3
+    hint = (
+        "hint: corners.txt: the miss rate on reasonable-all would be 0.00 % instead of 100.00 % if its boxes are "
+        "corners x1,y1,x2,y2; if so, write boxes as x,y,width,height in pixels of the images"
+    )
+    assert lines(printed).count(hint) == 2
 
 
 @pytest.fixture
@@ -179,10 +230,18 @@ def test_prepared_pairs_are_two_sets_with_the_warnings_of_the_data_set(prepare):
 def test_boxes_of_the_improved_annotations_are_recognised_in_all_forms(prepare, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(kaist.truths, "improved_videos", lambda by_id: seen.append(by_id) or (3, 16))
+    monkeypatch.setattr(kaist.truths, "improved_roles", lambda by_id: 3)
     prepared = prepare(kaist, "test", objects=truths_of(PERSON))
     for path in (prepared, write_coco(tmp_path / "file"), write_tree(tmp_path / "folder")):
         (annotations,) = kaist.read_annotations(path)
-        assert annotations.notes == ["boxes: equal to the improved test annotations in 3 of 16 videos"]
+        assert annotations.notes == [
+            "boxes, labels and flags: equal to the improved test annotations in 3 of 16 videos"
+        ]
         assert (annotations.name, annotations.heading) == (path.name, str(path))
         assert (annotations.image_ids, annotations.warnings) == (list(IDS), [])
     assert seen == [{image_id: [("person", PERSON, 0, False)] for image_id in IDS}] * 3
+    monkeypatch.setattr(kaist.truths, "improved_roles", lambda by_id: 1)
+    (annotations,) = kaist.read_annotations(path)
+    (warning,) = annotations.warnings
+    assert annotations.notes == []
+    assert "in 3 of 16 videos, but boxes, labels and flags together only in 1: other people count" in warning

@@ -21,8 +21,9 @@ def read(tmp_path, *annotations, ignore_areas=False):
 
 
 def test_occluded_people_are_half_visible_and_riders_are_dropped(tmp_path):
-    objects = [annotation(5, PERSON, occluded=occluded) for occluded in (True, False, None, 1)]
-    objects += [annotation(5, PERSON, category) for category in (2, 3, 4)] + [annotation(5, PERSON, ignore=1)]
+    changes = [{"occluded": True}, {"occluded": False}, {"occluded": None}, {"occluded": 1}, {"category": 2}]
+    changes += [{"category": 3}, {"category": 4}, {"ignore": 1}]
+    objects = [annotation(5, (x, *PERSON[1:]), **change) for x, change in enumerate(changes, start=100)]
     (truth,) = read(tmp_path, *objects).images
     found = {subset.short_name: roles(subset, *truth[2:]) for subset in NIGHTOWLS_SUBSETS}
     assert found == {"reasonable": "ippi---i", "small": "ippi---i", "occluded": "piip---i", "all": "pppp---i"}
@@ -85,6 +86,32 @@ def test_prepared_data_score_like_their_annotation_file_with_warnings(annotation
     assert printed.count("warning: in haste") == 2
     expected = run(capsys, annotations, mine)
     assert [line for line in printed if line != "warning: in haste"][1:] == expected[1:]
+
+
+def test_crowds_are_ignored_and_equal_annotations_count_once(tmp_path):
+    objects = [annotation(5, PERSON, iscrowd=1), annotation(5, PERSON), annotation(5, PERSON)]
+    scored = read(tmp_path, *objects)
+    assert scored.images[0].ignore.tolist() == [True, False]
+    assert scored.notes == ["images: 1 night", "annotation twice, counted once: 1"]
+
+
+@pytest.mark.parametrize(
+    ("listed", "names"),
+    [
+        (None, ["58c31.png", "val/58c12.png"]),
+        (None, ["31", 12]),
+        # A list of names gives numbers a meaning; a list of the data set's numbers only tells the images.
+        (["58c12.png", "58c7", "58c31"], [2, 0]),
+        (["31", "7", "12"], [31, 12]),
+    ],
+)
+def test_results_name_images_by_number_or_file(annotations, mine, tmp_path, capsys, listed, names):
+    expected = run(capsys, annotations, mine)
+    entries = [{"image_id": name, "bbox": PERSON, "score": 0.5} for name in names]
+    mine.write_text(json.dumps(entries))
+    if listed:
+        (tmp_path / "images.txt").write_text("\n".join(listed))
+    assert run(capsys, annotations, mine) == expected
 
 
 def test_plain_folder_is_refused(tmp_path):

@@ -30,7 +30,7 @@ KAIST = {  # log-average miss rate in percent: reasonable all, day, night; the b
 def test_kaist_results_on_the_improved_annotations():
     path, *results = published("kaist/KAIST_annotation.json", *(f"kaist/results/{name}" for name in reversed(KAIST)))
     (annotations,) = kaist.read_annotations(path)
-    assert annotations.notes == ["boxes: equal to the improved test annotations in 16 of 16 videos"]
+    assert annotations.notes == ["boxes, labels and flags: equal to the improved test annotations in 16 of 16 videos"]
     found = {path.name: read_results(path, annotations.image_ids) for path in results}
     scores = common.score_methods(annotations, found)
     percent = {name: [round(100 * row[subset].miss_rate, 2) for subset in REASONABLE] for name, row in scores.items()}

@@ -11,17 +11,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dcrl_jax.annotations.files import walk
+from dcrl_jax.annotations.kaist.frames import MODALITY_WORDS
 from dcrl_jax.annotations.types import MODALITIES
 from dcrl_jax.errors import InputError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 ANNOTATION_SUFFIXES = (".txt", ".xml")
 
-_NAMES = {
-    **dict.fromkeys(("visible", "vis", "vi", "rgb", "color"), "visible"),
-    **dict.fromkeys(("lwir", "infrared", "ir", "thermal", "tir"), "lwir"),
-}
-_ANY_MODALITY = "|".join(_NAMES)
+_ANY_MODALITY = "|".join(MODALITY_WORDS)
 _FILE = re.compile(
     r"(?P<before>(?:.*?/)?)(?P<set>set\d\d)(?P<joint>[/_])(?P<video>V\d{3})[/_]"
     rf"(?:(?P<inner>{_ANY_MODALITY})[/_])?(?P<frame>I\d{{5}})(?:_(?P<outer>{_ANY_MODALITY}))?(?P<suffix>\.\w+)",
@@ -77,18 +74,24 @@ def recognise(path: Path, root: Path) -> FrameFile | None:
         return None
     before = match["before"]
     parents = before.lower().split("/")
-    word = match["outer"] or match["inner"] or next((part for part in reversed(parents) if part in _NAMES), None)
-    modality = _NAMES[word.lower()] if word else None
+    word = (
+        match["outer"] or match["inner"] or next((part for part in reversed(parents) if part in MODALITY_WORDS), None)
+    )
+    modality = MODALITY_WORDS[word.lower()] if word else None
     # The files of both modalities and of all videos make one annotation set, so its name contains neither.
     kept = [
-        part for part in before.split("/") if part and part.lower() not in _NAMES and not _SET_OR_VIDEO.fullmatch(part)
+        part
+        for part in before.split("/")
+        if part and part.lower() not in MODALITY_WORDS and not _SET_OR_VIDEO.fullmatch(part)
     ]
     folder = "/".join(kept) or "."
     if match["joint"] == "/":
         layout = "video tree"
     else:
         # ICAFusion's folder of the modality contains those of the splits.
-        is_modality = [part in _NAMES for part in parents if part in _NAMES or part in ("train", "test")]
+        is_modality = [
+            part in MODALITY_WORDS for part in parents if part in MODALITY_WORDS or part in ("train", "test")
+        ]
         layout = "ICAFusion" if is_modality == [True, False] else "flat"
     template = _template(match)
     image_id = f"{match['set'].lower()}/{match['video'].upper()}/{match['frame'].upper()}"
@@ -99,7 +102,7 @@ def _template(match):
     inner = "{modality}/" if match["inner"] else ""
     outer = "_{modality}" if match["outer"] else ""
     before = "/".join(
-        "{modality}" if part.lower() in _NAMES else "{split}" if part.lower() in ("train", "test") else part
+        "{modality}" if part.lower() in MODALITY_WORDS else "{split}" if part.lower() in ("train", "test") else part
         for part in match["before"].split("/")
     )
     if match["joint"] == "/":

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from dcrl_jax.annotations import labels
 from dcrl_jax.annotations.kaist import bbgt, corners, pascal
-from dcrl_jax.annotations.types import Annotation, Finding
+from dcrl_jax.annotations.types import REPEATED, Annotation, Finding
 from dcrl_jax.errors import InputError
 
 LABELS = (labels.PERSON, *labels.KAIST_IGNORE)
@@ -30,11 +30,12 @@ def parse(text: str, place: str, keep_rows: bool = False) -> Parsed:
     Args:
         text: the file's content.
         place: the file's name, for findings.
-        keep_rows: keep boxes of no size as ignored ones, so that rows still correspond to those of another file.
+        keep_rows: keep boxes of no size and repeated annotations as ignored ones, so that rows still correspond to
+            those of another file.
 
     Returns:
-        The annotations with their ``plain_label``, without boxes of no size. The findings list boxes of no size,
-        unknown labels and objects of one modality only.
+        The annotations with their ``plain_label``, without boxes of no size, and each once. The findings list boxes of
+        no size, repeated annotations, unknown labels and objects of one modality only.
 
     Raises:
         InputError: the file is malformed or in no known format; the message does not name the file.
@@ -54,13 +55,23 @@ def parse(text: str, place: str, keep_rows: bool = False) -> Parsed:
             if not keep_rows:
                 continue
             annotation = annotation._replace(ignore=True)
+        elif annotation in kept:
+            findings.append(Finding(REPEATED, f"{place}: {annotation.label[:40]} {box}"))
+            if not keep_rows:
+                continue
+            annotation = annotation._replace(ignore=True)
         kept.append(annotation)
     return Parsed(kept, findings, kind)
 
 
 def plain_label(label: str) -> str:
-    """Return ``person?`` for its variants such as ``person?a``, and every other label unchanged."""
-    return "person?" if _DOUBTFUL.fullmatch(label) else label
+    """Return the benchmark's spelling of a label, ``person`` for ``Person``, and every other label unchanged.
+
+    ``person?`` has variants such as ``person?a``, ``ignore`` is also ``__ignore__``.
+    """
+    plain = label.strip().lower()
+    plain = "person?" if _DOUBTFUL.fullmatch(plain) else plain.strip("_") if plain == "__ignore__" else plain
+    return plain if plain in LABELS else label
 
 
 def _parse(text):

@@ -40,7 +40,18 @@ VIDEO_LENGTHS = {
     for video, length in enumerate(lengths)
 }
 
+# The words by which folders and file names tell the modality.
+MODALITY_WORDS = {
+    **dict.fromkeys(("visible", "vis", "vi", "rgb", "color"), "visible"),
+    **dict.fromkeys(("lwir", "infrared", "ir", "thermal", "tir"), "lwir"),
+}
+_ANY_MODALITY = "|".join(MODALITY_WORDS)
 _NAME = re.compile(r"(?:.*[/\\])?(set\d\d)[/_\\](V\d{3})[/_\\](I\d{5})(?:\.\w+)?", re.ASCII)
+_SPELLING = re.compile(
+    rf"(?:.*[/\\])?(set\d\d)[/_\\-](V\d{{3}})[/_\\-](?:(?:{_ANY_MODALITY})[/_\\-])?(I\d{{5}})"
+    rf"(?:[_-](?:{_ANY_MODALITY}))?(?:\.\w+)*",
+    re.ASCII | re.IGNORECASE,
+)
 
 
 def condition(image_id: str) -> str:
@@ -89,6 +100,20 @@ def parse_name(name: str) -> str | None:
     match = _NAME.fullmatch(name)
     image_id = "/".join(match.groups()) if match else ""
     return image_id if match and is_known(image_id) else None
+
+
+def spelled_frame(name: str) -> str | None:
+    """Return the image id that a name spells, whether or not KAIST has this frame; None if it spells none.
+
+    This accepts more than ``parse_name``, as names of images, results and detections have more spellings: capitals or
+    small letters, a word or folder of the modality, and several suffixes, such as ``set06/V000/lwir/I00019.jpg`` and
+    ``det/set06_V000_I00019_visible.png.txt``.
+    """
+    match = _SPELLING.fullmatch(name.strip())
+    if match is None:
+        return None
+    folder, video, frame = match.groups()
+    return f"{folder.lower()}/{video.upper()}/{frame.upper()}"
 
 
 def read_list(path: str | os.PathLike[str]) -> list[str]:
