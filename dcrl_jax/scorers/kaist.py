@@ -74,10 +74,14 @@ def _from_files(name: str, heading: str, read: truths.Truths, image_ids: Sequenc
     if unknown:
         listing = ", ".join(f"{label[:40]!r}: {count:,}" for label, count in unknown.most_common(10))
         notes.append(f"labels that do not count: {listing}")
-    images = [
-        truth_from_annotations(image_id, frames.condition(image_id), annotations)
-        for image_id, annotations in read.by_id.items()
-    ]
+    # The rows of a paired set are read with their repeats.
+    images, repeated = count_once(
+        [
+            truth_from_annotations(image_id, frames.condition(image_id), annotations)
+            for image_id, annotations in read.by_id.items()
+        ]
+    )
+    notes += repeated
     warnings += common.left_out_warnings(len(image_ids), len(images))
     return AnnotationSet(name, heading, image_ids, images, KAIST_SUBSETS, notes, warnings, SIZE)
 

@@ -30,7 +30,7 @@ def parse(text: str, place: str, keep_rows: bool = False) -> Parsed:
     Args:
         text: the file's content.
         place: the file's name, for findings.
-        keep_rows: keep boxes of no size and repeated annotations as ignored ones, so that rows still correspond to
+        keep_rows: keep boxes of no size, as ignored ones, and repeated annotations, so that rows still correspond to
             those of another file.
 
     Returns:
@@ -55,11 +55,9 @@ def parse(text: str, place: str, keep_rows: bool = False) -> Parsed:
             if not keep_rows:
                 continue
             annotation = annotation._replace(ignore=True)
-        elif annotation in kept:
+        elif annotation in kept and not keep_rows:
             findings.append(Finding(REPEATED, f"{place}: {annotation.label[:40]} {box}"))
-            if not keep_rows:
-                continue
-            annotation = annotation._replace(ignore=True)
+            continue
         kept.append(annotation)
     return Parsed(kept, findings, kind)
 
