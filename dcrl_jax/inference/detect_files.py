@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import io
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +17,7 @@ import numpy as np
 from dcrl_jax.errors import InputError, Preempted, first_few
 from dcrl_jax.evaluation import results
 from dcrl_jax.evaluation.miss_rate import ImageDetections
+from dcrl_jax.files import atomic_path
 from dcrl_jax.inference.detector import Detector
 from dcrl_jax.inference.draw import draw_people
 from dcrl_jax.inference.frame_pairs import FramePairs
@@ -93,6 +95,7 @@ class _Run:
         self._needs_lwir = len(detector.modalities) > 1
         self._detections: dict[str, ImageDetections] = {}
         self._processed: set[str] = set()  # names, including those of unusable images
+        self._frames: dict[str, list[tuple[int, Fraction]]] = {}  # of each video: number and time in seconds
         self._people = self._images_with_people = 0
         self._weights = []
         self.problems: list[str] = []
@@ -127,12 +130,14 @@ class _Run:
             raise InputError(f"{lwir_path}: not a video, but {path} is one; give the thermal video with --lwir.")
         videos = [Video(path) for path in (path, lwir_path) if path is not None]
         pairs = FramePairs(videos[0], videos[1], lwir_offset_s) if len(videos) > 1 else None
-        frames_by_name = {}  # of the visible and thermal video: number and time in seconds
+        count = min((video.count_hint for video in videos if video.count_hint), default=None)
+        names: list[str] = []
 
         def scenes():
             for frames in pairs or ((frame,) for frame in videos[0].frames()):
                 name = f"{path.stem}_{frames[0].number:06d}"
-                frames_by_name[name] = [(frame.number, frame.seconds) for frame in frames]
+                names.append(name)
+                self._frames[name] = [(frame.number, frame.seconds) for frame in frames]
                 try:
                     visible = read_visible(frames[0].pixels)
                     images = (visible, *(read_lwir(frame.pixels, visible) for frame in frames[1:]))
@@ -145,31 +150,34 @@ class _Run:
             video = self._output / "annotated" / f"{path.stem}.mp4"
             try:
                 with open_writer(video, 1 / (videos[0].interval or Fraction(1)), videos[0].time_base) as write:
-                    yield lambda name, picture: write(picture, frames_by_name[name][0][1])
+                    yield lambda name, picture: write(picture, self._frames[name][0][1])
             finally:
                 with defer_signals():
-                    self._write_frames(frames_by_name)
+                    self._write_frames()
 
         try:
-            self._detect(scenes(), frames_by_name, videos[0].count_hint, "frame", writer())
+            self._detect(scenes(), names, count, "frame", writer())
             if pairs:
                 print(pairs.summary())
         finally:
-            self.problems += [problem for video in videos for problem in video.problems()]
-            for line in [note for video in videos for note in video.notes()] + self.problems:
+            problems = [problem for video in videos for problem in video.problems()]
+            self.problems += problems
+            for line in [note for video in videos for note in video.notes()] + problems:
                 print(f"warning: {line}")
 
-    def _write_frames(self, frames_by_name):
+    def _write_frames(self):
         """Write frames.csv: the name of each processed frame, and its number and time in each video."""
-        rows = [(name, *sum(frames, ())) for name, frames in frames_by_name.items() if name in self._processed]
-        if not rows:
-            return
-        with (self._output / "frames.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(("name", "frame", "seconds", "lwir_frame", "lwir_seconds")[: len(rows[0])])
-            for name, *numbers in rows:
-                cells = [f"{float(number):.6f}" if isinstance(number, Fraction) else number for number in numbers]
-                writer.writerow([name, *cells])
+        table = io.StringIO(newline="")
+        writer = csv.writer(table, lineterminator="\n")
+        columns = ("name", "frame", "seconds", "lwir_frame", "lwir_seconds")
+        rows = []
+        for name, frames in self._frames.items():
+            if name in self._processed:
+                rows.append([name, *(cell for number, time in frames for cell in (number, f"{float(time):.6f}"))])
+        if rows:
+            writer.writerows([columns[: len(rows[0])], *rows])
+            with atomic_path(self._output / "frames.csv") as path:
+                path.write_text(table.getvalue(), encoding="utf-8", errors="surrogateescape")
 
     def _detect(
         self,

@@ -19,7 +19,7 @@ STILL_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF",
 ANIMATED_FORMATS = ("AVIF", "GIF", "PNG", "WEBP")  # further pictures in a file of these are later ones
 VIDEO_SUFFIXES = (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv")
 PROBED_PACKETS = 300
-RESTART = 5  # intervals between frames; time stamps that go back further are those of a new clock
+RESTART = 5  # intervals between frames; time stamps that go back by as many are those of a new clock
 
 
 class Frame(NamedTuple):
@@ -31,12 +31,18 @@ class Frame(NamedTuple):
 
     @property
     def pixels(self) -> np.ndarray:
-        """The frame turned upright: [H, W, 3] uint8, RGB; of a grey video [H, W], the values as they are stored.
+        """The frame turned upright: [H, W, 3], RGB; of a grey video [H, W], the values as they are stored.
 
-        Grey values of 9 to 16 bits are uint16 and keep their counts, e.g. 0 to 1023 of 10 bits.
+        Channels of 8 bits are uint8. Grey values and RGB colours of more bits are uint16, for the caller to refuse or
+        to scale; grey ones keep their counts, e.g. 0 to 1023 of 10 bits. YUV colours of more bits, which mean the same
+        colours in finer steps, become uint8.
         """
-        is_grey = self.picture.format.name.startswith("gray")
-        pixels = self.picture.to_ndarray() if is_grey else self.picture.to_ndarray(format="rgb24")
+        kind = self.picture.format
+        if kind.name.startswith("gray"):
+            pixels = self.picture.to_ndarray()
+        else:
+            has_more_bits = kind.is_rgb and max(part.bits for part in kind.components) > 8
+            pixels = self.picture.to_ndarray(format="rgb48le" if has_more_bits else "rgb24")
         native = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
         # Both the angle and rot90 turn counterclockwise.
         return np.rot90(native, round(self.picture.rotation / 90))
@@ -48,10 +54,7 @@ def is_video(path: str | Path) -> bool:
     Animated pictures (GIF, PNG, WebP, AVIF) are videos. Still images, text, folders, patterns and missing files are
     not. The name decides only where the content cannot: a stream of JPEG images begins as one image does and must end
     with .mjpeg or .mjpg; a file in which nothing can be read, e.g. an MP4 file that is cut off, is a video if its name
-    ends as one.
-
-    Raises:
-        InputError: the file is not an image, and PyAV is missing.
+    ends as one. Without PyAV, the name decides for all that is not an image.
     """
     path = Path(path)
     if not path.is_file():
@@ -59,8 +62,7 @@ def is_video(path: str | Path) -> bool:
     kind, is_animated = _picture_kind(path)
     if kind:
         return is_animated or (kind == "JPEG" and path.suffix.lower() in (".mjpeg", ".mjpg"))
-    import_extra("av", "video")
-    with contextlib.suppress(InputError), _open(path):
+    with contextlib.suppress(InputError), _open(path):  # raised without PyAV, too
         return True
     return path.suffix.lower() in VIDEO_SUFFIXES
 
@@ -159,7 +161,7 @@ class Video:
                     self._gaps += packet.is_corrupt
                 else:
                     self._damaged += packet.is_corrupt
-                if packet.dts is not None:
+                if self._is_reordered and packet.dts is not None:
                     heapq.heappush(waiting, packet.dts)
                 try:
                     pictures = packet.decode()
@@ -223,7 +225,7 @@ class Clock:
 
         A frame without a time stamp follows one interval after the last frame. One follows a tick after the last frame
         if its time stamp is not later, or is later than the next although that is later than the last. Where time
-        stamps go back by more than RESTART intervals, the clock has started again, as in joined recordings: that frame
+        stamps go back by RESTART intervals or more, the clock has started again, as in joined recordings: that frame
         follows one interval after the last, and the next ones are shifted with it.
         """
         last, shift = None, Fraction(0)
@@ -270,7 +272,8 @@ def open_writer(path: Path, rate: Fraction, time_base: Fraction) -> Iterator[Cal
 
     The codec is H.264 with 4:2:0 chroma, which every browser plays. It needs even sizes: an odd one grows by a copy of
     the last row or column. The first frame creates the file and its folder. If the block raises, the frames so far
-    are kept. A time that does not increase becomes the next multiple of ``time_base``.
+    are kept. A time that does not increase becomes the next multiple of ``time_base``. Players of MP4 leave out frames
+    before zero, so times that begin below it are shifted to begin there.
 
     Raises:
         OSError: the file cannot be written completely; it is deleted.
@@ -279,17 +282,17 @@ def open_writer(path: Path, rate: Fraction, time_base: Fraction) -> Iterator[Cal
     with contextlib.ExitStack() as on_exit:
         container: Any = None
         stream: Any = None
-        last = None
+        last, shift = None, 0  # in multiples of time_base
 
         def write(pixels, time):
-            nonlocal container, stream, last
+            nonlocal container, stream, last, shift
             height, width = pixels.shape[:2]
             if container is None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 container = on_exit.enter_context(_delete_if_not_written(path))
                 # The start of the video is a multiple of the movie timescale.
                 options = {"movie_timescale": str(time_base.denominator)}
-                container = on_exit.enter_context(av.open(path, "w", options=options))
+                container = on_exit.enter_context(av.open(f"file:{path}", "w", options=options))
                 stream = container.add_stream("libx264", rate=rate, pix_fmt="yuv420p")
                 stream.width, stream.height = width + width % 2, height + height % 2
                 stream.codec_context.time_base = time_base
@@ -297,6 +300,8 @@ def open_writer(path: Path, rate: Fraction, time_base: Fraction) -> Iterator[Cal
             even = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
             frame = av.VideoFrame.from_ndarray(even, format="rgb24")
             ticks = round(time / time_base)
+            shift = max(0, -ticks) if last is None else shift
+            ticks += shift
             last = ticks if last is None else max(ticks, last + 1)
             frame.time_base, frame.pts = time_base, last
             container.mux(stream.encode(frame))
