@@ -126,7 +126,7 @@ class _Run:
             raise InputError("this detector is a teacher, which takes pairs: give the thermal video with --lwir.")
         if lwir_path is None and lwir_offset_s:
             raise InputError("--lwir_offset_s shifts a thermal video: give one with --lwir.")
-        if lwir_path is not None and not is_video(lwir_path):
+        if lwir_path is not None and lwir_path.exists() and not is_video(lwir_path):
             raise InputError(f"{lwir_path}: not a video, but {path} is one; give the thermal video with --lwir.")
         videos = [Video(path) for path in (path, lwir_path) if path is not None]
         pairs = FramePairs(videos[0], videos[1], lwir_offset_s) if len(videos) > 1 else None

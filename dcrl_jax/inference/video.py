@@ -336,11 +336,17 @@ def _open(path) -> Any:
         # Without the protocol, a name with a colon would be taken for a web address.
         container = av.open(f"file:{path}")
     except (av.error.FFmpegError, OSError) as error:
-        raise _no_frame(path) from error
-    if not _video_streams(container):
-        container.close()
-        raise InputError(f"{path}: no video that can be read, but a still image, text, sound or an unknown animation.")
-    return container
+        raise _no_frame(path, is_open=False) from error
+    streams = _video_streams(container)
+    if streams and streams[0].codec_context:
+        return container
+    container.close()
+    reason = (
+        "an unknown codec; convert it, e.g. to H.264"
+        if streams
+        else "a still image, text, sound or an unknown kind of animation"
+    )
+    raise InputError(f"{path}: no video that can be read: {reason}.")
 
 
 def _video_streams(container):
@@ -406,12 +412,13 @@ def _ffmpeg_error():
     return import_extra("av", "video").error.FFmpegError
 
 
-def _no_frame(path):
+def _no_frame(path, is_open=True):
     try:
         with path.open("rb") as file:
             content = file.read(8)
         size = path.stat().st_size
     except OSError as error:
         return InputError(f"{path}: {error.strerror}.")
-    hint = " An MP4 or MOV file that is cut off lacks its index: copy it again." if content[4:] == b"ftyp" else ""
+    lacks_index = not is_open and content[4:] == b"ftyp"
+    hint = " An MP4 or MOV file that is cut off lacks its index: copy it again." if lacks_index else ""
     return InputError(f"{path}: no frame can be read from its {size} bytes.{hint}")

@@ -313,7 +313,7 @@ def test_shared_cases_are_read_to_their_ends(name, count, end, notes):
     assert all(note in said for note, said in zip(notes, video.notes(), strict=True))
 
 
-@pytest.mark.parametrize("kind", ["missing", "empty", "text", "header", "sound", "image", "moov"])
+@pytest.mark.parametrize("kind", ["missing", "empty", "text", "header", "sound", "image", "moov", "codec"])
 def test_file_without_frames_is_refused(tmp_path, kind):
     path = tmp_path / "a.avi"
     write_video(path, noise(1), codec="mpeg4")
@@ -328,12 +328,16 @@ def test_file_without_frames_is_refused(tmp_path, kind):
             frame.sample_rate = 8000
             container.mux(stream.encode(frame))
     elif kind == "image":
-        message = "no video that can be read, but a still image"
+        message = "no video that can be read: a still image"
         PIL.Image.fromarray(noise(1)[0]).save(path, format="png")
     elif kind == "moov":
         message += r"\. An MP4 or MOV file that is cut off lacks its index: copy it again\.$"
         write_video(tmp_path / "a.mp4", noise(2))
         path.write_bytes((tmp_path / "a.mp4").read_bytes()[:900])
+    elif kind == "codec":
+        message = "no video that can be read: an unknown codec"
+        write_video(path, noise(2), codec="mjpeg", pix_fmt="yuvj420p")
+        path.write_bytes(path.read_bytes().replace(b"MJPG", b"ABCD"))
     elif kind != "missing":
         path.write_bytes({"empty": b"", "text": b"hello", "header": header}[kind])
     with pytest.raises(InputError, match=f"^{path}: {message if path.exists() else 'no such file'}"):
