@@ -79,6 +79,7 @@ def test_workdir_is_named_after_the_recipe(recipe, workdir):
         (["--mode=detect"], "error: --mode=detect needs --checkpoint and --input and --output\n"),
         (["--mode=export", "--output=out"], "error: --mode=export needs --checkpoint\n"),
         (["--mode=detect", "--min_score=2"], "argument --min_score: 2 is not in 0..1\n"),
+        (["--mode=detect", "--lwir_offset_s=nan"], "argument --lwir_offset_s: nan is not a finite number of seconds\n"),
     ],
 )
 def test_bad_flag_is_one_message(arguments, message, capsys):
@@ -106,7 +107,7 @@ def test_flags_are_parsed(monkeypatch):
     assert (options.mode, options.config.train.steps, options.config.seed) == ("train", 9, 3)
     assert options.overrides == {"train.steps": 9, "seed": 3}
     assert options.workdir == "runs/teacher-synthetic"
-    arguments = ["--mode=detect", "--checkpoint=~/run", "--input", "a.jpg", "--output=out"]
+    arguments = ["--mode=detect", "--checkpoint=~/run", "--input", "a.jpg", "--output=out", "--lwir_offset_s", "-0.5"]
     options = command_line.parse_main("Train.", arguments)
     assert (options.checkpoint, options.input, options.lwir) == ("/home/somebody/run", "a.jpg", None)
-    assert (options.config, options.overrides, options.min_score) == (None, {}, 0.5)
+    assert (options.config, options.overrides, options.min_score, options.lwir_offset_s) == (None, {}, 0.5, -0.5)

@@ -1,10 +1,13 @@
 """Detection in files, from images or a video to annotated copies and results files."""
 
 import contextlib
+import csv
+import io
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,12 +17,14 @@ import numpy as np
 from dcrl_jax.errors import InputError, Preempted, first_few
 from dcrl_jax.evaluation import results
 from dcrl_jax.evaluation.miss_rate import ImageDetections
+from dcrl_jax.files import atomic_path
 from dcrl_jax.inference.detector import Detector
 from dcrl_jax.inference.draw import draw_people
+from dcrl_jax.inference.frame_pairs import FramePairs
 from dcrl_jax.inference.images import read_lwir, read_visible
 from dcrl_jax.inference.output_folder import new_folder, not_writable
-from dcrl_jax.inference.pairs import find_pairs, is_video
-from dcrl_jax.inference.video import open_writer, read_frames, video_info
+from dcrl_jax.inference.pairs import find_pairs
+from dcrl_jax.inference.video import Video, is_video, open_writer
 from dcrl_jax.ops.boxes import xyxy_to_xywh
 from dcrl_jax.progress import progress_bar
 from dcrl_jax.signals import defer_signals, recall_signals
@@ -39,7 +44,12 @@ class Scene(NamedTuple):
 
 
 def detect_files(
-    checkpoint: str, source: str, output: str | Path, lwir_source: str | None = None, min_score: float = 0.5
+    checkpoint: str,
+    source: str,
+    output: str | Path,
+    lwir_source: str | None = None,
+    min_score: float = 0.5,
+    lwir_offset_s: float = 0.0,
 ) -> bool:
     """Detect people in files, write the detections, and print a summary.
 
@@ -48,16 +58,19 @@ def detect_files(
         source: an image, a folder, a pattern or a video.
         output: a new or empty folder. It gets ``annotated/`` with the images or the video, ``results.txt`` (KAIST's
             text format), ``results.json`` (COCO's format), and ``images.txt``, the names of the processed images in
-            the order of both results files. It stays as it was if the run ends before the first image.
+            the order of both results files. A video's frames are named by their numbers, and ``frames.csv`` has the
+            number and time of each. The folder stays as it was if the run ends before the first image.
         lwir_source: the thermal images or video for a teacher. By default, ``source`` has images of both modalities.
         min_score: people with a lower score are neither drawn nor counted in the summary; the results files have all.
+        lwir_offset_s: of two videos, the seconds by which the thermal one started later than the visible one: thermal
+            time + offset = visible time, each from the start of its video. See ``FramePairs``.
 
     Returns:
         Whether every image could be used, or every frame be read.
 
     Raises:
-        InputError: the source has no image or pair, a video cannot be used, or the output cannot be written to; the
-            results so far are kept. An unusable image is only reported.
+        InputError: the source has no image or pair, a video cannot be used, no frames of two videos are a pair, or the
+            output cannot be written to; the results so far are kept. An unusable image is only reported.
         KeyboardInterrupt, Preempted: a signal ended the run; the results so far are kept, and their number is printed.
     """
     output = new_folder(output)
@@ -66,7 +79,9 @@ def detect_files(
         raise InputError(f"this detector is a {detector.config.role}, which sees RGB only: omit --lwir.")
     run = _Run(detector, output, min_score)
     if is_video(source):
-        run.detect_video(Path(source), None if lwir_source is None else Path(lwir_source))
+        run.detect_video(Path(source), None if lwir_source is None else Path(lwir_source), lwir_offset_s)
+    elif lwir_offset_s:
+        raise InputError(f"--lwir_offset_s shifts a thermal video, but {source} is not a video.")
     else:
         run.detect_images(source, lwir_source)
     return not run.problems
@@ -80,6 +95,7 @@ class _Run:
         self._needs_lwir = len(detector.modalities) > 1
         self._detections: dict[str, ImageDetections] = {}
         self._processed: set[str] = set()  # names, including those of unusable images
+        self._frames: dict[str, list[tuple[int, Fraction]]] = {}  # of each video: number and time in seconds
         self._people = self._images_with_people = 0
         self._weights = []
         self.problems: list[str] = []
@@ -105,18 +121,23 @@ class _Run:
             self._detect(scenes, names, len(pairs), "image", contextlib.nullcontext(write))
         _print_list("without a counterpart in the other modality, left out", unmatched)
 
-    def detect_video(self, path: Path, lwir_path: Path | None) -> None:
+    def detect_video(self, path: Path, lwir_path: Path | None, lwir_offset_s: float) -> None:
         if self._needs_lwir and lwir_path is None:
             raise InputError("this detector is a teacher, which takes pairs: give the thermal video with --lwir.")
-        paths = [path] if lwir_path is None else [path, lwir_path]
-        infos = [video_info(path) for path in paths]
-        count = min(info.frames for info in infos)
-        times = {}
+        if lwir_path is None and lwir_offset_s:
+            raise InputError("--lwir_offset_s shifts a thermal video: give one with --lwir.")
+        if lwir_path is not None and lwir_path.exists() and not is_video(lwir_path):
+            raise InputError(f"{lwir_path}: not a video, but {path} is one; give the thermal video with --lwir.")
+        videos = [Video(path) for path in (path, lwir_path) if path is not None]
+        pairs = FramePairs(videos[0], videos[1], lwir_offset_s) if len(videos) > 1 else None
+        count = min((video.count_hint for video in videos if video.count_hint), default=None)
+        names: list[str] = []
 
         def scenes():
-            for frames in zip(*map(read_frames, paths), strict=False):
-                name = f"{path.stem}_{len(times):06d}"
-                times[name] = frames[0].time
+            for frames in pairs or ((frame,) for frame in videos[0].frames()):
+                name = f"{path.stem}_{frames[0].number:06d}"
+                names.append(name)
+                self._frames[name] = [(frame.number, frame.seconds) for frame in frames]
                 try:
                     visible = read_visible(frames[0].pixels)
                     images = (visible, *(read_lwir(frame.pixels, visible) for frame in frames[1:]))
@@ -127,23 +148,42 @@ class _Run:
         @contextlib.contextmanager
         def writer():
             video = self._output / "annotated" / f"{path.stem}.mp4"
-            with open_writer(video, infos[0].rate, infos[0].time_base) as write:
-                yield lambda name, picture: write(picture, times[name])
+            try:
+                with open_writer(video, 1 / (videos[0].interval or Fraction(1)), videos[0].time_base) as write:
+                    yield lambda name, picture: write(picture, self._frames[name][0][1])
+            finally:
+                with defer_signals():
+                    self._write_frames()
 
-        self._detect(scenes(), times, count, "frame", writer())
-        if len({info.frames for info in infos}) > 1:
-            counts = " and ".join(f"{path} {info.frames}" for path, info in zip(paths, infos, strict=True))
-            print(f"warning: the videos differ in their numbers of frames: {counts}")
-        # Headers estimate the number of frames in many formats.
-        if len(times) < 0.99 * count:
-            self.problems.append(f"{path}: {len(times)} of {count} frames could be read.")
-            print(f"warning: {self.problems[-1]}")
+        try:
+            self._detect(scenes(), names, count, "frame", writer())
+            if pairs:
+                print(pairs.summary())
+        finally:
+            problems = [problem for video in videos for problem in video.problems()]
+            self.problems += problems
+            for line in [note for video in videos for note in video.notes()] + problems:
+                print(f"warning: {line}")
+
+    def _write_frames(self):
+        """Write frames.csv: the name of each processed frame, and its number and time in each video."""
+        table = io.StringIO(newline="")
+        writer = csv.writer(table, lineterminator="\n")
+        columns = ("name", "frame", "seconds", "lwir_frame", "lwir_seconds")
+        rows = []
+        for name, frames in self._frames.items():
+            if name in self._processed:
+                rows.append([name, *(cell for number, time in frames for cell in (number, f"{float(time):.6f}"))])
+        if rows:
+            writer.writerows([columns[: len(rows[0])], *rows])
+            with atomic_path(self._output / "frames.csv") as path:
+                path.write_text(table.getvalue(), encoding="utf-8", errors="surrogateescape")
 
     def _detect(
         self,
         scenes: Iterable[Scene],
         names: Iterable[str],
-        count: int,
+        count: int | None,
         unit: str,
         writer: contextlib.AbstractContextManager[WritePicture],
     ) -> None:
@@ -163,7 +203,8 @@ class _Run:
         except (KeyboardInterrupt, Preempted):
             done = len(self._processed)
             kept = f"{self._output} has the results so far" if done else "nothing is written"
-            print(f"stopped after {done} of {count} {unit}s; {kept}")
+            of_all = f" of {count}" if unit == "image" else ""  # the number of frames is only estimated
+            print(f"stopped after {done}{of_all} {unit}s; {kept}")
             raise
         seconds = time.monotonic() - start
         done = len(self._detections)
@@ -213,7 +254,7 @@ class _Run:
             self.problems.append(str(scene.images))
             bar.write(f"warning: {scene.images}")
         # A single last image would compile a program of its own.
-        batch = usable * 2 if len(usable) == 1 and count > 1 else usable
+        batch = usable * 2 if len(usable) == 1 and count != 1 else usable
         by_modality = (list(images) for images in zip(*(scene.images for scene in batch), strict=True))
         detected = self._detector(*by_modality) if batch else []
         self._processed.update(scene.name for scene in unusable)
