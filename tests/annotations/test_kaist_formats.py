@@ -108,7 +108,7 @@ def test_label_may_have_capitals_and_equal_objects_count_once():
     for text in (f"{row()}\n{row('Person')}", xml(obj(rest=""), obj("PERSON", rest=""))):
         assert parse(text)[:2] == ([PERSON], [repeated])
         # Rows of paired files stay, so that they still correspond.
-        assert parse(text, keep_rows=True)[:2] == ([PERSON, PERSON._replace(ignore=True)], [repeated])
+        assert parse(text, keep_rows=True)[:2] == ([PERSON, PERSON], [])
 
 
 @pytest.mark.parametrize(
