@@ -4,6 +4,7 @@ import io
 import os
 import re
 from pathlib import Path
+from typing import Any, NamedTuple, cast
 
 import cv2
 import jax
@@ -14,9 +15,35 @@ import PIL.ImageOps
 from dcrl_jax.errors import InputError
 
 Image = str | os.PathLike | np.ndarray | jax.Array
+# Pillow raises an OSError for truncated data, and the other errors for broken headers.
+_UNREADABLE = (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError)
+_PAGED_FORMATS = ("AVIF", "GIF", "PNG", "TIFF", "WEBP")  # an MPO file's other images are previews or a second view
 
 
-def read_visible(image: Image) -> np.ndarray:
+class Page(NamedTuple):
+    """One of the images of a file, e.g. of a stack of TIFF pages."""
+
+    name: str
+    stack: PIL.Image.Image  # open; one thread at a time reads its pages
+    index: int
+
+
+def page_indices(image: PIL.Image.Image) -> list[int]:
+    """Return the indices of the images that an open file holds, without previews and masks of others."""
+    count = getattr(image, "n_frames", 1) if image.format in _PAGED_FORMATS else 1
+    if image.format != "TIFF":
+        return list(range(count))
+    indices = []
+    for index in range(count):
+        image.seek(index)
+        # NewSubfileType (TIFF 6.0, page 36): bit 0 is a reduced image, bit 2 a mask.
+        if not cast(Any, image).tag_v2.get(254, 0) & 0b101:
+            indices.append(index)
+    image.seek(0)
+    return indices
+
+
+def read_visible(image: Image | Page) -> np.ndarray:
     """Return an RGB image, uint8 [H, W, 3].
 
     Args:
@@ -35,7 +62,7 @@ def read_visible(image: Image) -> np.ndarray:
     return np.ascontiguousarray(pixels)
 
 
-def read_lwir(image: Image, visible: np.ndarray) -> np.ndarray:
+def read_lwir(image: Image | Page, visible: np.ndarray) -> np.ndarray:
     """Return a thermal image, uint8 [H, W, 1].
 
     Args:
@@ -72,6 +99,8 @@ def _pixels(image, kind):
         if pixels.ndim not in (2, 3) or 0 in pixels.shape:
             raise InputError(f"{name}: an array of shape {pixels.shape}; expected height, width and channels.")
         dtype = pixels.dtype.name
+    elif isinstance(image, Page):
+        name, (pixels, dtype) = image.name, _read_page(image)
     elif isinstance(image, (str, os.PathLike)):
         name, (pixels, dtype) = str(image), _read(Path(image))
     else:
@@ -99,18 +128,31 @@ def _read(path):
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}.") from error
     try:
-        return _decode(encoded)
-    # Pillow raises an OSError for truncated data, and the other errors for broken headers.
-    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+        with PIL.Image.open(io.BytesIO(encoded)) as image:
+            indices = page_indices(image)
+            image.seek(indices[0] if indices else 0)
+            decoded = _decode(image) if len(indices) == 1 else None
+    except _UNREADABLE as error:
         raise InputError(f"{path}: {len(encoded)} bytes that cannot be read as an image.") from error
+    if decoded is None:
+        advice = "--mode=detect takes every page; in Python, give arrays." if indices else "Convert it to PNG or JPEG."
+        raise InputError(f"{path}: holds {len(indices)} images besides previews; expected one. {advice}")
+    return decoded
 
 
-def _decode(encoded):
-    with PIL.Image.open(io.BytesIO(encoded)) as image:
-        # Pillow drops the low bytes of 16-bit colours; only the raw mode of a tile shows them.
-        has_16_bits = any(re.search(";16[BLN]", str(tile[3])) for tile in image.tile)
-        image.load()
-        image = PIL.ImageOps.exif_transpose(image)
+def _read_page(page):
+    try:
+        page.stack.seek(page.index)
+        return _decode(page.stack)
+    except (*_UNREADABLE, EOFError) as error:
+        raise InputError(f"{page.name}: a page that cannot be read as an image.") from error
+
+
+def _decode(image):
+    # Pillow drops the low bytes of 16-bit colours; only the raw mode of a tile shows them.
+    has_16_bits = any(re.search(";16[BLN]", str(tile[3])) for tile in image.tile)
+    image.load()
+    image = PIL.ImageOps.exif_transpose(image)
     if image.mode == "1":
         image = image.convert("L")
     elif "transparency" in image.info:
