@@ -71,6 +71,8 @@ def find_scenes(source: str, lwir_source: str | None, needs_lwir: bool) -> Scene
 
 def _add_found(scenes, source, lwir_source, needs_lwir):
     """Add the scenes of files, folders or patterns."""
+    if lwir_source is not None and os.path.realpath(source) == os.path.realpath(lwir_source):
+        lwir_source = None
     found = _find_any(source, scenes)
     lwir_found = None if lwir_source is None else _find_any(lwir_source, scenes)
     for kind in ("images", "videos"):

@@ -20,7 +20,8 @@ IMAGE_SUFFIXES, VIDEO_SUFFIXES, UNREADABLE_SUFFIXES, AUDIO_SUFFIXES = (
     for suffixes in (
         "apng avif avifs bmp dib gif j2c j2k jfif jp2 jpc jpe jpeg jpf jpg jpx mpo pbm pgm png pnm ppm qoi tga "
         "tif tiff webp",
-        "3gp asf avi flv m2ts m4v mjpeg mjpg mkv mov mp4 mpeg mpg mts mxf ogv seq ts vob webm wmv y4m",
+        "264 265 3gp asf avi divx f4v flv h264 h265 hevc ivf m2ts m2v m4v mjpeg mjpg mkv mov mp4 mpeg mpg mts mxf ogv seq "
+        "ts vob webm wmv y4m",
         "arw cr2 cr3 dng exr heic heif hif nef orf raf rw2",
         "m4a m4b mka ogg wma",
     )
@@ -177,9 +178,10 @@ def _walk(folders: list[str], problems: list[str]) -> list[str]:
             links += [entry.path for entry in reversed(entries) if entry.is_symlink()]
             folders += [entry.path for entry in reversed(entries) if entry.is_dir(follow_symlinks=False)]
             for entry in entries:
-                if entry.is_file(follow_symlinks=False):
+                real = os.path.join(real_folder, entry.name)
+                if entry.is_file(follow_symlinks=False) and real not in seen:
+                    seen.add(real)
                     files.append(entry.path)
-                    seen.add(os.path.join(real_folder, entry.name))
             continue
         link = links.pop()
         if os.path.isdir(link):
@@ -207,7 +209,8 @@ def _expand(pattern: str, problems: list[str]) -> tuple[str, list[tuple[str, tup
         paths = sorted(glob.glob(pattern), key=lambda path: (os.path.islink(path), path))
         problems += [f"{_dangling(path)}." for path in paths if not os.path.exists(path)]
         paths = list({os.path.realpath(path): path for path in reversed(paths) if os.path.isfile(path)}.values())
-    regex = re.compile("".join(_regex(part, part is parts[-1]) for part in parts).replace("//", "/"), re.DOTALL)
+    expressions = [*(_regex(part, False) for part in parts[:-1]), _regex(parts[-1], True)]
+    regex = re.compile("".join(expressions).replace("//", "/"), re.DOTALL)
     # In a walk of the current folder, paths have no dot before them.
     matches = ((path, regex.fullmatch(str(Path(path)))) for path in paths)
     return root, [(path, tuple(text or "" for text in match.groups())) for path, match in matches if match]
