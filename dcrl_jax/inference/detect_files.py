@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import itertools
+import os
 import re
 import sys
 import time
@@ -33,6 +34,7 @@ from dcrl_jax.signals import defer_signals, recall_signals
 
 JPEG_QUALITY = 92
 LISTED = 20  # longest list of files in the summary
+LONGEST_NAME = 240  # bytes; file systems take 255, and a suffix follows
 DECODED = 8  # images read ahead, few since decoded images are large
 
 WritePicture = Callable[[str, np.ndarray], None]
@@ -333,16 +335,17 @@ def _is_grey(visible: np.ndarray) -> bool:
 
 def _picture_names(names: list[str]) -> dict[str, str]:
     """Return a distinct file name for the annotated JPEG image of each name."""
+    pictures, taken = {}, set()
     is_jpeg = {name: name.lower().endswith((".jpg", ".jpeg")) for name in names}
-    pictures = {name: name for name in names if is_jpeg[name]}
-    taken = set(pictures)
-    for name in names:
-        if not is_jpeg[name]:
-            picture = f"{name}.jpg"
-            while picture in taken:
-                picture += ".jpg"
-            pictures[name] = picture
-            taken.add(picture)
+    for name in sorted(names, key=is_jpeg.__getitem__, reverse=True):
+        folder, file = os.path.split(name)
+        if len(os.fsencode(file)) > LONGEST_NAME:
+            file = f"{os.fsdecode(os.fsencode(file)[:LONGEST_NAME])}~"
+        picture = os.path.join(folder, file if is_jpeg[name] and file[-1] != "~" else f"{file}.jpg")
+        while picture in taken:
+            picture += ".jpg"
+        pictures[name] = picture
+        taken.add(picture)
     return pictures
 
 

@@ -64,9 +64,14 @@ def find_scenes(source: str, lwir_source: str | None, needs_lwir: bool) -> Scene
     for scene in scenes.images:
         if scene.name in names:  # of two pairs that different words or wildcards make
             scene = scene._replace(name=scene.visible.name)
-        names.add(scene.name)
-        images += _pages(scene, scenes.problems)
-    return scenes._replace(images=sorted(images), unmatched=sorted(scenes.unmatched))
+        for page in _pages(scene, scenes.problems):
+            if page.name in names:
+                scenes.problems.append(f"{page.visible.path}: another image has its name, {page.name!r}; rename it.")
+            else:
+                names.add(page.name)
+                images.append(page)
+    images.sort(key=lambda scene: scene.name)
+    return scenes._replace(images=images, unmatched=sorted(scenes.unmatched))
 
 
 def _add_found(scenes, source, lwir_source, needs_lwir):
@@ -78,7 +83,7 @@ def _add_found(scenes, source, lwir_source, needs_lwir):
     for kind in ("images", "videos"):
         files, lwir_files = getattr(found, kind), None if lwir_found is None else getattr(lwir_found, kind)
         if not needs_lwir:
-            new = _visible_scenes(source, files, scenes)
+            new = _visible_scenes(found.root, files, scenes)
         elif lwir_source is not None and lwir_files and os.path.isfile(source) and os.path.isfile(lwir_source):
             new = _pair_of_files(files, lwir_files)
         else:
@@ -101,11 +106,11 @@ def _find_any(source, scenes) -> Files:
     return found
 
 
-def _visible_scenes(source, files, scenes):
+def _visible_scenes(root, files, scenes):
     """Return the files that are not thermal by their names."""
     pairing = pair_by_name(file.name for file in files)
     thermal = {*pairing.lwir, *(pair.lwir for pair in pairing.pairs)}
-    if is_thermal_folder(os.path.basename(os.path.abspath(source))) and not pairing.pairs:
+    if is_thermal_folder(os.path.basename(os.path.abspath(root))) and not pairing.pairs:
         thermal = {file.name for file in files}
     if thermal:
         names = ", ".join(first_few(sorted(thermal), 2))

@@ -20,8 +20,8 @@ IMAGE_SUFFIXES, VIDEO_SUFFIXES, UNREADABLE_SUFFIXES, AUDIO_SUFFIXES = (
     for suffixes in (
         "apng avif avifs bmp dib gif j2c j2k jfif jp2 jpc jpe jpeg jpf jpg jpx mpo pbm pgm png pnm ppm qoi tga "
         "tif tiff webp",
-        "264 265 3gp asf avi divx f4v flv h264 h265 hevc ivf m2ts m2v m4v mjpeg mjpg mkv mov mp4 mpeg mpg mts mxf ogv seq "
-        "ts vob webm wmv y4m",
+        "264 265 3gp asf avi divx f4v flv h264 h265 hevc ivf m2ts m2v m4v mjpeg mjpg mkv mov mp4 mpeg mpg mts mxf ogv "
+        "seq ts vob webm wmv y4m",
         "arw cr2 cr3 dng exr heic heif hif nef orf raf rw2",
         "m4a m4b mka ogg wma",
     )
@@ -29,6 +29,7 @@ IMAGE_SUFFIXES, VIDEO_SUFFIXES, UNREADABLE_SUFFIXES, AUDIO_SUFFIXES = (
 # A file of these begins with one JPEG image but holds many.
 JPEG_STREAMS = frozenset([".mjpeg", ".mjpg"])
 
+KINDS = ("image", "video", "other")
 _IMAGE = re.compile(
     rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|(II[*+]|MM\0[*+])\0?|RIFF....WEBP|qoif|\0\0\0\x0cjP  |\xff\x4f\xff\x51"
     rb"|BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0|P[1-6]\s+[#\d]",
@@ -51,7 +52,7 @@ class File(NamedTuple):
 
     path: Path
     name: str  # the path below the searched folder, with slashes and the suffix
-    kind: str  # 'image', 'video' or 'other'
+    kind: str  # one of KINDS
     pages: tuple[int, ...] = (0,)  # of an image: the indices of the images that the file holds
     problem: str = ""  # why an image cannot be read, if that is known already
     wildcards: tuple[str, ...] = ()  # what the wildcards of the pattern stand for; () without a pattern
@@ -63,7 +64,8 @@ class Files(NamedTuple):
     images: list[File]  # sorted by name
     videos: list[File]
     others: list[File]
-    problems: list[str]  # links that lead nowhere, folders that cannot be listed
+    problems: list[str]  # e.g. links that lead nowhere, folders that cannot be listed
+    root: str  # the folder below which names start
 
 
 def find_files(source: str) -> Files:
@@ -92,9 +94,13 @@ def find_files(source: str) -> Files:
         raise InputError(f"{_dangling(source)}.")
     else:
         raise InputError(f"{source}: no such file or folder.")
-    files = sorted((look_at(path, root, wildcards) for path, wildcards in paths), key=lambda file: file.name)
-    images, videos, others = ([file for file in files if file.kind == kind] for kind in ("image", "video", "other"))
-    return Files(images, videos, others, problems)
+    files = {}
+    for path, wildcards in paths:
+        file = look_at(path, root, wildcards)
+        if files.setdefault(file.name, file) is not file:
+            problems.append(f"{path}: its name in the results is that of {files[file.name].path}; rename it.")
+    images, videos, others = ([files[name] for name in sorted(files) if files[name].kind == kind] for kind in KINDS)
+    return Files(images, videos, others, problems, root or ".")
 
 
 def is_video(source: str | Path) -> bool:
@@ -127,9 +133,8 @@ def _kind(path) -> tuple[str, str, bytes]:
         with open(path, "rb") as file:
             head = file.read(_HEAD)
     except OSError as error:
-        promised = "video" if suffix in VIDEO_SUFFIXES else "image"
-        is_promised = suffix in IMAGE_SUFFIXES | VIDEO_SUFFIXES | UNREADABLE_SUFFIXES
-        return promised if is_promised else "other", f"{error.strerror}.", b""
+        kind = "video" if suffix in VIDEO_SUFFIXES else "image"
+        return kind if _promises(path) else "other", f"{error.strerror}.", b""
     convert = "a format that cannot be read; convert it to PNG or JPEG."
     brands = head[8 : int.from_bytes(head[:4])] if head[4:8] == b"ftyp" else b""
     if head.startswith(_APPLE_DOUBLE):
@@ -148,6 +153,10 @@ def _kind(path) -> tuple[str, str, bytes]:
         return "image", "", head
     is_text = suffix == ".ts" and b"\0" not in head  # TypeScript
     return "video" if suffix in VIDEO_SUFFIXES and not is_text else "other", "", head
+
+
+def _promises(path) -> bool:
+    return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES | UNREADABLE_SUFFIXES
 
 
 def _pages(path) -> tuple[tuple[int, ...], str]:
@@ -171,15 +180,20 @@ def _walk(folders: list[str], problems: list[str]) -> list[str]:
                 continue
             seen.add(real_folder)
             try:
-                entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+                # Both lists are read from their ends.
+                entries = sorted(os.scandir(folder), key=lambda entry: entry.name, reverse=True)
             except OSError as error:
                 problems.append(f"{folder}: {error.strerror}.")
                 continue
-            links += [entry.path for entry in reversed(entries) if entry.is_symlink()]
-            folders += [entry.path for entry in reversed(entries) if entry.is_dir(follow_symlinks=False)]
             for entry in entries:
                 real = os.path.join(real_folder, entry.name)
-                if entry.is_file(follow_symlinks=False) and real not in seen:
+                if entry.is_symlink():
+                    links.append(entry.path)
+                elif entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                elif not entry.is_file(follow_symlinks=False):
+                    problems += [f"{entry.path}: neither a file nor a folder."] if _promises(entry.name) else []
+                elif real not in seen:
                     seen.add(real)
                     files.append(entry.path)
             continue

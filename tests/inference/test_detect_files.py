@@ -197,11 +197,12 @@ def test_names_are_written_before_the_work(files, tmp_path):
 
 
 def test_annotated_copies_have_names_of_their_own(files, tmp_path):
-    for name in ("a.png", "a.png.jpg", "a.png.jpg.bmp"):
+    for name in ("a.png", "a.png.jpg", "a.png.jpg.bmp", f"{'b' * 251}.png", f"{'b' * 251}.jpg"):
         files.write_image(f"in/{name}", image(0))
     assert files.detect("in")
     written = sorted(path.name for path in (tmp_path / "out/annotated").iterdir())
-    assert written == ["a.png.jpg", "a.png.jpg.bmp.jpg", "a.png.jpg.jpg"]
+    long = [f"{'b' * 240}~.jpg", f"{'b' * 240}~.jpg.jpg"]
+    assert written == ["a.png.jpg", "a.png.jpg.bmp.jpg", "a.png.jpg.jpg", *long]
 
 
 def test_images_with_three_equal_channels_are_told(files, capsys):

@@ -82,6 +82,17 @@ def test_two_pairs_of_one_name_are_a_problem_but_not_the_end(touch):
     assert ["it is unclear" in problem for problem in scenes.problems] == [True]
 
 
+def test_two_images_never_share_a_name(tmp_path, touch):
+    pages = [PIL.Image.new("RGB", (6, 4)) for _ in range(2)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    pages[0].save(tmp_path / "a.tif#0002", "PNG")
+    touch("b%0A.png")
+    (tmp_path / "b\n.png").touch()
+    scenes = find_scenes(".", None, False)
+    assert [scene.name for scene in scenes.images] == ["a.tif#0001", "a.tif#0002", "b%0A.png"]
+    assert [problem.rpartition("; ")[2] for problem in scenes.problems] == ["rename it."] * 2
+
+
 def test_pages_are_images_and_pairs(tmp_path, touch):
     for name, count in (("a_rgb.tif", 3), ("a_ir.tif", 2)):
         pages = [PIL.Image.new("RGB", (6, 4)) for _ in range(count)]
@@ -139,6 +150,7 @@ def test_every_bad_line_of_a_list_is_named(tmp_path, touch):
         ("a.jpg", ".", "*.png", True, r"\*.png: no image and no video \(no files\)"),
         ("a_lwir.jpg", ".", None, False, "thermal images only by their names; this detector takes visible images"),
         ("ir/a.jpg", "ir", None, False, "thermal images only by their names"),
+        ("ir/a.jpg", "ir/*.jpg", None, False, "thermal images only by their names"),
         (
             "a.jpg",
             "a.jpg",

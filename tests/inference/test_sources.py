@@ -74,12 +74,14 @@ def test_previews_in_a_tiff_file_are_no_pages(folder):
 def test_links_are_followed_once(folder):
     for name in ("in/b/1.png", "outside/2.png", "outside/deep/3.png"):
         save(folder / name)
+    os.mkfifo("in/pipe.jpg")
     links = {"a": "b", "b/up": "..", "file.png": "b/1.png", "other.png": "../outside/2.png", "x": "../outside"}
     for name, target in {**links, "y": "../outside", "nowhere.png": "missing.png", "self": "self"}.items():
         (folder / "in" / name).symlink_to(target)
     found = find_files("in")
     assert names(found.images) == ["b/1.png", "other.png", "x/deep/3.png"]
     assert found.problems == [
+        "in/pipe.jpg: neither a file nor a folder.",
         "in/nowhere.png: a link to missing.png, which does not exist.",
         "in/self: a link to self, which does not exist.",
     ]
