@@ -49,7 +49,8 @@ def load(options: argparse.Namespace) -> Callable[[], object]:
     if options.mode == "detect":
         from dcrl_jax.inference.detect_files import detect_files
 
-        return lambda: detect_files(checkpoint, options.input, output, options.lwir, options.min_score)
+        files = (options.input, output, options.lwir)
+        return lambda: detect_files(checkpoint, *files, options.min_score, options.lwir_offset_s)
     if options.mode == "export":
         from dcrl_jax.inference.export import export
 

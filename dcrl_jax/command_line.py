@@ -6,6 +6,7 @@ with 75 after SIGTERM, which schedulers understand as "try again".
 
 import argparse
 import contextlib
+import math
 import os
 import signal
 import sys
@@ -30,7 +31,7 @@ class Mode(NamedTuple):
 MODES = {
     "train": Mode(("config",), ("workdir", "distributed")),
     "eval": Mode(("config",), ("workdir", "distributed", "checkpoint")),
-    "detect": Mode(("checkpoint", "input", "output"), ("lwir", "min_score")),
+    "detect": Mode(("checkpoint", "input", "output"), ("lwir", "lwir_offset_s", "min_score")),
     "export": Mode(("checkpoint", "output")),
     "publish": Mode(("checkpoint", "output")),
     "benchmark": Mode((), ("checkpoint", "config")),
@@ -74,6 +75,8 @@ def parse_main(description: str | None, arguments: Sequence[str] | None = None) 
     }.items():
         parser.add_argument(f"--{name}", type=path, help=help_text)
     parser.add_argument("--min_score", type=share, help="detect: lowest score that is drawn; default: 0.5")
+    help_text = "detect: seconds by which the thermal video started later than the visible one; default: 0"
+    parser.add_argument("--lwir_offset_s", type=seconds, metavar="SECONDS", help=help_text)
     text = "train, eval in several processes: HOST:PORT,COUNT,INDEX, with the address of the first one, or auto"
     parser.add_argument("--distributed", help=text)
     options, overrides = parser.parse_known_args(arguments)
@@ -84,6 +87,8 @@ def parse_main(description: str | None, arguments: Sequence[str] | None = None) 
         parser.error(str(error))
     if options.min_score is None:
         options.min_score = 0.5
+    if options.lwir_offset_s is None:
+        options.lwir_offset_s = 0.0
     options.config, options.overrides = (recipe.config, recipe.overrides) if recipe else (None, {})
     if recipe and "workdir" in MODES[options.mode].optional and options.workdir is None:
         options.workdir = default_workdir(recipe.path)
@@ -167,6 +172,14 @@ def share(text: str) -> float:
     value = float(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not in 0..1")
+    return value
+
+
+def seconds(text: str) -> float:
+    """Return the finite number that a flag gives, for ``type=``; it may be negative."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text} is not a finite number of seconds")
     return value
 
 

@@ -34,14 +34,14 @@ class _Lines(tqdm):
 
 
 def progress_bar(
-    items: Iterable | None, title: str, total: int, unit: str, initial: int = 0, leave: bool = True
+    items: Iterable | None, title: str, total: int | None, unit: str, initial: int = 0, leave: bool = True
 ) -> tqdm:
     """Return a bar on standard error; iterate over it, or use it as a context and call its ``update``.
 
     Args:
         items: the items to iterate over; None if ``update`` is called instead.
         title: the text before the numbers.
-        total: the number of items.
+        total: the number of items, which may be an estimate; None if it is unknown.
         unit: plural, e.g. 'images'.
         initial: the number of items already done.
         leave: whether a terminal keeps the finished bar.

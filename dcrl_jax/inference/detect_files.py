@@ -1,6 +1,7 @@
 """Detection in files, from images or a video to annotated copies and results files."""
 
 import contextlib
+import csv
 import functools
 import itertools
 import os
@@ -10,6 +11,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,11 +25,12 @@ from dcrl_jax.evaluation.miss_rate import ImageDetections
 from dcrl_jax.files import atomic_path
 from dcrl_jax.inference.detector import Detector
 from dcrl_jax.inference.draw import draw_people
+from dcrl_jax.inference.frame_pairs import FramePairs
 from dcrl_jax.inference.images import Page, read_lwir, read_visible
 from dcrl_jax.inference.output_folder import NotWritableError, new_folder, not_writable
 from dcrl_jax.inference.scenes import SceneFiles, Scenes, find_scenes
-from dcrl_jax.inference.sources import File, is_video
-from dcrl_jax.inference.video import open_writer, read_frames, video_info
+from dcrl_jax.inference.sources import File
+from dcrl_jax.inference.video import Video, is_video, open_writer
 from dcrl_jax.ops.boxes import xyxy_to_xywh
 from dcrl_jax.progress import progress_bar
 from dcrl_jax.signals import defer_signals, recall_signals
@@ -48,7 +51,12 @@ class Scene(NamedTuple):
 
 
 def detect_files(
-    checkpoint: str, source: str, output: str | Path, lwir_source: str | None = None, min_score: float = 0.5
+    checkpoint: str,
+    source: str,
+    output: str | Path,
+    lwir_source: str | None = None,
+    min_score: float = 0.5,
+    lwir_offset_s: float = 0.0,
 ) -> bool:
     """Detect people in files, write the detections, and print a summary.
 
@@ -59,9 +67,12 @@ def detect_files(
         output: a new or empty folder. It gets ``annotated/`` with the images and videos, ``results.txt`` (KAIST's
             text format), ``results.json`` (COCO's format), and ``images.txt``, the names of the processed images in
             the order of both results files; while images are processed, it names all of them. A name that is no UTF-8
-            keeps its bytes there. The folder stays as it was if the run ends before the first image.
+            keeps its bytes there. A video's frames are named by their numbers, and ``frames.csv`` has the number and
+            time of each. The folder stays as it was if the run ends before the first image.
         lwir_source: the thermal files for a teacher. By default, ``source`` has files of both modalities.
         min_score: people with a lower score are neither drawn nor counted in the summary; the results files have all.
+        lwir_offset_s: of two videos, the seconds by which the thermal one started later than the visible one: thermal
+            time + offset = visible time, each from the start of its video. See ``FramePairs``.
 
     Returns:
         Whether every file that the source promises could be used, and every frame be read.
@@ -77,9 +88,12 @@ def detect_files(
         raise InputError(f"this detector is a {detector.config.role}, which sees RGB only: omit --lwir.")
     run = _Run(detector, output, min_score)
     if is_video(source):
-        run.detect_video(Path(source), None if lwir_source is None else Path(lwir_source))
+        run.detect_video(Path(source), None if lwir_source is None else Path(lwir_source), lwir_offset_s)
     else:
-        run.detect_scenes(find_scenes(source, lwir_source, len(detector.modalities) > 1))
+        scenes = find_scenes(source, lwir_source, len(detector.modalities) > 1)
+        if lwir_offset_s and not scenes.videos:
+            raise InputError(f"--lwir_offset_s shifts a thermal video, but {source} is not a video.")
+        run.detect_scenes(scenes, lwir_offset_s)
     run.print_problems()
     return not run.problems
 
@@ -98,7 +112,7 @@ class _Run:
         self._grey: list[str] = []  # names of visible images with three equal channels
         self.problems: list[str] = []
 
-    def detect_scenes(self, scenes: Scenes) -> None:
+    def detect_scenes(self, scenes: Scenes, lwir_offset_s: float) -> None:
         """Detect in all images, and then in each video as if it were the source."""
         for note in scenes.notes:
             _print(note)
@@ -113,7 +127,7 @@ class _Run:
                     _check(file)
                 stem = video.visible.path.stem
                 name = stem if stems[stem] == 1 else video.name
-                self.detect_video(video.visible.path, video.lwir and video.lwir.path, name)
+                self.detect_video(video.visible.path, video.lwir and video.lwir.path, lwir_offset_s, name)
             except NotWritableError:
                 raise
             except InputError as error:
@@ -147,20 +161,23 @@ class _Run:
 
             self._detect(scenes(), names, len(images), "image", contextlib.nullcontext(write))
 
-    def detect_video(self, path: Path, lwir_path: Path | None, name: str = "") -> None:
+    def detect_video(self, path: Path, lwir_path: Path | None, lwir_offset_s: float, name: str = "") -> None:
         """Detect in a video; ``name`` is that of its frames and annotated copy, by default its own."""
         video_name = name or path.stem
         if self._needs_lwir and lwir_path is None:
             raise InputError("this detector is a teacher, which takes pairs: give the thermal video with --lwir.")
-        paths = [path] if lwir_path is None else [path, lwir_path]
-        infos = [video_info(path) for path in paths]
-        count = min(info.frames for info in infos)
-        times = {}
+        if lwir_path is None and lwir_offset_s:
+            raise InputError("--lwir_offset_s shifts a thermal video: give one with --lwir.")
+        if lwir_path is not None and not is_video(lwir_path):
+            raise InputError(f"{lwir_path}: not a video, but {path} is one; give the thermal video with --lwir.")
+        videos = [Video(path) for path in (path, lwir_path) if path is not None]
+        pairs = FramePairs(videos[0], videos[1], lwir_offset_s) if len(videos) > 1 else None
+        frames_by_name = {}  # of the visible and thermal video: number and time in seconds
 
         def scenes():
-            for frames in zip(*map(read_frames, paths), strict=False):
-                name = f"{video_name}_{len(times):06d}"
-                times[name] = frames[0].time
+            for frames in pairs or ((frame,) for frame in videos[0].frames()):
+                name = f"{video_name}_{frames[0].number:06d}"
+                frames_by_name[name] = [(frame.number, frame.seconds) for frame in frames]
                 try:
                     visible = read_visible(frames[0].pixels)
                     images = (visible, *(read_lwir(frame.pixels, visible) for frame in frames[1:]))
@@ -171,23 +188,44 @@ class _Run:
         @contextlib.contextmanager
         def writer():
             video = self._output / "annotated" / f"{video_name}.mp4"
-            with open_writer(video, infos[0].rate, infos[0].time_base) as write:
-                yield lambda name, picture: write(picture, times[name])
+            try:
+                with open_writer(video, 1 / (videos[0].interval or Fraction(1)), videos[0].time_base) as write:
+                    yield lambda name, picture: write(picture, frames_by_name[name][0][1])
+            finally:
+                with defer_signals():
+                    self._write_frames(frames_by_name)
 
-        self._detect(scenes(), times, count, "frame", writer())
-        if len({info.frames for info in infos}) > 1:
-            counts = " and ".join(f"{path} {info.frames}" for path, info in zip(paths, infos, strict=True))
-            print(f"warning: the videos differ in their numbers of frames: {counts}")
-        # Headers estimate the number of frames in many formats.
-        if len(times) < 0.99 * count:
-            self.problems.append(f"{path}: {len(times)} of {count} frames could be read.")
-            print(f"warning: {self.problems[-1]}")
+        try:
+            self._detect(scenes(), frames_by_name, videos[0].count_hint, "frame", writer())
+            if pairs:
+                _print(pairs.summary())
+        finally:
+            for video in videos:
+                for note in video.notes():
+                    _print(f"warning: {note}")
+                for problem in video.problems():
+                    self._add_problem(problem)
+
+    def _write_frames(self, frames_by_name):
+        """Write frames.csv: the name of each processed frame, and its number and time in each video."""
+        rows = [(name, *sum(frames, ())) for name, frames in frames_by_name.items() if name in self._processed]
+        if not rows:
+            return
+        path = self._output / "frames.csv"
+        is_first = not path.exists()  # of several videos
+        with path.open("a", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            if is_first:
+                writer.writerow(("name", "frame", "seconds", "lwir_frame", "lwir_seconds")[: len(rows[0])])
+            for name, *numbers in rows:
+                cells = [f"{float(number):.6f}" if isinstance(number, Fraction) else number for number in numbers]
+                writer.writerow([name, *cells])
 
     def _detect(
         self,
         scenes: Iterable[Scene],
         names: Iterable[str],
-        count: int,
+        count: int | None,
         unit: str,
         writer: contextlib.AbstractContextManager[WritePicture],
     ) -> None:
@@ -209,7 +247,8 @@ class _Run:
         except (KeyboardInterrupt, Preempted):
             done = len(self._processed) - earlier
             kept = f"{self._output} has the results so far" if self._processed else "nothing is written"
-            _print(f"stopped after {done} of {count} {unit}s; {kept}")
+            of_all = f" of {count}" if unit == "image" else ""  # the number of frames is only estimated
+            _print(f"stopped after {done}{of_all} {unit}s; {kept}")
             raise
         seconds = time.monotonic() - start
         done = len(self._detections) - detected_earlier
@@ -283,7 +322,7 @@ class _Run:
         for scene in unusable:
             self._add_problem(str(scene.images), bar.write)
         # A single last image would compile a program of its own.
-        batch = usable * 2 if len(usable) == 1 and count > 1 else usable
+        batch = usable * 2 if len(usable) == 1 and count != 1 else usable
         by_modality = (list(images) for images in zip(*(scene.images for scene in batch), strict=True))
         detected = self._detector(*by_modality) if batch else []
         self._processed.update(scene.name for scene in unusable)

@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 import PIL.Image
 import pytest
-from video_files import noise, write_video
+from video_files import noise, shared_video, write_video
 
 from dcrl_jax.errors import InputError, Preempted
 from dcrl_jax.evaluation.results import read_results
 from dcrl_jax.inference.detect_files import detect_files
 from dcrl_jax.inference.detector import Detector
-from dcrl_jax.inference.video import read_frames
+from dcrl_jax.inference.video import Video
 from dcrl_jax.signals import raise_on_sigterm
 
 HEIGHT, WIDTH = 40, 60
@@ -28,7 +28,7 @@ def image(seed, channels=3):
 
 
 def frames_of(path):
-    return [frame.pixels for frame in read_frames(path)]
+    return [frame.pixels for frame in Video(path).frames()]
 
 
 def png(stems):
@@ -55,9 +55,13 @@ class Files:
         images = [image(item) if isinstance(item, int) else item for item in images]
         return self._detectors[role](images, lwir)
 
-    def detect(self, source, role="student", lwir=None, output="out"):
+    def detect(self, source, role="student", lwir=None, output="out", **options):
         """Detects in files; returns whether all could be read."""
-        return detect_files(role, str(self.folder / source), self.folder / output, lwir and str(self.folder / lwir))
+        lwir = lwir and str(self.folder / lwir)
+        return detect_files(role, str(self.folder / source), self.folder / output, lwir, **options)
+
+    def frames_csv(self):
+        return (self.folder / "out/frames.csv").read_text().splitlines()
 
     def stop(self, source, call, number=signal.SIGINT, handler=contextlib.nullcontext):
         """Detects in files until a signal comes with one of the calls of the detector."""
@@ -231,19 +235,50 @@ def test_video_gives_a_video_with_its_times_and_results_by_frame(files, tmp_path
     assert files.detect("film[1].ts")
     people = files.people(frames_of(tmp_path / "film[1].ts"))
     files.assert_holds([f"film[1]_{n:06d}" for n in range(6)], people, ["film[1].mp4"])
-    read, drawn = (list(read_frames(tmp_path / name)) for name in ("film[1].ts", "out/annotated/film[1].mp4"))
-    assert [frame.time for frame in drawn] == [frame.time for frame in read]
+    drawn = list(Video(tmp_path / "out/annotated/film[1].mp4").frames())
+    seconds = [frame.seconds for frame in Video(tmp_path / "film[1].ts").frames()]
+    assert [frame.seconds for frame in drawn] == seconds
     assert drawn[0].pixels.shape == (HEIGHT, WIDTH, 3)
+    rows = [f"film[1]_{number:06d},{number},{float(time):.6f}" for number, time in enumerate(seconds)]
+    assert files.frames_csv() == ["name,frame,seconds", *rows]
 
 
-def test_teacher_reports_that_its_thermal_video_is_shorter(files, tmp_path, capsys):
-    write_video(tmp_path / "a.mp4", noise(4))
-    lwir = [frame[..., 0] for frame in noise(3)]
+def test_teacher_pairs_frames_in_time(files, tmp_path, capsys):
+    write_video(tmp_path / "a.mp4", noise(7), 30)
+    lwir = [frame[..., 0] for frame in noise(4)]
     write_video(tmp_path / "b.mkv", lwir, codec="ffv1", pix_fmt="gray")
-    assert files.detect("a.mp4", "teacher", "b.mkv")
-    people = files.people(frames_of(tmp_path / "a.mp4")[:3], lwir, "teacher")
-    files.assert_holds([f"a_{n:06d}" for n in range(3)], people, ["a.mp4"])
-    assert "the videos differ in their numbers of frames" in capsys.readouterr().out
+    assert files.detect("a.mp4", "teacher", "b.mkv", lwir_offset_s=-0.1)
+    people = files.people(frames_of(tmp_path / "a.mp4")[::3], lwir[1:], "teacher")
+    files.assert_holds(["a_000000", "a_000003", "a_000006"], people, ["a.mp4"])
+    assert files.frames_csv() == [
+        "name,frame,seconds,lwir_frame,lwir_seconds",
+        "a_000000,0,0.000000,1,0.100000",
+        "a_000003,3,0.100000,2,0.200000",
+        "a_000006,6,0.200000,3,0.300000",
+    ]
+    drawn = Video(tmp_path / "out/annotated/a.mp4").frames()
+    assert [frame.seconds for frame in drawn] == [0, Fraction(1, 10), Fraction(1, 5)]
+    printed = capsys.readouterr().out
+    assert "\n3 pairs of frames within 17.2 ms of each other, the thermal times shifted by -0.1 s:\n" in printed
+    assert f"  {tmp_path / 'a.mp4'}: 7 frames at 30 frames/s, 4 without a partner\n" in printed
+    assert f"  {tmp_path / 'b.mkv'}: 4 frames at 10 frames/s, 1 without a partner\n" in printed
+
+
+@pytest.mark.parametrize(("name", "count"), [("variable-rate.mkv", 30), ("camera.ts", 19)])
+def test_shared_videos_are_detected_in_to_their_ends(files, tmp_path, name, count):
+    assert files.detect(shared_video(name))
+    assert len(files.frames_csv()) == 1 + count
+    (drawn,) = (tmp_path / "out/annotated").iterdir()
+    seconds = [[frame.seconds for frame in Video(path).frames()] for path in (shared_video(name), drawn)]
+    assert seconds[0] == seconds[1]
+
+
+def test_shared_cameras_are_paired_in_time(files):
+    lwir = shared_video("thermal-10fps-3s.mp4")
+    assert files.detect(shared_video("rgb-30fps-1s.mp4"), "teacher", lwir)
+    rows = [row.split(",") for row in files.frames_csv()[1:]]
+    assert [(int(row[1]), int(row[3])) for row in rows] == [(3 * number, number) for number in range(10)]
+    assert all(row[2] == row[4] for row in rows)
 
 
 def test_truncated_video_gives_the_readable_frames_and_a_warning(files, tmp_path, capsys):
@@ -254,23 +289,37 @@ def test_truncated_video_gives_the_readable_frames_and_a_warning(files, tmp_path
     frames = frames_of(path)
     assert 1 <= len(frames) < 8
     files.assert_holds([f"film_{n:06d}" for n in range(len(frames))], files.people(frames), ["film.mp4"])
-    assert f"warning: {path}: {len(frames)} of 8 frames could be read." in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"warning: {path}: it is cut off: its header states 0.80 s, but it ends after " in printed
+    assert f"; {len(frames)} frames could be read.\n" in printed
 
 
 @pytest.mark.parametrize(
-    ("role", "source", "lwir", "message"),
+    ("role", "source", "lwir", "offset", "message"),
     [
-        ("student", "a.png", "a.png", "this detector is a student, which sees RGB only: omit --lwir"),
-        ("teacher", "a.mp4", None, "this detector is a teacher, which takes pairs: give the thermal video with --lwir"),
-        ("teacher", "a.mp4", "16bits.mkv", "a_000000: thermal image: uint16 values; expected uint8"),
+        ("student", "a.png", "a.png", 0, "this detector is a student, which sees RGB only: omit --lwir"),
+        (
+            "teacher",
+            "a.mp4",
+            None,
+            0,
+            "this detector is a teacher, which takes pairs: give the thermal video with --lwir",
+        ),
+        ("teacher", "a.mp4", "16bits.mkv", 0, "a_000000: thermal image: uint16 values; expected uint8"),
+        ("teacher", "a.mp4", "a.png", 0, "a.png: not a video, but .*a.mp4 is one; give the thermal video with --lwir"),
+        ("teacher", "a.mp4", "a.mp4", 60, r"no two frames are within .* Set it to the seconds by which the thermal"),
+        ("student", "a.mp4", None, 1, "--lwir_offset_s shifts a thermal video: give one with --lwir"),
+        ("student", "a.png", None, 1, "--lwir_offset_s shifts a thermal video, but .*a.png is not a video"),
+        ("student", "cut.mp4", None, 0, "cut.mp4: no frame can be read from its .* lacks its index: copy it again"),
     ],
 )
-def test_unusable_source_is_refused_and_nothing_is_written(files, tmp_path, role, source, lwir, message):
+def test_unusable_source_is_refused_and_nothing_is_written(files, tmp_path, role, source, lwir, offset, message):
     files.write_image("a.png", image(0))
     write_video(tmp_path / "a.mp4", noise(1))
+    (tmp_path / "cut.mp4").write_bytes((tmp_path / "a.mp4").read_bytes()[:600])
     write_video(tmp_path / "16bits.mkv", [np.zeros((HEIGHT, WIDTH), np.uint16)], codec="ffv1", pix_fmt="gray16le")
     with pytest.raises(InputError, match=message):
-        files.detect(source, role, lwir)
+        files.detect(source, role, lwir, lwir_offset_s=offset)
     assert not (tmp_path / "out").exists()
 
 
@@ -290,14 +339,18 @@ def test_interrupted_video_is_complete_up_to_the_last_batch(files, tmp_path, cap
     people = files.people(frames_of(tmp_path / "film.mp4")[:4])
     files.assert_holds([f"film_{n:06d}" for n in range(4)], people, ["film.mp4"])
     assert len(frames_of(tmp_path / "out/annotated/film.mp4")) == 4
-    progress = f"stopped after 4 of 6 frames; {tmp_path / 'out'} has the results so far\n"
+    assert len(files.frames_csv()) == 1 + 4
+    progress = f"stopped after 4 frames; {tmp_path / 'out'} has the results so far\n"
     assert capsys.readouterr().out == progress
 
 
 @pytest.mark.parametrize(
-    ("source", "unit", "existed"), [("in", "images", False), ("in", "images", True), ("film.mp4", "frames", False)]
+    ("source", "count", "unit", "existed"),
+    [("in", " of 3", "images", False), ("in", " of 3", "images", True), ("film.mp4", "", "frames", False)],
 )
-def test_run_interrupted_before_the_first_image_leaves_the_output(files, tmp_path, capsys, source, unit, existed):
+def test_run_interrupted_before_the_first_image_leaves_the_output(
+    files, tmp_path, capsys, source, count, unit, existed
+):
     files.write_images("in", 3)
     (tmp_path / "in/0.png").write_bytes(b"")
     write_video(tmp_path / "film.mp4", noise(3))
@@ -306,7 +359,7 @@ def test_run_interrupted_before_the_first_image_leaves_the_output(files, tmp_pat
     files.stop(source, 1)
     assert (tmp_path / "out").exists() == existed
     assert not any(tmp_path.glob("out/*"))
-    assert capsys.readouterr().out.endswith(f"stopped after 0 of 3 {unit}; nothing is written\n")
+    assert capsys.readouterr().out.endswith(f"stopped after 0{count} {unit}; nothing is written\n")
 
 
 def test_signal_lost_in_a_callback_ends_the_run_after_its_batch(files):
