@@ -10,6 +10,7 @@ from PIL import Image
 from datasets.fetched import CheckedCopy
 from dcrl_jax.annotations.labels import PERSON
 from dcrl_jax.annotations.types import Annotation, Finding
+from dcrl_jax.decoding import upright_size
 from dcrl_jax.errors import InputError, first_few
 
 IMAGE_MISSING = "image missing"
@@ -73,7 +74,7 @@ def image_problem(path: Path, size: tuple[int, int]) -> str | None:
     """
     try:
         with path.open("rb") as file, Image.open(file) as image:
-            image_format, image_size = image.format, image.size
+            image_format, image_size = image.format, upright_size(image)
             file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
             tail = file.read()
     except Exception as error:  # Pillow's parsers raise all kinds of exceptions

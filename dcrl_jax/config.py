@@ -91,6 +91,10 @@ KEYS = (
         "KAIST has none of its own. Where it is the test split, the last parameters are scored, not the best"),
     Key("data.height_px", 512, ABOVE_0, "input", "KAIST", "of the network's input"),
     Key("data.width_px", 640, ABOVE_0, "input", "KAIST", "of the network's input"),
+    Key("data.lwir_range", (), _numbers(0, 2), "input card", "ours", "values of thermal images of more than 8 bits "
+        "that become 0 and 255; (): such images are refused", added=True),
+    Key("data.lwir_range_unit", "counts", _one_of("counts", "percent"), "input card", "ours", "of lwir_range; percent: "
+        "percentiles of each image", added=True),
     Key("data.max_boxes", 64, ABOVE_0, "", "ours", "padded annotations of each image; above KAIST's largest count"),
     Key("data.train_labels", ("person",), None, "card", "ours", "labels that train as pedestrians"),
     Key("data.train_ignore_labels", ("people", "person?", "cyclist", "ignore", "unpaired"), None, "", "ours",
@@ -313,6 +317,9 @@ def _problems(config: ConfigDict) -> Iterator[str]:
     for stage in ("rpn", "roi"):
         if value_of(config, f"{stage}.max_positive") > value_of(config, f"{stage}.sampled"):
             yield problem(f"{stage}.max_positive", f"not exceed {stage}.sampled")
+    limits = value_of(config, "data.lwir_range") if has_key(config, "data.lwir_range") else ()
+    if len(limits) == 2 and not limits[0] < limits[1]:
+        yield problem("data.lwir_range", "hold the lower value first")
     if config.rpn.negative_iou > config.rpn.positive_iou:
         yield problem("rpn.negative_iou", "not exceed rpn.positive_iou")
 

@@ -60,6 +60,7 @@ def test_program_reads_every_key():
         ("baseline", "eval.rules", "coco", "must be one of: kaist, caltech, nightowls"),
         ("baseline", "eval.border_px", ("a", "b", "c", "d"), "must hold 0 or 4 numbers"),
         ("baseline", "roi.max_positive", 500, "must not exceed roi.sampled"),
+        ("teacher", "data.lwir_range", (7900, 7400), "must hold the lower value first"),
         ("baseline", "rpn.negative_iou", 0.6, "must not exceed rpn.positive_iou"),
         ("student", "distillation.zeta", 1.5, "must lie in 0..1"),
         ("student", "distillation.temperature", 0.0, "must be above 0"),

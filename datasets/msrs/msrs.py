@@ -14,13 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, cast
 
-import cv2
-import numpy as np
 import requests
 import tensorflow_datasets as tfds
 
 from datasets import records
 from datasets.preparation import preparation_lock
+from dcrl_jax import decoding
 from dcrl_jax.annotations import yolo
 from dcrl_jax.annotations.problems import raise_if_any
 from dcrl_jax.annotations.text import read_text
@@ -255,17 +254,13 @@ def _only(paths: list[Path], expected: Path, kind: str) -> tuple[Path | None, st
 
 
 def _image_size(path: Path) -> tuple[tuple[int, int] | None, str]:
-    """Return the width and height of a complete image and "", or None and the problem."""
+    """Return the width and height of a complete, upright image and "", or None and the problem."""
     try:
         encoded = path.read_bytes()
-        image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
+        image, _ = decoding.decode(encoded, str(path))
     except OSError as error:
         return None, f"{path}: cannot be read ({error.strerror})"
-    except cv2.error:
-        image = None
-    # Some versions of OpenCV decode a truncated JPEG without an error.
-    is_cut_off = encoded.startswith(b"\xff\xd8") and b"\xff\xd9" not in encoded[-1024:]
-    if image is None or is_cut_off:
+    except InputError:
         return None, f"{path}: not a complete image ({len(encoded)} bytes)"
     return (image.shape[1], image.shape[0]), ""
 

@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from dcrl_jax import decoding
 from dcrl_jax.annotations.labels import KAIST_IGNORE, PERSON
 from dcrl_jax.annotations.roles import find_roles
 from dcrl_jax.data.records import text
+from dcrl_jax.decoding import EIGHT_BITS, LwirScaling
 from dcrl_jax.errors import InputError
 from dcrl_jax.ops.boxes import xywh_to_xyxy
 from dcrl_jax.structures import MODALITIES
@@ -49,28 +51,26 @@ class Augmentation(NamedTuple):
     blank_probability: float = 0.0  # of blanking one modality, each with the same probability
 
 
-def decode(record: Mapping[str, Any], modalities: Sequence[str] = MODALITIES) -> Pair:
-    """Decode a record whose images are encoded bytes.
+def decode(
+    record: Mapping[str, Any], modalities: Sequence[str] = MODALITIES, scaling: LwirScaling = EIGHT_BITS
+) -> Pair:
+    """Decode a record whose images are encoded bytes; ``decoding`` has the rules of orientation and bit depth.
 
-    Boxes are converted from ``[x, y, w, h]`` to ``[x1, y1, x2, y2]`` and clipped to the image. Without ``lwir`` among
-    the modalities the thermal image is not read, and the record need not have one.
+    Boxes, of the upright image, are converted from ``[x, y, w, h]`` to ``[x1, y1, x2, y2]`` and clipped to the image.
+    Without ``lwir`` among the modalities the thermal image is not read, and the record need not have one.
 
     Raises:
-        InputError: an image cannot be decoded, the two sizes differ, or a box has no size or is completely outside.
+        InputError: an image cannot be used, the two sizes differ, or a box has no size or is completely outside.
     """
     image_id = text(record["image_id"])
-    visible = _decode_image(record["visible"], cv2.IMREAD_COLOR, image_id, "visible")
-    images = {"visible": cv2.cvtColor(visible, cv2.COLOR_BGR2RGB)}
-    height, width = visible.shape[:2]
-    if "lwir" in modalities:
-        lwir = _decode_image(record["lwir"], cv2.IMREAD_GRAYSCALE, image_id, "lwir")[..., None]
-        if lwir.shape[:2] != (height, width):
-            raise InputError(
-                f"image {image_id}: the visible image is {width}x{height} pixels, the lwir image "
-                f"{lwir.shape[1]}x{lwir.shape[0]}; the images of a pair must be registered and of the same size. "
-                "Prepare the data set again from registered pairs."
-            )
-        images["lwir"] = lwir
+    try:
+        images = {"visible": decoding.decode_visible(record["visible"], f"image {image_id}: the visible image")}
+        height, width = images["visible"].shape[:2]
+        if "lwir" in modalities:
+            name = f"image {image_id}: the lwir image"
+            images["lwir"] = decoding.decode_lwir(record["lwir"], name, (height, width), scaling)
+    except InputError as error:
+        raise InputError(f"{error} (After replacing a file, prepare the data set again.)") from error
     objects = record["objects"]
     xywh = np.asarray(objects["box"], np.float32).reshape(-1, 4)
     labels = tuple(text(label) for label in objects["label"])
@@ -209,21 +209,6 @@ def to_padded(pair: Pair, max_boxes: int, box_filter: BoxFilter | None) -> dict[
 
 def _images(pair: Pair) -> list[str]:
     return [name for name in MODALITIES if name in pair]
-
-
-def _decode_image(encoded: bytes, mode: int, image_id: str, modality: str) -> np.ndarray:
-    # An orientation tag would rotate one image of a pair without its boxes.
-    flags = mode | cv2.IMREAD_IGNORE_ORIENTATION
-    try:
-        image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags) if encoded else None
-    except cv2.error:  # the header declares more pixels than OpenCV allows
-        image = None
-    if image is None:
-        raise InputError(
-            f"image {image_id}: the {modality} image ({len(encoded)} bytes) cannot be decoded; replace the file and "
-            "prepare the data set again."
-        )
-    return image
 
 
 def _clipped_xyxy(xywh: np.ndarray, labels: tuple[str, ...], height: int, width: int, image_id: str) -> np.ndarray:

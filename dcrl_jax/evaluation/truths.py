@@ -10,6 +10,7 @@ from PIL import Image
 
 from dcrl_jax.annotations.types import Annotation
 from dcrl_jax.data import records
+from dcrl_jax.decoding import upright_size
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation.overlaps import ImageTruth
 from dcrl_jax.evaluation.rules import IMAGE_CONDITIONS
@@ -31,7 +32,7 @@ class PreparedTruths(NamedTuple):
 
 
 def read_truths(source: Sequence[Any], objects: str = "objects") -> Truths:
-    """Read a split's annotations and image sizes; images are not decoded.
+    """Read a split's annotations and the sizes of the upright images, which are not decoded.
 
     Args:
         source: records of ``records.open_split``, whose images are encoded bytes.
@@ -51,7 +52,7 @@ def read_truths(source: Sequence[Any], objects: str = "objects") -> Truths:
                 ignore=np.asarray(annotated["ignore"], bool),
             )
         )
-        sizes.append(Image.open(io.BytesIO(record["visible"])).size)
+        sizes.append(upright_size(Image.open(io.BytesIO(record["visible"]))))
     return Truths(images, sizes)
 
 

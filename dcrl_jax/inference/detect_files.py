@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 import PIL.Image
 
+from dcrl_jax.decoding import LwirScaling, is_grey
 from dcrl_jax.errors import InputError, Preempted, first_few
 from dcrl_jax.evaluation import results
 from dcrl_jax.evaluation.miss_rate import ImageDetections
@@ -139,7 +140,8 @@ class _Run:
         names = [files.name for files in images]
         picture_of = _picture_names(names)
         # A file of many images stays open until the last of them is read.
-        read = functools.partial(_read_scene, open_stack=functools.lru_cache(2)(PIL.Image.open))
+        open_stack = functools.lru_cache(2)(PIL.Image.open)
+        read = functools.partial(_read_scene, open_stack=open_stack, scaling=self._detector.lwir_scaling)
 
         def write(name, picture):
             path = folder / picture_of[name]
@@ -180,7 +182,10 @@ class _Run:
                 frames_by_name[name] = [(frame.number, frame.seconds) for frame in frames]
                 try:
                     visible = read_visible(frames[0].pixels)
-                    images = (visible, *(read_lwir(frame.pixels, visible) for frame in frames[1:]))
+                    images = (
+                        visible,
+                        *(read_lwir(frame.pixels, visible, self._detector.lwir_scaling) for frame in frames[1:]),
+                    )
                 except InputError as error:  # ends the run: the other frames are of the same kind
                     raise InputError(f"{name}: {error}") from error
                 yield Scene(name, images)
@@ -326,7 +331,7 @@ class _Run:
         by_modality = (list(images) for images in zip(*(scene.images for scene in batch), strict=True))
         detected = self._detector(*by_modality) if batch else []
         self._processed.update(scene.name for scene in unusable)
-        self._grey += [scene.name for scene in usable if _is_grey(scene.images[0])]
+        self._grey += [scene.name for scene in usable if is_grey(scene.images[0])]
         for scene, people in zip(usable, detected, strict=False):
             count_above = int((people.scores >= self._min_score).sum())
             self._people += count_above
@@ -341,12 +346,12 @@ class _Run:
                 write(scene.name, picture)
 
 
-def _read_scene(files: SceneFiles, open_stack: Callable[[Path], PIL.Image.Image]) -> Scene:
+def _read_scene(files: SceneFiles, open_stack: Callable[[Path], PIL.Image.Image], scaling: LwirScaling) -> Scene:
     try:
         visible = read_visible(_image(files.visible, files.page, open_stack))
         if files.lwir is None:
             return Scene(files.name, (visible,))
-        return Scene(files.name, (visible, read_lwir(_image(files.lwir, files.page, open_stack), visible)))
+        return Scene(files.name, (visible, read_lwir(_image(files.lwir, files.page, open_stack), visible, scaling)))
     except InputError as error:
         return Scene(files.name, error)
 
@@ -365,11 +370,6 @@ def _image(file: File, page: int | None, open_stack) -> Path | Page:
 def _check(file: File | None) -> None:
     if file and file.problem:
         raise InputError(f"{file.path}: {file.problem}")
-
-
-def _is_grey(visible: np.ndarray) -> bool:
-    # JPEG's rounding may make the channels of a grey image differ by a step. Most images show a colour in a few pixels.
-    return all(np.ptp(pixels.astype(np.int16), axis=2).max() <= 3 for pixels in (visible[::16, ::16], visible))
 
 
 def _picture_names(names: list[str]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from dcrl_jax import checkpoints, published
 from dcrl_jax.data.transforms import resize
+from dcrl_jax.decoding import lwir_scaling_of
 from dcrl_jax.errors import InputError
 from dcrl_jax.inference.images import Image, read_lwir, read_visible
 from dcrl_jax.inference.trained import check_trained
@@ -61,6 +62,7 @@ class Detector:
         self._fit = fit
         network = check_trained(params, config)
         self.modalities = network.modalities
+        self.lwir_scaling = lwir_scaling_of(config.data)
         self._input_size = network.input_size
         self._params = jax.device_put(params)
         self._run = jax.jit(network.detect)
@@ -151,7 +153,7 @@ class Detector:
                 try:
                     scene = [read_visible(visible[index])]
                     if lwir is not None:
-                        scene.append(read_lwir(lwir[index], scene[0]))
+                        scene.append(read_lwir(lwir[index], scene[0], self.lwir_scaling))
                 except InputError as error:
                     # An array has no name for the message.
                     raise InputError(f"[{index}]: {error}" if len(visible) > 1 else str(error)) from error

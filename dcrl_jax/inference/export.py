@@ -11,6 +11,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import save_file
 
+from dcrl_jax.decoding import lwir_scaling_of
 from dcrl_jax.errors import InputError
 from dcrl_jax.inference.extras import import_extra
 from dcrl_jax.inference.output_folder import fill_folder, new_folder
@@ -126,7 +127,7 @@ def _card(config, origin, images, outputs):
     count = config.final.max_detections
     inputs = {
         "visible": "RGB, 0 to 255, channels in this order",
-        "lwir": "grey thermal image, registered with the visible one, 0 to 255",
+        "lwir": f"grey thermal image, registered with the visible one, {lwir_scaling_of(config.data).describe()}",
     }
     results = {
         "boxes": ("float32", ["batch", count, 4], "x1, y1, x2, y2 in pixels of the network input, by descending score"),

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import PIL.Image
 
+from dcrl_jax.decoding import page_indices
 from dcrl_jax.errors import InputError
-from dcrl_jax.inference.images import page_indices
 
 # Suffixes that promise an image or a video: such a file is never passed over, whatever its content. Of the third kind
 # no image can be read; files of the fourth look like videos.

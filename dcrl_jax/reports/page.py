@@ -10,8 +10,7 @@ import cv2
 import jinja2
 import numpy as np
 
-from dcrl_jax.data import transforms
-from dcrl_jax.evaluation.evaluate import Bench, Evaluation
+from dcrl_jax.evaluation.evaluate import Bench, Evaluation, decode_image
 from dcrl_jax.evaluation.mistakes import MIN_SCORE, worst_mistakes
 from dcrl_jax.evaluation.rules import Subset, assign_roles, describe_subset
 from dcrl_jax.files import write_atomically
@@ -176,7 +175,7 @@ def _mistake_sections(evaluation: Evaluation, bench: Bench, subsets: Sequence[Su
 def _crop(
     evaluation: Evaluation, bench: Bench, subset: Subset, index: int, box: np.ndarray, subject: str, measure: str
 ) -> Picture:
-    pair = transforms.decode(bench.source[index], bench.detector.modalities)
+    pair = decode_image(bench, index, bench.detector.modalities)
     truth = bench.truths.images[index]
     roles = assign_roles(subset, *truth[2:])
     detections = evaluation.detections[truth.image_id]

@@ -10,7 +10,7 @@ import numpy as np
 from dcrl_jax.data import transforms
 from dcrl_jax.evaluation import results
 from dcrl_jax.evaluation.caltech_results import write_caltech
-from dcrl_jax.evaluation.evaluate import Bench, Evaluation, subsets_of
+from dcrl_jax.evaluation.evaluate import Bench, Evaluation, decode_image, subsets_of
 from dcrl_jax.evaluation.miss_rate import Score, percent_or_none
 from dcrl_jax.evaluation.mistakes import ImageMistakes
 from dcrl_jax.evaluation.overlaps import ImageDetections
@@ -135,7 +135,7 @@ def _panel_item(
     views: Sequence[tuple[str, Mapping[str, ImageDetections]]],
     subset: Subset,
 ) -> panels.PanelItem:
-    pair = transforms.decode(bench.source[index], [modality for modality, _ in views])
+    pair = decode_image(bench, index, [modality for modality, _ in views])
     truth = bench.truths.images[index]
     roles = assign_roles(subset, *truth[2:])
     shown = roles.is_person | roles.is_ignore
@@ -171,7 +171,7 @@ def _draw_cfl(bench: Bench, cfl_magnitudes: Callable, path: Path, name: str) -> 
         if not indices:
             continue
         index = max(indices, key=lambda index: len(people[index]))
-        pair = transforms.decode(bench.source[index])
+        pair = decode_image(bench, index)
         images = (pair["visible"], pair["lwir"])
         inputs = [transforms.resize(image, data.height_px, data.width_px)[None] for image in images]
         levels = jax.tree.map(lambda x: np.asarray(x[0]), cfl_magnitudes(*inputs))

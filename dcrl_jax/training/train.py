@@ -11,7 +11,7 @@ from dcrl_jax import checkpoints, parallel
 from dcrl_jax.data import pipeline, sources
 from dcrl_jax.evaluation import evaluate as evaluation
 from dcrl_jax.training import workdir as workdirs
-from dcrl_jax.training.data import empty_batch, open_train_source, sample_images
+from dcrl_jax.training.data import check_first_record, empty_batch, open_train_source, sample_images
 from dcrl_jax.training.fit import fit_training_step
 from dcrl_jax.training.optimizer import build_optimizer, build_schedule
 from dcrl_jax.training.run import Run, has_checkpoint
@@ -56,6 +56,7 @@ def train(
     builder = sources.prepare(config.data)
     print(sources.describe(builder), flush=True)
     source = open_train_source(builder, config.data)
+    check_first_record(source, config)
     pipeline.open_split(builder, config.data.test_split)
     bench = evaluation.open_bench(detector, builder, config.data.validation_split, config, mesh)
     workdirs.check_config_of(workdir, config)

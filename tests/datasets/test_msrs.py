@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 import tensorflow_datasets as tfds
 from prepared_data import names, prepare, read, rows
@@ -110,6 +111,20 @@ def test_all_missing_and_broken_files_are_listed_before_writing(tmp_path, raw):
     problems = [*(problem for _, problem in changes.values()), "test/ir/00099N: the image is missing"]
     assert "10 problems" in lines[0]
     assert sorted(line.strip().removeprefix(f"{raw}/") for line in lines[1:11]) == sorted(problems)
+
+
+def test_sizes_are_those_of_the_upright_images(tmp_path, raw):
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    for modality in ("vi", "ir"):
+        path = raw / "test" / modality / "00055D.png"
+        PIL.Image.open(path).rotate(90, expand=True).save(path, exif=exif)
+    builder = prepare(open_msrs(tmp_path), raw)
+    (record,) = (record for record in read(builder, "test") if record["image_id"] == b"00055D")
+    assert rows(record) == [("person", [12, 6, 8, 12], 0, False)]
+    exif[0x0112] = 1
+    PIL.Image.open(path).save(path, exif=exif)
+    assert "00055D: the sizes of the pair differ, 24x32 and 32x24" in error_of(tmp_path / "other", raw)
 
 
 def test_other_or_empty_folders_show_the_expected_layout(tmp_path, raw):

@@ -305,7 +305,7 @@ def test_truncated_video_gives_the_readable_frames_and_a_warning(files, tmp_path
             0,
             "this detector is a teacher, which takes pairs: give the thermal video with --lwir",
         ),
-        ("teacher", "a.mp4", "16bits.mkv", 0, "a_000000: thermal image: uint16 values; expected uint8"),
+        ("teacher", "a.mp4", "16bits.mkv", 0, "a_000000: thermal image: uint16 values, 0 to 0; expected uint8"),
         ("teacher", "a.mp4", "a.png", 0, "a.png: not a video, but .*a.mp4 is one; give the thermal video with --lwir"),
         ("teacher", "a.mp4", "a.mp4", 60, r"no two frames are within .* Set it to the seconds by which the thermal"),
         ("student", "a.mp4", None, 1, "--lwir_offset_s shifts a thermal video: give one with --lwir"),

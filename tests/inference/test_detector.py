@@ -47,6 +47,16 @@ def assert_people(people, boxes, scores, _=None):
     np.testing.assert_allclose(people.scores, scores, rtol=1e-4)
 
 
+def test_thermal_images_of_more_bits_are_scaled_as_in_training(teacher):
+    config = teacher.config.copy_and_resolve_references()
+    config.data.lwir_range = (7000, 7510)
+    counts = 7000 + 2 * LWIR.astype(np.uint16)
+    people = Detector(teacher.params, config)(VISIBLE, counts)
+    assert_people(people, *expected(teacher, VISIBLE, LWIR))
+    with pytest.raises(InputError, match=r"uint16 values, .* --config.data.lwir_range="):
+        teacher.detector(VISIBLE, counts)
+
+
 def publish(folder, params, config, **changes):
     published.write(folder, params, checkpoints.config_to_json(config) | changes, 7)
 

@@ -31,6 +31,7 @@ def check(recipe, keys):
         ("teacher", {"optimizer.momentum": 0.5}, "optimizer.name=sgd has one"),
         ("teacher:synthetic", {"optimizer.decay_epochs": (2.0,)}, "schedule=steps"),
         ("student", {"optimizer.decay_factor": 0.5}, "optimizer.decay_epochs is empty"),
+        ("teacher", {"data.lwir_range_unit": "percent"}, "lwir_range is empty"),
         ("teacher:synthetic", {"data.manual_dir": "/data"}, "synthetic scenes are rendered"),
         ("row:table6/none", {"loss.segmentation_weight": 2.0}, "stages is empty"),
         ("finetune:caltech", {"eval.border_px": ()}, "the other rules have their own"),

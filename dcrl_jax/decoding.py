@@ -1,0 +1,231 @@
+"""The one rule by which files and arrays become the images of a network, in training, scoring and detection.
+
+Images are turned upright as their orientation tag says: people draw boxes on what their program shows. A visible image
+is RGB of 8 bits per channel. A thermal image is grey; one of more than 8 bits needs a range of its values, which
+becomes 0 to 255 (``LwirScaling``).
+"""
+
+import io
+import re
+from typing import Any, NamedTuple, cast
+
+import cv2
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+from ml_collections import ConfigDict
+
+from dcrl_jax.errors import InputError
+
+# JPEG's rounding may make the channels of a grey image differ by a step.
+GREY_DIFFERENCE = 3
+# Pillow raises an OSError for truncated data, and the other errors for broken headers.
+_UNREADABLE = (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError)
+_PAGED_FORMATS = ("AVIF", "GIF", "PNG", "TIFF", "WEBP")  # an MPO file's other images are previews or a second view
+# Orientation tags of quarter turns (TIFF 6.0, page 36).
+_ORIENTATION, _QUARTER_TURNS = 0x0112, (5, 6, 7, 8)
+
+
+class LwirScaling(NamedTuple):
+    """How thermal values of more than 8 bits become 0 to 255; the config's keys ``data.lwir_range*``."""
+
+    limits: tuple[float, ...] = ()  # the values that become 0 and 255; (): images of more than 8 bits are refused
+    unit: str = "counts"  # of the limits: 'counts', or 'percent', percentiles of each image
+
+    def describe(self) -> str:
+        """Return what becomes 0 and 255, for people who scale images themselves."""
+        if not self.limits:
+            return "8 bits, 0 to 255"
+        low, high = (f"{limit:g}" for limit in self.limits)
+        if self.unit == "percent":
+            return f"0 to 255: the percentiles {low} and {high} of each image become 0 and 255, the rest is cut off"
+        return f"0 to 255: {low} becomes 0 and {high} becomes 255, the rest is cut off"
+
+
+# No image of more bits is accepted.
+EIGHT_BITS = LwirScaling()
+
+
+def lwir_scaling_of(data: ConfigDict) -> LwirScaling:
+    """Return the scaling that a config's ``data`` keys describe."""
+    return LwirScaling(tuple(data.lwir_range), data.lwir_range_unit)
+
+
+def decode_visible(encoded: bytes, name: str) -> np.ndarray:
+    """Return the RGB image of a file, uint8 [H, W, 3]; ``name`` is for messages.
+
+    Raises:
+        InputError: the bytes cannot be decoded, or ``check_visible`` refuses the image.
+    """
+    return check_visible(*decode(encoded, name), name)
+
+
+def decode_lwir(encoded: bytes, name: str, size: tuple[int, int], scaling: LwirScaling) -> np.ndarray:
+    """Return the thermal image of a file, uint8 [H, W, 1]; for the other arguments and errors see ``check_lwir``."""
+    return check_lwir(*decode(encoded, name), name, size, scaling)
+
+
+def decode(encoded: bytes, name: str) -> tuple[np.ndarray, str]:
+    """Return the upright pixels of a file, [H, W] or [H, W, C], and the dtype of the values that the file holds.
+
+    The two differ for RGB of 16 bits, of which the pixels have the upper 8.
+
+    Raises:
+        InputError: the bytes cannot be decoded.
+    """
+    try:
+        with PIL.Image.open(io.BytesIO(encoded)) as image:
+            indices = page_indices(image)
+            image.seek(indices[0] if indices else 0)
+            decoded = _pixels(image) if len(indices) == 1 else None
+    except _UNREADABLE as error:
+        raise InputError(f"{name}: {len(encoded)} bytes that cannot be read as an image.") from error
+    if decoded is None:
+        advice = "--mode=detect takes every page; in Python, give arrays." if indices else "Convert it to PNG or JPEG."
+        raise InputError(f"{name}: holds {len(indices)} images besides previews; expected one. {advice}")
+    return decoded
+
+
+def decode_page(stack: PIL.Image.Image, index: int, name: str) -> tuple[np.ndarray, str]:
+    """Return one of the images of an open file, as ``decode`` does; it is one of ``page_indices``."""
+    try:
+        stack.seek(index)
+        return _pixels(stack)
+    except (*_UNREADABLE, EOFError) as error:
+        raise InputError(f"{name}: a page that cannot be read as an image.") from error
+
+
+def page_indices(image: PIL.Image.Image) -> list[int]:
+    """Return the indices of the images that an open file holds, without previews and masks of others."""
+    count = getattr(image, "n_frames", 1) if image.format in _PAGED_FORMATS else 1
+    if image.format != "TIFF":
+        return list(range(count))
+    indices = []
+    for index in range(count):
+        image.seek(index)
+        # NewSubfileType (TIFF 6.0, page 36): bit 0 is a reduced image, bit 2 a mask.
+        if not cast(Any, image).tag_v2.get(254, 0) & 0b101:
+            indices.append(index)
+    image.seek(0)
+    return indices
+
+
+def _pixels(image):
+    # Pillow drops the low bytes of 16-bit colours; only the raw mode of a tile shows them.
+    has_16_bits = any(re.search(";16[BLN]", str(tile[3])) for tile in image.tile)
+    image.load()
+    image = PIL.ImageOps.exif_transpose(image)  # a copy, since other pages may follow
+    if image.mode == "1":
+        image = image.convert("L")
+    elif "transparency" in image.info:
+        image = image.convert("LA" if image.mode == "L" else "RGBA")
+    elif image.mode not in ("L", "LA", "RGB", "RGBA", "F") and not image.mode.startswith("I"):
+        image = image.convert("RGB")  # a palette, CMYK, YCbCr
+    pixels = np.array(image)
+    return pixels, "uint16" if has_16_bits else pixels.dtype.name
+
+
+def check_visible(pixels: np.ndarray, dtype: str, name: str) -> np.ndarray:
+    """Return a visible image, uint8 [H, W, 3] RGB.
+
+    Args:
+        pixels: [H, W] or [H, W, C].
+        dtype: of the values that the file holds.
+        name: for messages.
+
+    Raises:
+        InputError: the image does not have 8 bits per channel or is not RGB. Grey images are refused, and so is an
+            alpha channel that hides something, since the pixels below it are unknown.
+    """
+    if dtype != "uint8":
+        raise InputError(f"{name}: {dtype} values; expected RGB of uint8, 0 to 255. Convert the image to 8 bits.")
+    pixels = _without_alpha(pixels)
+    channels = pixels.shape[2]
+    if channels != 3:
+        kind = {1: "grey", 2: "grey with an alpha channel", 4: "RGB with an alpha channel"}.get(channels, "unknown")
+        raise InputError(f"{name}: {kind}, {channels} channels; expected the three of an RGB image.")
+    return np.ascontiguousarray(pixels)
+
+
+def check_lwir(
+    pixels: np.ndarray, dtype: str, name: str, size: tuple[int, int], scaling: LwirScaling = EIGHT_BITS
+) -> np.ndarray:
+    """Return a thermal image, uint8 [H, W, 1].
+
+    Args:
+        pixels: [H, W], [H, W, 1], or [H, W, 3] with three equal channels.
+        dtype: of the values that the file holds.
+        name: for messages.
+        size: height and width of the registered visible image.
+        scaling: of values that are not uint8.
+
+    Raises:
+        InputError: the image is not grey, has another size than its visible image, or has other values than uint8
+            and no range is given for them.
+    """
+    pixels = _without_alpha(pixels) if dtype == "uint8" else np.atleast_3d(pixels)
+    if pixels.shape[2] == 3 and is_grey(pixels):
+        pixels = pixels[..., 1:2] if dtype != "uint8" else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[..., None]
+    if pixels.shape[2] != 1:
+        kind = "3 channels that differ" if pixels.shape[2] == 3 else f"{pixels.shape[2]} channels"
+        raise InputError(
+            f"{name}: {kind}; expected a grey thermal image, without the false colours of a display and without an "
+            "alpha channel."
+        )
+    height, width = pixels.shape[:2]
+    if (height, width) != size:
+        raise InputError(
+            f"{name}: {width}x{height} pixels, but its visible image has {size[1]}x{size[0]}; the images of a "
+            "pair must be registered and of one size."
+        )
+    if dtype != "uint8":
+        pixels = _scaled(pixels, dtype, name, scaling)
+    return np.ascontiguousarray(pixels)
+
+
+def is_grey(pixels: np.ndarray) -> bool:
+    """Return whether the three channels of an image, [H, W, 3], are equal but for rounding."""
+    first, second, third = cv2.split(pixels)
+    return all(cv2.absdiff(first, other).max() <= GREY_DIFFERENCE for other in (second, third))
+
+
+def upright_size(image: PIL.Image.Image) -> tuple[int, int]:
+    """Return the width and height of an image that is opened but not decoded, once its tag has turned it upright."""
+    # Pillow turns the size of a TIFF file by itself.
+    is_turned = image.format != "TIFF" and _may_have_tag(image) and image.getexif().get(_ORIENTATION) in _QUARTER_TURNS
+    width, height = image.size
+    return (height, width) if is_turned else (width, height)
+
+
+def _may_have_tag(image):
+    """Return False for a PNG file without tags, which Pillow would decode completely to find some behind the pixels."""
+    if image.format != "PNG" or "exif" in image.info or "Raw profile type exif" in image.info:
+        return True
+    position = image.fp.tell()
+    rest = image.fp.read()
+    image.fp.seek(position)
+    return b"eXIf" in rest or b"Raw profile type exif" in rest
+
+
+def _without_alpha(pixels):
+    """Return [H, W, C] without an alpha channel that hides nothing."""
+    pixels = np.atleast_3d(pixels)
+    return pixels[..., :-1] if pixels.shape[2] in (2, 4) and (pixels[..., -1] == 255).all() else pixels
+
+
+def _scaled(pixels, dtype, name, scaling):
+    if not scaling.limits:
+        low, high = np.min(pixels), np.max(pixels)
+        raise InputError(
+            f"{name}: {dtype} values, {low:g} to {high:g}; expected uint8, 0 to 255. To train with thermal images of "
+            "more bits, name the values that become 0 and 255: --config.data.lwir_range='(LOW, HIGH)', or percentiles "
+            "of each image with --config.data.lwir_range_unit=percent. A trained detector keeps the range of its "
+            "training."
+        )
+    values = pixels.astype(np.float32)
+    if not np.isfinite(values).all():
+        raise InputError(f"{name}: values that are not finite; expected numbers, of which a range becomes 0 to 255.")
+    low, high = np.percentile(values, scaling.limits) if scaling.unit == "percent" else scaling.limits
+    # An image of one value has no contrast, and no percentiles that differ.
+    scaled = (values - low) * (255 / (high - low) if high > low else 0)
+    return np.clip(np.round(scaled), 0, 255).astype(np.uint8)

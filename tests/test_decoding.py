@@ -1,0 +1,110 @@
+"""The rule of orientation and bit depth, wherever pixels enter."""
+
+import io
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from dcrl_jax import decoding
+from dcrl_jax.data import transforms
+from dcrl_jax.decoding import LwirScaling
+from dcrl_jax.errors import InputError
+
+COLOURS = np.random.default_rng(1).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+# Counts of a thermal camera; the upper byte alone would keep three values of them.
+COUNTS = np.array([[7000, 7400, 7525], [7650, 7900, 9000]], np.uint16)
+
+
+def encoded(pixels, suffix="png", orientation=None):
+    exif = PIL.Image.Exif()
+    if orientation:
+        exif[0x0112] = orientation
+    file = io.BytesIO()
+    image = pixels if isinstance(pixels, PIL.Image.Image) else PIL.Image.fromarray(pixels)
+    image.save(file, suffix, exif=exif)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("scaling", "expected"),
+    [
+        (LwirScaling((7400, 7900)), [[0, 0, 64], [128, 255, 255]]),
+        # Of the six values, sorted, 20 and 80 percent are the second and the fifth.
+        (LwirScaling((20.0, 80.0), "percent"), [[0, 0, 64], [128, 255, 255]]),
+    ],
+    ids=["counts", "percent"],
+)
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+def test_thermal_values_of_more_bits_are_scaled_by_the_range(scaling, expected, dtype):
+    suffix = "png" if dtype == np.uint16 else "tiff"
+    arrays = [(COUNTS.astype(dtype), np.dtype(dtype).name), decoding.decode(encoded(COUNTS.astype(dtype), suffix), "a")]
+    for pixels, found_dtype in arrays:
+        lwir = decoding.check_lwir(pixels, found_dtype, "a", (2, 3), scaling)
+        assert lwir.dtype == np.uint8
+        assert lwir[..., 0].tolist() == expected
+
+
+def test_range_leaves_8_bits_alone_and_an_image_without_contrast_is_black():
+    eight, scaling = COUNTS.astype(np.uint8), LwirScaling((7400, 7900))
+    np.testing.assert_array_equal(decoding.check_lwir(eight, "uint8", "a", (2, 3), scaling)[..., 0], eight)
+    flat = np.full((2, 3), 7500, np.uint16)
+    assert not decoding.check_lwir(flat, "uint16", "a", (2, 3), LwirScaling((1.0, 99.0), "percent")).any()
+    coloured = np.repeat(COUNTS[..., None], 3, axis=2)
+    assert decoding.check_lwir(coloured, "uint16", "a", (2, 3), scaling)[..., 0].tolist() == [
+        [0, 0, 64],
+        [128, 255, 255],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (COUNTS, r"uint16 values, 7000 to 9000; expected uint8, 0 to 255\. .*--config\.data\.lwir_range="),
+        (np.where(COUNTS > 8000, np.nan, COUNTS).astype(np.float32), "values that are not finite"),
+    ],
+)
+def test_thermal_values_without_a_range_are_refused_and_so_are_infinite_ones(pixels, message):
+    scaling = LwirScaling() if pixels.dtype == np.uint16 else LwirScaling((7400, 7900))
+    with pytest.raises(InputError, match=f"^a: {message}"):
+        decoding.check_lwir(pixels, pixels.dtype.name, "a", (2, 3), scaling)
+
+
+@pytest.mark.parametrize("suffix", ["jpeg", "png", "tiff", "webp"])
+@pytest.mark.parametrize("orientation", [None, 1, 3, 6, 8])
+def test_boxes_of_a_training_pair_are_those_of_the_upright_image(suffix, orientation):
+    visible, lwir = np.zeros((16, 24, 3), np.uint8), np.zeros((16, 24), np.uint8)
+    visible[4:8, 16:24], lwir[4:8, 16:24] = 255, 255
+    turn = {3: 2, 6: 3, 8: 1}.get(orientation, 0)  # counterclockwise
+    upright = np.rot90(lwir, turn)
+    rows, columns = np.nonzero(upright > 127)
+    x, y, width, height = columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1
+    record = {
+        "image_id": b"a",
+        "visible": encoded(visible, suffix, orientation),
+        "lwir": encoded(lwir, suffix, orientation),
+        "condition": 0,
+        "objects": {"box": [[x, y, width, height]], "label": [b"person"], "occlusion": [0], "ignore": [False]},
+    }
+    pair = transforms.decode(record)
+    assert pair["visible"].shape[:2] == pair["lwir"].shape[:2] == upright.shape
+    x1, y1, x2, y2 = pair["boxes"][0].astype(int)
+    for name in ("visible", "lwir"):
+        inside = pair[name][y1:y2, x1:x2]
+        assert inside.size == pair[name].shape[2] * 32
+        assert inside.min() > 200
+    size = decoding.upright_size(PIL.Image.open(io.BytesIO(record["visible"])))
+    assert size == upright.shape[::-1]
+
+
+def test_tag_behind_the_pixels_of_a_png_file_turns_image_and_size():
+    content = encoded(COLOURS, "png", 6)
+    start = content.index(b"eXIf") - 4
+    length = int.from_bytes(content[start : start + 4], "big") + 12
+    end = content.index(b"IEND") - 4
+    late = content[:start] + content[start + length : end] + content[start : start + length] + content[end:]
+    assert decoding.decode(late, "a")[0].shape == (6, 4, 3)
+    for png, size in ((late, (4, 6)), (content, (4, 6)), (encoded(COLOURS), (6, 4))):
+        image = PIL.Image.open(io.BytesIO(png))
+        assert decoding.upright_size(image) == size
+        assert image.convert("RGB").size == (6, 4)  # it can still be decoded
