@@ -69,7 +69,7 @@ def parse_main(description: str | None, arguments: Sequence[str] | None = None) 
     for name, help_text in {
         "workdir": "train, eval: folder for checkpoints, logs and results; default: runs/ and the recipe's name",
         "checkpoint": "a run's workdir, a checkpoint or a published model",
-        "input": "detect: an image, a folder, a pattern or a video",
+        "input": "detect: an image, a video, a folder, a pattern or a CSV file that lists pairs",
         "lwir": "detect: the thermal images of --input, if they are not in it",
         "output": "detect, export, publish: a new folder for the results",
     }.items():

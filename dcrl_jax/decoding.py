@@ -7,7 +7,7 @@ becomes 0 to 255 (``LwirScaling``).
 
 import io
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -19,6 +19,9 @@ from dcrl_jax.errors import InputError
 
 # JPEG's rounding may make the channels of a grey image differ by a step.
 GREY_DIFFERENCE = 3
+# Pillow raises an OSError for truncated data, and the other errors for broken headers.
+_UNREADABLE = (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError)
+_PAGED_FORMATS = ("AVIF", "GIF", "PNG", "TIFF", "WEBP")  # an MPO file's other images are previews or a second view
 # Orientation tags of quarter turns (TIFF 6.0, page 36).
 _ORIENTATION, _QUARTER_TURNS = 0x0112, (5, 6, 7, 8)
 
@@ -72,13 +75,46 @@ def decode(encoded: bytes, name: str) -> tuple[np.ndarray, str]:
     """
     try:
         with PIL.Image.open(io.BytesIO(encoded)) as image:
-            # Pillow drops the low bytes of 16-bit colours; only the raw mode of a tile shows them.
-            has_16_bits = any(re.search(";16[BLN]", str(tile[3])) for tile in image.tile)
-            image.load()
-            PIL.ImageOps.exif_transpose(image, in_place=True)
-    # Pillow raises an OSError for truncated data, and the other errors for broken headers.
-    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+            indices = page_indices(image)
+            image.seek(indices[0] if indices else 0)
+            decoded = _pixels(image) if len(indices) == 1 else None
+    except _UNREADABLE as error:
         raise InputError(f"{name}: {len(encoded)} bytes that cannot be read as an image.") from error
+    if decoded is None:
+        advice = "--mode=detect takes every page; in Python, give arrays." if indices else "Convert it to PNG or JPEG."
+        raise InputError(f"{name}: holds {len(indices)} images besides previews; expected one. {advice}")
+    return decoded
+
+
+def decode_page(stack: PIL.Image.Image, index: int, name: str) -> tuple[np.ndarray, str]:
+    """Return one of the images of an open file, as ``decode`` does; it is one of ``page_indices``."""
+    try:
+        stack.seek(index)
+        return _pixels(stack)
+    except (*_UNREADABLE, EOFError) as error:
+        raise InputError(f"{name}: a page that cannot be read as an image.") from error
+
+
+def page_indices(image: PIL.Image.Image) -> list[int]:
+    """Return the indices of the images that an open file holds, without previews and masks of others."""
+    count = getattr(image, "n_frames", 1) if image.format in _PAGED_FORMATS else 1
+    if image.format != "TIFF":
+        return list(range(count))
+    indices = []
+    for index in range(count):
+        image.seek(index)
+        # NewSubfileType (TIFF 6.0, page 36): bit 0 is a reduced image, bit 2 a mask.
+        if not cast(Any, image).tag_v2.get(254, 0) & 0b101:
+            indices.append(index)
+    image.seek(0)
+    return indices
+
+
+def _pixels(image):
+    # Pillow drops the low bytes of 16-bit colours; only the raw mode of a tile shows them.
+    has_16_bits = any(re.search(";16[BLN]", str(tile[3])) for tile in image.tile)
+    image.load()
+    image = PIL.ImageOps.exif_transpose(image)  # a copy, since other pages may follow
     if image.mode == "1":
         image = image.convert("L")
     elif "transparency" in image.info:

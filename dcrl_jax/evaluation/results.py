@@ -246,7 +246,7 @@ def listed_images(
     source = list_beside(path)
     if not source.is_file() or source == path:
         return None
-    lines = enumerate(read_file(source, "the name of an image on each line").splitlines(), start=1)
+    lines = enumerate(read_file(source, "the name of an image on each line", "surrogateescape").split("\n"), start=1)
     lines = [(f"{source}:{number}", line.strip()) for number, line in lines if line.strip()]
     found = _Names(image_ids, file_names).find_all(_first_places(lines), source)
     first: dict[str, str] = {}
@@ -302,18 +302,19 @@ def _find_numbers(places: Mapping[int, str], id_of: Mapping[int, str], expected:
     return {number: id_of[number] for number in places}
 
 
-def read_file(path: Path, expected: str) -> str:
+def read_file(path: Path, expected: str, errors: str = "strict") -> str:
     """Return the text of a results file.
 
     Args:
         path: the file.
         expected: what such a file has, for the message.
+        errors: what is done with bytes that are not UTF-8: "strict" refuses them, "surrogateescape" keeps them.
 
     Raises:
         InputError: the file cannot be read, or is no text file.
     """
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig", errors=errors)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:

@@ -2,9 +2,14 @@
 
 import contextlib
 import csv
+import functools
 import io
 import itertools
+import os
+import re
+import sys
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
@@ -13,7 +18,9 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import PIL.Image
 
+from dcrl_jax.decoding import LwirScaling, is_grey
 from dcrl_jax.errors import InputError, Preempted, first_few
 from dcrl_jax.evaluation import results
 from dcrl_jax.evaluation.miss_rate import ImageDetections
@@ -21,9 +28,10 @@ from dcrl_jax.files import atomic_path
 from dcrl_jax.inference.detector import Detector
 from dcrl_jax.inference.draw import draw_people
 from dcrl_jax.inference.frame_pairs import FramePairs
-from dcrl_jax.inference.images import read_lwir, read_visible
-from dcrl_jax.inference.output_folder import new_folder, not_writable
-from dcrl_jax.inference.pairs import find_pairs
+from dcrl_jax.inference.images import Page, read_lwir, read_visible
+from dcrl_jax.inference.output_folder import NotWritableError, new_folder, not_writable
+from dcrl_jax.inference.scenes import SceneFiles, Scenes, find_scenes
+from dcrl_jax.inference.sources import File
 from dcrl_jax.inference.video import Video, is_video, open_writer
 from dcrl_jax.ops.boxes import xyxy_to_xywh
 from dcrl_jax.progress import progress_bar
@@ -31,6 +39,7 @@ from dcrl_jax.signals import defer_signals, recall_signals
 
 JPEG_QUALITY = 92
 LISTED = 20  # longest list of files in the summary
+LONGEST_NAME = 240  # bytes; file systems take 255, and a suffix follows
 DECODED = 8  # images read ahead, few since decoded images are large
 
 WritePicture = Callable[[str, np.ndarray], None]
@@ -55,22 +64,24 @@ def detect_files(
 
     Args:
         checkpoint: see ``Detector.from_checkpoint``.
-        source: an image, a folder, a pattern or a video.
-        output: a new or empty folder. It gets ``annotated/`` with the images or the video, ``results.txt`` (KAIST's
+        source: an image, a video, a folder, a pattern, or a CSV file that lists pairs; see ``find_scenes``. Of a folder
+            or pattern, all images are processed and then all videos.
+        output: a new or empty folder. It gets ``annotated/`` with the images and videos, ``results.txt`` (KAIST's
             text format), ``results.json`` (COCO's format), and ``images.txt``, the names of the processed images in
-            the order of both results files. A video's frames are named by their numbers, and ``frames.csv`` has the
-            number and time of each. The folder stays as it was if the run ends before the first image.
-        lwir_source: the thermal images or video for a teacher. By default, ``source`` has images of both modalities.
+            the order of both results files; while images are processed, it names all of them. A name that is no UTF-8
+            keeps its bytes there. A video's frames are named by their numbers, and ``frames.csv`` has the number and
+            time of each. The folder stays as it was if the run ends before the first image.
+        lwir_source: the thermal files for a teacher. By default, ``source`` has files of both modalities.
         min_score: people with a lower score are neither drawn nor counted in the summary; the results files have all.
         lwir_offset_s: of two videos, the seconds by which the thermal one started later than the visible one: thermal
             time + offset = visible time, each from the start of its video. See ``FramePairs``.
 
     Returns:
-        Whether every image could be used, or every frame be read.
+        Whether every file that the source promises could be used, and every frame be read.
 
     Raises:
-        InputError: the source has no image or pair, a video cannot be used, no frames of two videos are a pair, or the
-            output cannot be written to; the results so far are kept. An unusable image is only reported.
+        InputError: the source has no image, pair or video, the video that it is cannot be used, or the output cannot be
+            written to; the results so far are kept. An unusable file among others is only reported.
         KeyboardInterrupt, Preempted: a signal ended the run; the results so far are kept, and their number is printed.
     """
     output = new_folder(output)
@@ -80,10 +91,12 @@ def detect_files(
     run = _Run(detector, output, min_score)
     if is_video(source):
         run.detect_video(Path(source), None if lwir_source is None else Path(lwir_source), lwir_offset_s)
-    elif lwir_offset_s:
-        raise InputError(f"--lwir_offset_s shifts a thermal video, but {source} is not a video.")
     else:
-        run.detect_images(source, lwir_source)
+        scenes = find_scenes(source, lwir_source, len(detector.modalities) > 1)
+        if lwir_offset_s and not scenes.videos:
+            raise InputError(f"--lwir_offset_s shifts a thermal video, but {source} is not a video.")
+        run.detect_scenes(scenes, lwir_offset_s)
+    run.print_problems()
     return not run.problems
 
 
@@ -96,16 +109,44 @@ class _Run:
         self._detections: dict[str, ImageDetections] = {}
         self._processed: set[str] = set()  # names, including those of unusable images
         self._frames: dict[str, list[tuple[int, Fraction]]] = {}  # of each video: number and time in seconds
+        self._names: list[str] = []  # the processed names of images and videos that are complete
         self._people = self._images_with_people = 0
         self._weights = []
+        self._grey: list[str] = []  # names of visible images with three equal channels
         self.problems: list[str] = []
 
-    def detect_images(self, source: str, lwir_source: str | None) -> None:
-        pairs, unmatched = find_pairs(source, lwir_source, self._needs_lwir)
+    def detect_scenes(self, scenes: Scenes, lwir_offset_s: float) -> None:
+        """Detect in all images, and then in each video as if it were the source."""
+        for note in scenes.notes:
+            _print(note)
+        for problem in scenes.problems:
+            self._add_problem(problem)
+        if scenes.images:
+            self._detect_images(scenes.images)
+        stems = Counter(video.visible.path.stem for video in scenes.videos)
+        for video in scenes.videos:
+            try:
+                for file in (video.visible, video.lwir):
+                    _check(file)
+                stem = video.visible.path.stem
+                name = stem if stems[stem] == 1 else video.name
+                self.detect_video(video.visible.path, video.lwir and video.lwir.path, lwir_offset_s, name)
+            except NotWritableError:
+                raise
+            except InputError as error:
+                self._add_problem(str(error))
+        _print_list("without a counterpart in the other modality, left out", list(map(str, scenes.unmatched)))
+
+    def _detect_images(self, images: list[SceneFiles]) -> None:
         folder = self._output / "annotated"
+        names = [files.name for files in images]
+        picture_of = _picture_names(names)
+        # A file of many images stays open until the last of them is read.
+        open_stack = functools.lru_cache(2)(PIL.Image.open)
+        read = functools.partial(_read_scene, open_stack=open_stack, scaling=self._detector.lwir_scaling)
 
         def write(name, picture):
-            path = folder / f"{name}.jpg"
+            path = folder / picture_of[name]
             path.parent.mkdir(parents=True, exist_ok=True)
             bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
             encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
@@ -116,12 +157,17 @@ class _Run:
                 raise
 
         with ThreadPoolExecutor(4) as pool:
-            scenes = (scene for chunk in _chunks(pairs, DECODED) for scene in pool.map(_read_pair, chunk))
-            names = [pair.name for pair in pairs]
-            self._detect(scenes, names, len(pairs), "image", contextlib.nullcontext(write))
-        _print_list("without a counterpart in the other modality, left out", unmatched)
 
-    def detect_video(self, path: Path, lwir_path: Path | None, lwir_offset_s: float) -> None:
+            def scenes():
+                for chunk in _chunks(images, DECODED):
+                    has_pages = any(files.page is not None for files in chunk)
+                    yield from (map if has_pages else pool.map)(read, chunk)
+
+            self._detect(scenes(), names, len(images), "image", contextlib.nullcontext(write))
+
+    def detect_video(self, path: Path, lwir_path: Path | None, lwir_offset_s: float, name: str = "") -> None:
+        """Detect in a video; ``name`` is that of its frames and annotated copy, by default its own."""
+        video_name = name or path.stem
         if self._needs_lwir and lwir_path is None:
             raise InputError("this detector is a teacher, which takes pairs: give the thermal video with --lwir.")
         if lwir_path is None and lwir_offset_s:
@@ -135,19 +181,22 @@ class _Run:
 
         def scenes():
             for frames in pairs or ((frame,) for frame in videos[0].frames()):
-                name = f"{path.stem}_{frames[0].number:06d}"
+                name = f"{video_name}_{frames[0].number:06d}"
                 names.append(name)
                 self._frames[name] = [(frame.number, frame.seconds) for frame in frames]
                 try:
                     visible = read_visible(frames[0].pixels)
-                    images = (visible, *(read_lwir(frame.pixels, visible) for frame in frames[1:]))
+                    images = (
+                        visible,
+                        *(read_lwir(frame.pixels, visible, self._detector.lwir_scaling) for frame in frames[1:]),
+                    )
                 except InputError as error:  # ends the run: the other frames are of the same kind
                     raise InputError(f"{name}: {error}") from error
                 yield Scene(name, images)
 
         @contextlib.contextmanager
         def writer():
-            video = self._output / "annotated" / f"{path.stem}.mp4"
+            video = self._output / "annotated" / f"{video_name}.mp4"
             try:
                 with open_writer(video, 1 / (videos[0].interval or Fraction(1)), videos[0].time_base) as write:
                     yield lambda name, picture: write(picture, self._frames[name][0][1])
@@ -158,12 +207,13 @@ class _Run:
         try:
             self._detect(scenes(), names, count, "frame", writer())
             if pairs:
-                print(pairs.summary())
+                _print(pairs.summary())
         finally:
-            problems = [problem for video in videos for problem in video.problems()]
-            self.problems += problems
-            for line in [note for video in videos for note in video.notes()] + problems:
-                print(f"warning: {line}")
+            for video in videos:
+                for note in video.notes():
+                    _print(f"warning: {note}")
+                for problem in video.problems():
+                    self._add_problem(problem)
 
     def _write_frames(self):
         """Write frames.csv: the name of each processed frame, and its number and time in each video."""
@@ -187,7 +237,9 @@ class _Run:
         unit: str,
         writer: contextlib.AbstractContextManager[WritePicture],
     ) -> None:
-        start = time.monotonic()
+        start, earlier = time.monotonic(), len(self._processed)
+        detected_earlier = len(self._detections)
+        self._people = self._images_with_people = 0
         try:
             with (
                 self._explain_write_errors(),
@@ -201,14 +253,14 @@ class _Run:
                     bar.update(len(chunk))
                     raise_lost_signal()
         except (KeyboardInterrupt, Preempted):
-            done = len(self._processed)
-            kept = f"{self._output} has the results so far" if done else "nothing is written"
+            done = len(self._processed) - earlier
+            kept = f"{self._output} has the results so far" if self._processed else "nothing is written"
             of_all = f" of {count}" if unit == "image" else ""  # the number of frames is only estimated
-            print(f"stopped after {done}{of_all} {unit}s; {kept}")
+            _print(f"stopped after {done}{of_all} {unit}s; {kept}")
             raise
         seconds = time.monotonic() - start
-        done = len(self._detections)
-        print(
+        done = len(self._detections) - detected_earlier
+        _print(
             f"{done} {unit}s in {seconds:.1f} s ({done / seconds:.1f} {unit}s/s): {self._people} people with a score "
             f"of at least {self._min_score:g}, in {self._images_with_people} {unit}s; all results are in {self._output}"
         )
@@ -216,25 +268,50 @@ class _Run:
             means = np.mean(self._weights, axis=0)
             weights = zip(self._detector.modalities, means, strict=True)
             print(f"mean weights: {', '.join(f'{name} {mean:.2f}' for name, mean in weights)}")
-        _print_list("that could not be used, skipped", self.problems)
+            self._weights = []
+        if self._grey:
+            names = ", ".join(first_few(self._grey, 3))
+            _print(
+                f"warning: {len(self._grey)} {unit}s have three equal channels: {names}. They are probably thermal or "
+                "grey images, but this detector expects colours."
+            )
+            self._grey = []
+
+    def print_problems(self) -> None:
+        """Print how many files could not be used and why, by reason."""
+        _print_list("that could not be used, skipped", _by_reason(self.problems), len(self.problems))
+
+    def _add_problem(self, problem, write=None):
+        self.problems.append(problem)
+        (write or print)(printable(f"warning: {problem}"))
 
     @contextlib.contextmanager
     def _save_results(self, names):
-        """Create the output folder; write the results so far at the end of the block, even if it raises."""
+        """Create the output folder and write the names; write the results so far at the end, even if the block raises.
+
+        Args:
+            names: those of all scenes to come; of a video it is empty at first.
+        """
         existed = self._output.exists()
         self._output.mkdir(parents=True, exist_ok=True)
         try:
+            self._write_names([*self._names, *names])
             yield
         finally:
             with defer_signals():
-                processed = [name for name in names if name in self._processed]
-                if processed:
-                    results.write_kaist_text(self._output / "results.txt", self._detections, processed)
-                    results.write_coco_json(self._output / "results.json", self._detections, processed)
-                    lines = "".join(f"{name}\n" for name in processed)
-                    (self._output / "images.txt").write_text(lines, encoding="utf-8")
-                elif not existed:
-                    self._output.rmdir()
+                self._names += [name for name in names if name in self._processed]
+                if self._names:
+                    self._write_names(self._names)
+                    results.write_kaist_text(self._output / "results.txt", self._detections, self._names)
+                    results.write_coco_json(self._output / "results.json", self._detections, self._names)
+                else:
+                    (self._output / "images.txt").unlink(missing_ok=True)
+                    if not existed:
+                        self._output.rmdir()
+
+    def _write_names(self, names):
+        with atomic_path(self._output / "images.txt") as partial:
+            partial.write_text("".join(f"{name}\n" for name in names), "utf-8", "surrogateescape", newline="\n")
 
     @contextlib.contextmanager
     def _explain_write_errors(self):
@@ -243,7 +320,7 @@ class _Run:
         except OSError as error:  # raised only by writing; reading raises InputError
             kept = ""
             if self._detections:
-                is_saved = (self._output / "images.txt").is_file()
+                is_saved = (self._output / "results.json").is_file()
                 kept = f" The results of {len(self._detections)} images are {'kept' if is_saved else 'lost'}."
             raise not_writable(self._output, error, kept) from error
 
@@ -251,13 +328,13 @@ class _Run:
         usable = [scene for scene in chunk if not isinstance(scene.images, InputError)]
         unusable = [scene for scene in chunk if isinstance(scene.images, InputError)]
         for scene in unusable:
-            self.problems.append(str(scene.images))
-            bar.write(f"warning: {scene.images}")
+            self._add_problem(str(scene.images), bar.write)
         # A single last image would compile a program of its own.
         batch = usable * 2 if len(usable) == 1 and count != 1 else usable
         by_modality = (list(images) for images in zip(*(scene.images for scene in batch), strict=True))
         detected = self._detector(*by_modality) if batch else []
         self._processed.update(scene.name for scene in unusable)
+        self._grey += [scene.name for scene in usable if is_grey(scene.images[0])]
         for scene, people in zip(usable, detected, strict=False):
             count_above = int((people.scores >= self._min_score).sum())
             self._people += count_above
@@ -272,12 +349,69 @@ class _Run:
                 write(scene.name, picture)
 
 
-def _read_pair(pair) -> Scene:
+def _read_scene(files: SceneFiles, open_stack: Callable[[Path], PIL.Image.Image], scaling: LwirScaling) -> Scene:
     try:
-        visible = read_visible(pair.visible)
-        return Scene(pair.name, (visible,) if pair.lwir is None else (visible, read_lwir(pair.lwir, visible)))
+        visible = read_visible(_image(files.visible, files.page, open_stack))
+        if files.lwir is None:
+            return Scene(files.name, (visible,))
+        return Scene(files.name, (visible, read_lwir(_image(files.lwir, files.page, open_stack), visible, scaling)))
     except InputError as error:
-        return Scene(pair.name, error)
+        return Scene(files.name, error)
+
+
+def _image(file: File, page: int | None, open_stack) -> Path | Page:
+    _check(file)
+    if page is None:
+        return file.path
+    name = f"{file.path}#{page + 1:04d}"
+    try:
+        return Page(name, open_stack(file.path), file.pages[page])
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError(f"{name}: a page that cannot be read as an image.") from error
+
+
+def _check(file: File | None) -> None:
+    if file and file.problem:
+        raise InputError(f"{file.path}: {file.problem}")
+
+
+def _picture_names(names: list[str]) -> dict[str, str]:
+    """Return a distinct file name for the annotated JPEG image of each name."""
+    pictures, taken = {}, set()
+    is_jpeg = {name: name.lower().endswith((".jpg", ".jpeg")) for name in names}
+    for name in sorted(names, key=is_jpeg.__getitem__, reverse=True):
+        folder, file = os.path.split(name)
+        if len(os.fsencode(file)) > LONGEST_NAME:
+            file = f"{os.fsdecode(os.fsencode(file)[:LONGEST_NAME])}~"
+        picture = os.path.join(folder, file if is_jpeg[name] and file[-1] != "~" else f"{file}.jpg")
+        while picture in taken:
+            picture += ".jpg"
+        pictures[name] = picture
+        taken.add(picture)
+    return pictures
+
+
+def _by_reason(problems: list[str]) -> list[str]:
+    """Return one line per kind of problem; those that differ only in the file and in numbers are of one kind."""
+    groups = defaultdict(list)
+    for problem in problems:
+        groups[re.sub(r"\d+", "0", problem.partition(": ")[2])].append(problem)
+    lines = []
+    for first, *others in sorted(groups.values(), key=len, reverse=True):
+        also = ", ".join(first_few([problem.partition(": ")[0] for problem in others], 3))
+        lines.append(f"{first} ({len(others) + 1} like this; also {also})" if others else first)
+    return lines
+
+
+def printable(text: str) -> str:
+    """Return a text that standard output can print; bytes of a path that are no UTF-8 are escaped."""
+    escaped = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return escaped.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _print(text: str) -> None:
+    print(printable(text))
 
 
 def _chunks(items: Iterable, size: int) -> Iterator[list]:
@@ -286,7 +420,7 @@ def _chunks(items: Iterable, size: int) -> Iterator[list]:
         yield chunk
 
 
-def _print_list(title: str, items: list) -> None:
+def _print_list(title: str, items: list[str], count: int = 0) -> None:
     if items:
-        print(f"{len(items)} {title}:")
-        print("".join(f"  {line}\n" for line in first_few(items, LISTED)), end="")
+        lines = "".join(f"\n  {line}" for line in first_few(items, LISTED))
+        _print(f"{count or len(items)} {title}:{lines}")

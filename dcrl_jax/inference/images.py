@@ -2,9 +2,11 @@
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
+import PIL.Image
 
 from dcrl_jax import decoding
 from dcrl_jax.decoding import EIGHT_BITS, LwirScaling
@@ -13,7 +15,15 @@ from dcrl_jax.errors import InputError
 Image = str | os.PathLike | np.ndarray | jax.Array
 
 
-def read_visible(image: Image) -> np.ndarray:
+class Page(NamedTuple):
+    """One of the images of a file, e.g. of a stack of TIFF pages."""
+
+    name: str
+    stack: PIL.Image.Image  # open; one thread at a time reads its pages
+    index: int
+
+
+def read_visible(image: Image | Page) -> np.ndarray:
     """Return an RGB image, uint8 [H, W, 3].
 
     Args:
@@ -26,7 +36,7 @@ def read_visible(image: Image) -> np.ndarray:
     return decoding.check_visible(pixels, dtype, name)
 
 
-def read_lwir(image: Image, visible: np.ndarray, scaling: LwirScaling = EIGHT_BITS) -> np.ndarray:
+def read_lwir(image: Image | Page, visible: np.ndarray, scaling: LwirScaling = EIGHT_BITS) -> np.ndarray:
     """Return a thermal image, uint8 [H, W, 1].
 
     Args:
@@ -50,6 +60,8 @@ def _pixels(image, kind):
         if pixels.ndim not in (2, 3) or 0 in pixels.shape:
             raise InputError(f"{kind} image: an array of shape {pixels.shape}; expected height, width and channels.")
         return f"{kind} image", pixels, pixels.dtype.name
+    if isinstance(image, Page):
+        return image.name, *decoding.decode_page(image.stack, image.index, image.name)
     if not isinstance(image, (str, os.PathLike)):
         raise InputError(
             f"{kind} image: of type {type(image).__qualname__}; expected a path or a uint8 array of NumPy or JAX "

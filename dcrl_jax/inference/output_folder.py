@@ -10,6 +10,10 @@ from safetensors import SafetensorError
 from dcrl_jax.errors import InputError
 
 
+class NotWritableError(InputError):
+    """The output folder cannot be written to, so that a command cannot go on."""
+
+
 def new_folder(path: str | Path) -> Path:
     """Return the path of a folder that is empty or does not exist yet.
 
@@ -50,7 +54,7 @@ def fill_folder(folder: Path) -> Iterator[Path]:
         raise not_writable(folder, error) from error
 
 
-def not_writable(folder: Path, error: Exception, kept: str = "") -> InputError:
+def not_writable(folder: Path, error: Exception, kept: str = "") -> NotWritableError:
     """Return the error for a folder that cannot be written to.
 
     Args:
@@ -59,4 +63,4 @@ def not_writable(folder: Path, error: Exception, kept: str = "") -> InputError:
         kept: a sentence about the results so far, after a space; or nothing.
     """
     reason = getattr(error, "strerror", None) or error
-    return InputError(f"{folder} cannot be written to: {reason}.{kept} Make room, or give another --output.")
+    return NotWritableError(f"{folder} cannot be written to: {reason}.{kept} Make room, or give another --output.")

@@ -1,137 +1,183 @@
-"""The images that a file, folder or pattern names, and the pairs among them."""
+"""Which visible and thermal files belong together, by their names."""
 
-import glob
-import itertools
+import functools
+import os
+import re
+from collections import defaultdict
 from collections.abc import Iterable
-from pathlib import Path
 from typing import NamedTuple
 
-from dcrl_jax.errors import InputError
+from dcrl_jax.errors import first_few
 
-IMAGE_SUFFIXES = (".avif", ".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".ts", ".webm")
-# Names of folders (KAIST: visible/, lwir/; MSRS: vi/, ir/), and last words of file names (I00000_visible.png).
+
+class Words(NamedTuple):
+    """The words by which names tell a modality, in any case."""
+
+    certain: tuple[str, ...]  # as a folder's name, or after the last underscore of a file's
+    with_partner: tuple[str, ...]  # only if such a word of the other modality makes the two names equal
+
+
+# Folders: visible/ and lwir/ (KAIST), infrared/ (LLVIP), vi/ and ir/ (MSRS), Vis/ and Ir/ (M3FD), Visible/ and FIR/
+# (CVC-14), RGB/ and thermal_8_bit/ (FLIR), crop_LR_visible/ and cropinfrared/ (RoadScene), RGB/ and T/ (VT5000). Files:
+# I00000_visible and _lwir, FLIR_00000_RGB and _PreviewData, DJI_0000_W (wide), _V, _Z (zoom) and _T.
 MODALITY_WORDS = {
-    "visible": ("visible", "vis", "vi", "rgb"),
-    "lwir": ("lwir", "thermal", "infrared", "ir", "tir"),
+    "visible": Words(
+        ("visible", "vis", "vi", "rgb"), ("crop_lr_visible", "color", "colour", "wide", "w", "v", "zoom", "z")
+    ),
+    "lwir": Words(
+        ("lwir", "thermal", "infrared", "ir", "tir"),
+        ("cropinfrared", "thermal_8_bit", "thermal_16_bit", "fir", "thrm", "t", "previewdata"),
+    ),
+}
+# In a folder of its modality, a file may begin or end with its initial (RGBT234: visible/00001v, infrared/00001i).
+_INITIALS = {
+    "visible": re.compile(r"^v(?=\d+$)|(?<=\d)v$", re.I),
+    "lwir": re.compile(r"^[it](?=\d+$)|(?<=\d)[it]$", re.I),
 }
 
 
-class Pair(NamedTuple):
-    """The image or images of a scene."""
+class NamedPair(NamedTuple):
+    """The names of two files that belong together."""
 
-    name: str  # in the results: the path below the searched folder, without suffix and modality words
-    visible: Path
-    lwir: Path | None  # None for a detector that sees RGB only
-
-
-class FoundPairs(NamedTuple):
-    """The scenes to detect in, and the images that belong to none of them."""
-
-    pairs: list[Pair]  # sorted by name
-    unmatched: list[Path]  # images without a counterpart in the other modality
+    name: str  # what the names have in common: the path without suffix and modality words
+    visible: str
+    lwir: str
 
 
-def is_video(path: str | Path) -> bool:
-    """Return whether a path names a video. A pattern names none, whatever it matches."""
-    path = Path(path)
-    return path.suffix.lower() in VIDEO_SUFFIXES and (path.is_file() or not glob.has_magic(str(path)))
+class Pairing(NamedTuple):
+    """The pairs among files, and the rest."""
+
+    pairs: list[NamedPair]  # sorted by name, which is unique
+    visible: list[str]  # files without a partner whose names do not say that they are thermal, sorted
+    lwir: list[str]  # files without a partner whose names say that they are thermal, sorted
+    problems: list[str]  # sets of files of which it is unclear which are the pair; the lists above have the files
 
 
-def find_pairs(source: str, lwir_source: str | None, needs_lwir: bool) -> FoundPairs:
-    """Return the scenes of the images that a user names, and the images without a counterpart.
+def pair_by_name(names: Iterable[str], lwir_names: Iterable[str] | None = None) -> Pairing:
+    """Return the pairs among files. Only the names count; no file is read.
+
+    The names of a pair are equal but for suffix and modality words: first those of ``Words.certain``, which are a
+    folder or the end of a file's name after ``_``; then, among files without a partner, all words, also between
+    ``_ - .`` or spaces anywhere in a folder or file, and with a number (``rgb_1/`` and ``thermal_1/``).
 
     Args:
-        source: an image, a folder (searched recursively) or a pattern (``*``, ``?``, ``[...]``, ``**``) of visible
-            images. With ``needs_lwir`` and no ``lwir_source``, it names images of both modalities, which
-            MODALITY_WORDS tell apart.
-        lwir_source: the same for thermal images.
-        needs_lwir: whether a scene needs both images; otherwise thermal images in ``source`` are ignored.
-
-    Raises:
-        InputError: a source does not exist, has no images or no pairs, or two images have the same name.
+        names: distinct paths relative to one folder, with slashes and suffixes. They are of both modalities, or of
+            visible files only if ``lwir_names`` is given.
+        lwir_names: the paths of the thermal files, relative to another folder. Then no word tells the modality.
     """
-    images = [(path, *_name_and_modality(path, root)) for path, root in _images(source)]
-    if not needs_lwir:
-        visible = _by_name((path, name) for path, name, modality in images if modality != "lwir")
-        if not visible:
-            raise InputError(f"{source}: thermal images only; this detector takes visible images.")
-        return FoundPairs([Pair(name, path, None) for name, path in sorted(visible.items())], [])
-    if lwir_source is None:
-        visible = _by_name((path, name) for path, name, modality in images if modality != "lwir")
-        lwir = _by_name((path, name) for path, name, modality in images if modality == "lwir")
+    if lwir_names is None:
+        files = [(None, name) for name in names]
     else:
-        visible = _by_name((path, name) for path, name, _ in images)
-        lwir = _by_name((path, _name_and_modality(path, root)[0]) for path, root in _images(lwir_source))
-        if Path(source).is_file() and Path(lwir_source).is_file():
-            # Two single files are a pair, whatever their names.
-            lwir = dict(zip(visible, lwir.values(), strict=True))
-    names = visible.keys() & lwir.keys()
-    if not names:
-        examples = ", ".join(str(path) for path in [*list(visible.values())[:2], *list(lwir.values())[:2]])
-        words = " and ".join(f"{modality} ({', '.join(words)})" for modality, words in MODALITY_WORDS.items())
-        raise InputError(
-            f"{source}: {len(visible)} visible and {len(lwir)} thermal images, no two with the same name ({examples}). "
-            "The images of a pair have the same name, except for a folder or a last word that tells the modality: "
-            f"{words}; or give the thermal images with --lwir."
-        )
-    unmatched = [path for paths in (visible, lwir) for name, path in paths.items() if name not in names]
-    return FoundPairs([Pair(name, visible[name], lwir[name]) for name in sorted(names)], sorted(unmatched))
+        files = [*(("visible", name) for name in names), *(("lwir", name) for name in lwir_names)]
+    pairs, problems = {}, []
+    rest = {modality: [] for modality in MODALITY_WORDS}
+    for read in (_read_certain, _read_with_partner, _read_initial):
+        keyed = defaultdict(lambda: defaultdict(list))
+        for file in files:
+            reading = read(*file)
+            keyed[reading.key][reading.modality].append((reading.rank, file))
+        taken = set()
+        for key, group in keyed.items():
+            if not (group["visible"] and group["lwir"]):
+                continue
+            best = [_lowest_ranked(group[modality]) for modality in rest]
+            if max(map(len, best)) > 1:
+                problems.append(_describe_unclear(key, best))
+            else:
+                visible, lwir = best[0][0], best[1][0]
+                name = visible if key in pairs else key
+                pairs[name] = NamedPair(name, visible, lwir)
+            for modality, chosen in zip(rest, map(set, best), strict=True):
+                taken.update(file for _, file in group[modality])
+                rest[modality] += [file[1] for _, file in group[modality] if file[1] not in chosen]
+        files = [file for file in files if file not in taken]
+    for side, name in files:
+        rest[_read_certain(side, name).modality or "visible"].append(name)
+    return Pairing(sorted(pairs.values()), sorted(rest["visible"]), sorted(rest["lwir"]), problems)
 
 
-def _images(source: str) -> list[tuple[Path, Path]]:
-    """Return every image that a source names, with the folder to which its name in the results is relative."""
-    path = Path(source)
-    if path.is_file():
-        return [(path, path.parent)]
-    if path.is_dir():
-        files, root = path.rglob("*"), path
-    elif glob.has_magic(source):
-        files = map(Path, glob.glob(source, recursive=True))
-        root = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
-    else:
-        raise InputError(f"{source}: no such file or folder.")
-    files = sorted(file for file in files if file.is_file())
-    images = [(file, root) for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
-    if not images:
-        videos = sum(is_video(file) for file in files)
-        content = (
-            f"{len(files)} files, {videos} of them videos, which must be given one by one" if files else "no files"
-        )
-        raise InputError(f"{source}: contains no image ({content}); images end with {', '.join(IMAGE_SUFFIXES)}.")
-    return images
+def is_thermal_folder(name: str) -> bool:
+    """Return whether a folder's name says that its files are thermal."""
+    return _CERTAIN.get(name.lower()) == "lwir"
 
 
-def _name_and_modality(path: Path, root: Path) -> tuple[str, str | None]:
-    """Return the name of an image in the results, and the modality that its path names, if any."""
-    relative = path.relative_to(root)
-    folders, modality = [], None
-    for folder in relative.parts[:-1]:
-        folder_modality = _modality_of(folder)
+def describe_words() -> str:
+    """Return the words of both modalities, for a message."""
+    return " and ".join(f"{name} ({', '.join(words.certain)})" for name, words in MODALITY_WORDS.items())
+
+
+class _Reading(NamedTuple):
+    """What a name says by one of the rules."""
+
+    modality: str | None
+    key: str  # the name without suffix and modality words
+    rank: int  # of several files with one key and modality, the lowest is taken
+
+
+def _read_certain(side: str | None, name: str) -> _Reading:
+    """Read the words of ``Words.certain``; a name without any is that of a visible file."""
+    *folders, file = name.split("/")
+    stem, kept, modality = os.path.splitext(file)[0], [], None
+    for folder in folders:
+        folder_modality = _CERTAIN.get(folder.lower())
         modality = folder_modality or modality
-        folders += [] if folder_modality else [folder]
-    stem = relative.stem
+        kept += [] if folder_modality else [folder]
     head, separator, last_word = stem.rpartition("_")
-    last_modality = _modality_of(last_word)
+    last_modality = _CERTAIN.get(last_word.lower())
     if last_modality and separator:
         stem, modality = head, last_modality
     elif last_modality and modality is None:
         stem, modality = "pair", last_modality  # visible.png and lwir.png
-    # The searched folder itself may name the modality.
-    return "/".join([*folders, stem]), modality or _modality_of(root.name)
+    return _Reading(side or modality or "visible", "/".join([*kept, stem]), int(modality is None))
 
 
-def _modality_of(word: str) -> str | None:
-    return next((modality for modality, words in MODALITY_WORDS.items() if word.lower() in words), None)
+def _read_with_partner(side: str | None, name: str) -> _Reading:
+    """Read all words; the innermost one decides."""
+    *folders, file = name.split("/")
+    parts = [*map(_read_folder, folders), _read_part(os.path.splitext(file)[0])]
+    modality, rank = next(((m, rank) for _, m, rank in reversed(parts) if m), (None, 0))
+    kept = [text for text, _, _ in parts]
+    return _Reading(side or modality, "/".join([*filter(None, kept[:-1]), kept[-1] or "pair"]), rank)
 
 
-def _by_name(images: Iterable[tuple[Path, str]]) -> dict[str, Path]:
-    by_name = {}
-    for path, name in images:
-        if name in by_name:
-            raise InputError(
-                f"{by_name[name]} and {path} have the same name, {name!r}, in the results: give them to separate "
-                "commands."
-            )
-        by_name[name] = path
-    return by_name
+def _read_initial(side: str | None, name: str) -> _Reading:
+    """Read all words, and the initial of the modality that a folder names."""
+    reading = _read_with_partner(side, name)
+    if not reading.modality:
+        return reading
+    folder, slash, stem = reading.key.rpartition("/")
+    return reading._replace(key=folder + slash + _INITIALS[reading.modality].sub("", stem))
+
+
+def _read_part(part):
+    """Return a folder's name or a stem without its modality words, and the modality and rank of the last of them."""
+    words = [_RANKS[re.sub("[-. ]", "_", match["word"].lower())] for match in _ANY_WORD.finditer(part)]
+    if len({modality for modality, _ in words}) != 1:  # none, or both as in rgb_thermal
+        return part, None, 0
+    return _ANY_WORD.sub(r"\g<number>", part).lstrip("_-. "), *words[-1]
+
+
+_read_folder = functools.lru_cache(1000)(_read_part)
+
+
+def _lowest_ranked(ranked_files):
+    lowest = min(rank for rank, _ in ranked_files)
+    return [name for rank, (_, name) in ranked_files if rank == lowest]
+
+
+def _describe_unclear(key, best):
+    visible, lwir = (" and ".join(first_few(sorted(names), 3)) for names in best)
+    return f"{visible} (visible), {lwir} (thermal): both have the name {key!r}; it is unclear which are the pair."
+
+
+_CERTAIN = {word: modality for modality, words in MODALITY_WORDS.items() for word in words.certain}
+_RANKS = {
+    word: (modality, rank)
+    for modality, words in MODALITY_WORDS.items()
+    for rank, word in enumerate(words.certain + words.with_partner)
+}
+# A single letter is a folder or the end of a name, and has no number.
+_ALTERNATIVES = "|".join(
+    word.replace("_", "[-_. ]") + ("(?=$)" if len(word) == 1 else "") for word in sorted(_RANKS, key=len, reverse=True)
+)
+_ANY_WORD = re.compile(rf"(?:^|[-_. ]+)(?P<word>{_ALTERNATIVES})(?P<number>\d*)(?=[-_. ]|$)", re.I)

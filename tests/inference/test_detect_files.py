@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 from video_files import noise, shared_video, write_video
 
@@ -28,6 +29,10 @@ def image(seed, channels=3):
 
 def frames_of(path):
     return [frame.pixels for frame in Video(path).frames()]
+
+
+def png(stems):
+    return [f"{stem}.png" for stem in stems]
 
 
 class Files:
@@ -77,7 +82,7 @@ class Files:
     def assert_holds(self, names, people, pictures=None):
         """Checks the output; ``people`` has None for an image without results, and each other has a picture."""
         output, names = self.folder / "out", list(names)
-        assert (output / "images.txt").read_text().splitlines() == names
+        assert (output / "images.txt").read_text(errors="surrogateescape").splitlines() == names
         by_name = {name: item for name, item in zip(names, people, strict=True) if item is not None}
         for file in ("results.txt", "results.json"):
             results = read_results(output / file, names)
@@ -107,12 +112,12 @@ def test_folder_gives_results_and_pictures_of_all_images(files, tmp_path, capsys
     files.write_images("in/sub", 5)  # one more than a batch
     assert files.detect("in")
     people = files.people(range(5))
-    files.assert_holds([f"sub/{seed}" for seed in range(5)], people)
+    files.assert_holds([f"sub/{seed}.png" for seed in range(5)], people)
     counts = [int((item.scores >= 0.5).sum()) for item in people]
     printed = capsys.readouterr().out
     assert printed.startswith("5 images in ")
     assert f": {sum(counts)} people with a score of at least 0.5, in {sum(map(bool, counts))} images; all" in printed
-    assert cv2.imread(str(tmp_path / "out/annotated/sub/4.jpg")).shape == (HEIGHT, WIDTH, 3)
+    assert cv2.imread(str(tmp_path / "out/annotated/sub/4.png.jpg")).shape == (HEIGHT, WIDTH, 3)
     with pytest.raises(InputError, match=f"^{tmp_path}/out exists and is not an empty folder"):
         files.detect("in")
 
@@ -140,13 +145,88 @@ def test_unusable_images_are_reported_and_skipped(files, tmp_path, capsys):
     files.write_image("in/3.png", image(1, 1))
     assert not files.detect("in")
     first, third = files.people([0, 2])
-    files.assert_holds("0123", [first, None, third, None])
+    files.assert_holds(png("0123"), [first, None, third, None])
     printed = capsys.readouterr().out
     assert f"2 that could not be used, skipped:\n  {tmp_path / 'in/1.png'}: 5 bytes" in printed
     assert f"\n  {tmp_path / 'in/3.png'}: grey" in printed
     assert not files.detect("in/1.png", output="nothing")
-    assert (tmp_path / "nothing/images.txt").read_text() == "1\n"
+    assert (tmp_path / "nothing/images.txt").read_text() == "1.png\n"
     assert json.loads((tmp_path / "nothing/results.json").read_text()) == []
+
+
+def test_folder_with_everything_gives_all_that_can_be_read_and_names_the_rest(files, tmp_path, capsys):
+    for index, name in enumerate(("grey.png", "grey.png.bmp", "stra\udcdfe.png")):
+        (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
+        PIL.Image.fromarray(image(index)).save(tmp_path / "in" / name)
+    PIL.Image.fromarray(image(3)).save(tmp_path / "in/grey.jpg")
+    stack = [PIL.Image.fromarray(image(seed)) for seed in (4, 5)]
+    stack[0].save(tmp_path / "in/stack.tif", save_all=True, append_images=stack[1:])
+    write_video(tmp_path / "in/film.mp4", noise(2))
+    (tmp_path / "in/sub").mkdir()
+    write_video(tmp_path / "in/sub/film.mkv", noise(3))
+    for name in ("broken1.jpg", "broken10.jpg", "bad\udcdf.mp4", "notes.txt"):
+        (tmp_path / "in" / name).write_bytes(b"hello" + b"!" * len(name))
+    assert not files.detect("in")
+
+    jpeg = np.asarray(PIL.Image.open(tmp_path / "in/grey.jpg"))
+    people = files.people([jpeg, 0, 1, 4, 5, 2])
+    frames = [files.people(frames_of(tmp_path / "in" / name)) for name in ("film.mp4", "sub/film.mkv")]
+    names = ["broken1.jpg", "broken10.jpg", "grey.jpg", "grey.png", "grey.png.bmp", "stack.tif#0001", "stack.tif#0002"]
+    names += ["stra\udcdfe.png", *(f"film.mp4_{n:06d}" for n in range(2)), *(f"sub/film.mkv_{n:06d}" for n in range(3))]
+    pictures = ["film.mp4.mp4", "grey.jpg", "grey.png.bmp.jpg", "grey.png.jpg", "stack.tif#0001.jpg"]
+    pictures += ["stack.tif#0002.jpg", "stra\udcdfe.png.jpg", "sub/film.mkv.mp4"]
+    files.assert_holds(names, [None, None, *people, *frames[0], *frames[1]], pictures)
+    assert b"\nstra\xdfe.png\n" in (tmp_path / "out/images.txt").read_bytes()
+    printed = capsys.readouterr().out
+    assert "1 other files (.txt 1) are neither images nor videos, left out" in printed
+    assert f"3 that could not be used, skipped:\n  {tmp_path}/in/broken1.jpg: 16 bytes" in printed
+    assert (
+        f"an image. (2 like this; also {tmp_path}/in/broken10.jpg)\n  {tmp_path}/in/bad\\xdf.mp4: no frame" in printed
+    )
+
+
+def test_names_are_written_before_the_work(files, tmp_path):
+    files.write_images("in", 6)
+    before = []
+    detect_batch = Detector.__call__
+
+    def look(detector, *images):
+        before.append((tmp_path / "out/images.txt").read_text().split())
+        return detect_batch(detector, *images)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Detector, "__call__", look)
+        assert files.detect("in")
+    assert before == [png("012345")] * 2
+
+
+def test_annotated_copies_have_names_of_their_own(files, tmp_path):
+    for name in ("a.png", "a.png.jpg", "a.png.jpg.bmp", f"{'b' * 251}.png", f"{'b' * 251}.jpg"):
+        files.write_image(f"in/{name}", image(0))
+    assert files.detect("in")
+    written = sorted(path.name for path in (tmp_path / "out/annotated").iterdir())
+    long = [f"{'b' * 240}~.jpg", f"{'b' * 240}~.jpg.jpg"]
+    assert written == ["a.png.jpg", "a.png.jpg.bmp.jpg", "a.png.jpg.jpg", *long]
+
+
+def test_images_with_three_equal_channels_are_told(files, capsys):
+    files.write_images("in", 2)
+    assert files.detect("in")
+    assert "equal channels" not in capsys.readouterr().out
+    for name in "ab":
+        files.write_image(f"in/{name}_T.png", np.repeat(image(7, 1), 3, axis=2))
+    assert files.detect("in", output="other")
+    assert "warning: 2 images have three equal channels: a_T.png, b_T.png. They are probably" in capsys.readouterr().out
+
+
+def test_pages_of_two_stacks_are_pairs(files, tmp_path):
+    visible, lwir = [image(seed) for seed in range(3)], [image(50 + seed, 1) for seed in range(3)]
+    for name, pages in (("rgb", visible), ("thermal", lwir)):
+        pages = [PIL.Image.fromarray(page.squeeze()) for page in pages]
+        pages[0].save(tmp_path / f"run_{name}.tif", save_all=True, append_images=pages[1:])
+    assert files.detect("run_rgb.tif", "teacher", "run_thermal.tif")
+    people = files.people(visible, lwir, "teacher")
+    files.assert_holds([f"run#{number:04d}" for number in (1, 2, 3)], people)
 
 
 def test_video_gives_a_video_with_its_times_and_results_by_frame(files, tmp_path):
@@ -225,7 +305,7 @@ def test_truncated_video_gives_the_readable_frames_and_a_warning(files, tmp_path
             0,
             "this detector is a teacher, which takes pairs: give the thermal video with --lwir",
         ),
-        ("teacher", "a.mp4", "16bits.mkv", 0, "a_000000: thermal image: uint16 values; expected uint8"),
+        ("teacher", "a.mp4", "16bits.mkv", 0, "a_000000: thermal image: uint16 values, 0 to 0; expected uint8"),
         ("teacher", "a.mp4", "a.png", 0, "a.png: not a video, but .*a.mp4 is one; give the thermal video with --lwir"),
         ("teacher", "a.mp4", "b.mp4", 0, "b.mp4: no such file"),
         ("teacher", "a.mp4", "a.mp4", 60, r"no two frames are within .* Set it to the seconds by which the thermal"),
@@ -249,7 +329,7 @@ def test_interrupted_run_keeps_its_results_and_reports_its_progress(files, tmp_p
     files.write_images("in", 6)
     (tmp_path / "in/3.png").write_bytes(b"")
     files.stop("in", 2, number)
-    files.assert_holds("0123", [*files.people(range(3)), None])
+    files.assert_holds(png("0123"), [*files.people(range(3)), None])
     progress = f"\nstopped after 4 of 6 images; {tmp_path / 'out'} has the results so far\n"
     assert capsys.readouterr().out.endswith(progress)
 
@@ -286,10 +366,10 @@ def test_run_interrupted_before_the_first_image_leaves_the_output(
 def test_signal_lost_in_a_callback_ends_the_run_after_its_batch(files):
     files.write_images("in", 6)
     files.stop("in", 1, handler=lambda: contextlib.suppress(KeyboardInterrupt))
-    files.assert_holds("0123", files.people(range(4)))
+    files.assert_holds(png("0123"), files.people(range(4)))
 
 
-@pytest.mark.parametrize(("file", "count"), [("2.jpg", 3), ("results.txt", 4)])
+@pytest.mark.parametrize(("file", "count"), [("2.png.jpg", 3), ("results.txt", 4)])
 def test_signal_while_writing_waits_for_picture_and_results(files, monkeypatch, file, count):
     files.write_images("in", 4)
 
@@ -306,7 +386,7 @@ def test_signal_while_writing_waits_for_picture_and_results(files, monkeypatch, 
         patch.setattr(Path, "write_bytes", interrupted(Path.write_bytes))
         with pytest.raises(KeyboardInterrupt):
             files.detect("in")
-    files.assert_holds("0123"[:count], files.people(range(count)))
+    files.assert_holds(png("0123"[:count]), files.people(range(count)))
 
 
 def test_full_disk_leaves_nothing_half_written(files, tmp_path, no_room):
@@ -319,6 +399,6 @@ def test_full_disk_leaves_nothing_half_written(files, tmp_path, no_room):
     for size, output, lost in ((100, "lost", "are lost"), (2000, "kept", r"are kept\. Make")):
         with no_room(size), pytest.raises(InputError, match=rf"File too large\. The results of 1 images {lost}"):
             files.detect("in", output=output)
-    assert [path.name for path in (tmp_path / "lost").rglob("*")] == ["annotated"]
+    assert sorted(path.name for path in (tmp_path / "lost").rglob("*")) == ["annotated", "images.txt"]
     assert [path.name for path in (tmp_path / "kept/annotated").iterdir()] == []
-    assert list(read_results(tmp_path / "kept/results.txt", ["0"])) == ["0"]
+    assert list(read_results(tmp_path / "kept/results.txt", ["0.png"])) == ["0.png"]

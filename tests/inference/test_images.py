@@ -7,7 +7,7 @@ import PIL.Image
 import pytest
 
 from dcrl_jax.errors import InputError
-from dcrl_jax.inference.images import read_lwir, read_visible
+from dcrl_jax.inference.images import Page, read_lwir, read_visible
 
 COLOURS = np.random.default_rng(1).integers(0, 256, (6, 8, 3), dtype=np.uint8)
 GREY = np.random.default_rng(2).integers(0, 256, (6, 8, 1), dtype=np.uint8)
@@ -152,6 +152,24 @@ def test_file_that_cannot_be_decoded_is_refused_with_its_name(tmp_path, suffix):
         with pytest.raises(InputError) as refusal:
             read_visible(path)
         assert str(refusal.value) == f"{path}: {len(unreadable)} bytes that cannot be read as an image."
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "tif", "webp"])
+def test_one_page_of_several_is_not_taken_for_the_file(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    pages = [PIL.Image.fromarray(np.roll(SMOOTH, shift, 0)) for shift in range(3)]
+    options = {"lossless": True} if suffix == "webp" else {}
+    pages[0].save(path, save_all=True, append_images=pages[1:], **options)
+    with pytest.raises(
+        InputError, match=f"^{path}: holds 3 images besides previews; expected one. --mode=detect takes"
+    ):
+        read_visible(path)
+    if suffix != "gif":  # of 256 colours
+        with PIL.Image.open(path) as stack:
+            pixels = read_visible(Page("a#0003", stack, 2))
+            np.testing.assert_array_equal(pixels, np.roll(SMOOTH, 2, 0))
+            with pytest.raises(InputError, match=r"^a#0004: a page that cannot be read as an image"):
+                read_visible(Page("a#0004", stack, 3))
 
 
 def test_folder_and_missing_file_are_refused(tmp_path):

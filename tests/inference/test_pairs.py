@@ -1,15 +1,8 @@
-"""The images that a source names, and which of them are pairs."""
+"""Which files belong together by their names."""
 
 import pytest
 
-from dcrl_jax.errors import InputError
-from dcrl_jax.inference.pairs import Pair, find_pairs, is_video
-
-
-def touch(folder, names):
-    for name in names.split():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
+from dcrl_jax.inference.pairs import NamedPair, pair_by_name
 
 
 @pytest.mark.parametrize(
@@ -17,71 +10,71 @@ def touch(folder, names):
     [
         ("set00/V000/visible/I00000.jpg", "set00/V000/lwir/I00000.jpg", "set00/V000/I00000"),
         ("set00_V000_I00000_visible.png", "set00_V000_I00000_lwir.png", "set00_V000_I00000"),
+        ("set00_V000_visible_I00000.png", "set00_V000_lwir_I00000.png", "set00_V000_I00000"),
         ("test/vi/00151D.jpg", "test/ir/00151D.png", "test/00151D"),
         ("visible/test/a.jpg", "infrared/test/a.jpg", "test/a"),
+        ("Day/Visible/Train/a.png", "Day/FIR/Train/a.png", "Day/Train/a"),
+        ("Vis/00000.png", "Ir/00000.png", "00000"),
+        ("crop_LR_visible/FLIR_00006.jpg", "cropinfrared/FLIR_00006.jpg", "FLIR_00006"),
+        ("FLIR_00000_RGB.jpg", "FLIR_00000_PreviewData.jpeg", "FLIR_00000"),
+        ("train/RGB/FLIR_1.jpg", "train/thermal_8_bit/FLIR_1.jpeg", "train/FLIR_1"),
+        ("DJI_2024_0000_W.JPG", "DJI_2024_0000_T.JPG", "DJI_2024_0000"),
+        ("DJI_0000_V.JPG", "DJI_0000_T.JPG", "DJI_0000"),
+        ("RGB/1.jpg", "T/1.jpg", "1"),
+        ("run/visible/00001v.jpg", "run/infrared/00001i.jpg", "run/00001"),
+        ("rgb_1/I0.png", "thermal_1/I0.png", "1/I0"),
+        ("I0-visible.png", "I0-lwir.png", "I0"),
+        ("I0.visible.tif", "I0.lwir.tif", "I0"),
+        ("rgb 7.png", "thermal 7.png", "7"),
+        ("rgb1.png", "thermal1.png", "1"),
+        ("rgb_ir/visible/ir_1.png", "rgb_ir/lwir/ir_1.png", "rgb_ir/ir_1"),
         ("visible.PNG", "lwir.png", "pair"),
+        ("a.jpg", "a_ir.jpg", "a"),
     ],
-    ids=["KAIST", "flat copies of KAIST", "MSRS", "ICAFusion", "one pair"],
 )
-def test_pair_is_found_in_one_folder(tmp_path, visible, lwir, name):
-    touch(tmp_path, f"{visible} {lwir}")
-    assert find_pairs(str(tmp_path), None, True) == ([Pair(name, tmp_path / visible, tmp_path / lwir)], [])
-    assert find_pairs(str(tmp_path), None, False) == ([Pair(name, tmp_path / visible, None)], [])
+def test_pair_is_found_by_the_habits_of_the_field(visible, lwir, name):
+    assert pair_by_name([lwir, visible]) == ([NamedPair(name, visible, lwir)], [], [], [])
 
 
-def test_pairs_of_two_sources_have_the_same_name(tmp_path):
-    touch(tmp_path, "a/1.jpg a/2_visible.jpg a/3.jpg b/1.png b/2_thermal.jpg b/4.jpg")
-    pairs, unmatched = find_pairs(str(tmp_path / "a"), str(tmp_path / "b"), True)
-    files = [(pair.name, pair.visible.name, pair.lwir.name) for pair in pairs]
-    assert files == [("1", "1.jpg", "1.png"), ("2", "2_visible.jpg", "2_thermal.jpg")]
-    assert unmatched == [tmp_path / "a/3.jpg", tmp_path / "b/4.jpg"]
-    # Two files are a pair whatever their names.
-    (pair,), _ = find_pairs(str(tmp_path / "a/3.jpg"), str(tmp_path / "b/4.jpg"), True)
-    assert pair == ("3", tmp_path / "a/3.jpg", tmp_path / "b/4.jpg")
-
-
-SETS = "set00/visible/1.jpg set00/lwir/1.jpg set01/visible/1.jpg set01/lwir/1.jpg set01/x.txt"
+def test_numbers_and_folders_keep_pairs_apart():
+    names = ["rgb_1/a.png", "thermal_1/a.png", "rgb_2/a.png", "thermal_2/a.png", "1/rgb.png", "1/thermal.png"]
+    pairs, visible, lwir, _ = pair_by_name([*names, "2/rgb.png"])
+    assert [pair.name for pair in pairs] == ["1/a", "1/pair", "2/a"]
+    assert (visible, lwir) == (["2/rgb.png"], [])
 
 
 @pytest.mark.parametrize(
-    ("files", "source", "lwir", "names"),
+    ("names", "lwir"),
     [
-        (SETS, "set01/**", None, "1"),
-        (SETS, "*/visible/*.jpg", "", "set00/1 set01/1"),
-        (SETS, "*/visible/*", "*/lwir/*", "set00/1 set01/1"),
-        ("b.jpg a.jpg sub/c.webp d.avif notes.txt film.mp4", "", "", "a b d sub/c"),
-        ("lwir_camera.jpg visible.d/ir1.jpg", "", "", "lwir_camera visible.d/ir1"),
-    ],
-    ids=["pairs", "visible images", "two patterns", "folder, sorted", "words inside names"],
-)
-def test_folder_and_pattern_give_their_images(tmp_path, files, source, lwir, names):
-    touch(tmp_path, files)
-    lwir_source = f"{tmp_path}/{lwir}" if lwir else None
-    pairs, _ = find_pairs(f"{tmp_path}/{source}", lwir_source, needs_lwir=lwir != "")
-    assert [pair.name for pair in pairs] == names.split()
-
-
-def test_videos_are_known_by_their_suffix_but_not_in_a_pattern(tmp_path):
-    touch(tmp_path, "film.ts film[1].mp4")
-    names = ("film.ts", "film[1].mp4", "missing.mkv", "*.mp4", "film.jpg")
-    assert [is_video(tmp_path / name) for name in names] == [True, True, True, False, False]
-
-
-@pytest.mark.parametrize(
-    ("files", "source", "needs_lwir", "message"),
-    [
-        ("", "nowhere", False, "nowhere: no such file or folder"),
-        ("", "", False, r"contains no image \(no files\); images end with .avif, .bmp, .jpeg, .jpg"),
-        ("a.txt b.mp4", "", False, r"no image \(2 files, 1 of them videos, which must be given one by one\)"),
-        ("a.jpg", "*.png", False, r"contains no image \(no files\)"),
-        ("a.mp4 b.mp4", "*.mp4", False, r"no image \(2 files, 2 of them videos"),
-        ("a_lwir.jpg", "", False, "thermal images only; this detector takes visible images"),
-        ("a.jpg a.png", "", False, "a.jpg and .*a.png have the same name, 'a', in the results"),
-        ("a.jpg", "a.jpg", True, "1 visible and 0 thermal images, no two with the same name .*or give .* with --lwir"),
-        ("a_visible.jpg b_lwir.jpg", "", True, r"1 visible and 1 thermal images, .* \(.*a_vis.*b_l"),
+        ("street_t.jpg street.jpg plan_T.png T.png t/a.png", ""),
+        ("lwir_camera.jpg visible.d/ir1.jpg thermal_1/a.jpg FIR/a.jpg a-ir.jpg", ""),
+        ("street_ir.jpg thermal/b.jpg", "street_ir.jpg thermal/b.jpg"),
+        ("IMG_W.jpg IMG_V.jpg IMG_Z.jpg wide.jpg", ""),
     ],
 )
-def test_source_that_names_nothing_usable_is_refused(tmp_path, files, source, needs_lwir, message):
-    touch(tmp_path, files)
-    with pytest.raises(InputError, match=message):
-        find_pairs(str(tmp_path / source), None, needs_lwir)
+def test_only_certain_words_make_a_file_without_partner_thermal(names, lwir):
+    pairing = pair_by_name(names.split())
+    assert (pairing.pairs, pairing.lwir) == ([], lwir.split())
+
+
+def test_best_of_several_cameras_is_taken_and_equal_ones_are_a_problem():
+    dji = pair_by_name(["0_Z.JPG", "0_W.JPG", "0_T.JPG", "1_T.JPG"])
+    assert dji == ([NamedPair("0", "0_W.JPG", "0_T.JPG")], ["0_Z.JPG", "1_T.JPG"], [], [])
+    flir = pair_by_name(["RGB/1.jpg", "thermal_16_bit/1.tiff", "thermal_8_bit/1.jpeg"])
+    assert flir == ([NamedPair("1", "RGB/1.jpg", "thermal_8_bit/1.jpeg")], [], ["thermal_16_bit/1.tiff"], [])
+    unclear = pair_by_name(["a_rgb.png", "a_rgb.jpg", "a_ir.jpg", "b_rgb.jpg", "b_ir.jpg"])
+    assert [pair.name for pair in unclear.pairs] == ["b"]
+    (problem,) = unclear.problems
+    assert problem.startswith("a_rgb.jpg and a_rgb.png (visible), a_ir.jpg (thermal): both have the name 'a'; it is un")
+
+
+def test_files_of_two_folders_need_no_words():
+    visible, lwir = ["1.jpg", "2_visible.jpg", "3.jpg", "FLIR_0_RGB.jpg"], ["1.png", "2_thermal.jpg", "4.jpg"]
+    pairs, unpaired, unpaired_lwir, _ = pair_by_name(visible, [*lwir, "FLIR_0_PreviewData.jpeg"])
+    assert pairs == [
+        ("1", "1.jpg", "1.png"),
+        ("2", "2_visible.jpg", "2_thermal.jpg"),
+        ("FLIR_0", "FLIR_0_RGB.jpg", "FLIR_0_PreviewData.jpeg"),
+    ]
+    assert (unpaired, unpaired_lwir) == (["3.jpg"], ["4.jpg"])
+    assert pair_by_name(["v001.jpg"], ["i001.jpg"]).pairs == [("001", "v001.jpg", "i001.jpg")]

@@ -1,0 +1,263 @@
+"""The images, pairs and videos to detect in, from what a user names."""
+
+import csv
+import io
+import os
+from collections import defaultdict
+from pathlib import Path
+from typing import NamedTuple
+
+from dcrl_jax.errors import InputError, first_few
+from dcrl_jax.inference.pairs import MODALITY_WORDS, describe_words, is_thermal_folder, pair_by_name
+from dcrl_jax.inference.sources import File, Files, describe_others, find_files, look_at
+
+LIST_SUFFIXES = (".csv", ".tsv")
+
+
+class SceneFiles(NamedTuple):
+    """The file of an image or video or the two of a pair, and which of their images, if they hold several."""
+
+    name: str  # in the results
+    visible: File
+    lwir: File | None  # None for a detector that sees RGB only
+    page: int | None = None  # which of several images in each file, from 0
+
+
+class Scenes(NamedTuple):
+    """What to detect in, and what is left out."""
+
+    images: list[SceneFiles]  # sorted by name, which is unique
+    videos: list[SceneFiles]
+    unmatched: list[Path]  # files without a counterpart in the other modality
+    problems: list[str]  # what the user named but cannot be used
+    notes: list[str]  # what is left out on purpose
+
+
+def find_scenes(source: str, lwir_source: str | None, needs_lwir: bool) -> Scenes:
+    """Return what to detect in.
+
+    The name of a scene is, for a detector of RGB, the path below the searched folder; for a pair, what both paths have
+    in common (``pair_by_name``); for a line of a list, the path of the visible file below the folder of all. Each image
+    of a file with several has a name of its own: ``stack.tif#0001``.
+
+    Args:
+        source: an image, a video, a folder or a pattern (see ``find_files``), or a list of pairs: a file .csv or .tsv
+            with the columns ``visible`` and ``lwir``, paths relative to its folder. A header may name the columns in
+            another order or among others. With ``needs_lwir`` and no ``lwir_source``, a folder or pattern names files
+            of both modalities.
+        lwir_source: the thermal files. Of two patterns, files for which the wildcards stand for the same text are a
+            pair, and then files of the same name.
+        needs_lwir: whether a scene needs both modalities. Otherwise files in ``source`` whose names say that they are
+            thermal are left out.
+
+    Raises:
+        InputError: a source does not exist, or names nothing to detect in.
+    """
+    scenes = Scenes([], [], [], [], [])
+    if os.path.isfile(source) and source.lower().endswith(LIST_SUFFIXES):
+        if lwir_source is not None:
+            raise InputError(f"{source} is a list of pairs, which names the thermal files: omit --lwir.")
+        _add_list(scenes, Path(source), needs_lwir)
+    else:
+        _add_found(scenes, source, lwir_source, needs_lwir)
+    images, names = [], set()
+    for scene in scenes.images:
+        if scene.name in names:  # of two pairs that different words or wildcards make
+            scene = scene._replace(name=scene.visible.name)
+        for page in _pages(scene, scenes.problems):
+            if page.name in names:
+                scenes.problems.append(f"{page.visible.path}: another image has its name, {page.name!r}; rename it.")
+            else:
+                names.add(page.name)
+                images.append(page)
+    images.sort(key=lambda scene: scene.name)
+    return scenes._replace(images=images, unmatched=sorted(scenes.unmatched))
+
+
+def _add_found(scenes, source, lwir_source, needs_lwir):
+    """Add the scenes of files, folders or patterns."""
+    if lwir_source is not None and os.path.realpath(source) == os.path.realpath(lwir_source):
+        lwir_source = None
+    found = _find_any(source, scenes)
+    lwir_found = None if lwir_source is None else _find_any(lwir_source, scenes)
+    for kind in ("images", "videos"):
+        files, lwir_files = getattr(found, kind), None if lwir_found is None else getattr(lwir_found, kind)
+        if not needs_lwir:
+            new = _visible_scenes(found.root, files, scenes)
+        elif lwir_source is not None and lwir_files and os.path.isfile(source) and os.path.isfile(lwir_source):
+            new = _pair_of_files(files, lwir_files)
+        else:
+            new = _pair_scenes(files, lwir_files, scenes)
+        getattr(scenes, kind).extend(new)
+    if not (scenes.images or scenes.videos):
+        lwir_files = [] if lwir_found is None else [*lwir_found.images, *lwir_found.videos]
+        raise _nothing_usable(source, [*found.images, *found.videos], lwir_files, needs_lwir, scenes)
+
+
+def _find_any(source, scenes) -> Files:
+    found = find_files(source)
+    scenes.problems.extend(found.problems)
+    if not (found.images or found.videos):
+        content = describe_others(found.others) if found.others else "no files"
+        problems = "".join(f" {problem}" for problem in first_few(found.problems, 3))
+        raise InputError(f"{source}: no image and no video ({content}).{problems}")
+    if found.others:
+        scenes.notes.append(f"{describe_others(found.others)} are neither images nor videos, left out: {source}")
+    return found
+
+
+def _visible_scenes(root, files, scenes):
+    """Return the files that are not thermal by their names."""
+    pairing = pair_by_name(file.name for file in files)
+    thermal = {*pairing.lwir, *(pair.lwir for pair in pairing.pairs)}
+    if is_thermal_folder(os.path.basename(os.path.abspath(root))) and not pairing.pairs:
+        thermal = {file.name for file in files}
+    if thermal:
+        names = ", ".join(first_few(sorted(thermal), 2))
+        scenes.notes.append(f"{len(thermal)} of {len(files)} files are thermal by their names, left out: {names}")
+    return [SceneFiles(file.name, file, None) for file in files if file.name not in thermal]
+
+
+def _pair_scenes(files, lwir_files, scenes):
+    """Return the pairs among files of one or two sources."""
+    if lwir_files is None:
+        visible = lwir = {file.name: file for file in files}
+        pairing = pair_by_name(visible)
+        pairs = []
+    else:
+        # A folder of thermal images may lie within that of the visible ones.
+        thermal = {os.path.realpath(file.path) for file in lwir_files}
+        files = [file for file in files if os.path.realpath(file.path) not in thermal]
+        pairs = _pairs_of_wildcards(files, lwir_files)
+        taken = {file.path for pair in pairs for file in (pair.visible, pair.lwir) if file}
+        visible, lwir = ({file.name: file for file in group if file.path not in taken} for group in (files, lwir_files))
+        pairing = pair_by_name(visible, lwir)
+    scenes.problems.extend(pairing.problems)
+    scenes.unmatched.extend(visible[name].path for name in pairing.visible)
+    scenes.unmatched.extend(lwir[name].path for name in pairing.lwir)
+    return [*pairs, *(SceneFiles(pair.name, visible[pair.visible], lwir[pair.lwir]) for pair in pairing.pairs)]
+
+
+def _pair_of_files(files, lwir_files):
+    """Return two files as a pair, whatever their names."""
+    pairs = []
+    for visible, lwir in zip(files, lwir_files, strict=False):
+        common = pair_by_name([visible.name], [lwir.name]).pairs
+        pairs.append(SceneFiles(common[0].name if common else Path(visible.name).stem, visible, lwir))
+    return pairs
+
+
+def _pairs_of_wildcards(files, lwir_files):
+    """Return the files for which the wildcards of two patterns stand for the same text."""
+    by_text = defaultdict(lambda: ([], []))
+    for side, group in enumerate((files, lwir_files)):
+        for file in group:
+            if file.wildcards:
+                *others, last = file.wildcards
+                # A pattern that ends with a wildcard has the suffix in it, in which the files of a pair may differ.
+                by_text[*others, last.removesuffix(file.path.suffix)][side].append(file)
+    return [
+        SceneFiles("/".join(filter(None, text)) or "pair", *visible, *lwir)
+        for text, (visible, lwir) in by_text.items()
+        if len(visible) == len(lwir) == 1
+    ]
+
+
+def _pages(scene, problems) -> list[SceneFiles]:
+    """Return a scene for every image that the files of one hold."""
+    files = [file for file in (scene.visible, scene.lwir) if file]
+    counts = [len(file.pages) for file in files]
+    if max(counts) == 1:
+        return [scene]
+    if len(set(counts)) > 1:
+        held = " and ".join(f"{file.path} holds {count}" for file, count in zip(files, counts, strict=True))
+        problems.append(f"{held} images; those without a counterpart are left out.")
+    return [scene._replace(name=f"{scene.name}#{page + 1:04d}", page=page) for page in range(min(counts))]
+
+
+def _add_list(scenes, path, needs_lwir):
+    """Add the pairs of a list; every line that cannot be used becomes a problem."""
+    columns = "visible and lwir" if needs_lwir else "visible, and others that are not used"
+    files, line_of = [], {}
+    for line, cells in _read_lines(path, needs_lwir, scenes.problems):
+        pair = []
+        for cell in cells:
+            file = path.parent / cell
+            if not file.is_file():
+                scenes.problems.append(f"{path}:{line}: {file}: no such file.")
+            elif (found := look_at(file)).kind == "other":
+                scenes.problems.append(f"{path}:{line}: {file}: neither an image nor a video.")
+            else:
+                pair.append(found)
+        if len(pair) < len(cells):
+            continue
+        first = line_of.setdefault(os.path.abspath(pair[0].path), line)
+        if first != line:
+            scenes.problems.append(f"{path}:{line}: {pair[0].path} is in line {first} already.")
+        elif len({file.kind for file in pair}) > 1:
+            scenes.problems.append(f"{path}:{line}: an image and a video; expected two of a kind.")
+        else:
+            files.append(pair)
+    if not files:
+        lines = "".join(f"\n  {problem}" for problem in first_few(scenes.problems, 5))
+        raise InputError(f"{path}: no line that can be used; expected the columns {columns}.{lines}")
+    root = os.path.commonpath([os.path.dirname(os.path.abspath(pair[0].path)) for pair in files])
+    for pair in files:
+        name = os.path.relpath(os.path.abspath(pair[0].path), root)
+        group = scenes.images if pair[0].kind == "image" else scenes.videos
+        group.append(SceneFiles(name, pair[0], pair[1] if needs_lwir else None))
+
+
+def _read_lines(path, needs_lwir, problems):
+    """Yield the number and the one or two paths of each line of a list."""
+    text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
+    first_line = text.partition("\n")[0]
+    delimiter = max(",;\t", key=first_line.count)
+    columns = None
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        for row in reader:
+            cells = [cell.strip() for cell in row]
+            if not any(cells):
+                continue
+            if columns is None:
+                columns, is_header = _columns(cells, needs_lwir)
+                if len(columns) < 1 + needs_lwir:
+                    raise InputError(f"{path}:{reader.line_num}: no column lwir; this detector takes pairs.")
+                if is_header:
+                    continue
+            if len(cells) <= max(columns) or not all(cells[column] for column in columns):
+                expected = " and ".join(list(MODALITY_WORDS)[: len(columns)])
+                problems.append(f"{path}:{reader.line_num}: {delimiter.join(row)!r}; expected paths in {expected}.")
+                continue
+            yield reader.line_num, [cells[column] for column in columns]
+    except csv.Error as error:
+        raise InputError(
+            f"{path}:{reader.line_num}: {error}; expected a list with the columns visible, lwir."
+        ) from error
+
+
+def _columns(cells, needs_lwir):
+    """Return the indices of the columns visible and, for pairs, lwir, and whether the first line is a header."""
+    wanted = list(MODALITY_WORDS.items())[: 1 + needs_lwir]
+    words = [cell.lower() for cell in cells]
+    by_modality = [[index for index, word in enumerate(words) if word in named.certain] for _, named in wanted]
+    if by_modality[0]:
+        return [indices[0] for indices in by_modality if indices], True
+    return list(range(1 + needs_lwir)), False
+
+
+def _nothing_usable(source, files, lwir_files, needs_lwir, scenes):
+    """Return the error for sources whose files give no scene."""
+    if not needs_lwir:
+        return InputError(f"{source}: thermal images only by their names; this detector takes visible images.")
+    names = set(pair_by_name(file.name for file in files).lwir)
+    thermal = lwir_files or [file for file in files if file.name in names]
+    visible = [file for file in files if file not in thermal]
+    examples = ", ".join(str(file.path) for file in [*visible[:2], *thermal[:2]])
+    problems = "".join(f"\n  {problem}" for problem in first_few(scenes.problems, 3))
+    return InputError(
+        f"{source}: {len(visible)} visible and {len(thermal)} thermal files, no pair ({examples}). The names of a pair "
+        f"are equal, except for a folder or a word that tells the modality: {describe_words()}; or give the thermal "
+        f"files with --lwir, or a list of the pairs as a CSV file with the columns visible, lwir.{problems}"
+    )
