@@ -31,8 +31,8 @@ from dcrl_jax.inference.frame_pairs import FramePairs
 from dcrl_jax.inference.images import Page, read_lwir, read_visible
 from dcrl_jax.inference.output_folder import NotWritableError, new_folder, not_writable
 from dcrl_jax.inference.scenes import SceneFiles, Scenes, find_scenes
-from dcrl_jax.inference.sources import File
-from dcrl_jax.inference.video import Video, is_video, open_writer
+from dcrl_jax.inference.sources import File, is_video
+from dcrl_jax.inference.video import Video, open_writer
 from dcrl_jax.ops.boxes import xyxy_to_xywh
 from dcrl_jax.progress import progress_bar
 from dcrl_jax.signals import defer_signals, recall_signals

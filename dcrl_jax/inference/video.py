@@ -10,14 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import PIL.Image
 
 from dcrl_jax.errors import InputError
 from dcrl_jax.inference.extras import import_extra
 
-STILL_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")  # Pillow's names
-ANIMATED_FORMATS = ("AVIF", "GIF", "PNG", "WEBP")  # further pictures in a file of these are later ones
-VIDEO_SUFFIXES = (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv")
 PROBED_PACKETS = 300
 RESTART = 5  # intervals between frames; time stamps that go back by as many are those of a new clock
 
@@ -46,25 +42,6 @@ class Frame(NamedTuple):
         native = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
         # Both the angle and rot90 turn counterclockwise.
         return np.rot90(native, round(self.picture.rotation / 90))
-
-
-def is_video(path: str | Path) -> bool:
-    """Return whether a file is a video, as its content tells.
-
-    Animated pictures (GIF, PNG, WebP, AVIF) are videos. Still images, text, folders, patterns and missing files are
-    not. The name decides only where the content cannot: a stream of JPEG images begins as one image does and must end
-    with .mjpeg or .mjpg; a file in which nothing can be read, e.g. an MP4 file that is cut off, is a video if its name
-    ends as one. Without PyAV, the name decides for all that is not an image.
-    """
-    path = Path(path)
-    if not path.is_file():
-        return False
-    kind, is_animated = _picture_kind(path)
-    if kind:
-        return is_animated or (kind == "JPEG" and path.suffix.lower() in (".mjpeg", ".mjpg"))
-    with contextlib.suppress(InputError), _open(path):  # raised without PyAV, too
-        return True
-    return path.suffix.lower() in VIDEO_SUFFIXES
 
 
 class Video:
@@ -316,18 +293,6 @@ def _delete_if_not_written(path):
     except OSError:
         path.unlink(missing_ok=True)
         raise
-
-
-def _picture_kind(path):
-    """Return Pillow's name of an image's format, empty if the file is none, and whether it is animated."""
-    try:
-        with PIL.Image.open(path, formats=STILL_FORMATS) as image:
-            kind = image.format
-            return kind, kind in ANIMATED_FORMATS and getattr(image, "is_animated", False)
-    except PIL.Image.DecompressionBombError:
-        return "huge", False
-    except (OSError, SyntaxError, ValueError, EOFError):
-        return "", False
 
 
 def _open(path) -> Any:

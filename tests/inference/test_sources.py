@@ -52,7 +52,48 @@ def test_content_decides_what_a_file_is(folder):
     assert [file.problem.partition(",")[0] for file in found.images[-4:]] == ["HEIC", "", "NEF", "HEIC"]
     assert names(found.videos) == ["film.jpg", "z.avi"]
     assert names(found.others) == ["._a.jpg", "P5.md", "a.txt", "b.ts"]
-    assert [is_video(name) for name in ("film.jpg", "z.avi", "image.mp4", "*.avi", "missing.mp4")] == [1, 1, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.mp4", True),
+        ("video as text.txt", True),
+        ("without suffix", True),
+        ("12:30 [1].mkv", True),
+        ("cut.mp4", True),
+        ("a.gif", False),
+        ("stream.mjpeg", True),
+        ("still.gif", False),
+        ("a.png", False),
+        ("a.jpg", False),
+        ("a.avif", False),
+        ("image.mp4", False),
+        ("a.txt", False),
+        ("text.ts", False),
+        ("text", False),
+        ("", False),
+        ("*.mp4", False),
+        ("missing.mp4", False),
+    ],
+)
+def test_a_single_video_is_told_by_its_content(tmp_path, name, expected):
+    write_video(tmp_path / "a.mkv", noise(2))
+    video = (tmp_path / "a.mkv").read_bytes()
+    for copy in ("a.mp4", "video as text.txt", "without suffix", "12:30 [1].mkv"):
+        (tmp_path / copy).write_bytes(video)
+    write_video(tmp_path / "cut.mp4", noise(2))
+    (tmp_path / "cut.mp4").write_bytes((tmp_path / "cut.mp4").read_bytes()[:900])
+    write_video(tmp_path / "stream.mjpeg", noise(2), 10, "mjpeg", "yuvj420p")
+    images = [PIL.Image.fromarray(frame) for frame in noise(2)]
+    for still in ("still.gif", "a.png", "a.jpg", "a.avif"):
+        images[0].save(tmp_path / still)
+    images[0].save(tmp_path / "a.gif", save_all=True, append_images=images[1:])
+    (tmp_path / "image.mp4").write_bytes((tmp_path / "a.png").read_bytes())
+    for text in ("a.txt", "text", "text.ts"):
+        (tmp_path / text).write_text("hello")
+    assert is_video(tmp_path / name) == expected
+    assert is_video(str(tmp_path / name)) == expected
 
 
 @pytest.mark.parametrize("suffix", ["tif", "gif", "png", "webp"])
