@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dcrl_jax.errors import InputError, first_few
+from dcrl_jax.inference.input_files import File, Files, describe_others, find_files, look_at
 from dcrl_jax.inference.pairs import MODALITY_WORDS, describe_words, is_thermal_folder, pair_by_name
-from dcrl_jax.inference.sources import File, Files, describe_others, find_files, look_at
 
 LIST_SUFFIXES = (".csv", ".tsv")
 
