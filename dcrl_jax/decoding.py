@@ -77,16 +77,15 @@ def decode(encoded: bytes, name: str) -> tuple[np.ndarray, str]:
     try:
         with PIL.Image.open(io.BytesIO(encoded)) as image:
             indices = page_indices(image)
-            image.seek(indices[0] if indices else 0)
-            decoded = _pixels(image, name) if len(indices) == 1 else None
+            if len(indices) == 1:
+                image.seek(indices[0])
+                return _pixels(image, name)
     except InputError:
         raise
     except _UNREADABLE as error:
         raise InputError(f"{name}: {len(encoded)} bytes that cannot be read as an image.") from error
-    if decoded is None:
-        advice = "--mode=detect takes every page; in Python, give arrays." if indices else "Convert it to PNG or JPEG."
-        raise InputError(f"{name}: holds {len(indices)} images besides previews; expected one. {advice}")
-    return decoded
+    advice = "--mode=detect takes every page; in Python, give arrays." if indices else "Convert it to PNG or JPEG."
+    raise InputError(f"{name}: holds {len(indices)} images besides previews; expected one. {advice}")
 
 
 def decode_page(stack: PIL.Image.Image, index: int, name: str) -> tuple[np.ndarray, str]:

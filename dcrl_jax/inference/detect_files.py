@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import functools
-import io
 import itertools
 import os
 import re
@@ -112,10 +111,13 @@ class _Run:
         self._processed: set[str] = set()  # names, including those of unusable images
         self._frames: dict[str, list[tuple[int, Fraction]]] = {}  # of each video: number and time in seconds
         self._names: list[str] = []  # the processed names of images and videos that are complete
+        self._clear_counts()
+        self.problems: list[str] = []
+
+    def _clear_counts(self):
         self._people = self._images_with_people = 0
         self._weights = []
         self._grey: list[str] = []  # names of visible images with three equal channels
-        self.problems: list[str] = []
 
     def detect_scenes(self, scenes: Scenes, lwir_offset_s: float) -> None:
         """Detect in all images, and then in each video as if it were the source."""
@@ -216,16 +218,16 @@ class _Run:
                 for problem in video.problems():
                     self._add_problem(problem)
 
-    def _frame_table(self):
-        """Return frames.csv: the name of each processed frame, and its number and time in each video."""
-        table = io.StringIO(newline="")
-        writer = csv.writer(table, lineterminator="\n")
+    def _write_frames(self, path):
+        """Write the name of each processed frame, and its number and time in each video."""
         columns = ("name", "frame", "seconds", "lwir_frame", "lwir_seconds")
-        writer.writerow(columns if self._needs_lwir else columns[:3])
-        for name, frames in self._frames.items():
-            if name in self._processed:
-                writer.writerow([name, *(cell for number, time in frames for cell in (number, f"{float(time):.6f}"))])
-        return table.getvalue()
+        with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(columns if self._needs_lwir else columns[:3])
+            for name, frames in self._frames.items():
+                if name in self._processed:
+                    cells = ((number, f"{float(time):.6f}") for number, time in frames)
+                    writer.writerow([name, *itertools.chain.from_iterable(cells)])
 
     def _detect(
         self,
@@ -237,7 +239,7 @@ class _Run:
     ) -> None:
         start, earlier = time.monotonic(), len(self._processed)
         detected_earlier = len(self._detections)
-        self._people = self._images_with_people = 0
+        self._clear_counts()
         try:
             with (
                 self._explain_write_errors(),
@@ -266,14 +268,12 @@ class _Run:
             means = np.mean(self._weights, axis=0)
             weights = zip(self._detector.modalities, means, strict=True)
             print(f"mean weights: {', '.join(f'{name} {mean:.2f}' for name, mean in weights)}")
-            self._weights = []
         if self._grey:
             names = ", ".join(first_few(self._grey, 3))
             _print(
                 f"warning: {len(self._grey)} {unit}s have three equal channels: {names}. They are probably thermal or "
                 "grey images, but this detector expects colours."
             )
-            self._grey = []
 
     def print_problems(self) -> None:
         """Print how many files could not be used and why, by reason."""
@@ -294,7 +294,7 @@ class _Run:
         self._output.mkdir(parents=True, exist_ok=True)
         try:
             with atomic_path(self._output / "images.txt") as path:
-                _write_text(path, _lines([*self._names, *names]))
+                _write_names(path, [*self._names, *names])
             yield
         finally:
             with defer_signals():
@@ -316,11 +316,11 @@ class _Run:
                 *["frames.csv"][: not self._processed.isdisjoint(self._frames)],
             )
             names, text, coco, *frames = (on_success.enter_context(atomic_path(self._output / file)) for file in files)
-            _write_text(names, _lines(self._names))
+            _write_names(names, self._names)
             results.write_kaist_text(text, self._detections, self._names)
             results.write_coco_json(coco, self._detections, self._names)
             for path in frames:
-                _write_text(path, self._frame_table())
+                self._write_frames(path)
         self._kept = len(self._detections)
 
     @contextlib.contextmanager
@@ -423,12 +423,8 @@ def _print(text: str) -> None:
     print(printable(text))
 
 
-def _lines(names: Iterable[str]) -> str:
-    return "".join(f"{name}\n" for name in names)
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, "utf-8", "surrogateescape", newline="\n")
+def _write_names(path: Path, names: list[str]) -> None:
+    path.write_text("".join(f"{name}\n" for name in names), "utf-8", "surrogateescape", newline="\n")
 
 
 def _chunks(items: Iterable, size: int) -> Iterator[list]:

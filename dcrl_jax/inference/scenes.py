@@ -85,7 +85,7 @@ def _add_found(scenes, source, lwir_source, needs_lwir):
         files, lwir_files = getattr(found, kind), None if lwir_found is None else getattr(lwir_found, kind)
         if not needs_lwir:
             new = _visible_scenes(found.root, files, scenes)
-        elif lwir_source is not None and lwir_files and os.path.isfile(source) and os.path.isfile(lwir_source):
+        elif lwir_files and os.path.isfile(source) and os.path.isfile(lwir_source):
             new = _pair_of_files(files, lwir_files)
         else:
             new = _pair_scenes(files, lwir_files, scenes)
@@ -157,7 +157,7 @@ def _pairs_of_wildcards(files, lwir_files):
             if file.wildcards:
                 *others, last = file.wildcards
                 # A pattern that ends with a wildcard has the suffix in it, in which the files of a pair may differ.
-                by_text[*others, last.removesuffix(file.path.suffix)][side].append(file)
+                by_text[*others, f".{last}".removesuffix(file.path.suffix)[1:]][side].append(file)
     return [
         SceneFiles("/".join(filter(None, text)) or "pair", *visible, *lwir)
         for text, (visible, lwir) in by_text.items()

@@ -434,3 +434,14 @@ def test_picture_of_an_image_too_long_for_jpeg_is_smaller(files, tmp_path):
     files.write_image("long.png", np.zeros((2, 65_600, 3), np.uint8))
     assert files.detect("long.png")
     assert cv2.imread(str(tmp_path / "out/annotated/long.png.jpg")).shape == (1, 32_800, 3)
+
+
+def test_counts_of_a_video_that_fails_are_not_those_of_the_next(files, tmp_path, capsys):
+    grey = [np.repeat(frame[..., :1], 3, axis=2) for frame in noise(6)]
+    for name, frames in {"a": grey, "a_ir": [*grey[:4], *noise(2)], "b": noise(4), "b_ir": grey[:4]}.items():
+        (tmp_path / "in").mkdir(exist_ok=True)
+        write_video(tmp_path / f"in/{name}.mkv", frames, codec="ffv1", pix_fmt="bgr0")
+    assert not files.detect("in", "teacher")
+    printed = capsys.readouterr().out
+    assert "3 channels that differ" in printed
+    assert "three equal channels" not in printed

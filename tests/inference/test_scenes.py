@@ -41,6 +41,7 @@ FLIR = "a/0_RGB.jpg b/0_PreviewData.jpeg a/1_RGB.jpg b/1_PreviewData.jpeg"
         (FLIR, "a/?_RGB.jpg", "b/*_PreviewData.jpeg", "0 1"),
         (FLIR, "a", "b/*", "0 1"),
         ("a/x1.jpg b/y1.png a/x2.jpg b/y2.png", "a/x*", "b/y*", "1 2"),
+        ("1_hot.jpg 1_day.png 2_hot.png 2_day.png", "*_day.*", "*_hot.*", "1 2"),
         ("a/1.jpg a/2.jpg b/1.png b/3.png", "a", "b", "1"),
         ("a/1.jpg b/7.jpg", "a/1.jpg", "b/7.jpg", "1"),
         ("a/1_rgb.jpg b/1_ir.jpg", "a/1_rgb.jpg", "b/1_ir.jpg", "1"),
