@@ -39,7 +39,7 @@ from dcrl_jax.signals import defer_signals, recall_signals
 JPEG_QUALITY = 92
 JPEG_SIDE = 65_500  # pixels that a JPEG image may have on a side
 LISTED = 20  # longest list of files in the summary
-LONGEST_NAME = 240  # bytes; file systems take 255, and a suffix follows
+LONGEST_NAME = 230  # bytes; file systems take 255, and suffixes follow
 DECODED = 8  # images read ahead, few since decoded images are large
 
 WritePicture = Callable[[str, np.ndarray], None]
@@ -152,16 +152,11 @@ class _Run:
         read = functools.partial(_read_scene, open_stack=open_stack, scaling=self._detector.lwir_scaling)
 
         def write(name, picture):
-            path = folder / picture_of[name]
-            path.parent.mkdir(parents=True, exist_ok=True)
             step = -(-max(picture.shape) // JPEG_SIDE)
             bgr = cv2.cvtColor(picture[::step, ::step], cv2.COLOR_RGB2BGR)
             encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
-            try:
+            with atomic_path(folder / picture_of[name]) as path:
                 path.write_bytes(encoded)
-            except OSError:
-                path.unlink(missing_ok=True)
-                raise
 
         with ThreadPoolExecutor(4) as pool:
 

@@ -29,7 +29,6 @@ IMAGE_SUFFIXES, VIDEO_SUFFIXES, UNREADABLE_SUFFIXES, AUDIO_SUFFIXES = (
 # A file of these begins with one JPEG image but holds many.
 JPEG_STREAMS = frozenset([".mjpeg", ".mjpg"])
 
-KINDS = ("image", "video", "other")
 _IMAGE = re.compile(
     rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|(II[*+]|MM\0[*+])\0?|RIFF....WEBP|qoif|\0\0\0\x0cjP  |\xff\x4f\xff\x51"
     rb"|BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0|P[1-6]\s+[#\d]",
@@ -54,7 +53,7 @@ class File(NamedTuple):
 
     path: Path
     name: str  # the path below the searched folder, with slashes and the suffix
-    kind: str  # one of KINDS
+    kind: str  # 'image', 'video' or 'other'
     pages: tuple[int, ...] = (0,)  # of an image: the indices of the images that the file holds
     problem: str = ""  # why an image cannot be read, if that is known already
     wildcards: tuple[str, ...] = ()  # what the wildcards of the pattern stand for; () without a pattern
@@ -103,7 +102,8 @@ def find_files(source: str) -> Files:
         file = look_at(path, root, wildcards)
         if files.setdefault(file.name, file) is not file:
             problems.append(f"{path}: its name in the results is that of {files[file.name].path}; rename it.")
-    images, videos, others = ([files[name] for name in sorted(files) if files[name].kind == kind] for kind in KINDS)
+    ordered = [files[name] for name in sorted(files)]
+    images, videos, others = ([file for file in ordered if file.kind == kind] for kind in ("image", "video", "other"))
     return Files(images, videos, others, problems, notes, root or ".")
 
 

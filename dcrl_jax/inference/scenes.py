@@ -85,7 +85,7 @@ def _add_found(scenes, source, lwir_source, needs_lwir):
         files, lwir_files = getattr(found, kind), None if lwir_found is None else getattr(lwir_found, kind)
         if not needs_lwir:
             new = _visible_scenes(found.root, files, scenes)
-        elif lwir_files and os.path.isfile(source) and os.path.isfile(lwir_source):
+        elif lwir_source and lwir_files and os.path.isfile(source) and os.path.isfile(lwir_source):
             new = _pair_of_files(files, lwir_files)
         else:
             new = _pair_scenes(files, lwir_files, scenes)

@@ -205,7 +205,7 @@ def test_annotated_copies_have_names_of_their_own(files, tmp_path):
         files.write_image(f"in/{name}", image(0))
     assert files.detect("in")
     written = sorted(path.name for path in (tmp_path / "out/annotated").iterdir())
-    long = [f"{'b' * 240}~.jpg", f"{'b' * 240}~.jpg.jpg"]
+    long = [f"{'b' * 230}~.jpg", f"{'b' * 230}~.jpg.jpg"]
     assert written == ["a.png.jpg", "a.png.jpg.bmp.jpg", "a.png.jpg.jpg", *long]
 
 
