@@ -22,6 +22,7 @@ GREY_DIFFERENCE = 3
 # Pillow raises an OSError for truncated data, and the other errors for broken headers.
 _UNREADABLE = (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError)
 _PAGED_FORMATS = ("AVIF", "GIF", "PNG", "TIFF", "WEBP")  # an MPO file's other images are previews or a second view
+_PHOTOMETRIC = 262  # TIFF tag; 0: the value 0 is white
 # Orientation tags of quarter turns (TIFF 6.0, page 36).
 _ORIENTATION, _QUARTER_TURNS = 0x0112, (5, 6, 7, 8)
 
@@ -76,21 +77,24 @@ def decode(encoded: bytes, name: str) -> tuple[np.ndarray, str]:
     try:
         with PIL.Image.open(io.BytesIO(encoded)) as image:
             indices = page_indices(image)
-            image.seek(indices[0] if indices else 0)
-            decoded = _pixels(image) if len(indices) == 1 else None
+            if len(indices) == 1:
+                image.seek(indices[0])
+                return _pixels(image, name)
+    except InputError:
+        raise
     except _UNREADABLE as error:
         raise InputError(f"{name}: {len(encoded)} bytes that cannot be read as an image.") from error
-    if decoded is None:
-        advice = "--mode=detect takes every page; in Python, give arrays." if indices else "Convert it to PNG or JPEG."
-        raise InputError(f"{name}: holds {len(indices)} images besides previews; expected one. {advice}")
-    return decoded
+    advice = "--mode=detect takes every page; in Python, give arrays." if indices else "Convert it to PNG or JPEG."
+    raise InputError(f"{name}: holds {len(indices)} images besides previews; expected one. {advice}")
 
 
 def decode_page(stack: PIL.Image.Image, index: int, name: str) -> tuple[np.ndarray, str]:
     """Return one of the images of an open file, as ``decode`` does; it is one of ``page_indices``."""
     try:
         stack.seek(index)
-        return _pixels(stack)
+        return _pixels(stack, name)
+    except InputError:
+        raise
     except (*_UNREADABLE, EOFError) as error:
         raise InputError(f"{name}: a page that cannot be read as an image.") from error
 
@@ -110,9 +114,13 @@ def page_indices(image: PIL.Image.Image) -> list[int]:
     return indices
 
 
-def _pixels(image):
-    # Pillow drops the low bytes of 16-bit colours; only the raw mode of a tile shows them.
-    has_16_bits = any(re.search(";16[BLN]", str(tile[3])) for tile in image.tile)
+def _pixels(image, name):
+    # Pillow drops the low bytes of 16-bit colours and scales the values of PGM and PPM; only the tiles show it.
+    maxima = [tile[3][1] for tile in image.tile if tile[0].startswith("ppm") and isinstance(tile[3], tuple)]
+    has_16_bits = max(maxima, default=0) > 255 or any(re.search(";16[BLN]", str(tile[3])) for tile in image.tile)
+    if image.format == "TIFF" and image.mode.startswith("I;16") and image.tag_v2.get(_PHOTOMETRIC) == 0:
+        # Pillow inverts 8 bits only; of more bits, a range of values would not tell what is hot.
+        raise InputError(f"{name}: values of 16 bits of which 0 is white (WhiteIsZero); save it with 0 as black.")
     image.load()
     image = PIL.ImageOps.exif_transpose(image)  # a copy, since other pages may follow
     if image.mode == "1":
@@ -122,6 +130,8 @@ def _pixels(image):
     elif image.mode not in ("L", "LA", "RGB", "RGBA", "F") and not image.mode.startswith("I"):
         image = image.convert("RGB")  # a palette, CMYK, YCbCr
     pixels = np.array(image)
+    if image.mode == "I" and maxima:
+        pixels = np.round(pixels * (maxima[0] / 65535)).astype(np.uint16)
     return pixels, "uint16" if has_16_bits else pixels.dtype.name
 
 
@@ -163,6 +173,8 @@ def check_lwir(
         InputError: the image is not grey, has another size than its visible image, or has other values than uint8
             and no range is given for them.
     """
+    if dtype != "uint8" and pixels.dtype == np.uint8:
+        raise InputError(f"{name}: colours of {dtype}, of which the low bytes cannot be read; save it as grey {dtype}.")
     pixels = _without_alpha(pixels) if dtype == "uint8" else np.atleast_3d(pixels)
     if pixels.shape[2] == 3 and is_grey(pixels):
         pixels = pixels[..., 1:2] if dtype != "uint8" else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[..., None]

@@ -2,6 +2,7 @@
 
 import io
 
+import cv2
 import numpy as np
 import PIL.Image
 import pytest
@@ -43,6 +44,26 @@ def test_thermal_values_of_more_bits_are_scaled_by_the_range(scaling, expected, 
         lwir = decoding.check_lwir(pixels, found_dtype, "a", (2, 3), scaling)
         assert lwir.dtype == np.uint8
         assert lwir[..., 0].tolist() == expected
+
+
+def test_pgm_keeps_its_counts_whatever_its_maximum_is():
+    pgm = b"P5\n3 2\n9000\n" + COUNTS.astype(">u2").tobytes()
+    pixels, dtype = decoding.decode(pgm, "a")
+    assert (pixels.tolist(), dtype) == (COUNTS.tolist(), "uint16")
+
+
+def test_16_bits_of_which_the_values_are_not_known_are_refused():
+    sixteen = np.repeat(COUNTS[..., None], 3, axis=2)
+    ppm = b"P6\n3 2\n65535\n" + sixteen.astype(">u2").tobytes()
+    for coloured in (ppm, cv2.imencode(".png", sixteen)[1].tobytes(), cv2.imencode(".tiff", sixteen)[1].tobytes()):
+        with pytest.raises(InputError, match=r"^a: uint16 values; expected RGB of uint8"):
+            decoding.decode_visible(coloured, "a")
+        with pytest.raises(InputError, match=r"^a: colours of uint16, .* save it as grey uint16"):
+            decoding.decode_lwir(coloured, "a", (2, 3), LwirScaling((7400, 7900)))
+    entry = b"\x06\x01\x03\0\x01\0\0\0"  # PhotometricInterpretation of a TIFF file
+    white_is_zero = encoded(COUNTS, "tiff").replace(entry + b"\x01", entry + b"\0")
+    with pytest.raises(InputError, match=r"^a: values of 16 bits of which 0 is white"):
+        decoding.decode(white_is_zero, "a")
 
 
 def test_range_leaves_8_bits_alone_and_an_image_without_contrast_is_black():

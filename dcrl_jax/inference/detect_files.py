@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import functools
-import io
 import itertools
 import os
 import re
@@ -29,7 +28,7 @@ from dcrl_jax.inference.detector import Detector
 from dcrl_jax.inference.draw import draw_people
 from dcrl_jax.inference.frame_pairs import FramePairs
 from dcrl_jax.inference.images import Page, read_lwir, read_visible
-from dcrl_jax.inference.input_files import File, is_video
+from dcrl_jax.inference.input_files import File, is_video, one_line
 from dcrl_jax.inference.output_folder import NotWritableError, new_folder, not_writable
 from dcrl_jax.inference.scenes import SceneFiles, Scenes, find_scenes
 from dcrl_jax.inference.video import Video, open_writer
@@ -38,8 +37,9 @@ from dcrl_jax.progress import progress_bar
 from dcrl_jax.signals import defer_signals, recall_signals
 
 JPEG_QUALITY = 92
+JPEG_SIDE = 65_500  # pixels that a JPEG image may have on a side
 LISTED = 20  # longest list of files in the summary
-LONGEST_NAME = 240  # bytes; file systems take 255, and a suffix follows
+LONGEST_NAME = 230  # bytes; file systems take 255, and suffixes follow
 DECODED = 8  # images read ahead, few since decoded images are large
 
 WritePicture = Callable[[str, np.ndarray], None]
@@ -107,13 +107,17 @@ class _Run:
         self._detector, self._output, self._min_score = detector, output, min_score
         self._needs_lwir = len(detector.modalities) > 1
         self._detections: dict[str, ImageDetections] = {}
+        self._kept = 0  # how many detections the results files have
         self._processed: set[str] = set()  # names, including those of unusable images
         self._frames: dict[str, list[tuple[int, Fraction]]] = {}  # of each video: number and time in seconds
         self._names: list[str] = []  # the processed names of images and videos that are complete
+        self._clear_counts()
+        self.problems: list[str] = []
+
+    def _clear_counts(self):
         self._people = self._images_with_people = 0
         self._weights = []
         self._grey: list[str] = []  # names of visible images with three equal channels
-        self.problems: list[str] = []
 
     def detect_scenes(self, scenes: Scenes, lwir_offset_s: float) -> None:
         """Detect in all images, and then in each video as if it were the source."""
@@ -123,13 +127,15 @@ class _Run:
             self._add_problem(problem)
         if scenes.images:
             self._detect_images(scenes.images)
-        stems = Counter(video.visible.path.stem for video in scenes.videos)
+        # The names of frames differ from those of images and of other videos.
+        taken = Counter(video.visible.path.stem for video in scenes.videos)
+        taken.update(files.name.rpartition("_")[0] for files in scenes.images)
         for video in scenes.videos:
             try:
                 for file in (video.visible, video.lwir):
                     _check(file)
                 stem = video.visible.path.stem
-                name = stem if stems[stem] == 1 else video.name
+                name = stem if taken[stem] == 1 else video.visible.name if taken[video.name] else video.name
                 self.detect_video(video.visible.path, video.lwir and video.lwir.path, lwir_offset_s, name)
             except NotWritableError:
                 raise
@@ -146,15 +152,11 @@ class _Run:
         read = functools.partial(_read_scene, open_stack=open_stack, scaling=self._detector.lwir_scaling)
 
         def write(name, picture):
-            path = folder / picture_of[name]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+            step = -(-max(picture.shape) // JPEG_SIDE)
+            bgr = cv2.cvtColor(picture[::step, ::step], cv2.COLOR_RGB2BGR)
             encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
-            try:
+            with atomic_path(folder / picture_of[name]) as path:
                 path.write_bytes(encoded)
-            except OSError:
-                path.unlink(missing_ok=True)
-                raise
 
         with ThreadPoolExecutor(4) as pool:
 
@@ -167,7 +169,7 @@ class _Run:
 
     def detect_video(self, path: Path, lwir_path: Path | None, lwir_offset_s: float, name: str = "") -> None:
         """Detect in a video; ``name`` is that of its frames and annotated copy, by default its own."""
-        video_name = name or path.stem
+        video_name = one_line(name or path.stem)
         if self._needs_lwir and lwir_path is None:
             raise InputError("this detector is a teacher, which takes pairs: give the thermal video with --lwir.")
         if lwir_path is None and lwir_offset_s:
@@ -197,12 +199,8 @@ class _Run:
         @contextlib.contextmanager
         def writer():
             video = self._output / "annotated" / f"{video_name}.mp4"
-            try:
-                with open_writer(video, 1 / (videos[0].interval or Fraction(1)), videos[0].time_base) as write:
-                    yield lambda name, picture: write(picture, self._frames[name][0][1])
-            finally:
-                with defer_signals():
-                    self._write_frames()
+            with open_writer(video, 1 / (videos[0].interval or Fraction(1)), videos[0].time_base) as write:
+                yield lambda name, picture: write(picture, self._frames[name][0][1])
 
         try:
             self._detect(scenes(), names, count, "frame", writer())
@@ -215,19 +213,16 @@ class _Run:
                 for problem in video.problems():
                     self._add_problem(problem)
 
-    def _write_frames(self):
-        """Write frames.csv: the name of each processed frame, and its number and time in each video."""
-        table = io.StringIO(newline="")
-        writer = csv.writer(table, lineterminator="\n")
+    def _write_frames(self, path):
+        """Write the name of each processed frame, and its number and time in each video."""
         columns = ("name", "frame", "seconds", "lwir_frame", "lwir_seconds")
-        rows = []
-        for name, frames in self._frames.items():
-            if name in self._processed:
-                rows.append([name, *(cell for number, time in frames for cell in (number, f"{float(time):.6f}"))])
-        if rows:
-            writer.writerows([columns[: len(rows[0])], *rows])
-            with atomic_path(self._output / "frames.csv") as path:
-                path.write_text(table.getvalue(), encoding="utf-8", errors="surrogateescape")
+        with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(columns if self._needs_lwir else columns[:3])
+            for name, frames in self._frames.items():
+                if name in self._processed:
+                    cells = ((number, f"{float(time):.6f}") for number, time in frames)
+                    writer.writerow([name, *itertools.chain.from_iterable(cells)])
 
     def _detect(
         self,
@@ -239,7 +234,7 @@ class _Run:
     ) -> None:
         start, earlier = time.monotonic(), len(self._processed)
         detected_earlier = len(self._detections)
-        self._people = self._images_with_people = 0
+        self._clear_counts()
         try:
             with (
                 self._explain_write_errors(),
@@ -268,14 +263,12 @@ class _Run:
             means = np.mean(self._weights, axis=0)
             weights = zip(self._detector.modalities, means, strict=True)
             print(f"mean weights: {', '.join(f'{name} {mean:.2f}' for name, mean in weights)}")
-            self._weights = []
         if self._grey:
             names = ", ".join(first_few(self._grey, 3))
             _print(
                 f"warning: {len(self._grey)} {unit}s have three equal channels: {names}. They are probably thermal or "
                 "grey images, but this detector expects colours."
             )
-            self._grey = []
 
     def print_problems(self) -> None:
         """Print how many files could not be used and why, by reason."""
@@ -295,23 +288,35 @@ class _Run:
         existed = self._output.exists()
         self._output.mkdir(parents=True, exist_ok=True)
         try:
-            self._write_names([*self._names, *names])
+            with atomic_path(self._output / "images.txt") as path:
+                _write_names(path, [*self._names, *names])
             yield
         finally:
             with defer_signals():
                 self._names += [name for name in names if name in self._processed]
                 if self._names:
-                    self._write_names(self._names)
-                    results.write_kaist_text(self._output / "results.txt", self._detections, self._names)
-                    results.write_coco_json(self._output / "results.json", self._detections, self._names)
+                    self._write_results()
                 else:
                     (self._output / "images.txt").unlink(missing_ok=True)
                     if not existed:
                         self._output.rmdir()
 
-    def _write_names(self, names):
-        with atomic_path(self._output / "images.txt") as partial:
-            partial.write_text("".join(f"{name}\n" for name in names), "utf-8", "surrogateescape", newline="\n")
+    def _write_results(self):
+        """Write the names and results so far; all files of an earlier state stay if one cannot be written."""
+        with contextlib.ExitStack() as on_success:
+            files = (
+                "images.txt",
+                "results.txt",
+                "results.json",
+                *["frames.csv"][: not self._processed.isdisjoint(self._frames)],
+            )
+            names, text, coco, *frames = (on_success.enter_context(atomic_path(self._output / file)) for file in files)
+            _write_names(names, self._names)
+            results.write_kaist_text(text, self._detections, self._names)
+            results.write_coco_json(coco, self._detections, self._names)
+            for path in frames:
+                self._write_frames(path)
+        self._kept = len(self._detections)
 
     @contextlib.contextmanager
     def _explain_write_errors(self):
@@ -320,8 +325,7 @@ class _Run:
         except OSError as error:  # raised only by writing; reading raises InputError
             kept = ""
             if self._detections:
-                is_saved = (self._output / "results.json").is_file()
-                kept = f" The results of {len(self._detections)} images are {'kept' if is_saved else 'lost'}."
+                kept = f" The results of {self._kept} of {len(self._detections)} images are kept."
             raise not_writable(self._output, error, kept) from error
 
     def _detect_chunk(self, chunk, count, bar, write):
@@ -412,6 +416,10 @@ def printable(text: str) -> str:
 
 def _print(text: str) -> None:
     print(printable(text))
+
+
+def _write_names(path: Path, names: list[str]) -> None:
+    path.write_text("".join(f"{name}\n" for name in names), "utf-8", "surrogateescape", newline="\n")
 
 
 def _chunks(items: Iterable, size: int) -> Iterator[list]:

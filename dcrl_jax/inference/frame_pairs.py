@@ -13,7 +13,7 @@ Item = TypeVar("Item")
 
 def pair_in_time(
     visible: Iterable[tuple[Fraction, Item]], lwir: Iterable[tuple[Fraction, Item]], tolerance: Fraction
-) -> Iterator[tuple[Item | None, Item | None]]:
+) -> Iterator[tuple[Item, Item]]:
     """Pair the frames of two cameras one to one, the nearest in time first, in their order.
 
     Two frames can be a pair if they follow each other in the common order of time. In a run of frames of which each is
@@ -26,7 +26,7 @@ def pair_in_time(
         tolerance: the largest distance of a pair, in seconds.
 
     Yields:
-        The visible and the thermal frame of a pair, or a frame and None for its missing partner; in order of time.
+        The visible and the thermal frame of a pair, in order of time.
     """
     run = []
     for frame in heapq.merge(_labelled(visible, 0), _labelled(lwir, 1), key=lambda frame: frame[0]):
@@ -51,12 +51,9 @@ def _continues(run, frame, tolerance):
 
 def _pairs_of(run):
     """Yield the pairs of a run: the first frame of an odd number has none."""
-    frames = [item for _, _, item in run]
-    if len(run) % 2:
-        yield (frames[0], None) if run[0][1] == 0 else (None, frames[0])
     for index in range(len(run) % 2, len(run), 2):
-        first, second = frames[index : index + 2]
-        yield (first, second) if run[index][1] == 0 else (second, first)
+        (_, camera, first), (_, _, second) = run[index : index + 2]
+        yield (first, second) if camera == 0 else (second, first)
 
 
 def pair_tolerance(visible: Video, lwir: Video) -> Fraction:
@@ -81,8 +78,7 @@ class FramePairs:
         """Take the videos; ``lwir_offset_s`` is how many seconds later the thermal video started."""
         self._videos, self._offset_s = (visible, lwir), lwir_offset_s
         self._tolerance = pair_tolerance(visible, lwir)
-        self._pairs, self._unpaired = 0, [0, 0]
-        self._counts: list[int] = [0, 0]
+        self._pairs, self._counts = 0, [0, 0]
         self._spans: list[tuple[Fraction, Fraction] | None] = [None, None]  # first and last time
 
     def __iter__(self) -> Iterator[tuple[Frame, Frame]]:
@@ -93,12 +89,9 @@ class FramePairs:
         """
         offsets = (Fraction(0), Fraction(str(self._offset_s)))
         timed = [self._timed(camera, offset) for camera, offset in enumerate(offsets)]
-        for visible, lwir in pair_in_time(timed[0], timed[1], self._tolerance):
-            if visible is not None and lwir is not None:
-                self._pairs += 1
-                yield visible, lwir
-            else:
-                self._unpaired[lwir is not None] += 1
+        for pair in pair_in_time(timed[0], timed[1], self._tolerance):
+            self._pairs += 1
+            yield pair
         if not self._pairs:
             (visible, lwir), (visible_span, lwir_span) = self._videos, map(_describe, self._spans)
             raise InputError(
@@ -122,10 +115,10 @@ class FramePairs:
             f"{self._pairs} pairs of frames within {_ms(self._tolerance)} of each other, the thermal times shifted by "
             f"{self._offset_s:g} s:"
         ]
-        for video, count, span, unpaired in zip(self._videos, self._counts, self._spans, self._unpaired, strict=True):
+        for video, count, span in zip(self._videos, self._counts, self._spans, strict=True):
             duration = span[1] - span[0] if span else 0
             rate = f" at {float((count - 1) / duration):.4g} frames/s" if duration else ""
-            lines.append(f"  {video.path}: {count} frames{rate}, {unpaired} without a partner")
+            lines.append(f"  {video.path}: {count} frames{rate}, {count - self._pairs} without a partner")
         return "\n".join(lines)
 
 

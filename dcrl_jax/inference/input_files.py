@@ -18,18 +18,17 @@ from dcrl_jax.errors import InputError
 IMAGE_SUFFIXES, VIDEO_SUFFIXES, UNREADABLE_SUFFIXES, AUDIO_SUFFIXES = (
     frozenset(f".{suffix}" for suffix in suffixes.split())
     for suffixes in (
-        "apng avif avifs bmp dib gif j2c j2k jfif jp2 jpc jpe jpeg jpf jpg jpx mpo pbm pgm png pnm ppm qoi tga "
+        "apng avif avifs bmp dib gif j2c j2k jfif jp2 jpc jpe jpeg jpf jpg jpx mpo pbm pfm pgm png pnm ppm qoi tga "
         "tif tiff webp",
         "264 265 3gp asf avi divx f4v flv h264 h265 hevc ivf m2ts m2v m4v mjpeg mjpg mkv mov mp4 mpeg mpg mts mxf ogv "
         "seq ts vob webm wmv y4m",
-        "arw cr2 cr3 dng exr heic heif hif nef orf raf rw2",
+        "arw cr2 cr3 dng exr heic heif hif jxl nef orf psd raf rw2",
         "m4a m4b mka ogg wma",
     )
 )
 # A file of these begins with one JPEG image but holds many.
 JPEG_STREAMS = frozenset([".mjpeg", ".mjpg"])
 
-KINDS = ("image", "video", "other")
 _IMAGE = re.compile(
     rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|(II[*+]|MM\0[*+])\0?|RIFF....WEBP|qoif|\0\0\0\x0cjP  |\xff\x4f\xff\x51"
     rb"|BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0|P[1-6]\s+[#\d]",
@@ -42,6 +41,8 @@ _VIDEO = re.compile(
     re.DOTALL,
 )
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+# A folder with these is the output of a run, whose pictures are no input.
+_OUTPUT = {"annotated", "images.txt", "results.json"}
 _HEAD = 1024  # bytes at the start of a file that tell what it is
 _APPLE_DOUBLE = b"\0\x05\x16\x07"  # what macOS puts beside a file on foreign disks, under the name ._NAME
 _LINE_BREAK = re.compile("[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
@@ -52,7 +53,7 @@ class File(NamedTuple):
 
     path: Path
     name: str  # the path below the searched folder, with slashes and the suffix
-    kind: str  # one of KINDS
+    kind: str  # 'image', 'video' or 'other'
     pages: tuple[int, ...] = (0,)  # of an image: the indices of the images that the file holds
     problem: str = ""  # why an image cannot be read, if that is known already
     wildcards: tuple[str, ...] = ()  # what the wildcards of the pattern stand for; () without a pattern
@@ -65,6 +66,7 @@ class Files(NamedTuple):
     videos: list[File]
     others: list[File]
     problems: list[str]  # e.g. links that lead nowhere, folders that cannot be listed
+    notes: list[str]  # folders that are left out on purpose
     root: str  # the folder below which names start
 
 
@@ -73,7 +75,7 @@ def find_files(source: str) -> Files:
 
     A link to a file or folder is followed, unless the file or folder is found without it. A file's content decides what
     it is. A file with the suffix of an image or a video counts as one even if nothing can be read from it, so that it
-    is reported instead of being passed over.
+    is reported instead of being passed over. The annotated copies of an earlier run are left out.
 
     Args:
         source: a file, a folder (searched recursively) or a pattern (``*``, ``?``, ``[...]``, ``**``).
@@ -82,14 +84,15 @@ def find_files(source: str) -> Files:
         InputError: there is no such file or folder.
     """
     problems: list[str] = []
+    notes: list[str] = []
     if os.path.isdir(source):
-        root, paths = source, [(path, ()) for path in _walk([source], problems)]
+        root, paths = source, [(path, ()) for path in _walk([source], problems, notes)]
     elif os.path.isfile(source):
         root, paths = os.path.dirname(source), [(source, ())]
     elif os.path.exists(source):
         raise InputError(f"{source}: neither a file nor a folder.")
     elif glob.has_magic(source):
-        root, paths = _expand(str(Path(source)), problems)
+        root, paths = _expand(str(Path(source)), problems, notes)
     elif os.path.islink(source):
         raise InputError(f"{_dangling(source)}.")
     else:
@@ -99,8 +102,9 @@ def find_files(source: str) -> Files:
         file = look_at(path, root, wildcards)
         if files.setdefault(file.name, file) is not file:
             problems.append(f"{path}: its name in the results is that of {files[file.name].path}; rename it.")
-    images, videos, others = ([files[name] for name in sorted(files) if files[name].kind == kind] for kind in KINDS)
-    return Files(images, videos, others, problems, root or ".")
+    ordered = [files[name] for name in sorted(files)]
+    images, videos, others = ([file for file in ordered if file.kind == kind] for kind in ("image", "video", "other"))
+    return Files(images, videos, others, problems, notes, root or ".")
 
 
 def is_video(source: str | Path) -> bool:
@@ -121,9 +125,12 @@ def look_at(path: str | Path, root: str = "", wildcards: tuple[str, ...] = ()) -
     pages = (0,)
     if kind == "image" and not problem and _PAGED.match(head):
         pages, problem = _pages(path)
-    # Lists of names have one per line.
-    name = _LINE_BREAK.sub(lambda match: f"%{ord(match[0]):02X}", os.path.relpath(path, root or "."))
-    return File(Path(path), name, kind, pages, problem, wildcards)
+    return File(Path(path), one_line(os.path.relpath(path, root or ".")), kind, pages, problem, wildcards)
+
+
+def one_line(name: str) -> str:
+    """Return a name for lists of one name per line, with line breaks as in web addresses (``%0A``)."""
+    return _LINE_BREAK.sub(lambda match: f"%{ord(match[0]):02X}", name)
 
 
 def _kind(path) -> tuple[str, str, bytes]:
@@ -168,7 +175,7 @@ def _pages(path) -> tuple[tuple[int, ...], str]:
     return pages or (0,), "" if pages else "holds no image but a preview; convert it to PNG or JPEG."
 
 
-def _walk(folders: list[str], problems: list[str]) -> list[str]:
+def _walk(folders: list[str], problems: list[str], notes: list[str]) -> list[str]:
     """Return every file below some folders once; links come last, so that what they lead to keeps its own name."""
     folders, links, files = folders[::-1], [], []
     seen = set()  # real paths of folders and files
@@ -185,9 +192,12 @@ def _walk(folders: list[str], problems: list[str]) -> list[str]:
             except OSError as error:
                 problems.append(f"{folder}: {error.strerror}.")
                 continue
+            is_output = {entry.name for entry in entries} >= _OUTPUT
             for entry in entries:
                 real = os.path.join(real_folder, entry.name)
-                if entry.is_symlink():
+                if is_output and entry.name == "annotated":
+                    notes.append(f"{entry.path}: annotated copies of an earlier run, left out.")
+                elif entry.is_symlink():
                     links.append(entry.path)
                 elif entry.is_dir(follow_symlinks=False):
                     folders.append(entry.path)
@@ -212,13 +222,13 @@ def _dangling(link):
     return f"{link}: a link to {os.readlink(link)}, which does not exist"
 
 
-def _expand(pattern: str, problems: list[str]) -> tuple[str, list[tuple[str, tuple[str, ...]]]]:
+def _expand(pattern: str, problems: list[str], notes: list[str]) -> tuple[str, list[tuple[str, tuple[str, ...]]]]:
     """Return the folder before a pattern's first wildcard, and the files that match with what the wildcards are."""
     parts = Path(pattern).parts
     root = str(Path(*itertools.takewhile(lambda part: not glob.has_magic(part), parts)))
     if "**" in parts:
         before = str(Path(*parts[: parts.index("**")]))
-        paths = _walk(sorted(glob.glob(before)) if glob.has_magic(before) else [before], problems)
+        paths = _walk(sorted(glob.glob(before)) if glob.has_magic(before) else [before], problems, notes)
     else:
         paths = sorted(glob.glob(pattern), key=lambda path: (os.path.islink(path), path))
         problems += [f"{_dangling(path)}." for path in paths if not os.path.exists(path)]

@@ -154,7 +154,8 @@ def _read_part(part):
     words = [_RANKS[re.sub("[-. ]", "_", match["word"].lower())] for match in _ANY_WORD.finditer(part)]
     if len({modality for modality, _ in words}) != 1:  # none, or both as in rgb_thermal
         return part, None, 0
-    return _ANY_WORD.sub(r"\g<number>", part).lstrip("_-. "), *words[-1]
+    # A number keeps a separator: run_1_ir2 is not run_12_ir.
+    return _ANY_WORD.sub(lambda match: match["number"] and f"_{match['number']}", part).lstrip("_-. "), *words[-1]
 
 
 _read_folder = functools.lru_cache(1000)(_read_part)

@@ -3,12 +3,13 @@
 import csv
 import io
 import os
+import re
 from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
 from dcrl_jax.errors import InputError, first_few
-from dcrl_jax.inference.input_files import File, Files, describe_others, find_files, look_at
+from dcrl_jax.inference.input_files import File, Files, describe_others, find_files, look_at, one_line
 from dcrl_jax.inference.pairs import MODALITY_WORDS, describe_words, is_thermal_folder, pair_by_name
 
 LIST_SUFFIXES = (".csv", ".tsv")
@@ -84,7 +85,7 @@ def _add_found(scenes, source, lwir_source, needs_lwir):
         files, lwir_files = getattr(found, kind), None if lwir_found is None else getattr(lwir_found, kind)
         if not needs_lwir:
             new = _visible_scenes(found.root, files, scenes)
-        elif lwir_source is not None and lwir_files and os.path.isfile(source) and os.path.isfile(lwir_source):
+        elif lwir_source and lwir_files and os.path.isfile(source) and os.path.isfile(lwir_source):
             new = _pair_of_files(files, lwir_files)
         else:
             new = _pair_scenes(files, lwir_files, scenes)
@@ -97,9 +98,10 @@ def _add_found(scenes, source, lwir_source, needs_lwir):
 def _find_any(source, scenes) -> Files:
     found = find_files(source)
     scenes.problems.extend(found.problems)
+    scenes.notes.extend(found.notes)
     if not (found.images or found.videos):
         content = describe_others(found.others) if found.others else "no files"
-        problems = "".join(f" {problem}" for problem in first_few(found.problems, 3))
+        problems = "".join(f" {problem}" for problem in first_few([*found.problems, *found.notes], 3))
         raise InputError(f"{source}: no image and no video ({content}).{problems}")
     if found.others:
         scenes.notes.append(f"{describe_others(found.others)} are neither images nor videos, left out: {source}")
@@ -155,7 +157,7 @@ def _pairs_of_wildcards(files, lwir_files):
             if file.wildcards:
                 *others, last = file.wildcards
                 # A pattern that ends with a wildcard has the suffix in it, in which the files of a pair may differ.
-                by_text[*others, last.removesuffix(file.path.suffix)][side].append(file)
+                by_text[*others, f".{last}".removesuffix(file.path.suffix)[1:]][side].append(file)
     return [
         SceneFiles("/".join(filter(None, text)) or "pair", *visible, *lwir)
         for text, (visible, lwir) in by_text.items()
@@ -203,7 +205,7 @@ def _add_list(scenes, path, needs_lwir):
         raise InputError(f"{path}: no line that can be used; expected the columns {columns}.{lines}")
     root = os.path.commonpath([os.path.dirname(os.path.abspath(pair[0].path)) for pair in files])
     for pair in files:
-        name = os.path.relpath(os.path.abspath(pair[0].path), root)
+        name = one_line(os.path.relpath(os.path.abspath(pair[0].path), root))
         group = scenes.images if pair[0].kind == "image" else scenes.videos
         group.append(SceneFiles(name, pair[0], pair[1] if needs_lwir else None))
 
@@ -211,7 +213,7 @@ def _add_list(scenes, path, needs_lwir):
 def _read_lines(path, needs_lwir, problems):
     """Yield the number and the one or two paths of each line of a list."""
     text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
-    first_line = text.partition("\n")[0]
+    first_line = re.sub('"[^"]*"', "", text.partition("\n")[0])
     delimiter = max(",;\t", key=first_line.count)
     columns = None
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)

@@ -205,7 +205,7 @@ def test_annotated_copies_have_names_of_their_own(files, tmp_path):
         files.write_image(f"in/{name}", image(0))
     assert files.detect("in")
     written = sorted(path.name for path in (tmp_path / "out/annotated").iterdir())
-    long = [f"{'b' * 240}~.jpg", f"{'b' * 240}~.jpg.jpg"]
+    long = [f"{'b' * 230}~.jpg", f"{'b' * 230}~.jpg.jpg"]
     assert written == ["a.png.jpg", "a.png.jpg.bmp.jpg", "a.png.jpg.jpg", *long]
 
 
@@ -392,13 +392,56 @@ def test_signal_while_writing_waits_for_picture_and_results(files, monkeypatch, 
 def test_full_disk_leaves_nothing_half_written(files, tmp_path, no_room):
     write_video(tmp_path / "film.mp4", noise(3, 200, 300))
     people = files.people(frames_of(tmp_path / "film.mp4"))
-    with no_room(60000), pytest.raises(InputError, match=r"too large\. The results of 3 images are kept\. Make room"):
+    with (
+        no_room(60000),
+        pytest.raises(InputError, match=r"too large\. The results of 3 of 3 images are kept\. Make room"),
+    ):
         files.detect("film.mp4")
     files.assert_holds([f"film_{n:06d}" for n in range(3)], people, [])
     files.write_images("in", 1)
-    for size, output, lost in ((100, "lost", "are lost"), (2000, "kept", r"are kept\. Make")):
-        with no_room(size), pytest.raises(InputError, match=rf"File too large\. The results of 1 images {lost}"):
+    for size, output, kept in ((100, "lost", 0), (2000, "kept", 1)):
+        with no_room(size), pytest.raises(InputError, match=rf"File too large\. The results of {kept} of 1 images are"):
             files.detect("in", output=output)
     assert sorted(path.name for path in (tmp_path / "lost").rglob("*")) == ["annotated", "images.txt"]
     assert [path.name for path in (tmp_path / "kept/annotated").iterdir()] == []
     assert list(read_results(tmp_path / "kept/results.txt", ["0.png"])) == ["0.png"]
+
+
+def test_results_files_stay_of_one_state_if_the_disk_is_full_later(files, tmp_path, no_room):
+    files.write_images("in", 1)
+    write_video(tmp_path / "in/film.mp4", noise(4))
+    with no_room(4000), pytest.raises(InputError, match=r"The results of 1 of 5 images are kept\. Make room"):
+        files.detect("in")
+    files.assert_holds(["0.png"], files.people([0]))
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.*")) == ["images.txt", "results.json", "results.txt"]
+
+
+def test_frames_never_have_the_name_of_an_image(files, tmp_path):
+    for number in range(2):
+        files.write_image(f"in/film_{number:06d}_visible.png", image(number))
+        files.write_image(f"in/film_{number:06d}_lwir.png", np.repeat(image(number, 1), 3, axis=2))
+    for name in ("film", "film_lwir", "line\nbreak", "line\nbreak_lwir"):
+        grey = [np.repeat(frame[..., :1], 3, axis=2) for frame in noise(2)]
+        write_video(tmp_path / f"in/{name}.mp4", grey)
+    assert files.detect("in", "teacher")
+    stems = ("film", "film.mp4", "line%0Abreak")
+    expected = [f"{stem}_{number:06d}" for stem in stems for number in range(2)]
+    assert (tmp_path / "out/images.txt").read_text().splitlines() == expected
+    assert set(read_results(tmp_path / "out/results.txt", expected)) == set(expected)
+
+
+def test_picture_of_an_image_too_long_for_jpeg_is_smaller(files, tmp_path):
+    files.write_image("long.png", np.zeros((2, 65_600, 3), np.uint8))
+    assert files.detect("long.png")
+    assert cv2.imread(str(tmp_path / "out/annotated/long.png.jpg")).shape == (1, 32_800, 3)
+
+
+def test_counts_of_a_video_that_fails_are_not_those_of_the_next(files, tmp_path, capsys):
+    grey = [np.repeat(frame[..., :1], 3, axis=2) for frame in noise(6)]
+    for name, frames in {"a": grey, "a_ir": [*grey[:4], *noise(2)], "b": noise(4), "b_ir": grey[:4]}.items():
+        (tmp_path / "in").mkdir(exist_ok=True)
+        write_video(tmp_path / f"in/{name}.mkv", frames, codec="ffv1", pix_fmt="bgr0")
+    assert not files.detect("in", "teacher")
+    printed = capsys.readouterr().out
+    assert "3 channels that differ" in printed
+    assert "three equal channels" not in printed

@@ -44,12 +44,19 @@ def test_content_decides_what_a_file_is(folder):
     }.items():
         (folder / name).write_bytes(content)
     # What a suffix promises is not passed over.
-    for name, content in {"z.jpg": b"", "z.heic": HEIC, "z.png": HEIC, "z.nef": b"II*\0", "z.avi": b"hello"}.items():
+    for name, content in {
+        "z.jpg": b"",
+        "z.heic": HEIC,
+        "z.png": HEIC,
+        "z.jxl": b"",
+        "z.nef": b"II*\0",
+        "z.avi": b"hello",
+    }.items():
         (folder / name).write_bytes(content)
     found = find_files(str(folder))
     readable = ["a.avif", "a.bmp", "a.gif", "a.jfif", "a.jp2", "a.jpe", "a.ppm", "a.tga", "a.webp", "image.mp4"]
-    assert names(found.images) == [*readable, "z.heic", "z.jpg", "z.nef", "z.png"]
-    assert [file.problem.partition(",")[0] for file in found.images[-4:]] == ["HEIC", "", "NEF", "HEIC"]
+    assert names(found.images) == [*readable, "z.heic", "z.jpg", "z.jxl", "z.nef", "z.png"]
+    assert [file.problem.partition(",")[0] for file in found.images[-5:]] == ["HEIC", "", "JXL", "NEF", "HEIC"]
     assert names(found.videos) == ["film.jpg", "z.avi"]
     assert names(found.others) == ["._a.jpg", "P5.md", "a.txt", "b.ts"]
 
@@ -137,6 +144,18 @@ def test_names_are_bytes_of_one_line(folder):
     for name in (b"in/stra\xdfe.png", b"in/a\nb.png"):
         Path(os.fsdecode(name)).write_bytes((folder / "in/a.png").read_bytes())
     assert [os.fsencode(name) for name in names(find_files("in").images)] == [b"a%0Ab.png", b"a.png", b"stra\xdfe.png"]
+
+
+def test_annotated_copies_of_an_earlier_run_are_no_input(folder):
+    for name in ("in/a.png", "in/annotated/b.png", "in/out/annotated/a.png.jpg"):
+        save(folder / name)
+    for name in ("images.txt", "results.json"):
+        (folder / "in/out" / name).touch()
+    for source in ("in", "in/**"):
+        found = find_files(source)
+        assert names(found.images) == ["a.png", "annotated/b.png"]
+        assert found.notes == ["in/out/annotated: annotated copies of an earlier run, left out."]
+    assert names(find_files("in/out/annotated").images) == ["a.png.jpg"]
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,8 @@ def test_numbers_and_folders_keep_pairs_apart():
     pairs, visible, lwir, _ = pair_by_name([*names, "2/rgb.png"])
     assert [pair.name for pair in pairs] == ["1/a", "1/pair", "2/a"]
     assert (visible, lwir) == (["2/rgb.png"], [])
+    assert [pair.name for pair in pair_by_name(["1_rgb23.png", "1_ir23.png", "12_rgb3.png"]).pairs] == ["1_23"]
+    assert pair_by_name(["run_1_rgb2.png", "run_12_ir.png"]).pairs == []
 
 
 @pytest.mark.parametrize(

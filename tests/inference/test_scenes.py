@@ -41,6 +41,7 @@ FLIR = "a/0_RGB.jpg b/0_PreviewData.jpeg a/1_RGB.jpg b/1_PreviewData.jpeg"
         (FLIR, "a/?_RGB.jpg", "b/*_PreviewData.jpeg", "0 1"),
         (FLIR, "a", "b/*", "0 1"),
         ("a/x1.jpg b/y1.png a/x2.jpg b/y2.png", "a/x*", "b/y*", "1 2"),
+        ("1_hot.jpg 1_day.png 2_hot.png 2_day.png", "*_day.*", "*_hot.*", "1 2"),
         ("a/1.jpg a/2.jpg b/1.png b/3.png", "a", "b", "1"),
         ("a/1.jpg b/7.jpg", "a/1.jpg", "b/7.jpg", "1"),
         ("a/1_rgb.jpg b/1_ir.jpg", "a/1_rgb.jpg", "b/1_ir.jpg", "1"),
@@ -114,15 +115,19 @@ def test_pages_are_images_and_pairs(tmp_path, touch):
         ("id;thermal;rgb\n7;b/2.png;a/1.jpg\n", True, "1.jpg 2.png"),
         ('"a/1.jpg"\tb/2.png', True, "1.jpg 2.png"),
         ("a/1.jpg,b/2.png\na/3.jpg", False, "1.jpg 3.jpg"),
+        ('"a/1.jpg";"b/5,6,7.png"', True, "1.jpg 5,6,7.png"),
+        ('a/1.jpg\n"a/a\nb.jpg"', False, "1.jpg a%0Ab.jpg"),
     ],
 )
 def test_list_names_the_pairs(tmp_path, touch, lines, needs_lwir, expected):
-    touch("in/a/1.jpg in/b/2.png in/a/3.jpg in/b/4.png")
+    touch("in/a/1.jpg in/b/2.png in/a/3.jpg in/b/4.png in/b/5,6,7.png")
+    (tmp_path / "in/a/a\nb.jpg").touch()
     (tmp_path / "in/pairs.csv").write_bytes(lines.encode())
     scenes = find_scenes("in/pairs.csv", None, needs_lwir)
     assert scenes.problems == []
-    assert [file.path.name for scene in scenes.images for file in scene[1:3] if file] == expected.split()
-    assert scenes.images[0].name == "1.jpg"
+    found = [file.path.name for scene in scenes.images for file in scene[1:3] if file]
+    assert [name.replace("\n", "%0A") for name in found] == expected.split()
+    assert [scene.name for scene in scenes.images] == expected.split()[:: 1 + needs_lwir]
 
 
 def test_every_bad_line_of_a_list_is_named(tmp_path, touch):
