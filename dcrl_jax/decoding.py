@@ -110,9 +110,14 @@ def page_indices(image: PIL.Image.Image) -> list[int]:
     return indices
 
 
-def _pixels(image):
+def has_16_bits(image: PIL.Image.Image) -> bool:
+    """Return whether the values of an image that is opened but not decoded have 16 bits."""
     # Pillow drops the low bytes of 16-bit colours; only the raw mode of a tile shows them.
-    has_16_bits = any(re.search(";16[BLN]", str(tile[3])) for tile in image.tile)
+    return any(re.search(";16[BLN]", str(tile[3])) for tile in cast(Any, image).tile)
+
+
+def _pixels(image):
+    is_wide = has_16_bits(image)
     image.load()
     image = PIL.ImageOps.exif_transpose(image)  # a copy, since other pages may follow
     if image.mode == "1":
@@ -122,7 +127,7 @@ def _pixels(image):
     elif image.mode not in ("L", "LA", "RGB", "RGBA", "F") and not image.mode.startswith("I"):
         image = image.convert("RGB")  # a palette, CMYK, YCbCr
     pixels = np.array(image)
-    return pixels, "uint16" if has_16_bits else pixels.dtype.name
+    return pixels, "uint16" if is_wide else pixels.dtype.name
 
 
 def check_visible(pixels: np.ndarray, dtype: str, name: str) -> np.ndarray:
