@@ -191,8 +191,8 @@ def read_results(
         file_names: a second name for each image.
 
     Returns:
-        Detections by image id, in the order of the file; images without detections are left out. If ``images.txt``
-        names a part of the split, ``images`` of the result has this part, on which scores are then taken.
+        Detections by image id, in the order of the file; images without detections are left out. If there
+        is an ``images.txt``, ``images`` of the result has the images that it names, on which scores are then taken.
 
     Raises:
         InputError: the file cannot be read or is malformed, which names the line or the JSON entry; or names are none
@@ -223,7 +223,7 @@ def read_results(
     is_counted = bool(places) and not listed and (numbers is None or not is_own)
     return Results(
         {image_id: to_detections(values) for image_id, values in by_image.items()},
-        images=_part(path, listed, image_ids, by_image),
+        images=_part(path, listed, by_image),
         first_number=start if is_counted else None,
         warnings=warnings,
     )
@@ -266,11 +266,9 @@ def _first_places(lines: Sequence[tuple[str, str]]) -> dict[str, str]:
     return places
 
 
-def _part(
-    path: Path, listed: Mapping[str, str] | None, image_ids: Sequence[str], detected: Iterable[str]
-) -> frozenset[str] | None:
-    """Return the images that a list names; None if there is no list or it names all images."""
-    if listed is None or len(listed) == len(image_ids):
+def _part(path: Path, listed: Mapping[str, str] | None, detected: Iterable[str]) -> frozenset[str] | None:
+    """Return the images that a list names; None if there is no list."""
+    if listed is None:
         return None
     images = frozenset(listed.values())
     others = [image_id for image_id in detected if image_id not in images]

@@ -100,7 +100,7 @@ def test_list_beside_results_gives_numbers_their_meaning(tmp_path, write):
     write(path, detections, ["z", "y", "x"])
     source.write_text("\ufeffz.png\r\ny.png\r\n\r\nx.png", encoding="utf-8")
     read = read_results(path, IMAGE_IDS)
-    assert (list(read), read.images, read.first_number) == (["z", "x"], None, None)
+    assert (list(read), read.images, read.first_number) == (["z", "x"], {"x", "y", "z"}, None)
     # A part of the images: only their people count.
     truths = [make_truth(name, (1, 2, 3, 4)) for name in IMAGE_IDS]
     write(path, {"z": detections["z"]}, ["y", "z"])
