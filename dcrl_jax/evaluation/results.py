@@ -421,7 +421,7 @@ def _parse_line(line: str, fields: Sequence[str], layout: _Layout, columns: str,
 
 def _fields(line: str) -> list[str]:
     """Return the fields of a line, separated by commas if it has any, otherwise by spaces or tabs."""
-    return [field.strip() for field in line.split(",")] if "," in line else line.split()
+    return [field.strip().strip('"') for field in line.split(",")] if "," in line else line.split()
 
 
 def _numbers(fields: Sequence[str]) -> list[float] | None:

@@ -138,6 +138,13 @@ def _warnings(annotations: AnnotationSet, name: str, results: Results, scores: S
             f"no detections in {len(without):,} of {len(processed):,} images, which have {lost:,} of the {people:,} "
             f"people; if these were not processed, list the images that were in {IMAGES_FILE} beside the results"
         )
+    detected = sum(len(rows.scores) for rows in results.values())
+    repeated = detected - sum(len(np.unique(np.column_stack(rows), axis=0)) for rows in results.values())
+    if repeated:
+        texts.append(
+            f"{repeated:,} of {detected:,} detections repeat another one of the same image, box and score, and count "
+            "as false; perhaps they were written twice"
+        )
     return [f"warning: {name}: {text}" for text in texts]
 
 

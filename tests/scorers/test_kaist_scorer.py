@@ -164,6 +164,13 @@ def test_list_of_a_part_limits_the_score_to_it_with_a_warning(tmp_path, two_of_t
     assert scores["part.txt"]["reasonable-all"]["remarks"][0].startswith(warning)
 
 
+def test_repeated_detections_count_as_false_with_a_warning(tmp_path, two_of_three, capsys):
+    two_of_three.write_text(two_of_three.read_text() + f"1,{','.join(map(str, PERSON))},0.90\n")
+    run_kaist(write_coco(tmp_path / "truth.json"), two_of_three)
+    warning = "warning: two.txt: 1 of 4 detections repeat another one of the same image, box and score, and count as"
+    assert [line.startswith(warning) for line in lines(capsys.readouterr().out)].count(True) == 2
+
+
 def test_results_of_a_part_without_a_list_have_a_warning(tmp_path, capsys):
     path, results = write_coco(tmp_path / "truth.json"), write_results(tmp_path / "half.txt", (1, PERSON, 0.9))
     run_kaist(path, results)
