@@ -248,7 +248,7 @@ def listed_images(
         return None
     lines = enumerate(read_file(source, "the name of an image on each line", "surrogateescape").split("\n"), start=1)
     lines = [(f"{source}:{number}", line.strip()) for number, line in lines if line.strip()]
-    found = _Names(image_ids, file_names).find_all(_first_places(lines), source)
+    found = _Names(image_ids, file_names).find_all({name: place for place, name in lines}, source)
     first: dict[str, str] = {}
     for place, name in lines:
         if found[name] in first:
@@ -257,13 +257,6 @@ def listed_images(
     if not lines:
         raise InputError(f"{source}: lists no images; expected the names of those in {path.name}, or remove the list")
     return {name: found[name] for _, name in lines}
-
-
-def _first_places(lines: Sequence[tuple[str, str]]) -> dict[str, str]:
-    places: dict[str, str] = {}
-    for place, name in lines:
-        places.setdefault(name, place)
-    return places
 
 
 def _part(path: Path, listed: Mapping[str, str] | None, detected: Iterable[str]) -> frozenset[str] | None:

@@ -6,14 +6,13 @@ from typing import NamedTuple
 from dcrl_jax.annotations import labels
 from dcrl_jax.annotations.kaist import bbgt, corners, pascal
 from dcrl_jax.annotations.repeats import drop_repeats
-from dcrl_jax.annotations.types import Annotation, Finding, box_text
+from dcrl_jax.annotations.types import NO_SIZE, Annotation, Finding, box_text
 from dcrl_jax.errors import InputError
 
 LABELS = (labels.PERSON, *labels.KAIST_IGNORE)
 _DOUBTFUL = re.compile(r"person\?.*")
 
 UNKNOWN_LABEL = "unknown label"
-NO_SIZE = "box of no size"
 ONE_MODALITY = "object of one modality only"
 
 
