@@ -10,14 +10,15 @@ from PIL import Image
 from datasets.fetched import CheckedCopy
 from dcrl_jax.annotations.labels import PERSON
 from dcrl_jax.annotations.repeats import drop_repeats
-from dcrl_jax.annotations.types import Annotation, Finding, box_text
-from dcrl_jax.decoding import upright_size
+from dcrl_jax.annotations.types import NO_SIZE, Annotation, Finding, box_text
+from dcrl_jax.decoding import has_16_bits, upright_size
 from dcrl_jax.errors import InputError, first_few
 
 IMAGE_MISSING = "image missing"
 IMAGE_UNREADABLE = "image unreadable"
 OUTSIDE = "box outside the image"
-NO_SIZE = "box of no size"
+MORE_BITS = "thermal image of more than 8 bits; training on it needs a range of values, config.data.lwir_range"
+REFUSED = "image that no network takes"
 # To score a trained detector, a copy of the scored split is enough.
 NO_TRAINING_IMAGE = "no training image found: this data set can be scored but not trained on"
 # Consequences of an incomplete scored split; the second one if results files name an image by its index.
@@ -62,29 +63,41 @@ def count_people(annotations: Sequence[Annotation]) -> int:
     return sum(annotation.label == PERSON and not annotation.ignore for annotation in annotations)
 
 
-def image_problem(path: Path, size: tuple[int, int]) -> str | None:
-    """Return the problem of a JPEG or PNG file, or None; check its header and its end without decoding it.
+def check_image(path: Path, size: tuple[int, int], place: str, modality: str = "visible") -> list[Finding]:
+    """Return the findings on a JPEG or PNG file; check its header and its end without decoding it.
+
+    One of the kind IMAGE_UNREADABLE leaves the image out. The others are about values that training does not take as
+    they are, as far as the header tells.
 
     Args:
         path: the file.
         size: expected width and height in pixels.
+        place: the start of findings, ``SPLIT: PATH``.
+        modality: ``visible`` or ``lwir``.
     """
     try:
         with path.open("rb") as file, Image.open(file) as image:
+            is_wide, is_grey = has_16_bits(image), image.mode in ("1", "L", "LA")
             image_format, image_size = image.format, upright_size(image)
             file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
             tail = file.read()
     except Exception as error:  # Pillow's parsers raise all kinds of exceptions
         reason = getattr(error, "strerror", None) or "not an image"
-        return f"cannot be read ({reason}, {os.path.getsize(path) if path.exists() else 0} bytes)"
+        length = os.path.getsize(path) if path.exists() else 0
+        return [Finding(IMAGE_UNREADABLE, f"{place}: cannot be read ({reason}, {length} bytes)")]
     if image_format not in _ENDS:
-        return f"{image_format} image; expected JPEG or PNG"
+        return [Finding(IMAGE_UNREADABLE, f"{place}: {image_format} image; expected JPEG or PNG")]
     if _ENDS[image_format] not in tail:
-        return "cut off: its end is missing"
+        return [Finding(IMAGE_UNREADABLE, f"{place}: cut off: its end is missing")]
     if image_size != size:
         width, height = image_size
-        return f"{width}x{height} pixels; expected {size[0]}x{size[1]}, in which the boxes are annotated"
-    return None
+        expected = f"expected {size[0]}x{size[1]}, in which the boxes are annotated"
+        return [Finding(IMAGE_UNREADABLE, f"{place}: {width}x{height} pixels; {expected}")]
+    if modality == "lwir":
+        return [Finding(MORE_BITS, place)] if is_wide else []
+    if is_wide or is_grey:
+        return [Finding(REFUSED, f"{place}: {'16 bits' if is_wide else 'grey'}; expected RGB of 8 bits")]
+    return []
 
 
 def incomplete_warning(split: str, left_out: int, expected: int, consequence: str = "") -> list[str]:

@@ -17,10 +17,10 @@ from dcrl_jax.progress import progress_bar
 
 # Within the folder of a prepared data set.
 SOURCE_FILE = "source.json"
-# Files that are read completely for their checksums. Of all others, such as images, only the end is read: it changes
-# with the content, and 190,000 images are too much to read at every start.
+# Files that are read completely for their checksums. Of all others, such as images, only both ends are read: the start
+# has an image's tags, the end changes with its pixels, and 190,000 images are too much to read at every start.
 _ANNOTATION_SUFFIXES = (".txt", ".xml", ".json", ".vbb")
-_END_BYTES = 65536
+_START_BYTES, _END_BYTES = 4096, 65536
 _NAMES_SHOWN = 5
 
 # By the name of a file, its path below the folder: size in bytes, time of change in ns, CRC-32.
@@ -80,8 +80,9 @@ def read_contents(paths: Mapping[str, Path], folder: str | Path, known: Contents
                 contents[name] = former
                 continue
             with path.open("rb") as file:
-                file.seek(0 if is_annotation else max(0, status.st_size - _END_BYTES))
-                contents[name] = [status.st_size, status.st_mtime_ns, zlib.crc32(file.read())]
+                start = b"" if is_annotation else file.read(_START_BYTES)
+                file.seek(0 if is_annotation else max(file.tell(), status.st_size - _END_BYTES))
+                contents[name] = [status.st_size, status.st_mtime_ns, zlib.crc32(start + file.read())]
         except OSError:
             contents[name] = [-1, 0, 0]
     return contents

@@ -114,10 +114,20 @@ def page_indices(image: PIL.Image.Image) -> list[int]:
     return indices
 
 
+def has_16_bits(image: PIL.Image.Image) -> bool:
+    """Return whether the values of an image that is opened but not decoded have 16 bits."""
+    # Pillow drops the low bytes of 16-bit colours; only the raw mode of a tile shows them.
+    raw_modes = (str(tile[3]) for tile in cast(Any, image).tile)
+    return max(_netpbm_maxima(image), default=0) > 255 or any(re.search(";16[BLN]", mode) for mode in raw_modes)
+
+
+def _netpbm_maxima(image):
+    """Return the largest value that a PGM or PPM file states, in a list that is empty for other formats."""
+    return [tile[3][1] for tile in image.tile if tile[0].startswith("ppm") and isinstance(tile[3], tuple)]
+
+
 def _pixels(image, name):
-    # Pillow drops the low bytes of 16-bit colours and scales the values of PGM and PPM; only the tiles show it.
-    maxima = [tile[3][1] for tile in image.tile if tile[0].startswith("ppm") and isinstance(tile[3], tuple)]
-    has_16_bits = max(maxima, default=0) > 255 or any(re.search(";16[BLN]", str(tile[3])) for tile in image.tile)
+    is_wide, maxima = has_16_bits(image), _netpbm_maxima(image)
     if image.format == "TIFF" and image.mode.startswith("I;16") and image.tag_v2.get(_PHOTOMETRIC) == 0:
         # Pillow inverts 8 bits only; of more bits, a range of values would not tell what is hot.
         raise InputError(f"{name}: values of 16 bits of which 0 is white (WhiteIsZero); save it with 0 as black.")
@@ -131,8 +141,9 @@ def _pixels(image, name):
         image = image.convert("RGB")  # a palette, CMYK, YCbCr
     pixels = np.array(image)
     if image.mode == "I" and maxima:
+        # Pillow scales the values to 16 bits.
         pixels = np.round(pixels * (maxima[0] / 65535)).astype(np.uint16)
-    return pixels, "uint16" if has_16_bits else pixels.dtype.name
+    return pixels, "uint16" if is_wide else pixels.dtype.name
 
 
 def check_visible(pixels: np.ndarray, dtype: str, name: str) -> np.ndarray:

@@ -128,23 +128,24 @@ def _check_split(
     findings += [Finding(truths.ROWS_DIFFER, f"{split}: {image_id}: {text}") for image_id, text in unpairable.items()]
 
     def check_images(image_id):
-        problems = []
+        found = []
         for modality in MODALITIES:
             path = files[modality].get(image_id)
             if path is None:
-                problems.append(Finding(IMAGE_MISSING, f"{split}: {image_id} {modality}"))
-            elif problem := checks.image_problem(path, (frames.WIDTH_PX, frames.HEIGHT_PX)):
-                problems.append(Finding(IMAGE_UNREADABLE, f"{split}: {path}: {problem}"))
-        return problems
+                found.append(Finding(IMAGE_MISSING, f"{split}: {image_id} {modality}"))
+            else:
+                found += checks.check_image(path, (frames.WIDTH_PX, frames.HEIGHT_PX), f"{split}: {path}", modality)
+        return found
 
     pairs = []
     with ThreadPoolExecutor() as threads:
         checked = threads.map(check_images, image_ids)
         bar = progress_bar(checked, f"checking {split}", len(image_ids), "pairs")
-        for image_id, problems in zip(image_ids, bar, strict=True):
-            findings += problems
+        for image_id, image_findings in zip(image_ids, bar, strict=True):
+            findings += image_findings
+            is_left_out = any(finding.kind in _LEAVES_OUT for finding in image_findings)
             is_annotated = all(image_id in modality_truths.by_id for modality_truths in chosen.truths.values())
-            if problems or not is_annotated or image_id in unpairable:
+            if is_left_out or not is_annotated or image_id in unpairable:
                 continue
             objects, objects_lwir, box_findings = _objects(image_id, chosen, f"{split}: {image_id}")
             findings += box_findings

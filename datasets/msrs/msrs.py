@@ -48,6 +48,8 @@ Expected layout of the folder (ID is a number and D for day or N for night, as i
   labels/{fusion,visible,infrared}/{train,test}/ID.txt          from https://github.com/Lele-3/MSRS-detection-label"""
 
 _ID = re.compile(r"\d+[DN]")
+# Takes thermal images of any number of bits, to find those that no range makes usable.
+_ANY_RANGE = decoding.LwirScaling((0, 1))
 
 
 class Pair(NamedTuple):
@@ -305,10 +307,11 @@ def _check_split(images: Path, labels: Path, missing_labels: str) -> tuple[list[
         problems, notes, paths, sizes = [], [], {}, set()
         for modality, by_id in files.items():
             path, problem = _only(by_id.get(image_id, []), images / modality / image_id, "image")
-            size, problem = (None, problem) if path is None else _image_size(path)
+            size, problem, image_notes = (None, problem, []) if path is None else _check_image(path, modality)
             paths[modality] = path
             sizes.add(size)
             problems += [problem] if problem else []
+            notes += image_notes
         if not problems and len(sizes) > 1:
             shapes = " and ".join(f"{width}x{height}" for width, height in sorted(sizes))
             problems.append(f"{images}/{{vi,ir}}/{image_id}: the sizes of the pair differ, {shapes} pixels")
@@ -360,16 +363,25 @@ def _only(paths: list[Path], expected: Path, kind: str) -> tuple[Path | None, st
     return paths[0], ""
 
 
-def _image_size(path: Path) -> tuple[tuple[int, int] | None, str]:
-    """Return the width and height of a complete, upright image and "", or None and the problem."""
+def _check_image(path: Path, modality: str) -> tuple[tuple[int, int] | None, str, list[Finding]]:
+    """Return an image's upright width and height, or None and the problem, and what training does not take as it is."""
     try:
         encoded = path.read_bytes()
-        image, _ = decoding.decode(encoded, str(path))
+        image, dtype = decoding.decode(encoded, str(path))
     except OSError as error:
-        return None, f"{path}: cannot be read ({error.strerror})"
+        return None, f"{path}: cannot be read ({error.strerror})", []
     except InputError:
-        return None, f"{path}: not a complete image ({len(encoded)} bytes)"
-    return (image.shape[1], image.shape[0]), ""
+        return None, f"{path}: not a complete image ({len(encoded)} bytes)", []
+    size = image.shape[1], image.shape[0]
+    try:
+        if modality == "vi":
+            decoding.check_visible(image, dtype, str(path))
+        else:
+            decoding.check_lwir(image, dtype, str(path), size[::-1], _ANY_RANGE)
+    except InputError as error:
+        return size, "", [Finding(checks.REFUSED, str(error))]
+    is_wide = modality == "ir" and dtype != "uint8"
+    return size, "", [Finding(checks.MORE_BITS, f"{path}: {dtype}")] if is_wide else []
 
 
 def _label_text(path: Path) -> tuple[str, str]:

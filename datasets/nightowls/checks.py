@@ -20,6 +20,8 @@ from dcrl_jax.tables import format_table
 # The data set's own name of each split.
 SPLITS = {"train": "training", "validation": "validation"}
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+# Findings that leave an image out of its split.
+_LEAVES_OUT = (IMAGE_MISSING, IMAGE_UNREADABLE)
 
 
 class CheckedImage(NamedTuple):
@@ -85,8 +87,7 @@ def check_copy(copy: Copy, allow_incomplete: bool) -> CheckedCopy:
         rows += _count(split, annotated, kept[split])
     table = format_table(rows, ["", "all", *IMAGE_CONDITIONS])
     checked = CheckedCopy(kept, {"table": table, "warnings": warnings})
-    leaves_out = (IMAGE_MISSING, IMAGE_UNREADABLE)
-    return checks.finish_check(checked, findings, copy.findings, "validation", leaves_out, allow_incomplete)
+    return checks.finish_check(checked, findings, copy.findings, "validation", _LEAVES_OUT, allow_incomplete)
 
 
 def _check_split(
@@ -97,16 +98,15 @@ def _check_split(
     def check(image):
         path = folder / image.file_name
         if not path.is_file():
-            return path, Finding(IMAGE_MISSING, f"{split}: {path}")
-        problem = checks.image_problem(path, (image.width, image.height))
-        return path, Finding(IMAGE_UNREADABLE, f"{split}: {path}: {problem}") if problem else None
+            return path, [Finding(IMAGE_MISSING, f"{split}: {path}")]
+        return path, checks.check_image(path, (image.width, image.height), f"{split}: {path}")
 
     kept, findings = [], []
     with ThreadPoolExecutor() as threads:
         bar = progress_bar(threads.map(check, annotated), f"checking {split}", len(annotated), "images")
-        for image, (path, finding) in zip(annotated, bar, strict=True):
-            if finding:
-                findings.append(finding)
+        for image, (path, image_findings) in zip(annotated, bar, strict=True):
+            findings += image_findings
+            if any(finding.kind in _LEAVES_OUT for finding in image_findings):
                 continue
             place = f"{split}: {image.file_name}"
             objects, notes = checks.usable_objects(image.objects, image.width, image.height, place)

@@ -14,7 +14,7 @@ import msgspec
 from dcrl_jax.annotations.json_files import Box, Category, Flags, is_ignored, read_json
 from dcrl_jax.annotations.kaist import formats, frames
 from dcrl_jax.annotations.kaist.truths import Truths
-from dcrl_jax.annotations.types import REPEATED, Annotation, Finding
+from dcrl_jax.annotations.types import NO_SIZE, REPEATED, Annotation, Finding, box_text
 from dcrl_jax.errors import InputError
 
 FORMAT = "COCO"
@@ -82,12 +82,12 @@ def read(path: str | os.PathLike[str]) -> Truths:
                 f"{place}: category_id {entry.category_id} is none of the categories; expected one of {sorted(labels)}"
             )
         annotation = _annotation(place, entry, labels[entry.category_id])
-        text = f"{place}: {annotation.label[:40]} {' '.join(f'{value:g}' for value in annotation.box)}"
+        text = f"{place}: {box_text(annotation)}"
         objects = by_id[image_ids[entry.image_id]]
         if annotation.label not in formats.LABELS:
             findings.append(Finding(formats.UNKNOWN_LABEL, f"{place}: {annotation.label[:40]!r}"))
         if min(annotation.box[2:]) <= 0:
-            findings.append(Finding(formats.NO_SIZE, text))
+            findings.append(Finding(NO_SIZE, text))
         elif annotation in objects:
             findings.append(Finding(REPEATED, text))
         else:

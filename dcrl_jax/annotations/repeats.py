@@ -15,8 +15,7 @@ def drop_repeats(
     """Return each annotation of one image once, and a finding on each that is there more than once.
 
     An annotation repeats another one if label, box, occlusion and ``ignore`` are all equal; each would count as a
-    person of its own. The benchmarks' scorers read the truth as it is, so this is for prepared records only. The
-    published truths have no repeats.
+    person of its own. Preparation and scoring use this one rule. The published truths have no repeats.
 
     Args:
         annotations: the annotations of one image, or of both images of a pair, row by row, as tuples.

@@ -10,10 +10,11 @@ IMAGE_CONDITIONS = ("day", "night", "dawn")
 # Levels of occlusion.
 NONE, PARTIAL, HEAVY = 0, 1, 2
 
-# Kinds of findings: the annotations of an image are missing or cannot be read.
+# Kinds of findings.
 MISSING = "annotation missing"
 UNREADABLE = "annotation unreadable"
 REPEATED = "annotation twice, counted once"
+NO_SIZE = "box of no size"
 
 
 class Annotation(NamedTuple):

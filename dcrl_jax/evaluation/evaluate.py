@@ -175,7 +175,8 @@ def open_bench(
         InputError: the split is missing.
     """
     source = pipeline.open_split(builder, split)
-    return Bench(config, mesh, source, read_truths(source), detector, sources.warnings_of(builder))
+    truths = read_truths(source)
+    return Bench(config, mesh, source, truths, detector, (*sources.warnings_of(builder), *truths.warnings))
 
 
 def evaluate(bench: Bench, params: Any, blanked: bool = False) -> Evaluation:

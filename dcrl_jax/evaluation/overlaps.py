@@ -51,7 +51,7 @@ class Results(dict[str, ImageDetections]):
 
         Args:
             detections: detections by image id.
-            images: the ids of the images that were processed; None for all images of the split.
+            images: the ids of the images that were processed; None if the results do not tell.
             first_number: the number of the split's first image, if numbers alone name the images; otherwise None.
             warnings: one line each, to print beside every score.
         """

@@ -71,7 +71,7 @@ def better_reading(
     """Return the reading under which results score far better than as they are; None if there is none.
 
     Of all readings, only the one under which the strongest detections find most people is scored, so that this takes
-    little longer than a score.
+    little longer than a score. If that is the plain one, the scores may be those of the background.
 
     Args:
         truths: the annotations that are scored.
@@ -91,11 +91,14 @@ def better_reading(
     flat = flatten(all_truths, dict(results))
     best = _find_best(flat, subset, results.first_number, size)
     if best is None:
-        return None
-    moved = {image_id: rows for image_id, rows in _by_image(flat, best).items() if image_id in by_id}
-    miss_rate = score(list(by_id.values()), moved, subset).miss_rate
+        name, remedy = "scores are low for people", "write scores that are high for people"
+        changed = {image_id: ImageDetections(boxes, -scores) for image_id, (boxes, scores) in kept.items()}
+    else:
+        name, remedy, *_ = best
+        changed = {image_id: rows for image_id, rows in _by_image(flat, best).items() if image_id in by_id}
+    miss_rate = score(list(by_id.values()), changed, subset).miss_rate
     is_far_better = miss_rate <= max(plain - FAR_BETTER, plain / 2)
-    return BetterReading(best.name, best.remedy, miss_rate) if is_far_better else None
+    return BetterReading(name, remedy, miss_rate) if is_far_better else None
 
 
 def propose(flat: Flat, first_number: int | None, size: tuple[int, int], found: FindPeople) -> Iterator[Reading]:

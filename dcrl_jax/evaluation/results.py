@@ -191,8 +191,8 @@ def read_results(
         file_names: a second name for each image.
 
     Returns:
-        Detections by image id, in the order of the file; images without detections are left out. If ``images.txt``
-        names a part of the split, ``images`` of the result has this part, on which scores are then taken.
+        Detections by image id, in the order of the file; images without detections are left out. If there
+        is an ``images.txt``, ``images`` of the result has the images that it names, on which scores are then taken.
 
     Raises:
         InputError: the file cannot be read or is malformed, which names the line or the JSON entry; or names are none
@@ -223,7 +223,7 @@ def read_results(
     is_counted = bool(places) and not listed and (numbers is None or not is_own)
     return Results(
         {image_id: to_detections(values) for image_id, values in by_image.items()},
-        images=_part(path, listed, image_ids, by_image),
+        images=_part(path, listed, by_image),
         first_number=start if is_counted else None,
         warnings=warnings,
     )
@@ -248,7 +248,7 @@ def listed_images(
         return None
     lines = enumerate(read_file(source, "the name of an image on each line", "surrogateescape").split("\n"), start=1)
     lines = [(f"{source}:{number}", line.strip()) for number, line in lines if line.strip()]
-    found = _Names(image_ids, file_names).find_all(_first_places(lines), source)
+    found = _Names(image_ids, file_names).find_all({name: place for place, name in lines}, source)
     first: dict[str, str] = {}
     for place, name in lines:
         if found[name] in first:
@@ -259,18 +259,9 @@ def listed_images(
     return {name: found[name] for _, name in lines}
 
 
-def _first_places(lines: Sequence[tuple[str, str]]) -> dict[str, str]:
-    places: dict[str, str] = {}
-    for place, name in lines:
-        places.setdefault(name, place)
-    return places
-
-
-def _part(
-    path: Path, listed: Mapping[str, str] | None, image_ids: Sequence[str], detected: Iterable[str]
-) -> frozenset[str] | None:
-    """Return the images that a list names; None if there is no list or it names all images."""
-    if listed is None or len(listed) == len(image_ids):
+def _part(path: Path, listed: Mapping[str, str] | None, detected: Iterable[str]) -> frozenset[str] | None:
+    """Return the images that a list names; None if there is no list."""
+    if listed is None:
         return None
     images = frozenset(listed.values())
     others = [image_id for image_id in detected if image_id not in images]
@@ -423,7 +414,7 @@ def _parse_line(line: str, fields: Sequence[str], layout: _Layout, columns: str,
 
 def _fields(line: str) -> list[str]:
     """Return the fields of a line, separated by commas if it has any, otherwise by spaces or tabs."""
-    return [field.strip() for field in line.split(",")] if "," in line else line.split()
+    return [field.strip().strip('"') for field in line.split(",")] if "," in line else line.split()
 
 
 def _numbers(fields: Sequence[str]) -> list[float] | None:

@@ -1,13 +1,14 @@
 """Annotations in the form of the scorer, from prepared data sets and from annotation files."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from dcrl_jax.annotations.repeats import drop_repeats
 from dcrl_jax.annotations.types import REPEATED, Annotation
 from dcrl_jax.data import records
 from dcrl_jax.decoding import upright_size
@@ -21,6 +22,7 @@ class Truths(NamedTuple):
 
     images: list[ImageTruth]
     sizes: list[tuple[int, int]]  # width and height in pixels, as annotated
+    warnings: list[str]  # about repeated annotations; one line, or none
 
 
 class PreparedTruths(NamedTuple):
@@ -38,22 +40,19 @@ def read_truths(source: Sequence[Any], objects: str = "objects") -> Truths:
         source: records of ``records.open_split``, whose images are encoded bytes.
         objects: the feature with the annotations. Paired data has those of the thermal image in ``objects_lwir``.
     """
-    images, sizes = [], []
+    rows, sizes = [], []
     for index in range(len(source)):
         record = source[index]
         annotated = record[objects]
-        images.append(
-            ImageTruth(
-                image_id=records.text(record["image_id"]),
-                condition=IMAGE_CONDITIONS[int(record["condition"])],
-                boxes=np.asarray(annotated["box"], np.float64).reshape(-1, 4),
-                labels=[records.text(label) for label in annotated["label"]],
-                occlusion=np.asarray(annotated["occlusion"], int),
-                ignore=np.asarray(annotated["ignore"], bool),
-            )
-        )
+        columns = [np.asarray(annotated[name]).tolist() for name in ("box", "occlusion", "ignore")]
+        annotations = [
+            Annotation(records.text(label), tuple(box), level, ignore)
+            for label, box, level, ignore in zip(annotated["label"], *columns, strict=True)
+        ]
+        rows.append((records.text(record["image_id"]), IMAGE_CONDITIONS[int(record["condition"])], annotations))
         sizes.append(upright_size(Image.open(io.BytesIO(record["visible"]))))
-    return Truths(images, sizes)
+    images, warnings = to_truths(rows)
+    return Truths(images, sizes, warnings)
 
 
 def is_prepared(path: Path) -> bool:
@@ -75,10 +74,11 @@ def read_prepared(folder: Path, split: str) -> PreparedTruths:
         source = records.open_split(builder, split)
         features: Any = builder.info.features  # a FeaturesDict
         metadata = builder.info.metadata or {}
+        truths = {name: read_truths(source, name) for name in ("objects", "objects_lwir") if name in features}
         return PreparedTruths(
-            {name: read_truths(source, name).images for name in ("objects", "objects_lwir") if name in features},
+            {name: read.images for name, read in truths.items()},
             metadata.get("annotations", {}).get(split),
-            list(metadata.get("warnings", ())),
+            [*metadata.get("warnings", ()), *(f"{name}: {text}" for name in truths for text in truths[name].warnings)],
         )
     except InputError:
         raise
@@ -86,32 +86,26 @@ def read_prepared(folder: Path, split: str) -> PreparedTruths:
         raise InputError(f"{folder}: not readable as a prepared data set ({error}); prepare it again") from error
 
 
-def count_once(images: Sequence[ImageTruth]) -> tuple[list[ImageTruth], list[str]]:
-    """Return images with equal annotations once, and a note on the repeated ones in a list that is empty without them.
+def to_truths(images: Iterable[tuple[str, str, Sequence[Annotation]]]) -> tuple[list[ImageTruth], list[str]]:
+    """Return annotated images in the form of the scorer, and a note on repeats in a list that is empty without them.
 
-    Annotations of an image are equal if their box, label, occlusion and ignore flag are. Detections could find only one
-    of them.
+    Annotations that ``drop_repeats`` finds equal count once: detections could find only one of them.
+
+    Args:
+        images: the id, the condition and the annotations of each image.
     """
-    kept, repeated = [], 0
-    for image in images:
-        rows = zip(map(tuple, image.boxes.tolist()), image.labels, image.occlusion.tolist(), image.ignore, strict=True)
-        first = {row: index for index, row in reversed(list(enumerate(rows)))}
-        repeated += len(image.labels) - len(first)
-        if len(first) < len(image.labels):
-            index = sorted(first.values())
-            labels = [image.labels[i] for i in index]
-            image = ImageTruth(*image[:2], image.boxes[index], labels, image.occlusion[index], image.ignore[index])
-        kept.append(image)
-    return kept, [f"{REPEATED}: {repeated:,}"] if repeated else []
-
-
-def truth_from_annotations(image_id: str, condition: str, annotations: Sequence[Annotation]) -> ImageTruth:
-    """Return the annotations of one image in the form of the scorer."""
-    return ImageTruth(
-        image_id=image_id,
-        condition=condition,
-        boxes=np.array([annotation.box for annotation in annotations], np.float64).reshape(-1, 4),
-        labels=[annotation.label for annotation in annotations],
-        occlusion=np.array([annotation.occlusion for annotation in annotations], int),
-        ignore=np.array([annotation.ignore for annotation in annotations], bool),
-    )
+    truths, repeated = [], 0
+    for image_id, condition, annotations in images:
+        unique, _ = drop_repeats(annotations, image_id)
+        repeated += len(annotations) - len(unique)
+        truths.append(
+            ImageTruth(
+                image_id=image_id,
+                condition=condition,
+                boxes=np.array([annotation.box for annotation in unique], np.float64).reshape(-1, 4),
+                labels=[annotation.label for annotation in unique],
+                occlusion=np.array([annotation.occlusion for annotation in unique], int),
+                ignore=np.array([annotation.ignore for annotation in unique], bool),
+            )
+        )
+    return truths, [f"{REPEATED}: {repeated:,}"] if repeated else []

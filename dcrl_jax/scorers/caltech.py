@@ -25,7 +25,7 @@ from dcrl_jax.evaluation.caltech_results import read_caltech
 from dcrl_jax.evaluation.overlaps import ImageTruth, Results
 from dcrl_jax.evaluation.results import read_results
 from dcrl_jax.evaluation.rules import CALTECH_REASONABLE
-from dcrl_jax.evaluation.truths import count_once, is_prepared, read_prepared, truth_from_annotations
+from dcrl_jax.evaluation.truths import is_prepared, read_prepared, to_truths
 from dcrl_jax.scorers import common
 from dcrl_jax.scorers.common import AnnotationSet
 
@@ -64,7 +64,7 @@ def _read_toolbox(path: Path) -> AnnotationSet:
 
 def _read_prepared(folder: Path) -> AnnotationSet:
     prepared = read_prepared(folder, "test")
-    images, repeated = count_once(prepared.images["objects"])
+    images = prepared.images["objects"]
     image_ids = [image.image_id for image in images]
     known = set(frames.test_frames())
     for index, image_id in enumerate(image_ids):
@@ -73,7 +73,7 @@ def _read_prepared(folder: Path) -> AnnotationSet:
                 f"{folder}: record {index} of the test split is {image_id!r}, no test image of Caltech; expected one "
                 "like set06/V000/I00029. Name a data set prepared from Caltech"
             )
-    notes = [*([f"annotations: {prepared.source}"] if prepared.source else []), *repeated]
+    notes = [f"annotations: {prepared.source}"] if prepared.source else []
     name = folder.resolve().name
     return AnnotationSet(name, str(folder), image_ids, images, SUBSETS, notes, prepared.warnings, SIZE)
 
@@ -102,9 +102,7 @@ def _read_folder(root: Path, allow_incomplete: bool) -> AnnotationSet:
             f"{root}, annotations of {len(image_ids):,} images",
             common.INCOMPLETE,
         )
-    images, repeated = count_once(
-        [truth_from_annotations(image_id, "day", annotations) for image_id, annotations in by_id.items()]
-    )
+    images, repeated = to_truths((image_id, "day", annotations) for image_id, annotations in by_id.items())
     labels = Counter(label for image in images for label in image.labels)
     notes = [
         f"{kind} annotations, checksum of the boxes {checksum(list(by_id.values())):08x}",

@@ -35,6 +35,10 @@ class AnnotationSet(NamedTuple):
     file_names: Sequence[str] | None = None  # second names of ``image_ids``, by which results may name images
 
 
+# Results of a part of the images, without a list of them, lose the people of the others. The published results that
+# were looked at have detections in all images with people.
+MANY_PEOPLE = 0.05
+
 # The remedy for annotation files that are missing or unreadable.
 INCOMPLETE = (
     "Add or repair these files; or leave the images out with --allow_incomplete, for scores that are not comparable "
@@ -111,19 +115,35 @@ def score_files(
     results = {path.name: read(path, annotations) for path in paths}
     scores = score_methods(annotations, results)
     remarks = {
-        name: [*_warnings(annotations, name, results[name]), *_hints(annotations, name, results[name], scores)]
+        name: [*_warnings(annotations, name, results[name], scores), *_hints(annotations, name, results[name], scores)]
         for name in scores
     }
     return ScoredSet(annotations, scores, remarks)
 
 
-def _warnings(annotations: AnnotationSet, name: str, results: Results) -> list[str]:
-    processed, total = len(processed_truths(annotations.images, results)), len(annotations.images)
+def _warnings(annotations: AnnotationSet, name: str, results: Results, scores: Scores) -> list[str]:
+    processed, total = processed_truths(annotations.images, results), len(annotations.images)
     texts = list(results.warnings)
-    if processed < total:
+    if len(processed) < total:
         texts.append(
-            f"scored on {processed:,} of {total:,} images, those that {IMAGES_FILE} names; not comparable with scores "
-            "on all images"
+            f"scored on {len(processed):,} of {total:,} images, those that {IMAGES_FILE} names; not comparable with "
+            "scores on all images"
+        )
+    subset = annotations.subsets[0]
+    without = [image for image in processed if image.image_id not in results]
+    lost, people = score_subsets(without, {}, (subset,))[subset.name].people, scores[name][subset.name].people
+    # A list or the files of a folder tell the processed images.
+    if lost > MANY_PEOPLE * people and results.images is None and not results.warnings:
+        texts.append(
+            f"no detections in {len(without):,} of {len(processed):,} images, which have {lost:,} of the {people:,} "
+            f"people; if these were not processed, list the images that were in {IMAGES_FILE} beside the results"
+        )
+    detected = sum(len(rows.scores) for rows in results.values())
+    repeated = detected - sum(len(np.unique(np.column_stack(rows), axis=0)) for rows in results.values())
+    if repeated:
+        texts.append(
+            f"{repeated:,} of {detected:,} detections repeat another one of the same image, box and score, and count "
+            "as false; perhaps they were written twice"
         )
     return [f"warning: {name}: {text}" for text in texts]
 

@@ -25,7 +25,7 @@ from dcrl_jax.errors import InputError, first_few
 from dcrl_jax.evaluation.overlaps import Results
 from dcrl_jax.evaluation.results import read_results
 from dcrl_jax.evaluation.rules import KAIST_REASONABLE, KAIST_SUBSETS
-from dcrl_jax.evaluation.truths import count_once, is_prepared, read_prepared, truth_from_annotations
+from dcrl_jax.evaluation.truths import is_prepared, read_prepared, to_truths
 from dcrl_jax.scorers import common
 from dcrl_jax.scorers.common import AnnotationSet
 
@@ -75,11 +75,8 @@ def _from_files(name: str, heading: str, read: truths.Truths, image_ids: Sequenc
         listing = ", ".join(f"{label[:40]!r}: {count:,}" for label, count in unknown.most_common(10))
         notes.append(f"labels that do not count: {listing}")
     # The rows of a paired set are read with their repeats.
-    images, repeated = count_once(
-        [
-            truth_from_annotations(image_id, frames.condition(image_id), annotations)
-            for image_id, annotations in read.by_id.items()
-        ]
+    images, repeated = to_truths(
+        (image_id, frames.condition(image_id), annotations) for image_id, annotations in read.by_id.items()
     )
     notes += repeated
     warnings += common.left_out_warnings(len(image_ids), len(images))
@@ -144,7 +141,7 @@ def _read_prepared(folder: Path) -> list[AnnotationSet]:
     features = {"visible": "objects", "lwir": "objects_lwir"} if is_paired else {folder.resolve().name: "objects"}
     sets = []
     for name, feature in features.items():
-        images, repeated = count_once(prepared.images[feature])
+        images = prepared.images[feature]
         by_id: dict[str, list[Annotation]] = {}
         for index, image in enumerate(images):
             image_id = frames.parse_name(image.image_id)
@@ -159,7 +156,7 @@ def _read_prepared(folder: Path) -> list[AnnotationSet]:
         image_ids = [image.image_id for image in images]
         notes, warnings = _compare_improved(by_id)
         warnings = [*warnings, *prepared.warnings]
-        sets.append(AnnotationSet(name, heading, image_ids, images, KAIST_SUBSETS, notes + repeated, warnings, SIZE))
+        sets.append(AnnotationSet(name, heading, image_ids, images, KAIST_SUBSETS, notes, warnings, SIZE))
     return sets
 
 

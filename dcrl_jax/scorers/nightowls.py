@@ -22,7 +22,7 @@ from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation.overlaps import Results
 from dcrl_jax.evaluation.results import read_results
 from dcrl_jax.evaluation.rules import NIGHTOWLS_SUBSETS
-from dcrl_jax.evaluation.truths import count_once, is_prepared, read_prepared, truth_from_annotations
+from dcrl_jax.evaluation.truths import is_prepared, read_prepared, to_truths
 from dcrl_jax.scorers import common
 from dcrl_jax.scorers.common import AnnotationSet
 
@@ -40,11 +40,10 @@ def read_annotations(path: Path, ignore_areas: bool = False) -> AnnotationSet:
     Raises:
         InputError: no annotations, or a malformed file.
     """
-    warnings: Sequence[str] = ()
-    file_names = None
+    warnings, repeated, file_names = [], [], None
     if not path.is_dir():
         read = nightowls.read(path)
-        images = [truth_from_annotations(str(image.number), image.condition, image.objects) for image in read]
+        images, repeated = to_truths((str(image.number), image.condition, image.objects) for image in read)
         file_names = [image.file_name for image in read]
     elif is_prepared(path):
         prepared = read_prepared(path, "validation")
@@ -58,7 +57,6 @@ def read_annotations(path: Path, ignore_areas: bool = False) -> AnnotationSet:
             raise InputError(
                 f"{path}: the id of image {image.image_id!r} is no number; name a data set prepared from NightOwls"
             )
-    images, repeated = count_once(images)
     conditions = Counter(image.condition for image in images)
     notes = [
         "images: " + ", ".join(f"{count:,} {condition}" for condition, count in conditions.most_common()),

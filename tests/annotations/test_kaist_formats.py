@@ -104,7 +104,7 @@ def test_unknown_label_is_kept_with_a_finding(label):
 
 
 def test_label_may_have_capitals_and_equal_objects_count_once():
-    repeated = Finding(REPEATED, "I00019.txt: person 505 212 20 50")
+    repeated = Finding(REPEATED, "I00019.txt: person 505 212 20 50, 2 times")
     for text in (f"{row()}\n{row('Person')}", xml(obj(rest=""), obj("PERSON", rest=""))):
         assert parse(text)[:2] == ([PERSON], [repeated])
         # Rows of paired files stay, so that they still correspond.

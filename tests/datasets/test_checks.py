@@ -1,5 +1,7 @@
 """The checks that the fetched data sets share."""
 
+import os
+
 import cv2
 import numpy as np
 
@@ -36,17 +38,35 @@ def test_images_are_checked_by_their_header_and_their_end(tmp_path):
         image = np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)
         encoded = cv2.imencode(suffix, image)[1].tobytes()
         path.write_bytes(encoded[: len(encoded) - cut])
-        return checks.image_problem(path, size)
+        findings = checks.check_image(path, size, "test: a")
+        assert {finding.kind for finding in findings} <= {checks.IMAGE_UNREADABLE}
+        return [finding.text for finding in findings]
 
     for suffix in (".png", ".jpg"):
-        assert problem_of(suffix) is None
-        assert problem_of(suffix, (40, 60)).startswith("60x40 pixels; expected 40x60")
-        assert problem_of(suffix, cut=13) == "cut off: its end is missing"
-    assert problem_of(".bmp") == "BMP image; expected JPEG or PNG"
+        assert problem_of(suffix) == []
+        expected = "test: a: 60x40 pixels; expected 40x60, in which the boxes are annotated"
+        assert problem_of(suffix, (40, 60)) == [expected]
+        assert problem_of(suffix, cut=13) == ["test: a: cut off: its end is missing"]
+    assert problem_of(".bmp") == ["test: a: BMP image; expected JPEG or PNG"]
     path.write_text("no image at all")
-    assert checks.image_problem(path, (60, 40)) == "cannot be read (not an image, 15 bytes)"
-    absent = checks.image_problem(tmp_path / "b", (60, 40))
-    assert absent == "cannot be read (No such file or directory, 0 bytes)"
+    (unreadable,) = checks.check_image(path, (60, 40), "test: a")
+    assert unreadable.text == "test: a: cannot be read (not an image, 15 bytes)"
+    (absent,) = checks.check_image(tmp_path / "b", (60, 40), "test: b")
+    assert absent.text == "test: b: cannot be read (No such file or directory, 0 bytes)"
+
+
+def test_images_of_other_values_than_training_takes_are_found_in_the_header(tmp_path):
+    path = tmp_path / "a.png"
+    thermal, refused = Finding(checks.MORE_BITS, "a"), checks.REFUSED
+    for shape, dtype, visible, lwir in (
+        ((40, 60, 3), np.uint8, [], []),
+        ((40, 60), np.uint8, [Finding(refused, "a: grey; expected RGB of 8 bits")], []),
+        ((40, 60), np.uint16, [Finding(refused, "a: 16 bits; expected RGB of 8 bits")], [thermal]),
+        ((40, 60, 3), np.uint16, [Finding(refused, "a: 16 bits; expected RGB of 8 bits")], [thermal]),
+    ):
+        cv2.imwrite(os.fspath(path), np.zeros(shape, dtype))
+        assert checks.check_image(path, (60, 40), "a") == visible
+        assert checks.check_image(path, (60, 40), "a", "lwir") == lwir
 
 
 def test_twenty_findings_of_a_kind_are_shown_and_all_are_written(tmp_path, capsys):

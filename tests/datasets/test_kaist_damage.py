@@ -1,9 +1,12 @@
 """Damaged copies of KAIST: all problems are counted and listed. Shared behaviour is in test_fetched."""
 
+import cv2
+import numpy as np
 import pytest
 from kaist_copies import ANNOTATIONS, BBGT, DOUBT, TEST, TRAIN, encoded, make_copy, place, prepare_copy, write
 from prepared_data import findings_of, names, read, rows
 
+from datasets.checks import MORE_BITS
 from dcrl_jax.errors import InputError
 
 VISIBLE, LWIR = (f"images/{{video}}/{modality}/{{frame}}.jpg" for modality in ("visible", "lwir"))
@@ -52,6 +55,8 @@ def test_harmless_problems_are_listed_and_the_frame_stays(tmp_path, raw, capsys)
     path, again = place(raw, ANNOTATIONS, TEST[1]), place(raw, "again/{flat}_visible.png", TEST[1])
     write(path, f"{BBGT}tree 10 20 30 60{' 0' * 7}\ncyclist 640 20 30 60{' 0' * 7}")
     write(again, encoded(".png"))
+    thermal = place(raw, LWIR, TEST[1])
+    write(thermal, cv2.imencode(".png", np.zeros((512, 640), np.uint16))[1].tobytes())
     builder = prepare_copy(tmp_path)
     records = read(builder, "test")
     assert len(records) == 3
@@ -59,6 +64,7 @@ def test_harmless_problems_are_listed_and_the_frame_stays(tmp_path, raw, capsys)
     findings = [
         ("image file that is not used", f"{place(raw, VISIBLE, TEST[1])}: {TEST[1]} visible is {again} already"),
         ("unknown label", f"test: {path}: 'tree'"),
+        (MORE_BITS, f"test: {thermal}"),
         ("box outside the image", f"test: {TEST[1]}: cyclist 640 20 30 60"),
     ]
     assert sorted(findings_of(tmp_path / "data")) == sorted(findings)

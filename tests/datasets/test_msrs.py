@@ -13,6 +13,7 @@ import pytest
 import tensorflow_datasets as tfds
 from prepared_data import findings_of, names, prepare, read, rows
 
+from datasets import checks
 from datasets.msrs import Msrs, msrs, open_builder
 from dcrl_jax.data import sources
 from dcrl_jax.errors import InputError
@@ -182,6 +183,21 @@ def test_images_without_a_label_file_are_background_that_is_counted_or_an_error(
     for path in (labels / "test").glob("0*.txt"):
         path.unlink()
     assert f"{labels}/test: no label file of any image in {raw}/test" in error_of(tmp_path, raw)
+
+
+def test_images_of_other_values_than_training_takes_are_findings(tmp_path, raw):
+    train, noise = raw / "train", np.random.default_rng(0).integers(0, 65536, (HEIGHT, WIDTH, 3), np.uint16)
+    cv2.imwrite(f"{train}/ir/00003N.png", noise[..., 0])
+    cv2.imwrite(f"{train}/ir/00017D.png", noise.astype(np.uint8))
+    cv2.imwrite(f"{train}/vi/00020D.png", noise[..., 0].astype(np.uint8))
+    assert len(read(prepare(open_msrs(tmp_path), raw), "train")) == 3
+    wide, coloured, grey = findings_of(tmp_path / "data")
+    assert wide == (checks.MORE_BITS, f"train: {train}/ir/00003N.png: uint16")
+    assert coloured[1].startswith(
+        f"train: {train}/ir/00017D.png: 3 channels that differ; expected a grey thermal image"
+    )
+    assert grey[1].startswith(f"train: {train}/vi/00020D.png: grey, 1 channels; expected the three of an RGB image")
+    assert coloured[0] == grey[0] == checks.REFUSED
 
 
 def test_objects_that_are_there_twice_count_once(tmp_path, raw):

@@ -76,12 +76,12 @@ def test_files_are_compared_by_size_and_content(tmp_path, capsys):
     builder, root = msrs.open_builder(str(tmp_path / "data")), tmp_path / "raw"
     record = Path(builder.data_path) / SOURCE_FILE
     root.mkdir()
-    paths = {name: root / name for name in ("a.txt", "b.png", "c.png", "gone.txt")}
+    paths = {name: root / name for name in ("a.txt", "b.png", "c.png", "d.png", "gone.txt")}
 
     def check():
         check_source(builder, root, paths)
 
-    for name in ("a.txt", "b.png", "c.png"):
+    for name in ("a.txt", "b.png", "c.png", "d.png"):
         paths[name].write_bytes(bytes(100000))
     record.parent.mkdir(parents=True)
     check()
@@ -94,11 +94,11 @@ def test_files_are_compared_by_size_and_content(tmp_path, capsys):
     record.write_text(json.dumps(read_contents(paths, root)))
     os.utime(paths["b.png"], (1, 1))
     check()
-    for name in ("a.txt", "b.png"):  # the first byte of an annotation, the last one of an image
-        content = bytes(100000)
-        paths[name].write_bytes(b"1" + content[1:] if name == "a.txt" else content[1:] + b"1")
+    middle = bytes(99999)
+    for name, content in {"a.txt": b"1" + middle, "b.png": middle + b"1", "d.png": b"1" + middle}.items():
+        paths[name].write_bytes(content)
     paths["c.png"].unlink()
-    with pytest.raises(InputError, match=r"\n  3 files changed: a\.txt, b\.png, c\.png\nTo use"):
+    with pytest.raises(InputError, match=r"\n  4 files changed: a\.txt, b\.png, c\.png, d\.png\nTo use"):
         check()
 
 

@@ -26,7 +26,7 @@ def read(change=lambda boxes: boxes, image=lambda index: index, first_number=1):
     for index in range(len(IMAGE_IDS)):
         number = image(index)
         if number is not None and 0 <= number < len(IMAGE_IDS):
-            results[IMAGE_IDS[number]] = ImageDetections(change(people(index)), np.array([0.9, 0.8]))
+            results[IMAGE_IDS[number]] = ImageDetections(change(people(index)), np.full(2, 0.9))
     return better_reading(TRUTHS, Results(results, first_number=first_number), IMAGE_IDS, ANYONE, SIZE)
 
 
@@ -82,6 +82,17 @@ def test_shifted_numbers_are_recognised_also_from_the_middle_on(image, first_num
     assert found.miss_rate < 0.06
     # Names are not questioned.
     assert read(image=image, first_number=None) is None
+
+
+def test_scores_that_are_low_for_people_are_recognised():
+    alarms = np.array([[9.0 * step, 400, 25, 60] for step in range(20)])
+    results = {
+        image_id: ImageDetections(np.concatenate([people(index), alarms]), np.array([0.1] * 2 + [0.9] * len(alarms)))
+        for index, image_id in enumerate(IMAGE_IDS)
+    }
+    found = better_reading(TRUTHS, Results(results, first_number=1), IMAGE_IDS, ANYONE, SIZE)
+    assert found is not None
+    assert (found.name, found.miss_rate) == ("scores are low for people", pytest.approx(0, abs=1e-6))
 
 
 def test_right_or_hopeless_results_have_no_better_reading():

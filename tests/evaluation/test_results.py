@@ -77,7 +77,7 @@ ROWS = [("z", [[1, 2, 3, 4]], [0.5]), ("x", [[1, 2, 3, 4]], [0.25])]
         "3 1 2 3 4 0.5\n1\t1\t2\t3\t4\t0.25\n",
         "image_id, x, y, w, h, confidence\n3,1,2,3,4,0.5\n1,1,2,3,4,0.25\n",
         "# by a detector\n% Image X1 Y1 X2 Y2 Score\n3 1 2 4 6 0.5\n# night\n1 1 2 4 6 0.25\n",
-        "score,xmin,ymin,xmax,ymax,file_name\n0.5,1,2,4,6,C:\\images\\z.png\n0.25,1,2,4,6,x_lwir.jpg\n",
+        'score,xmin,ymin,xmax,ymax,"file_name"\n0.5,1,2,4,6,"C:\\images\\z.png"\n0.25,1,2,4,6,x_lwir.jpg\n',
         json.dumps([{"image_id": name, "bbox": [1, 2, 3, 4], "score": 0.5 / n} for n, name in enumerate("zx", 1)]),
         json.dumps([{"image_id": str(i), "bbox": [1, 2, 3, 4], "score": 0.25 + i / 8} for i in (2, 0)]),
         # The name decides, not the number.
@@ -100,7 +100,7 @@ def test_list_beside_results_gives_numbers_their_meaning(tmp_path, write):
     write(path, detections, ["z", "y", "x"])
     source.write_text("\ufeffz.png\r\ny.png\r\n\r\nx.png", encoding="utf-8")
     read = read_results(path, IMAGE_IDS)
-    assert (list(read), read.images, read.first_number) == (["z", "x"], None, None)
+    assert (list(read), read.images, read.first_number) == (["z", "x"], {"x", "y", "z"}, None)
     # A part of the images: only their people count.
     truths = [make_truth(name, (1, 2, 3, 4)) for name in IMAGE_IDS]
     write(path, {"z": detections["z"]}, ["y", "z"])

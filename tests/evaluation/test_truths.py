@@ -41,11 +41,20 @@ def test_annotations_conditions_and_sizes_are_those_of_the_records():
     assert (day.occlusion.tolist(), day.ignore.tolist()) == ([1, 0], [False, True])
     assert (night.image_id, night.condition, night.labels, night.boxes.shape) == ("b", "night", [], (0, 4))
     assert dawn.condition == "dawn"
-    assert read_truths([]) == ([], [])
+    assert truths.warnings == []
+    assert read_truths([]) == ([], [], [])
+
+
+def test_equal_objects_of_a_record_count_once_with_a_warning():
+    person, crowd = ("person", (1.1, 2, 3, 40), 1, False), ("person", (1.1, 2, 3, 40), 1, True)
+    truths = read_truths([record("a", 0, objects=objects(crowd, person, person, crowd, person))])
+    assert [truth.ignore.tolist() for truth in truths.images] == [[True, False]]
+    assert truths.images[0].boxes.dtype == np.float64
+    assert truths.warnings == ["annotation twice, counted once: 3"]
 
 
 def test_prepared_pairs_have_two_sets_of_annotations(monkeypatch, tmp_path):
-    visible = objects(("person", (10, 20, 30, 40), 0, False))
+    visible = objects(*[("person", (10, 20, 30, 40), 0, False)] * 2)
     lwir = objects(("unpaired", (12, 20, 30, 40), 2, True))
     metadata = {"annotations": {"test": "paired"}, "warnings": ["in haste"]}
     features = dict.fromkeys(("visible", "lwir", "objects", "objects_lwir"))
@@ -58,7 +67,7 @@ def test_prepared_pairs_have_two_sets_of_annotations(monkeypatch, tmp_path):
     assert [truth.labels for (truth,) in images.values()] == [["person"], ["unpaired"]]
     (truth,) = images["objects_lwir"]
     assert (truth.boxes[0, 0], truth.occlusion[0], truth.ignore[0]) == (12, 2, True)
-    assert (name, warnings) == ("paired", ["in haste"])
+    assert (name, warnings) == ("paired", ["in haste", "objects: annotation twice, counted once: 1"])
 
 
 def test_prepared_data_set_is_read_or_refused_if_damaged(tmp_path):

@@ -8,8 +8,9 @@ from dcrl_jax.evaluation.truths import PreparedTruths
 
 @pytest.fixture
 def two_of_three(tmp_path):
-    """Results that find the first person and the third."""
-    return write_results(tmp_path / "two.txt", (1, PERSON, 0.9), (3, PERSON, 0.8))
+    """Results that find the first person and the third, and a false alarm in the second image."""
+    found = [(1, PERSON, 0.9), (3, PERSON, 0.8)]
+    return write_results(tmp_path / "two.txt", *found, (2, (400, 300, 25, 60), 0.1))
 
 
 @pytest.fixture

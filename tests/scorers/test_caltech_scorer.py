@@ -35,8 +35,9 @@ def original(tmp_path):
 
 @pytest.fixture
 def mine(tmp_path):
-    """Results that find the first person, and a false alarm."""
-    found = {IDS[0]: make_detections([*PERSON, 0.9]), IDS[2]: make_detections([400, 100, 24.6, 60, 0.1])}
+    """Results that find the first person, and a false alarm in each other image."""
+    alarm = make_detections([400, 100, 24.6, 60, 0.1])
+    found = {IDS[0]: make_detections([*PERSON, 0.9]), IDS[1]: alarm, IDS[2]: alarm}
     write_caltech(tmp_path / "mine", found, IDS)
     return tmp_path / "mine"
 

@@ -22,6 +22,10 @@ def small(monkeypatch):
 def test_tables_of_a_case_worked_by_hand(tmp_path, two_of_three, capsys):
     path = write_coco(tmp_path / "truth.json")
     run_kaist(path, [write_results(tmp_path / "nothing.txt"), two_of_three])
+    nothing = (
+        "warning: nothing.txt: no detections in 3 of 3 images, which have 3 of the 3 people; if these were not "
+        "processed, list the images that were in images.txt beside the results"
+    )
     # One of three is missed at all nine points, one of two by day and nobody by night; nobody is near, far or occluded.
     assert lines(capsys.readouterr().out) == [
         str(path),
@@ -29,12 +33,14 @@ def test_tables_of_a_case_worked_by_hand(tmp_path, two_of_three, capsys):
         "------------  ------  ------  ------  ----  ------  ---  ------  -------  -----",
         "two.txt        33.33   50.00    0.00     -   33.33    -   33.33        -      -",
         "nothing.txt   100.00  100.00  100.00     -  100.00    -  100.00        -      -",
+        nothing,
         "recall, %      all    day   night  near  medium  far   none  partial  heavy",
         "-----------  -----  -----  ------  ----  ------  ---  -----  -------  -----",
         "two.txt      66.67  50.00  100.00     -   66.67    -  66.67        -      -",
         "nothing.txt   0.00   0.00    0.00     -    0.00    -   0.00        -      -",
         "people           3      2       1     0       3    0      3        0      0",
         "images           3      2       1     3       3    3      3        3      3",
+        nothing,
     ]
 
 
@@ -156,6 +162,24 @@ def test_list_of_a_part_limits_the_score_to_it_with_a_warning(tmp_path, two_of_t
         [50, 100, 0], abs=1e-6
     )
     assert scores["part.txt"]["reasonable-all"]["remarks"][0].startswith(warning)
+
+
+def test_repeated_detections_count_as_false_with_a_warning(tmp_path, two_of_three, capsys):
+    two_of_three.write_text(two_of_three.read_text() + f"1,{','.join(map(str, PERSON))},0.90\n")
+    run_kaist(write_coco(tmp_path / "truth.json"), two_of_three)
+    warning = "warning: two.txt: 1 of 4 detections repeat another one of the same image, box and score, and count as"
+    assert [line.startswith(warning) for line in lines(capsys.readouterr().out)].count(True) == 2
+
+
+def test_results_of_a_part_without_a_list_have_a_warning(tmp_path, capsys):
+    path, results = write_coco(tmp_path / "truth.json"), write_results(tmp_path / "half.txt", (1, PERSON, 0.9))
+    run_kaist(path, results)
+    warning = "warning: half.txt: no detections in 2 of 3 images, which have 2 of the 3 people; if these were"
+    assert [line.startswith(warning) for line in lines(capsys.readouterr().out)].count(True) == 2
+    # A list tells that these images were processed.
+    (tmp_path / "images.txt").write_text("\n".join(IDS))
+    run_kaist(path, results)
+    assert "warning" not in capsys.readouterr().out
 
 
 def test_hint_at_another_reading_changes_no_score(tmp_path, capsys):

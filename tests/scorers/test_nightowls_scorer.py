@@ -48,8 +48,9 @@ def annotations(tmp_path):
 
 @pytest.fixture
 def mine(tmp_path):
-    """Results that find the people of the images 31 and 12."""
-    entries = [{"image_id": number, "category_id": 1, "bbox": PERSON, "score": 0.5} for number in (31, 12)]
+    """Results that find the people of the images 31 and 12, and a false alarm in the image 7."""
+    found = [(31, PERSON, 0.5), (12, PERSON, 0.5), (7, (600, *PERSON[1:]), 0.1)]
+    entries = [{"image_id": number, "category_id": 1, "bbox": box, "score": score} for number, box, score in found]
     (tmp_path / "mine.json").write_text(json.dumps(entries))
     return tmp_path / "mine.json"
 
@@ -98,17 +99,17 @@ def test_crowds_are_ignored_and_equal_annotations_count_once(tmp_path):
 @pytest.mark.parametrize(
     ("listed", "names"),
     [
-        (None, ["58c31.png", "val/58c12.png"]),
-        (None, ["31", 12]),
+        (None, ["58c31.png", "val/58c12.png", "58c7"]),
+        (None, ["31", 12, 7]),
         # A list of names gives numbers a meaning; a list of the data set's numbers only tells the images.
-        (["58c12.png", "58c7", "58c31"], [2, 0]),
-        (["31", "7", "12"], [31, 12]),
+        (["58c12.png", "58c7", "58c31"], [2, 0, 1]),
+        (["31", "7", "12"], [31, 12, 7]),
     ],
 )
 def test_results_name_images_by_number_or_file(annotations, mine, tmp_path, capsys, listed, names):
     expected = run(capsys, annotations, mine)
-    entries = [{"image_id": name, "bbox": PERSON, "score": 0.5} for name in names]
-    mine.write_text(json.dumps(entries))
+    entries = json.loads(mine.read_text())
+    mine.write_text(json.dumps([entry | {"image_id": name} for entry, name in zip(entries, names, strict=True)]))
     if listed:
         (tmp_path / "images.txt").write_text("\n".join(listed))
     assert run(capsys, annotations, mine) == expected

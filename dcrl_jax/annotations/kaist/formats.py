@@ -5,14 +5,14 @@ from typing import NamedTuple
 
 from dcrl_jax.annotations import labels
 from dcrl_jax.annotations.kaist import bbgt, corners, pascal
-from dcrl_jax.annotations.types import REPEATED, Annotation, Finding
+from dcrl_jax.annotations.repeats import drop_repeats
+from dcrl_jax.annotations.types import NO_SIZE, Annotation, Finding, box_text
 from dcrl_jax.errors import InputError
 
 LABELS = (labels.PERSON, *labels.KAIST_IGNORE)
 _DOUBTFUL = re.compile(r"person\?.*")
 
 UNKNOWN_LABEL = "unknown label"
-NO_SIZE = "box of no size"
 ONE_MODALITY = "object of one modality only"
 
 
@@ -45,20 +45,19 @@ def parse(text: str, place: str, keep_rows: bool = False) -> Parsed:
     kept = []
     for annotation in annotations:
         annotation = annotation._replace(label=plain_label(annotation.label))
-        box = " ".join(f"{value:g}" for value in annotation.box)
         if annotation.label not in LABELS:
             findings.append(Finding(UNKNOWN_LABEL, f"{place}: {annotation.label[:40]!r}"))
         if min(annotation.box[2:]) <= 0:
             # The placeholder of an object that this modality does not show often has no size.
             if annotation.label != labels.UNPAIRED:
-                findings.append(Finding(NO_SIZE, f"{place}: {annotation.label[:40]} {box}"))
+                findings.append(Finding(NO_SIZE, f"{place}: {box_text(annotation)}"))
             if not keep_rows:
                 continue
             annotation = annotation._replace(ignore=True)
-        elif annotation in kept and not keep_rows:
-            findings.append(Finding(REPEATED, f"{place}: {annotation.label[:40]} {box}"))
-            continue
         kept.append(annotation)
+    if not keep_rows:
+        kept, repeats = drop_repeats(kept, place)
+        findings += repeats
     return Parsed(kept, findings, kind)
 
 
