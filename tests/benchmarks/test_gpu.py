@@ -288,4 +288,4 @@ def test_rehearsal_of_all_stages(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert f"step: cpu, {contents['step']['date']}, jax {jax.__version__}, a rehearsal\n\n| step " in printed
     first_cells = [line.split("|")[1].strip() for line in printed.splitlines() if line.startswith("| ")]
-    assert {"TF32", "teacher, bfloat16", "student, TF32", "baseline"} <= set(first_cells)
+    assert {"TF32", "teacher, bfloat16", "student, TF32", "baseline, seed 0"} <= set(first_cells)
