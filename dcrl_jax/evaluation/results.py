@@ -1,4 +1,4 @@
-"""Results files: KAIST's text format, COCO's JSON, and folders with one text file per image.
+"""Results: files in KAIST's text format or in COCO's JSON, and folders with one text file per image.
 
 Names decide which image a detection belongs to, wherever there are names: a list ``images.txt`` beside the file, names
 in the file, or the names of a folder's files. Only where there are none, an image is named by its index in the split's
@@ -8,14 +8,11 @@ subtract 1 from x and y.
 """
 
 import json
-import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Annotated, NamedTuple
 
-import msgspec
 import numpy as np
 
 from dcrl_jax.annotations.files import walk
@@ -23,62 +20,16 @@ from dcrl_jax.annotations.kaist.frames import MODALITY_WORDS, spelled_frame
 from dcrl_jax.annotations.problems import raise_if_any
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation.overlaps import ImageDetections, Results
+from dcrl_jax.evaluation.result_rows import PERSON_CATEGORY, Row, parse_text, read_file, read_rows
 from dcrl_jax.files import write_atomically
 
-PERSON_CATEGORY = 1
-TEXT_COLUMNS = "image,x,y,width,height,score"
 # One file per image, as KAIST's development kit writes them.
 FOLDER_COLUMNS = "label,x1,y1,x2,y2,score"
 FOLDER_LABELS = ("person", "pedestrian")
 IMAGES_FILE = "images.txt"
 
-_Number = Annotated[float, msgspec.Meta(gt=-1e300, lt=1e300)]
-
-# The columns of text files: the words of header lines in small letters, without punctuation.
-_WORDS = {
-    "image": "image imageid imageindex imagename img imgid frame frameid index id name filename file stem label class",
-    "x": "x x1 xmin left",
-    "y": "y y1 ymin top",
-    "width": "w width",
-    "height": "h height",
-    "right": "x2 xmax right",
-    "bottom": "y2 ymax bottom",
-    "score": "score scores confidence conf probability prob",
-}
-_COLUMNS = {word: column for column, words in _WORDS.items() for word in words.split()}
-_SIZES = ("image", "x", "y", "width", "height", "score")
-_CORNERS = ("image", "x", "y", "right", "bottom", "score")
 _LAST_WORD = re.compile(rf"[_-](?:{'|'.join(MODALITY_WORDS)})$", re.IGNORECASE)
 _WHOLE = re.compile(r"0|[1-9][0-9]*")
-# Numbers that are not plain, such as 1_0 or digits of other scripts; no names.
-_MISSPELT = re.compile(r"[\d_.+-]+")
-
-
-class _Entry(msgspec.Struct, gc=False):
-    """One detection of a COCO results file. A name decides against ``image_id``."""
-
-    bbox: tuple[_Number, _Number, _Number, _Number]  # x, y, width, height in pixels
-    score: _Number
-    image_id: int | float | str | None = None  # some writers put 7.0 for 7, others the image's name
-    category_id: object = PERSON_CATEGORY
-    file_name: str | None = None
-    im_name: str | None = None
-    image_name: str | None = None
-
-
-class Row(NamedTuple):
-    """One detection of a results file."""
-
-    place: str  # ``path:line`` or ``path: entry N``, for messages
-    image: int | str  # a number or a name
-    values: Sequence[float]  # x, y, width, height in pixels, score
-
-
-class _Layout(NamedTuple):
-    """Which field of a line is which."""
-
-    order: list[int]  # the fields of the image, the four numbers of the box, and the score
-    has_corners: bool  # the box is x1, y1, x2, y2
 
 
 class _Names:
@@ -201,7 +152,7 @@ def read_results(
     path = Path(path)
     names = _Names(image_ids, file_names)
     listed = listed_images(path, image_ids, file_names)
-    rows, start, warnings = _read_folder(path, names, listed) if path.is_dir() else _read_file(path)
+    rows, start, warnings = _read_folder(path, names, listed) if path.is_dir() else (*read_rows(path), [])
     groups = _group(rows, names)
     id_of: dict[int | str, str] = {}
     id_of |= names.find_all({name: place for name, (place, _) in groups.items() if isinstance(name, str)}, path)
@@ -293,37 +244,10 @@ def _find_numbers(places: Mapping[int, str], id_of: Mapping[int, str], expected:
     return {number: id_of[number] for number in places}
 
 
-def read_file(path: Path, expected: str, errors: str = "strict") -> str:
-    """Return the text of a results file.
-
-    Args:
-        path: the file.
-        expected: what such a file has, for the message.
-        errors: what is done with bytes that are not UTF-8: "strict" refuses them, "surrogateescape" keeps them.
-
-    Raises:
-        InputError: the file cannot be read, or is no text file.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig", errors=errors)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a text file (byte {error.start}); expected {expected}") from error
-
-
 def to_detections(rows: Sequence[Sequence[float]]) -> ImageDetections:
     """Return the detections of an image from rows of x, y, width, height, score."""
     table = np.asarray(rows, np.float64)
     return ImageDetections(boxes=table[:, :4], scores=table[:, 4])
-
-
-def _read_file(path: Path) -> tuple[Iterable[Row], int, list[str]]:
-    """Return the rows of a file, the number of the first image, and no warnings."""
-    text = read_file(path, f"lines of {TEXT_COLUMNS} or COCO JSON")
-    if text.lstrip()[:1] in ("[", "{"):
-        return _parse_json(text, path), 0, []
-    return parse_text(text, path), 1, []
 
 
 def _read_folder(folder: Path, names: _Names, listed: Mapping[str, str] | None) -> tuple[Iterable[Row], int, list[str]]:
@@ -359,135 +283,6 @@ def _check_label(row: Row) -> bool:
     if str(row.image).lower() not in FOLDER_LABELS:
         raise InputError(f"{row.place}: label {row.image!r}; expected {FOLDER_LABELS[0]!r}, pedestrians only")
     return True
-
-
-def parse_text(text: str, path: Path, columns: str = TEXT_COLUMNS) -> Iterator[Row]:
-    """Yield the rows of a text file.
-
-    Commas or spaces separate the fields. A first line without numbers names the columns; lines that start with ``#`` or
-    ``%`` are comments.
-
-    Args:
-        text: the content.
-        path: the file, for messages.
-        columns: the columns if no line names them.
-
-    Raises:
-        InputError: a row is malformed, not finite or has a negative size, or a column's name is unknown.
-    """
-    layout = _layout(columns.split(","))
-    assert layout is not None
-    is_first = True
-    # Only line feeds end a line, so that line numbers agree with those of an editor.
-    for line_number, line in enumerate(text.split("\n"), start=1):
-        fields = _fields(line.lstrip("#% \t"))
-        if is_first and fields and all(_numbers([field]) is None for field in fields):
-            named = _layout(fields)
-            if named is None and line.lstrip()[0] not in "#%":
-                raise InputError(f"{path}:{line_number}: columns {line.strip()[:80]!r}; expected {columns}")
-            layout, columns = (layout, columns) if named is None else (named, ",".join(fields))
-            is_first = named is None
-            continue
-        if not fields or line.lstrip()[0] in "#%":
-            continue
-        is_first = False
-        yield _parse_line(line, fields, layout, columns, f"{path}:{line_number}")
-
-
-def _parse_line(line: str, fields: Sequence[str], layout: _Layout, columns: str, place: str) -> Row:
-    if len(fields) != len(layout.order):
-        raise InputError(f"{place}: {len(fields)} values in {line[:80]!r}; expected {len(layout.order)}: {columns}")
-    first, *rest = (fields[index] for index in layout.order)
-    values, numbers = _numbers(rest), _numbers([first])
-    if values is None or (numbers is None and _MISSPELT.fullmatch(first)):
-        raise InputError(f"{place}: {line[:80]!r} is not a line of numbers; expected {columns}")
-    if layout.has_corners:
-        values[2:4] = values[2] - values[0], values[3] - values[1]
-    _check_values(place, values, columns)
-    if numbers is None:
-        return Row(place, first, values)
-    if not numbers[0].is_integer():
-        name = columns.split(",")[layout.order[0]]
-        raise InputError(f"{place}: {name} {first!r}; expected a whole number, 1 for the first {name}")
-    return Row(place, int(numbers[0]), values)
-
-
-def _fields(line: str) -> list[str]:
-    """Return the fields of a line, separated by commas if it has any, otherwise by spaces or tabs."""
-    return [field.strip().strip('"') for field in line.split(",")] if "," in line else line.split()
-
-
-def _numbers(fields: Sequence[str]) -> list[float] | None:
-    """Return the values of fields; None if one is no plain number."""
-    # float accepts 1_0 for ten, and digits of other scripts.
-    text = "".join(fields)
-    if "_" in text or not text.isascii():
-        return None
-    try:
-        return list(map(float, fields))
-    except ValueError:
-        return None
-
-
-def _layout(names: Sequence[str]) -> _Layout | None:
-    """Return the layout of named columns; None if they are not those of a results file."""
-    columns = [_COLUMNS.get(re.sub(r"[\W_]", "", name.lower())) for name in names]
-    for wanted in (_SIZES, _CORNERS):
-        if len(columns) == len(wanted) and set(columns) == set(wanted):
-            return _Layout([columns.index(column) for column in wanted], wanted is _CORNERS)
-    return None
-
-
-def _parse_json(text: str, path: Path) -> Iterator[Row]:
-    """Yield the entries of a COCO results file."""
-    expected = "finite numbers in image_id (whole, or a name), bbox [x, y, width, height] and score"
-    try:
-        entries = msgspec.json.decode(text, type=list[_Entry])
-    except msgspec.ValidationError as error:
-        # An example: "Expected `float`, got `null` - at `$[7].bbox[3]`" is about the eighth entry.
-        parts = re.fullmatch(r"(.*) - at `\$\[(\d+)\](.*)`", str(error))
-        if parts is None:
-            raise InputError(
-                f"{path}:1: a JSON object; expected COCO results, a list of entries with image_id, bbox, score"
-            ) from error
-        problem, index, field = parts.groups()
-        place = f"{path}: entry {int(index) + 1}{field.replace('.', ', ')}"
-        raise InputError(f"{place}: {problem}; expected {expected}") from error
-    except msgspec.DecodeError as error:
-        content = text.encode()
-        position = re.search(r"byte (\d+)", str(error))
-        before = content[: int(position[1])] if position else content
-        line, count = before.count(b"\n") + 1, before.count(b"{")
-        raise InputError(f"{path}:{line}: not valid JSON in entry {count}: {error}; expected {expected}") from error
-    for count, entry in enumerate(entries, start=1):
-        place = f"{path}: entry {count}"
-        image = _image_of(entry)
-        if image is None:
-            raise InputError(f"{place}: image_id {entry.image_id}; expected {expected}")
-        if entry.category_id != PERSON_CATEGORY:
-            raise InputError(
-                f"{place}: category_id {entry.category_id!r}; expected {PERSON_CATEGORY}, pedestrians only"
-            )
-        values = (*entry.bbox, entry.score)
-        _check_values(place, values)
-        yield Row(place, image, values)
-
-
-def _image_of(entry: _Entry) -> int | str | None:
-    """Return the name or else the number of an entry's image; None if it has neither."""
-    name = entry.file_name or entry.im_name or entry.image_name
-    if name is not None or entry.image_id is None:
-        return name
-    if isinstance(entry.image_id, str):
-        return entry.image_id
-    return int(entry.image_id) if entry.image_id == int(entry.image_id) else None
-
-
-def _check_values(place: str, values: Sequence[float], columns: str = "x,y,width,height") -> None:
-    if not all(map(math.isfinite, values)):
-        raise InputError(f"{place}: x, y, width, height, score are {values}; expected finite numbers")
-    if values[2] < 0 or values[3] < 0:
-        raise InputError(f"{place}: box {values[:4]} has a negative size; expected {columns}")
 
 
 def sort_detections(
