@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 FLOORS = [
     ["errors"],
     ["signals", "files", "progress", "devices", "jax_errors", "hub", "tables", "annotations", "decoding"],
-    ["command_line", "config", "structures"],
+    ["command_line", "config", "structures", "pairs"],
     ["ops"],
     ["losses", "models", "published", "parallel"],
     ["data", "checkpoints"],
@@ -24,7 +24,7 @@ FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 SHIMS = {"dcrl_jax/evaluation/kaist.py", "dcrl_jax/evaluation/caltech.py", "dcrl_jax/evaluation/nightowls.py"}
 # The folders beside the package, and what they may import of it.
 BESIDE = {
-    "datasets": {*FLOORS[0], *FLOORS[1], "command_line", "structures"} - {"hub", "jax_errors"},
+    "datasets": {*FLOORS[0], *FLOORS[1], "command_line", "structures", "pairs"} - {"hub", "jax_errors"},
     "configs": {"config", "command_line"},
 }
 

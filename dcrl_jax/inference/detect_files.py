@@ -28,11 +28,11 @@ from dcrl_jax.inference.detector import Detector
 from dcrl_jax.inference.draw import draw_people
 from dcrl_jax.inference.frame_pairs import FramePairs
 from dcrl_jax.inference.images import Page, read_lwir, read_visible
-from dcrl_jax.inference.input_files import File, is_video, one_line
 from dcrl_jax.inference.output_folder import NotWritableError, new_folder, not_writable
 from dcrl_jax.inference.scenes import SceneFiles, Scenes, find_scenes
 from dcrl_jax.inference.video import Video, open_writer
 from dcrl_jax.ops.boxes import xyxy_to_xywh
+from dcrl_jax.pairs.input_files import File, is_video, one_line
 from dcrl_jax.progress import progress_bar
 from dcrl_jax.signals import defer_signals, recall_signals
 

@@ -1,18 +1,14 @@
 """The images, pairs and videos to detect in, from what a user names."""
 
-import csv
-import io
 import os
-import re
-from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
 from dcrl_jax.errors import InputError, first_few
-from dcrl_jax.inference.input_files import File, Files, describe_others, find_files, look_at, one_line
-from dcrl_jax.inference.pairs import MODALITY_WORDS, describe_words, is_thermal_folder, pair_by_name
-
-LIST_SUFFIXES = (".csv", ".tsv")
+from dcrl_jax.pairs.by_name import describe_words, is_thermal_folder, pair_by_name
+from dcrl_jax.pairs.input_files import File, Files, describe_others, find_files, look_at, one_line
+from dcrl_jax.pairs.lists import LIST_SUFFIXES, read_rows
+from dcrl_jax.pairs.of_files import pair_files
 
 
 class SceneFiles(NamedTuple):
@@ -122,22 +118,10 @@ def _visible_scenes(root, files, scenes):
 
 def _pair_scenes(files, lwir_files, scenes):
     """Return the pairs among files of one or two sources."""
-    if lwir_files is None:
-        visible = lwir = {file.name: file for file in files}
-        pairing = pair_by_name(visible)
-        pairs = []
-    else:
-        # A folder of thermal images may lie within that of the visible ones.
-        thermal = {os.path.realpath(file.path) for file in lwir_files}
-        files = [file for file in files if os.path.realpath(file.path) not in thermal]
-        pairs = _pairs_of_wildcards(files, lwir_files)
-        taken = {file.path for pair in pairs for file in (pair.visible, pair.lwir) if file}
-        visible, lwir = ({file.name: file for file in group if file.path not in taken} for group in (files, lwir_files))
-        pairing = pair_by_name(visible, lwir)
+    pairing = pair_files(files, lwir_files)
     scenes.problems.extend(pairing.problems)
-    scenes.unmatched.extend(visible[name].path for name in pairing.visible)
-    scenes.unmatched.extend(lwir[name].path for name in pairing.lwir)
-    return [*pairs, *(SceneFiles(pair.name, visible[pair.visible], lwir[pair.lwir]) for pair in pairing.pairs)]
+    scenes.unmatched.extend([*pairing.visible, *pairing.lwir])
+    return [SceneFiles(*pair) for pair in pairing.pairs]
 
 
 def _pair_of_files(files, lwir_files):
@@ -147,22 +131,6 @@ def _pair_of_files(files, lwir_files):
         common = pair_by_name([visible.name], [lwir.name]).pairs
         pairs.append(SceneFiles(common[0].name if common else Path(visible.name).stem, visible, lwir))
     return pairs
-
-
-def _pairs_of_wildcards(files, lwir_files):
-    """Return the files for which the wildcards of two patterns stand for the same text."""
-    by_text = defaultdict(lambda: ([], []))
-    for side, group in enumerate((files, lwir_files)):
-        for file in group:
-            if file.wildcards:
-                *others, last = file.wildcards
-                # A pattern that ends with a wildcard has the suffix in it, in which the files of a pair may differ.
-                by_text[*others, f".{last}".removesuffix(file.path.suffix)[1:]][side].append(file)
-    return [
-        SceneFiles("/".join(filter(None, text)) or "pair", *visible, *lwir)
-        for text, (visible, lwir) in by_text.items()
-        if len(visible) == len(lwir) == 1
-    ]
 
 
 def _pages(scene, problems) -> list[SceneFiles]:
@@ -179,11 +147,11 @@ def _pages(scene, problems) -> list[SceneFiles]:
 
 def _add_list(scenes, path, needs_lwir):
     """Add the pairs of a list; every line that cannot be used becomes a problem."""
-    columns = "visible and lwir" if needs_lwir else "visible, and others that are not used"
+    required = ("visible", "lwir") if needs_lwir else ("visible",)
     files, line_of = [], {}
-    for line, cells in _read_lines(path, needs_lwir, scenes.problems):
+    for line, cells in read_rows(path, required, (), scenes.problems):
         pair = []
-        for cell in cells:
+        for cell in map(cells.get, required):
             file = path.parent / cell
             if not file.is_file():
                 scenes.problems.append(f"{path}:{line}: {file}: no such file.")
@@ -191,7 +159,7 @@ def _add_list(scenes, path, needs_lwir):
                 scenes.problems.append(f"{path}:{line}: {file}: neither an image nor a video.")
             else:
                 pair.append(found)
-        if len(pair) < len(cells):
+        if len(pair) < len(required):
             continue
         first = line_of.setdefault(os.path.abspath(pair[0].path), line)
         if first != line:
@@ -202,51 +170,13 @@ def _add_list(scenes, path, needs_lwir):
             files.append(pair)
     if not files:
         lines = "".join(f"\n  {problem}" for problem in first_few(scenes.problems, 5))
+        columns = " and ".join(required) if needs_lwir else "visible, and others that are not used"
         raise InputError(f"{path}: no line that can be used; expected the columns {columns}.{lines}")
     root = os.path.commonpath([os.path.dirname(os.path.abspath(pair[0].path)) for pair in files])
     for pair in files:
         name = one_line(os.path.relpath(os.path.abspath(pair[0].path), root))
         group = scenes.images if pair[0].kind == "image" else scenes.videos
         group.append(SceneFiles(name, pair[0], pair[1] if needs_lwir else None))
-
-
-def _read_lines(path, needs_lwir, problems):
-    """Yield the number and the one or two paths of each line of a list."""
-    text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
-    first_line = re.sub('"[^"]*"', "", text.partition("\n")[0])
-    delimiter = max(",;\t", key=first_line.count)
-    columns = None
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    try:
-        for row in reader:
-            cells = [cell.strip() for cell in row]
-            if not any(cells):
-                continue
-            if columns is None:
-                columns, is_header = _columns(cells, needs_lwir)
-                if len(columns) < 1 + needs_lwir:
-                    raise InputError(f"{path}:{reader.line_num}: no column lwir; this detector takes pairs.")
-                if is_header:
-                    continue
-            if len(cells) <= max(columns) or not all(cells[column] for column in columns):
-                expected = " and ".join(list(MODALITY_WORDS)[: len(columns)])
-                problems.append(f"{path}:{reader.line_num}: {delimiter.join(row)!r}; expected paths in {expected}.")
-                continue
-            yield reader.line_num, [cells[column] for column in columns]
-    except csv.Error as error:
-        raise InputError(
-            f"{path}:{reader.line_num}: {error}; expected a list with the columns visible, lwir."
-        ) from error
-
-
-def _columns(cells, needs_lwir):
-    """Return the indices of the columns visible and, for pairs, lwir, and whether the first line is a header."""
-    wanted = list(MODALITY_WORDS.items())[: 1 + needs_lwir]
-    words = [cell.lower() for cell in cells]
-    by_modality = [[index for index, word in enumerate(words) if word in named.certain] for _, named in wanted]
-    if by_modality[0]:
-        return [indices[0] for indices in by_modality if indices], True
-    return list(range(1 + needs_lwir)), False
 
 
 def _nothing_usable(source, files, lwir_files, needs_lwir, scenes):

@@ -6,6 +6,7 @@ An image id is ``set06/V000/I00019``: set, video and frame. Sorted ids have the 
 import os
 import re
 
+from dcrl_jax.annotations.modality_words import MODALITY_OF
 from dcrl_jax.annotations.text import read_text
 from dcrl_jax.errors import InputError
 
@@ -40,11 +41,8 @@ VIDEO_LENGTHS = {
     for video, length in enumerate(lengths)
 }
 
-# The words by which folders and file names tell the modality.
-MODALITY_WORDS = {
-    **dict.fromkeys(("visible", "vis", "vi", "rgb", "color"), "visible"),
-    **dict.fromkeys(("lwir", "infrared", "ir", "thermal", "tir"), "lwir"),
-}
+# The words by which the names of folders and files of KAIST's copies tell the modality.
+MODALITY_WORDS = {**MODALITY_OF, "color": "visible"}
 _ANY_MODALITY = "|".join(MODALITY_WORDS)
 _NAME = re.compile(r"(?:.*[/\\])?(set\d\d)[/_\\](V\d{3})[/_\\](I\d{5})(?:\.\w+)?", re.ASCII)
 _SPELLING = re.compile(

@@ -7,28 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from dcrl_jax.annotations.modality_words import MODALITY_OF, MODALITY_WORDS
 from dcrl_jax.errors import first_few
 
-
-class Words(NamedTuple):
-    """The words by which names tell a modality, in any case."""
-
-    certain: tuple[str, ...]  # as a folder's name, or after the last underscore of a file's
-    with_partner: tuple[str, ...]  # only if such a word of the other modality makes the two names equal
-
-
-# Folders: visible/ and lwir/ (KAIST), infrared/ (LLVIP), vi/ and ir/ (MSRS), Vis/ and Ir/ (M3FD), Visible/ and FIR/
-# (CVC-14), RGB/ and thermal_8_bit/ (FLIR), crop_LR_visible/ and cropinfrared/ (RoadScene), RGB/ and T/ (VT5000). Files:
-# I00000_visible and _lwir, FLIR_00000_RGB and _PreviewData, DJI_0000_W (wide), _V, _Z (zoom) and _T.
-MODALITY_WORDS = {
-    "visible": Words(
-        ("visible", "vis", "vi", "rgb"), ("crop_lr_visible", "color", "colour", "wide", "w", "v", "zoom", "z")
-    ),
-    "lwir": Words(
-        ("lwir", "thermal", "infrared", "ir", "tir"),
-        ("cropinfrared", "thermal_8_bit", "thermal_16_bit", "fir", "thrm", "t", "previewdata"),
-    ),
-}
 # In a folder of its modality, a file may begin or end with its initial (RGBT234: visible/00001v, infrared/00001i).
 _INITIALS = {
     "visible": re.compile(r"^v(?=\d+$)|(?<=\d)v$", re.I),
@@ -98,7 +79,7 @@ def pair_by_name(names: Iterable[str], lwir_names: Iterable[str] | None = None) 
 
 def is_thermal_folder(name: str) -> bool:
     """Return whether a folder's name says that its files are thermal."""
-    return _CERTAIN.get(name.lower()) == "lwir"
+    return MODALITY_OF.get(name.lower()) == "lwir"
 
 
 def describe_words() -> str:
@@ -119,11 +100,11 @@ def _read_certain(side: str | None, name: str) -> _Reading:
     *folders, file = name.split("/")
     stem, kept, modality = os.path.splitext(file)[0], [], None
     for folder in folders:
-        folder_modality = _CERTAIN.get(folder.lower())
+        folder_modality = MODALITY_OF.get(folder.lower())
         modality = folder_modality or modality
         kept += [] if folder_modality else [folder]
     head, separator, last_word = stem.rpartition("_")
-    last_modality = _CERTAIN.get(last_word.lower())
+    last_modality = MODALITY_OF.get(last_word.lower())
     if last_modality and separator:
         stem, modality = head, last_modality
     elif last_modality and modality is None:
@@ -171,7 +152,6 @@ def _describe_unclear(key, best):
     return f"{visible} (visible), {lwir} (thermal): both have the name {key!r}; it is unclear which are the pair."
 
 
-_CERTAIN = {word: modality for modality, words in MODALITY_WORDS.items() for word in words.certain}
 _RANKS = {
     word: (modality, rank)
     for modality, words in MODALITY_WORDS.items()

@@ -8,7 +8,7 @@ import pytest
 from video_files import noise, write_video
 
 from dcrl_jax.errors import InputError
-from dcrl_jax.inference.input_files import find_files, is_video
+from dcrl_jax.pairs.input_files import find_files, is_video
 
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dcrl_jax.inference.pairs import NamedPair, pair_by_name
+from dcrl_jax.pairs.by_name import NamedPair, pair_by_name
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Which files a user names, and which of them are pairs."""

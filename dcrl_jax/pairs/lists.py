@@ -1,0 +1,77 @@
+"""Lists of pairs: CSV files with the columns ``visible`` and ``lwir``, and others."""
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from dcrl_jax.annotations.modality_words import MODALITY_WORDS
+from dcrl_jax.errors import InputError
+
+LIST_SUFFIXES = (".csv", ".tsv")
+
+
+class Row(NamedTuple):
+    """A line of a list."""
+
+    line: int
+    cells: dict[str, str]  # by the name of the column, without columns that are empty in this line
+
+
+def read_rows(path: Path, required: Sequence[str], optional: Sequence[str], problems: list[str]) -> Iterator[Row]:
+    """Yield the lines of a list; every line that lacks a required cell becomes a problem instead.
+
+    A comma, a semicolon or a tab separates the cells. A first line with the word ``visible``, or another one of this
+    modality, is a header, which names the columns in any order and among others. Without a header, the required
+    columns come first, in their order.
+
+    Args:
+        path: the file.
+        required: names of columns. ``visible`` and ``lwir`` also have the other words of their modalities.
+        optional: names of columns that only a header can announce.
+        problems: gets one line each.
+
+    Raises:
+        InputError: a required column is missing, or the file is no such list.
+    """
+    text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
+    first_line = re.sub('"[^"]*"', "", text.partition("\n")[0])
+    delimiter = max(",;\t", key=first_line.count)
+    columns = None
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        for row in reader:
+            cells = [cell.strip() for cell in row]
+            if not any(cells):
+                continue
+            if columns is None:
+                columns, is_header = _columns(cells, required, optional)
+                if missing := [name for name in required if name not in columns]:
+                    raise InputError(f"{path}:{reader.line_num}: no column {' and '.join(missing)}.")
+                if is_header:
+                    continue
+            given = {name: cells[index] for name, index in columns.items() if index < len(cells) and cells[index]}
+            if any(name not in given for name in required):
+                found = delimiter.join(row)
+                problems.append(f"{path}:{reader.line_num}: {found!r}; expected paths in {' and '.join(required)}.")
+                continue
+            yield Row(reader.line_num, given)
+    except csv.Error as error:
+        expected = ", ".join(required)
+        raise InputError(f"{path}:{reader.line_num}: {error}; expected a list with the columns {expected}.") from error
+
+
+def _columns(cells, required, optional):
+    """Return the index of each column, and whether the first line is a header."""
+    words = [cell.lower() for cell in cells]
+    if not any(word in MODALITY_WORDS["visible"].certain for word in words):
+        return {name: index for index, name in enumerate(required)}, False
+    columns = {}
+    for name in (*required, *optional):
+        spellings = MODALITY_WORDS[name].certain if name in MODALITY_WORDS else (name,)
+        indices = [index for index, word in enumerate(words) if word in spellings]
+        if indices:
+            columns[name] = indices[0]
+    return columns, True
