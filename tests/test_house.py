@@ -10,7 +10,18 @@ ROOT = pathlib.Path(__file__).parents[1]
 # From bottom to top; entries of one line know nothing of each other.
 FLOORS = [
     ["errors"],
-    ["signals", "files", "progress", "devices", "jax_errors", "hub", "tables", "annotations", "decoding"],
+    [
+        "signals",
+        "files",
+        "progress",
+        "devices",
+        "jax_errors",
+        "hub",
+        "tables",
+        "annotations",
+        "decoding",
+        "registration",
+    ],
     ["command_line", "config", "structures", "pairs"],
     ["ops"],
     ["losses", "models", "published", "parallel"],

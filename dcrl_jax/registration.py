@@ -1,0 +1,233 @@
+"""Registration of a thermal camera that sees another part of a scene than its visible camera, or at another resolution.
+
+Coordinates are continuous, in pixels, with the origin at the upper left corner of an image: the centre of its first
+pixel is (0.5, 0.5). Point lists that count pixels from 0, as OpenCV's do, are half a pixel lower: their homography is
+``T @ H @ inv(T)`` here, with T the translation by (0.5, 0.5).
+"""
+
+import functools
+import json
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from dcrl_jax.errors import InputError
+
+STRETCH = "stretch"
+EXPECTED = (
+    "expected 'stretch' (both images show the same scene, at two resolutions); the four numbers x1, y1, x2, y2, in "
+    "pixels of the thermal image the part that the visible image shows; the nine of a homography by rows, from thermal "
+    "to visible pixels; or a file with such numbers (text, .csv, .json, .npy)"
+)
+_SEPARATORS = re.compile(r"[\s,;()\[\]]+")
+_LONGEST_SIDE = 32_000  # pixels; OpenCV's remap takes sides below 32,767
+
+
+class Registration(NamedTuple):
+    """Where a thermal image lies in its visible one.
+
+    ``numbers`` is empty if both show the same scene, at two resolutions; or x1, y1, x2, y2, in pixels of the thermal
+    image the part that the visible image shows; or the nine values of a homography by rows, from thermal to visible
+    pixels.
+    """
+
+    numbers: tuple[float, ...]
+
+    def describe(self) -> str:
+        """Return what ``read_registration`` takes, as text."""
+        return ", ".join(f"{number:.15g}" for number in self.numbers) or STRETCH
+
+
+def read_registration(value: Any, folder: Path) -> Registration | None:
+    """Return the registration that an option describes; None if it is None or empty.
+
+    Args:
+        value: 'stretch'; 4 or 9 numbers, a sequence or a text with commas or spaces; or the name of a file with the
+            numbers: .npy, .json or a text, whose lines may begin with # for a comment.
+        folder: the folder that a relative name of a file starts from.
+
+    Raises:
+        InputError: the value is something else, the file cannot be read, a number is not finite, the part is empty, or
+            the homography cannot be inverted.
+    """
+    if value is None or (isinstance(value, (str, Sequence)) and not len(value)):
+        return None
+    if isinstance(value, str):
+        if value.strip().lower() == STRETCH:
+            return Registration(())
+        numbers = _numbers_of(value)
+        if numbers is None:
+            path = folder / Path(value).expanduser()
+            return _checked(_read_numbers(path), str(path))
+        return _checked(numbers, repr(value))
+    return _checked(value, repr(value))
+
+
+def register_lwir(pixels: np.ndarray, registration: Registration, size: tuple[int, int]) -> np.ndarray:
+    """Return a thermal image as its visible camera would see it.
+
+    Values between pixels are interpolated; where the thermal image has more pixels than the visible one, they are
+    averaged. What lies outside the thermal image is 0.
+
+    Args:
+        pixels: the thermal image, [h, w] or [h, w, C], of any number type.
+        registration: of its camera.
+        size: width and height of the visible image.
+
+    Returns:
+        [height, width] or [height, width, C], of the same number type.
+
+    Raises:
+        InputError: the registration puts no part of an image of this size into the visible one.
+    """
+    height, width = pixels.shape[:2]
+    if not registration.numbers and (width, height) == tuple(size):
+        return pixels
+    samples = _samples(registration, (width, height), tuple(size))
+    # OpenCV knows no others that decoding gives.
+    values = pixels if pixels.dtype in (np.uint8, np.uint16, np.float32) else pixels.astype(np.float64)
+    values = cv2.remap(values, samples.x, samples.y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    if values.shape[:2] != (size[1], size[0]):
+        values = cv2.resize(values, size, interpolation=cv2.INTER_AREA)
+    if np.issubdtype(pixels.dtype, np.integer) and values.dtype != pixels.dtype:
+        values = np.round(values)
+    values = values.astype(pixels.dtype, copy=False).reshape(size[1], size[0], *pixels.shape[2:])
+    values[samples.is_outside] = 0
+    return values
+
+
+def map_boxes(
+    boxes: np.ndarray, registration: Registration, lwir_size: tuple[int, int], size: tuple[int, int]
+) -> np.ndarray:
+    """Return boxes of a thermal image in its visible image: the smallest upright boxes around their mapped corners.
+
+    Args:
+        boxes: [n, 4], x, y, width, height in pixels of the thermal image.
+        registration: of its camera.
+        lwir_size: width and height of the thermal image.
+        size: width and height of the visible image.
+
+    Returns:
+        float64 [n, 4], x, y, width, height in pixels of the visible image, not clipped to it.
+
+    Raises:
+        InputError: as ``register_lwir``; or a box reaches beyond the horizon of the homography.
+    """
+    x, y, box_width, box_height = np.asarray(boxes, np.float64).reshape(-1, 4).T
+    matrix = _matrix(registration, lwir_size, size)
+    corners = [_apply(matrix, x + i * box_width, y + j * box_height) for i in (0, 1) for j in (0, 1)]
+    if any((depth <= 0).any() for _, _, depth in corners):
+        raise InputError(f"lwir_to_visible {registration.describe()}: a box reaches beyond its horizon.")
+    xs, ys = (np.stack(values) for values in list(zip(*corners, strict=True))[:2])
+    left, top = xs.min(axis=0), ys.min(axis=0)
+    return np.stack([left, top, xs.max(axis=0) - left, ys.max(axis=0) - top], axis=1)
+
+
+class _Samples(NamedTuple):
+    """Where to read a thermal image."""
+
+    x: np.ndarray  # float32 [k h, k w], pixels of the thermal image as OpenCV counts them, k samples for a pixel
+    y: np.ndarray
+    is_outside: np.ndarray  # bool [h, w], pixels of the visible image whose centre the thermal image does not show
+
+
+# The images of a data set have few sizes.
+@functools.lru_cache(4)
+def _samples(registration, lwir_size, size):
+    inverse = np.linalg.inv(_matrix(registration, lwir_size, size))
+
+    def grid(per_pixel):
+        columns, rows = ((np.arange(length * per_pixel) + 0.5) / per_pixel for length in size)
+        return _apply(inverse, *np.meshgrid(columns, rows))
+
+    x, y, depth = grid(1)
+    is_inside = (x >= 0) & (x <= lwir_size[0]) & (y >= 0) & (y <= lwir_size[1]) & (depth > 0)
+    steps = [np.median(np.hypot(np.diff(x, axis=axis), np.diff(y, axis=axis))) for axis in (0, 1) if x.shape[axis] > 1]
+    per_pixel = max(1, min(math.ceil(max(steps, default=1) - 0.01), _LONGEST_SIDE // max(size)))
+    if per_pixel > 1:
+        x, y, _ = grid(per_pixel)
+    low, high = -1e6, 1e6  # far outside; float32 holds them
+    x, y = (np.clip(np.nan_to_num(values - 0.5), low, high).astype(np.float32) for values in (x, y))
+    return _Samples(x, y, ~is_inside)
+
+
+def _matrix(registration, lwir_size, size):
+    """Return the homography from thermal to visible pixels whose third coordinate is positive in the thermal image."""
+    numbers = registration.numbers or (0, 0, *lwir_size)
+    if len(numbers) == 9:
+        matrix = np.array(numbers, np.float64).reshape(3, 3)
+    else:
+        x1, y1, x2, y2 = numbers
+        x_scale, y_scale = size[0] / (x2 - x1), size[1] / (y2 - y1)
+        matrix = np.array([[x_scale, 0, -x1 * x_scale], [0, y_scale, -y1 * y_scale], [0, 0, 1]])
+    corners = np.array([(x, y) for x in (0, lwir_size[0]) for y in (0, lwir_size[1])], np.float64).T
+    if matrix[2] @ [*corners.mean(axis=1), 1] < 0:
+        matrix = -matrix
+    x, y, depth = _apply(matrix, *corners)
+    is_seen = (depth > 0).all() and x.max() > 0 and y.max() > 0 and x.min() < size[0] and y.min() < size[1]
+    if not is_seen:
+        raise InputError(
+            f"lwir_to_visible {registration.describe()}: a thermal image of {lwir_size[0]}x{lwir_size[1]} pixels does "
+            f"not lie in its visible image of {size[0]}x{size[1]}; {EXPECTED}."
+        )
+    return matrix
+
+
+def _apply(matrix, x, y):
+    """Return mapped coordinates and the third coordinate, which is not positive beyond the horizon."""
+    rows = [a * x + b * y + c for a, b, c in matrix]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return rows[0] / rows[2], rows[1] / rows[2], rows[2]
+
+
+def _numbers_of(text):
+    """Return the numbers of a text; None if it has anything else."""
+    try:
+        return [float(word) for word in _SEPARATORS.split(text) if word] or None
+    except ValueError:
+        return None
+
+
+def _read_numbers(path):
+    try:
+        if path.suffix.lower() == ".npy":
+            return np.load(path, allow_pickle=False)
+        text = path.read_bytes().decode("utf-8-sig")
+        if path.suffix.lower() == ".json":
+            return json.loads(text)
+    except OSError as error:
+        raise InputError(f"lwir_to_visible {path}: {error.strerror or error}; {EXPECTED}.") from error
+    except (EOFError, ValueError) as error:
+        raise InputError(f"lwir_to_visible {path}: cannot be read ({error}); {EXPECTED}.") from error
+    numbers = _numbers_of("\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#")))
+    if numbers is None:
+        raise InputError(f"lwir_to_visible {path}: not only numbers; {EXPECTED}.")
+    return numbers
+
+
+def _checked(values, name):
+    try:
+        array = np.asarray(values)
+        numbers = tuple(array.astype(np.float64).reshape(-1).tolist())
+    except (TypeError, ValueError):
+        numbers = ()
+    if not numbers or array.dtype.kind not in "iuf":
+        raise InputError(f"lwir_to_visible {name}: not only numbers; {EXPECTED}.")
+    if len(numbers) not in (4, 9):
+        hint = " To an affine matrix of six numbers, add the third row 0, 0, 1." if len(numbers) == 6 else ""
+        raise InputError(f"lwir_to_visible {name}: {len(numbers)} numbers; {EXPECTED}.{hint}")
+    if not all(map(math.isfinite, numbers)):
+        raise InputError(f"lwir_to_visible {name}: numbers that are not finite; {EXPECTED}.")
+    if len(numbers) == 4 and (numbers[2] - numbers[0] <= 1 or numbers[3] - numbers[1] <= 1):
+        raise InputError(
+            f"lwir_to_visible {name}: x1, y1, x2, y2 of a part of {numbers[2] - numbers[0]:g} x "
+            f"{numbers[3] - numbers[1]:g} pixels; expected pixels of the thermal image, with x1 < x2 and y1 < y2."
+        )
+    if len(numbers) == 9 and np.linalg.matrix_rank(np.reshape(numbers, (3, 3))) < 3:
+        raise InputError(f"lwir_to_visible {name}: a singular matrix, which maps an area to a line; {EXPECTED}.")
+    return Registration(numbers)
