@@ -1,1 +1,1 @@
-"""Scores of detections: miss rate, average precision, benchmark rules and results files."""
+"""Scores of detections: miss rate, COCO's average precision, benchmark rules and results files."""

@@ -1,4 +1,4 @@
-"""Evaluation of a network on a split: its detections, miss rates and average precision."""
+"""Evaluation of a network on a split: its detections, miss rates and COCO's average precision."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from dcrl_jax import parallel
 from dcrl_jax.data import pipeline, sources, transforms
 from dcrl_jax.decoding import lwir_scaling_of
-from dcrl_jax.evaluation.average_precision import average_precision
+from dcrl_jax.evaluation.coco_ap import Category, CocoScore, coco_scores
 from dcrl_jax.evaluation.miss_rate import ImageDetections, ImageTruth, Score, score_subsets
 from dcrl_jax.evaluation.rules import (
     CALTECH_REASONABLE,
@@ -22,6 +22,7 @@ from dcrl_jax.evaluation.rules import (
     KAIST_SCALE,
     NIGHTOWLS_SUBSETS,
     Subset,
+    everyone,
     reasonable,
 )
 from dcrl_jax.evaluation.truths import Truths, read_truths
@@ -75,7 +76,7 @@ class Evaluation(NamedTuple):
     """The scores of a detector; of a teacher also with each modality blanked."""
 
     scores: dict[str, Score]  # by the name of the subset
-    average_precision: dict[str, float]  # by the name of the subset
+    coco: dict[str, CocoScore]  # of people of any height, by condition: all, day, night; sizes are NaN
     blanked_scores: dict[str, dict[str, Score]]  # by the modality that was blanked; empty unless asked for
     detections: dict[str, ImageDetections]
     image_weights: dict[str, np.ndarray]  # mu by image id, float32 [M] each; empty for one modality
@@ -199,9 +200,7 @@ def evaluate(bench: Bench, params: Any, blanked: bool = False) -> Evaluation:
         blanked_scores[modality] = score_subsets(truths.images, without.detections, subsets)
     return Evaluation(
         scores=score_subsets(truths.images, split.detections, subsets),
-        average_precision={
-            subset.name: average_precision(truths.images, split.detections, subset) for subset in subsets
-        },
+        coco=_coco(truths.images, split.detections, subsets[0]),
         blanked_scores=blanked_scores,
         detections=split.detections,
         image_weights=split.image_weights,
@@ -211,6 +210,17 @@ def evaluate(bench: Bench, params: Any, blanked: bool = False) -> Evaluation:
         ),
         warnings=bench.warnings,
     )
+
+
+def _coco(
+    truths: Sequence[ImageTruth], detections: Mapping[str, ImageDetections], subset: Subset
+) -> dict[str, CocoScore]:
+    """Return COCO's figures for all people that the labels of a subset name, by the conditions that images have."""
+    found = {truth.condition for truth in truths}
+    conditions = [condition for condition in CONDITIONS if condition == "all" or condition in found]
+    people = Category(everyone(subset), detections)
+    scores = coco_scores(truths, {"people": people}, conditions, by_size=False)
+    return {condition: score.mean for condition, score in scores.items()}
 
 
 def _mean_weights(weights: Mapping[str, np.ndarray], truths: Sequence[ImageTruth]) -> dict[str, list[float]]:

@@ -110,6 +110,19 @@ NIGHTOWLS_SUBSETS = (
 )
 
 
+def everyone(subset: Subset) -> Subset:
+    """Return the subset of all people whom the labels of ``subset`` name: of any height and occlusion, anywhere.
+
+    People marked as ignored and the regions of ``subset`` stay ignore regions.
+    """
+    return Subset(
+        "everyone",
+        occlusions=frozenset({NONE, PARTIAL, HEAVY}),
+        person_labels=subset.person_labels,
+        ignore_labels=subset.ignore_labels,
+    )
+
+
 def assign_roles(
     subset: Subset, boxes: np.ndarray, labels: Sequence[str] | np.ndarray, occlusion: np.ndarray, ignore: np.ndarray
 ) -> Roles:

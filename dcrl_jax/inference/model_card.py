@@ -99,6 +99,7 @@ def model_card(
         data=_DATA.get(name, _Data(name, "See its terms.", "the scenes of that data set")),
         settings_table=_settings_table(config),
         score_table=scores and _score_table(scores),
+        coco_table=scores and _coco_table(scores),
         further_table=scores and _further_table(scores),
         format_value=_format_value,
     )
@@ -158,7 +159,6 @@ def _score_table(scores):
     for modality, rates in scores["blanked"].items():
         rates = {name.rpartition("-")[2]: rate for name, rate in rates.items()}
         rows.append(row(f"the same, {modality} switched off", rates))
-    rows.append(scored("average precision, %", "average_precision_percent"))
     rows.append(scored("recall, %", "recall_percent"))
     if scores["modality_weights"]:
         for index, modality in enumerate(MODALITIES):
@@ -166,6 +166,13 @@ def _score_table(scores):
             rows.append(row(f"mean weight of {modality}", weights))
     rows += [scored("people", "people"), scored("images", "images")]
     return format_table(rows, ["", *by_subset], markdown=True)
+
+
+def _coco_table(scores):
+    coco = scores.get("coco", {})  # runs of earlier versions have none
+    titles = {"ap": "COCO AP", "ap50": "at an overlap of 0.5", "ap75": "at an overlap of 0.75", "ar": "COCO AR"}
+    rows = [[f"{title}, %", *(values[f"{key}_percent"] for values in coco.values())] for key, title in titles.items()]
+    return format_table(rows, ["people of any height", *coco], markdown=True) if coco else ""
 
 
 def _further_table(scores):

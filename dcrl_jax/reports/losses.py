@@ -18,6 +18,7 @@ Curves = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 TRAIN = "train/"
 # Logged training metrics that are not terms of the loss.
+COCO = "coco-"  # prefix of COCO's figures beside the miss rates of a split
 NOT_TERMS = ("loss", "learning_rate", "images_per_second", "gradient_norm")
 
 
@@ -59,7 +60,7 @@ def loss_figure(curves: Curves, path: str | os.PathLike, title: str) -> None:
     rates = {
         name.rpartition("/")[2]: (steps, 100 * rate)
         for name, (steps, rate) in curves.items()
-        if not name.startswith(TRAIN)
+        if not name.startswith(TRAIN) and f"/{COCO}" not in name
     }
     figure = Figure(figsize=(10.0, 7.0), dpi=130, layout="constrained")
     panels = figure.subplots(2, 2, sharex=True).ravel()

@@ -140,8 +140,9 @@ def _describe_rules(subset: Subset) -> str:
     if subset.aspect_ratio:
         sentences.append(f"People and detections are given a width of {subset.aspect_ratio:g} of their height.")
     sentences.append(
-        "The miss rate is the log-average over 0.01 to 1 false positives per image, lower is better; the average "
-        "precision is at an overlap of 0.5, higher is better."
+        "The miss rate is the log-average over 0.01 to 1 false positives per image, lower is better. COCO's average "
+        "precision (AP) and average recall (AR) are means over the overlaps 0.5 to 0.95, higher is better; people of "
+        "any height, occlusion and place count."
     )
     return " ".join(sentences)
 

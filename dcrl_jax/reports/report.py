@@ -10,6 +10,7 @@ import numpy as np
 from dcrl_jax.data import transforms
 from dcrl_jax.evaluation import results
 from dcrl_jax.evaluation.caltech_results import write_caltech
+from dcrl_jax.evaluation.coco_ap import CocoScore
 from dcrl_jax.evaluation.evaluate import Bench, Evaluation, decode_image, subsets_of
 from dcrl_jax.evaluation.miss_rate import Score, percent_or_none
 from dcrl_jax.evaluation.mistakes import ImageMistakes
@@ -54,9 +55,8 @@ def write_report(
         "parameters": parameters,
         "data": {"name": data.name, "split": data.test_split, "options": data.options.to_dict()},
         "people_who_count": describe_subset(subsets_of(bench.config)[0]),
-        "scores": {
-            key: _score_entry(score, evaluation.average_precision[key]) for key, score in evaluation.scores.items()
-        },
+        "scores": {key: _score_entry(score) for key, score in evaluation.scores.items()},
+        "coco": {condition: _coco_entry(score) for condition, score in evaluation.coco.items()},
         "further": {key: percent_or_none(score.miss_rate) for key, score in evaluation.further_scores.items()},
         "blanked": {
             modality: {key: percent_or_none(score.miss_rate) for key, score in by_subset.items()}
@@ -118,12 +118,22 @@ def _write_results(
         write_caltech(folder / "results", detections, image_ids)
 
 
-def _score_entry(score: Score, precision: float) -> Mapping[str, float | None]:
+def _score_entry(score: Score) -> Mapping[str, float | None]:
     return {
         "miss_rate_percent": percent_or_none(score.miss_rate),
         "recall_percent": percent_or_none(score.recall),
-        "average_precision_percent": percent_or_none(precision),
         "people": score.people,
+        "images": score.images,
+    }
+
+
+def _coco_entry(score: CocoScore) -> Mapping[str, float | None]:
+    return {
+        "ap_percent": percent_or_none(score.ap),
+        "ap50_percent": percent_or_none(score.ap50),
+        "ap75_percent": percent_or_none(score.ap75),
+        "ar_percent": percent_or_none(score.ar),
+        "people": score.objects,
         "images": score.images,
     }
 

@@ -1,4 +1,4 @@
-"""The tables of an evaluation: miss rates, average precision and modality weights."""
+"""The tables of an evaluation: miss rates, COCO's average precision and modality weights."""
 
 import numpy as np
 
@@ -11,8 +11,8 @@ from dcrl_jax.tables import Table, format_table
 def score_tables(evaluation: Evaluation) -> list[Table]:
     """Return the tables of an evaluation.
 
-    The first has miss rates, also with one modality blanked, and average precision by subset. The second, if the config
-    asks for further subsets, has their miss rates. The third, for a teacher, has mean modality weights by condition.
+    The first has miss rates by subset, also with one modality blanked. The second, if the config asks for further
+    subsets, has their miss rates. Then come COCO's figures by condition and, for a teacher, mean modality weights.
     """
     scores = evaluation.scores.values()
     rows = [["miss rate, %", *(100 * score.miss_rate for score in scores)]]
@@ -21,7 +21,6 @@ def score_tables(evaluation: Evaluation) -> list[Table]:
         for modality, by_subset in evaluation.blanked_scores.items()
     ]
     rows += [
-        ["average precision, %", *(100 * precision for precision in evaluation.average_precision.values())],
         ["people", *(score.people for score in scores)],
         ["images", *(score.images for score in scores)],
     ]
@@ -33,6 +32,16 @@ def score_tables(evaluation: Evaluation) -> list[Table]:
             ["people", *(score.people for score in further)],
         ]
         tables.append(Table(rows, ["", *(score.subset.short_name for score in further)]))
+    coco = evaluation.coco.values()
+    rows = [
+        ["COCO AP, people of any height, %", *(100 * score.ap for score in coco)],
+        ["  at an overlap of 0.5", *(100 * score.ap50 for score in coco)],
+        ["  at an overlap of 0.75", *(100 * score.ap75 for score in coco)],
+        ["COCO AR, 100 detections, %", *(100 * score.ar for score in coco)],
+        ["people", *(score.objects for score in coco)],
+        ["images", *(score.images for score in coco)],
+    ]
+    tables.append(Table(rows, ["", *evaluation.coco]))
     if evaluation.modality_weights:
         missing = [np.nan] * len(MODALITIES)
         rows = [

@@ -17,6 +17,7 @@ from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation import evaluate as evaluation
 from dcrl_jax.evaluation.miss_rate import percent_or_none
 from dcrl_jax.files import append_json_line, folder_lock, read_json_lines
+from dcrl_jax.reports.losses import COCO
 from dcrl_jax.signals import latch_signals
 from dcrl_jax.training import workdir as workdirs
 from dcrl_jax.training.data import train_batches
@@ -236,7 +237,9 @@ class Run:
         result = evaluation.evaluate(bench, state.params)
         split = self.config.data.validation_split
         miss_rates = {name: score.miss_rate for name, score in result.scores.items()}
-        self._log.write(self.step, {f"{split}/{name}": rate for name, rate in miss_rates.items()})
+        coco = result.coco["all"]
+        values = miss_rates | {f"{COCO}ap": coco.ap, f"{COCO}ap50": coco.ap50}
+        self._log.write(self.step, {f"{split}/{name}": value for name, value in values.items()})
         percentages = {score.subset.short_name: 100 * score.miss_rate for score in result.scores.values()}
         self._log.show_validation(self.step, split, percentages)
         for warning in result.warnings:

@@ -1,4 +1,4 @@
-"""Miss rate and average precision: each rule on a case worked by hand, and matches against a slow matcher."""
+"""Miss rate: each rule on a case worked by hand, and matches against a slow matcher."""
 
 import math
 import time
@@ -8,7 +8,6 @@ import pytest
 from scoring_cases import ANYONE, AWAY, BOX, make_detections, make_truth, outcomes, random_scenes, ranked, slow_match
 
 from dcrl_jax.errors import InputError
-from dcrl_jax.evaluation.average_precision import average_precision
 from dcrl_jax.evaluation.miss_rate import REFERENCE_FPPI, match, score, score_subsets
 from dcrl_jax.evaluation.overlaps import ImageDetections
 from dcrl_jax.evaluation.rules import CALTECH_REASONABLE, NIGHTOWLS_SUBSETS, Subset, reasonable
@@ -169,31 +168,6 @@ def test_matches_equal_those_of_a_slow_matcher_on_crowded_scenes():
     expected = "".join(letter for truth in truths for _, letter, _ in slow_match(truth, detections[truth.image_id]))
     assert outcomes(truths, detections) == expected
     assert min(expected.count(letter) for letter in "tfi") > 100
-
-
-@pytest.mark.parametrize(
-    ("outcomes", "expected"),
-    [
-        ("ttt", 1.0),
-        ("t", 1 / 3),
-        ("tft", (1 + 2 / 3) / 3),
-        # Precision 1/2 at the first person is lifted to the 2/3 of the second.
-        ("ftt", (2 / 3 + 2 / 3) / 3),
-        ("fftftt", (1 / 2 + 1 / 2 + 1 / 2) / 3),
-        ("itiitt", 1.0),
-        ("fff", 0.0),
-        ("", 0.0),
-    ],
-)
-def test_average_precision_is_the_area_under_the_interpolated_curve(outcomes, expected):
-    """Outcomes by descending score: true (t), false (f) or ignored (i)."""
-    people = ((0, 0, 10, 20), (30, 0, 10, 20), (60, 0, 10, 20))
-    truths = [make_truth("a", *people, (90, 0, 50, 50), labels=("person", "person", "person", "people"))]
-    rest = iter(people)
-    boxes = {"f": (300, 0, 10, 20), "i": (100, 10, 10, 20)}
-    detections = ranked(*(next(rest) if letter == "t" else boxes[letter] for letter in outcomes))
-    assert average_precision(truths, {"a": detections}, ANYONE) == pytest.approx(expected)
-    assert math.isnan(average_precision(truths, {"a": detections}, Subset("tall", min_height_px=100)))
 
 
 def test_complete_test_split_takes_seconds():

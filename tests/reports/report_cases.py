@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 from scoring_cases import make_detections
 
-from dcrl_jax.evaluation.average_precision import average_precision
+from dcrl_jax.evaluation.coco_ap import Category, coco_scores
 from dcrl_jax.evaluation.evaluate import Bench, Evaluation, ParallelNetwork, subsets_of
 from dcrl_jax.evaluation.miss_rate import score_subsets
-from dcrl_jax.evaluation.rules import KAIST_SCALE
+from dcrl_jax.evaluation.rules import CONDITIONS, KAIST_SCALE, everyone
 from dcrl_jax.evaluation.truths import read_truths
 from dcrl_jax.structures import MODALITIES
 
@@ -58,9 +58,10 @@ def evaluate(config, modalities=MODALITIES, warnings=(), detections=DETECTIONS, 
     bench = Bench(config, None, records, read_truths(records), network, warnings)
     subsets, truths = subsets_of(config), bench.truths.images
     scores = score_subsets(truths, detections, subsets)
+    coco = coco_scores(truths, {"people": Category(everyone(subsets[0]), detections)}, CONDITIONS, by_size=False)
     evaluation = Evaluation(
         scores=scores,
-        average_precision={subset.name: average_precision(truths, detections, subset) for subset in subsets},
+        coco={condition: score.mean for condition, score in coco.items()},
         blanked_scores=dict.fromkeys(modalities, scores) if is_pair else {},
         detections=detections,
         image_weights=WEIGHTS if is_pair else {},

@@ -142,13 +142,20 @@ def test_page_files_and_summary_have_the_scores_of_the_evaluation(config, teache
         ["miss rate, %", *rates],
         ["visible blanked", *rates],
         ["lwir blanked", *rates],
-        ["average precision, %", "16.67", "20.00", "0.00"],
         ["people", "6", "5", "1"],
         ["images", "4", "3", "1"],
         ["", "near", "medium", "far"],
         # People of 60 and 50 pixels, then of 40, who is found, and 30; two others are cut by KAIST's border.
         ["miss rate, %", "-", "100.00", "50.00"],
         ["people", "0", "2", "2"],
+        ["", "all", "day", "night"],
+        # A recall of 1/6 is reached at 17 of 101 recalls, one of 1/5 at 21.
+        ["COCO AP, people of any height, %", "16.83", "20.79", "0.00"],
+        ["at an overlap of 0.5", "16.83", "20.79", "0.00"],
+        ["at an overlap of 0.75", "16.83", "20.79", "0.00"],
+        ["COCO AR, 100 detections, %", "16.67", "20.00", "0.00"],
+        ["people", "6", "5", "1"],
+        ["images", "4", "3", "1"],
         ["", "all", "day", "night"],
         ["mean weight of visible", "0.531", "0.625", "-"],
         ["mean weight of lwir", "0.469", "0.375", "-"],
@@ -162,7 +169,9 @@ def test_page_files_and_summary_have_the_scores_of_the_evaluation(config, teache
 
     by_subset = scores["scores"].values()
     assert [f"{score['miss_rate_percent']:.2f}" for score in by_subset] == rates
-    assert [score["average_precision_percent"] for score in by_subset] == pytest.approx([100 / 6, 20, 0])
+    assert list(scores["coco"]) == ["all", "day", "night"]
+    figures = {"ap_percent": 2100 / 101, "ap50_percent": 2100 / 101, "ap75_percent": 2100 / 101, "ar_percent": 20}
+    assert scores["coco"]["day"] == pytest.approx(figures | {"people": 5, "images": 3})
     assert scores["blanked"]["lwir"]["reasonable-night"] == 100
     assert list(scores["further"]) == ["scale-near", "scale-medium", "scale-far"]
     assert scores["further"]["scale-near"] is None
@@ -258,8 +267,9 @@ def test_optional_pictures_are_left_out_and_missing_rates_are_null(config, write
     assert set(figures) == {"miss_rate.png", "panel.png"}
     # No image is taken by day or by night.
     assert "NaN" not in (folder / "scores.json").read_text()
-    rates = ("miss_rate_percent", "recall_percent", "average_precision_percent")
-    assert [scores["scores"]["reasonable-night"][rate] for rate in rates] == [None] * 3
+    rates = ("miss_rate_percent", "recall_percent")
+    assert [scores["scores"]["reasonable-night"][rate] for rate in rates] == [None] * 2
+    assert scores["coco"]["night"]["ap_percent"] is None
     assert None not in scores["scores"]["reasonable-all"].values()
 
 
