@@ -32,7 +32,7 @@ FLOORS = [
 ]
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 # Their commands keep the names that users know.
-SHIMS = {"dcrl_jax/evaluation/kaist.py", "dcrl_jax/evaluation/caltech.py", "dcrl_jax/evaluation/nightowls.py"}
+SHIMS = {f"dcrl_jax/evaluation/{name}.py" for name in ("kaist", "caltech", "nightowls", "coco")}
 # The folders beside the package, and what they may import of it.
 BESIDE = {
     "datasets": {*FLOORS[0], *FLOORS[1], "command_line", "structures", "pairs"} - {"hub", "jax_errors"},

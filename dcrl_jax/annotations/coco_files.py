@@ -38,6 +38,7 @@ class CocoImage(NamedTuple):
     file_name: str  # with / between folders
     size: tuple[int, int] | None  # width and height in pixels as the file says; None if it does not
     labels: Labels  # labels are the names of the categories; a crowd is ignored
+    id: Id  # by which results name the image
 
 
 class _Image(msgspec.Struct):
@@ -71,6 +72,10 @@ class _Category(msgspec.Struct):
 class _Content(msgspec.Struct):
     images: list[_Image]
     annotations: list[_Object]
+    categories: list[_Category]
+
+
+class _Categories(msgspec.Struct):
     categories: list[_Category]
 
 
@@ -131,8 +136,18 @@ def read(path: Path) -> list[CocoImage]:
     images = []
     for entry, name in zip(content.images, names, strict=True):
         kept, notes = drop_unusable(annotations[entry.id], findings[entry.id], f"{path}: {name}")
-        images.append(CocoImage(name, _size(entry), Labels(kept, notes, COCO)))
+        images.append(CocoImage(name, _size(entry), Labels(kept, notes, COCO), entry.id))
     return images
+
+
+def read_categories(path: Path) -> dict[Id, str]:
+    """Return the names of a file's categories by their id, in the order of the file.
+
+    Raises:
+        InputError: as ``read``.
+    """
+    content = read_json(path, _Categories, COCO, _LIMIT_BYTES)
+    return _category_names(f"{path}: categories", content.categories)
 
 
 def _annotation(place: str, entry: _Object, label: str) -> tuple[Annotation, list[Finding]]:

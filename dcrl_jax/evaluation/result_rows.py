@@ -39,7 +39,7 @@ class _Entry(msgspec.Struct, gc=False):
     bbox: tuple[_Number, _Number, _Number, _Number]  # x, y, width, height in pixels
     score: _Number
     image_id: int | float | str | None = None  # some writers put 7.0 for 7, others the image's name
-    category_id: object = PERSON_CATEGORY
+    category_id: int | float | str | None = None
     file_name: str | None = None
     im_name: str | None = None
     image_name: str | None = None
@@ -51,6 +51,7 @@ class Row(NamedTuple):
     place: str  # ``path:line`` or ``path: entry N``, for messages
     image: int | str  # a number or a name
     values: Sequence[float]  # x, y, width, height in pixels, score
+    category: int | float | str | None = None  # the category_id of a COCO file; None elsewhere
 
 
 class _Layout(NamedTuple):
@@ -60,15 +61,19 @@ class _Layout(NamedTuple):
     has_corners: bool  # the box is x1, y1, x2, y2
 
 
-def read_rows(path: Path) -> tuple[Iterator[Row], int]:
+def read_rows(path: Path, people_only: bool) -> tuple[Iterator[Row], int]:
     """Return the rows of a file, whose content decides on its format, and the number of the first image.
+
+    Args:
+        path: the file.
+        people_only: whether a COCO file with another category than 1, that of people, is refused.
 
     Raises:
         InputError: the file cannot be read; or, while iterating, it is malformed, which names the line or the entry.
     """
     text = read_file(path, f"lines of {TEXT_COLUMNS} or COCO JSON")
     if text.lstrip()[:1] in ("[", "{"):
-        return _parse_json(text, path), 0
+        return _parse_json(text, path, people_only), 0
     return parse_text(text, path), 1
 
 
@@ -168,7 +173,7 @@ def _layout(names: Sequence[str]) -> _Layout | None:
     return None
 
 
-def _parse_json(text: str, path: Path) -> Iterator[Row]:
+def _parse_json(text: str, path: Path, people_only: bool) -> Iterator[Row]:
     """Yield the entries of a COCO results file."""
     expected = "finite numbers in image_id (whole, or a name), bbox [x, y, width, height] and score"
     try:
@@ -194,13 +199,13 @@ def _parse_json(text: str, path: Path) -> Iterator[Row]:
         image = _image_of(entry)
         if image is None:
             raise InputError(f"{place}: image_id {entry.image_id}; expected {expected}")
-        if entry.category_id != PERSON_CATEGORY:
+        if people_only and entry.category_id not in (None, PERSON_CATEGORY):
             raise InputError(
                 f"{place}: category_id {entry.category_id!r}; expected {PERSON_CATEGORY}, pedestrians only"
             )
         values = (*entry.bbox, entry.score)
         _check_values(place, values)
-        yield Row(place, image, values)
+        yield Row(place, image, values, entry.category_id)
 
 
 def _image_of(entry: _Entry) -> int | str | None:

@@ -149,10 +149,35 @@ def read_results(
         InputError: the file cannot be read or is malformed, which names the line or the JSON entry; or names are none
             of the split's images, which lists the first ones.
     """
-    path = Path(path)
+    return _read(Path(path), image_ids, numbers, file_names, people_only=True)[None]
+
+
+def read_categories(
+    path: str | os.PathLike,
+    image_ids: Sequence[str],
+    numbers: Sequence[int] | None = None,
+    file_names: Sequence[str] | None = None,
+) -> dict[int | float | str | None, Results]:
+    """Read results of several categories; for the arguments and errors see ``read_results``.
+
+    Returns:
+        Results by the ``category_id`` of a COCO file; without detections, and for other files, which have people only,
+        under None.
+    """
+    return _read(Path(path), image_ids, numbers, file_names, people_only=False)
+
+
+def _read(
+    path: Path,
+    image_ids: Sequence[str],
+    numbers: Sequence[int] | None,
+    file_names: Sequence[str] | None,
+    people_only: bool,
+) -> dict[int | float | str | None, Results]:
+    """Return the results of each category, or of people under None."""
     names = _Names(image_ids, file_names)
     listed = listed_images(path, image_ids, file_names)
-    rows, start, warnings = _read_folder(path, names, listed) if path.is_dir() else (*read_rows(path), [])
+    rows, start, warnings = _read_folder(path, names, listed) if path.is_dir() else (*read_rows(path, people_only), [])
     groups = _group(rows, names)
     id_of: dict[int | str, str] = {}
     id_of |= names.find_all({name: place for name, (place, _) in groups.items() if isinstance(name, str)}, path)
@@ -160,7 +185,7 @@ def read_results(
     # A list of the own numbers only tells which images were processed; a list of names gives numbers a meaning.
     is_own = start == 0 and (listed is None or {str(number) for number in numbers or ()}.issuperset(listed))
     if places and numbers is not None and is_own:
-        expected = f"the id of one of the {len(image_ids)} annotated images"
+        expected = f"the id of one of the {len(image_ids)} annotated images, {min(numbers)} to {max(numbers)}"
         id_of |= _find_numbers(places, dict(zip(numbers, image_ids, strict=True)), expected)
     elif places:
         counted = list(listed.values()) if listed else image_ids
@@ -168,16 +193,27 @@ def read_results(
         source += ", which JSON files count from 0" if start == 0 else ", which text files count from 1"
         expected = f"{start}..{start + len(counted) - 1}, since {source}"
         id_of |= _find_numbers(places, dict(enumerate(counted, start=start)), expected)
-    by_image: dict[str, list[Sequence[float]]] = {}
-    for image, (_, values) in groups.items():
-        by_image.setdefault(id_of[image], []).extend(values)
-    is_counted = bool(places) and not listed and (numbers is None or not is_own)
-    return Results(
-        {image_id: to_detections(values) for image_id, values in by_image.items()},
-        images=_part(path, listed, by_image),
-        first_number=start if is_counted else None,
-        warnings=warnings,
-    )
+    by_category: dict[int | float | str | None, dict[str, list[Sequence[float]]]] = {}
+    for image, (_, image_rows) in groups.items():
+        for row in image_rows:
+            category = None if people_only else row.category
+            by_category.setdefault(category, {}).setdefault(id_of[image], []).append(row.values)
+    images = _part(path, listed, id_of.values())
+    first_number = None
+    if places and not listed:
+        first_number = start if numbers is None or not is_own else _first_of(numbers)
+    return {
+        category: Results(
+            {image_id: to_detections(values) for image_id, values in by_image.items()}, images, first_number, warnings
+        )
+        for category, by_image in (by_category or {None: {}}).items()
+    }
+
+
+def _first_of(numbers: Sequence[int]) -> int | None:
+    """Return the first of the data set's own image numbers if they count its images without a gap."""
+    is_counted = list(numbers) == list(range(numbers[0], numbers[0] + len(numbers)))
+    return numbers[0] if is_counted else None
 
 
 def list_beside(path: Path) -> Path:
@@ -224,16 +260,17 @@ def _part(path: Path, listed: Mapping[str, str] | None, detected: Iterable[str])
     return images
 
 
-def _group(rows: Iterable[Row], names: _Names) -> dict[int | str, tuple[str, list[Sequence[float]]]]:
-    """Return the place of the first row and the values of all rows of each image, by its number or name.
+def _group(rows: Iterable[Row], names: _Names) -> dict[int | str, tuple[str, list[Row]]]:
+    """Return the place of the first row and all rows of each image, by its number or name.
 
     A string of digits that is no name is a number, unless it is padded with zeros, as numbers are in names.
     """
-    groups: dict[int | str, tuple[str, list[Sequence[float]]]] = {}
-    for place, image, values in rows:
+    groups: dict[int | str, tuple[str, list[Row]]] = {}
+    for row in rows:
+        image = row.image
         if isinstance(image, str) and _WHOLE.fullmatch(image) and names.find(image) is None:
             image = int(image)
-        groups.setdefault(image, (place, []))[1].append(values)
+        groups.setdefault(image, (row.place, []))[1].append(row)
     return groups
 
 

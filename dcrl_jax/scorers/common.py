@@ -32,6 +32,7 @@ class AnnotationSet(NamedTuple):
     notes: Sequence[str] = ()  # one line each: the origin of the annotations, and findings about them
     warnings: Sequence[str] = ()  # one line each, printed beside every score
     size: tuple[int, int] = (640, 512)  # of the images, width and height in pixels
+    noun: str = "people"  # the objects that count
     file_names: Sequence[str] | None = None  # second names of ``image_ids``, by which results may name images
 
 
@@ -63,18 +64,24 @@ class ScoredSet(NamedTuple):
         return lines + [line for remarks in self.remarks.values() for line in remarks]
 
 
-def make_parser(description: str | None, annotations: str, results: str) -> Parser:
+def make_parser(
+    description: str | None,
+    annotations: str,
+    results: str,
+    output: str = "folder for scores.json and miss_rate.png",
+) -> Parser:
     """Return a parser with the flags of all scorers.
 
     Args:
         description: the module's docstring.
         annotations: help text of ``--annotations``.
         results: help text of ``--results``.
+        output: help text of ``--output``.
     """
     parser = Parser(description)
     parser.add_argument("--annotations", type=Path, action="append", required=True, help=annotations)
     parser.add_argument("--results", type=Path, action="append", required=True, help=results)
-    parser.add_argument("--output", type=Path, help="folder for scores.json and miss_rate.png")
+    parser.add_argument("--output", type=Path, help=output)
     return parser
 
 
@@ -112,7 +119,15 @@ def score_files(
     Raises:
         InputError: results cannot be read, or nobody counts.
     """
-    results = {path.name: read(path, annotations) for path in paths}
+    return score_results(annotations, {path.name: read(path, annotations) for path in paths})
+
+
+def score_results(annotations: AnnotationSet, results: Mapping[str, Results]) -> ScoredSet:
+    """Score the results of several methods, by name, and say what is left out and how they could be meant.
+
+    Raises:
+        InputError: nobody counts.
+    """
     scores = score_methods(annotations, results)
     remarks = {
         name: [*_warnings(annotations, name, results[name], scores), *_hints(annotations, name, results[name], scores)]
@@ -136,7 +151,8 @@ def _warnings(annotations: AnnotationSet, name: str, results: Results, scores: S
     if lost > MANY_PEOPLE * people and results.images is None and not results.warnings:
         texts.append(
             f"no detections in {len(without):,} of {len(processed):,} images, which have {lost:,} of the {people:,} "
-            f"people; if these were not processed, list the images that were in {IMAGES_FILE} beside the results"
+            f"{annotations.noun}; if these were not processed, list the images that were in {IMAGES_FILE} beside the "
+            "results"
         )
     detected = sum(len(rows.scores) for rows in results.values())
     repeated = detected - sum(len(np.unique(np.column_stack(rows), axis=0)) for rows in results.values())
@@ -273,16 +289,22 @@ def print_and_write(scored_sets: Sequence[ScoredSet], drawn: Sequence[Subset], o
 
     A single set's files are written into ``output`` itself, those of several sets into a subfolder for each set.
     """
-    _print("\n\n\n".join(map(format_scores, scored_sets)))
+    print_text("\n\n\n".join(map(format_scores, scored_sets)))
     if output is None:
         return
-    names = _unique([scored.annotations.name for scored in scored_sets]) if len(scored_sets) > 1 else [""]
-    for name, scored in zip(names, scored_sets, strict=True):
-        write_scores(output / name, scored, drawn)
-    _print(f"\nscores and curves: {output}")
+    folders = output_folders(output, [scored.annotations for scored in scored_sets])
+    for folder, scored in zip(folders, scored_sets, strict=True):
+        write_scores(folder, scored, drawn)
+    print_text(f"\nscores and curves: {output}")
 
 
-def _print(text: str) -> None:
+def output_folders(output: Path, sets: Sequence[AnnotationSet]) -> list[Path]:
+    """Return the folder for the files of each annotation set: ``output`` for a single one, subfolders for several."""
+    names = _unique([annotations.name for annotations in sets]) if len(sets) > 1 else [""]
+    return [output / name for name in names]
+
+
+def print_text(text: str) -> None:
     """Print a text; go on if the reader of a pipe has closed it, as ``head`` does, so that files are still written."""
     try:
         print(text, flush=True)

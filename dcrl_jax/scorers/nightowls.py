@@ -73,7 +73,7 @@ def read_annotations(path: Path, ignore_areas: bool = False) -> AnnotationSet:
         notes,
         warnings,
         SIZE,
-        file_names,
+        file_names=file_names,
     )
 
 

@@ -28,9 +28,11 @@ def read(tmp_path, *annotations, **lists):
 
 def test_images_have_the_order_of_the_file_and_their_categories_as_labels(tmp_path):
     light = {"image_id": 700, "category_id": 2, "bbox": [-3, 4, 5, 6], "segmentation": [[1, 2, 3, 4, 5, 6]], "id": 2}
+    lights = [Annotation("traffic light", (-3, 4, 5, 6))]
+    people = [Annotation("person", BOX), Annotation("person", BOX, 0, True)]
     assert read(tmp_path, PERSON, light, PERSON | {"id": 3, "iscrowd": 1}) == [
-        CocoImage("val/Straße 1.jpg", (640, 512), Labels([Annotation("traffic light", (-3, 4, 5, 6))], [], "COCO")),
-        CocoImage("2.jpg", None, Labels([Annotation("person", BOX), Annotation("person", BOX, 0, True)], [], "COCO")),
+        CocoImage("val/Straße 1.jpg", (640, 512), Labels(lights, [], "COCO"), 700),
+        CocoImage("2.jpg", None, Labels(people, [], "COCO"), 3),
     ]
     assert [image.labels for image in read(tmp_path)] == [Labels([], [], "COCO")] * 2
 
@@ -42,7 +44,8 @@ def test_ids_may_be_any_number_or_text(tmp_path, number):
     _, image = read(
         tmp_path, PERSON | {"image_id": number, "category_id": number}, images=images, categories=categories
     )
-    assert image == CocoImage("b", (640, 480), Labels([Annotation("person", BOX)], [], "COCO"))
+    assert image == CocoImage("b", (640, 480), Labels([Annotation("person", BOX)], [], "COCO"), number)
+    assert coco_files.read_categories(tmp_path / "instances.json") == {number: "person", 7: "car"}
 
 
 @pytest.mark.parametrize(

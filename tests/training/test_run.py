@@ -48,7 +48,8 @@ def scores_of(params):
     rates = (float(np.sin(params["w"]) ** 2), float("nan"))
     subsets = reasonable(55.0, None)
     scores = {s.name: SimpleNamespace(miss_rate=rate, subset=s) for s, rate in zip(subsets, rates, strict=False)}
-    return SimpleNamespace(scores=scores, warnings=("labels are missing",))
+    coco = {"all": SimpleNamespace(ap=0.25, ap50=0.5)}
+    return SimpleNamespace(scores=scores, coco=coco, warnings=("labels are missing",))
 
 
 @pytest.fixture(scope="module")
