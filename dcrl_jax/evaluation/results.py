@@ -176,7 +176,7 @@ def _read(
 ) -> dict[int | float | str | None, Results]:
     """Return the results of each category, or of people under None."""
     names = _Names(image_ids, file_names)
-    listed = listed_images(path, image_ids, file_names)
+    listed = listed_images(path, image_ids, file_names, numbers)
     rows, start, warnings = _read_folder(path, names, listed) if path.is_dir() else (*read_rows(path, people_only), [])
     groups = _group(rows, names)
     id_of: dict[int | str, str] = {}
@@ -223,9 +223,14 @@ def list_beside(path: Path) -> Path:
 
 
 def listed_images(
-    path: Path, image_ids: Sequence[str], file_names: Sequence[str] | None = None
+    path: Path,
+    image_ids: Sequence[str],
+    file_names: Sequence[str] | None = None,
+    numbers: Sequence[int] | None = None,
 ) -> dict[str, str] | None:
     """Return the image ids of the names in the list beside results, by name in the order of the list; None if absent.
+
+    A list of nothing but the data set's own image numbers is one of numbers, whatever the images are called.
 
     Raises:
         InputError: the list cannot be read, is empty, has a name of none of the images, or an image twice.
@@ -235,7 +240,11 @@ def listed_images(
         return None
     lines = enumerate(read_file(source, "the name of an image on each line", "surrogateescape").split("\n"), start=1)
     lines = [(f"{source}:{number}", line.strip()) for number, line in lines if line.strip()]
-    found = _Names(image_ids, file_names).find_all({name: place for place, name in lines}, source)
+    by_number = dict(zip(map(str, numbers), image_ids, strict=True)) if numbers is not None else {}
+    if all(name in by_number for _, name in lines):
+        found = by_number
+    else:
+        found = _Names(image_ids, file_names).find_all({name: place for place, name in lines}, source)
     first: dict[str, str] = {}
     for place, name in lines:
         if found[name] in first:

@@ -5,13 +5,14 @@
 
 Annotations are a COCO file or a prepared data set. Results are COCO JSON, whose image_id is the annotation file's own
 id or the image's name; a text file with lines image,x,y,w,h,score; or a folder with a file per image. Names in them, or
-in images.txt beside them, decide which image is meant; if that list names a part of the images, scores are taken on
-this part. Without names, text files count the images, in the order of their ids, from 1.
+in images.txt beside them, decide which image is meant, and then numbers in the results count this list. If the list
+has a part of the images, by names or ids, scores are taken on this part. Text files count the images, in the order of
+their ids, from 1.
 
 People are the objects named person or pedestrian or, where there are neither, people; --person_labels names others.
 People of any height and occlusion count. Crowds and ignored people, and objects named people, person?, cyclist or
 ignore, need not be found, and a detection on one counts neither way. With --categories=all each category is scored for
-itself, by the category_id of the annotation file, and the mean over the categories is the mAP of papers.
+itself, by the category_id of the annotation file, and the mean is the mAP of papers; --categories=person,car chooses.
 
 AP and AR are means over the overlaps 0.5, 0.55 ... 0.95; APs, APm and APl are on small (up to 32 x 32 pixels), medium
 (up to 96 x 96) and large boxes. The 100 strongest detections of an image and category count. Scores may have any scale.
@@ -30,7 +31,7 @@ from dcrl_jax.evaluation.miss_rate import percent_or_none
 from dcrl_jax.evaluation.rules import assign_roles
 from dcrl_jax.progress import progress_bar
 from dcrl_jax.scorers import common
-from dcrl_jax.scorers.coco_annotations import CocoAnnotations, read_annotations
+from dcrl_jax.scorers.coco_annotations import PEOPLE, CocoAnnotations, read_annotations
 from dcrl_jax.scorers.coco_results import merge_results, read_coco_results
 from dcrl_jax.scorers.common import ScoredSet
 
@@ -155,17 +156,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "these, people",
     )
     parser.add_argument(
-        "--categories", choices=["people", "all"], default="people", help="score people, or each category and the mean"
+        "--categories",
+        default=PEOPLE,
+        help="people (the default), all, or names separated by commas: each of these categories and the mean is scored",
     )
     parser.add_argument("--split", default="test", help="split of a prepared data set, by default test")
     options = parser.parse_args(arguments)
     with exit_on_error():
         common.check_names(options.results)
-        all_categories = options.categories == "all"
-        if all_categories and options.person_labels:
-            raise InputError("--person_labels and --categories=all: give one of them; all names every category")
+        categories = None if options.categories == PEOPLE else options.categories.split(",")
         labels = options.person_labels.split(",") if options.person_labels else None
-        annotations = [read_annotations(path, labels, all_categories, options.split) for path in options.annotations]
+        if categories and labels:
+            raise InputError("--person_labels and --categories: give one of them; categories are scored by their names")
+        annotations = [read_annotations(path, labels, categories, options.split) for path in options.annotations]
         scored_sets = [score_files(annotated, options.results) for annotated in annotations]
         common.print_text("\n\n\n".join(map(format_scores, scored_sets)))
         if options.output:

@@ -1,13 +1,13 @@
 """Annotations for COCO's average precision: the objects that count, of people or of each category."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from dcrl_jax.annotations import coco_files
 from dcrl_jax.annotations.labels import KAIST_IGNORE
-from dcrl_jax.errors import InputError
+from dcrl_jax.errors import InputError, first_few
 from dcrl_jax.evaluation.rules import Subset, everyone
 from dcrl_jax.evaluation.truths import is_prepared, read_prepared, to_truths
 from dcrl_jax.scorers import common
@@ -16,7 +16,9 @@ from dcrl_jax.scorers.common import AnnotationSet
 PERSON_NAMES = ("person", "pedestrian")
 # KAIST calls a group of people so, M3FD each person.
 OTHER_PERSON_NAMES = ("people",)
-PEOPLE = "people"
+PEOPLE, ALL = "people", "all"
+# Ids or categories that a message lists.
+SHOWN = 20
 
 
 class CocoAnnotations(NamedTuple):
@@ -30,14 +32,17 @@ class CocoAnnotations(NamedTuple):
 
 
 def read_annotations(
-    path: Path, person_labels: Sequence[str] | None = None, all_categories: bool = False, split: str = "test"
+    path: Path,
+    person_labels: Sequence[str] | None = None,
+    categories: Sequence[str] | None = None,
+    split: str = "test",
 ) -> CocoAnnotations:
     """Read test annotations.
 
     Args:
         path: a COCO file, or the folder of a prepared data set.
         person_labels: the names of people, in small or large letters; None for the usual ones.
-        all_categories: whether to score all categories and not people.
+        categories: the names of the categories to score, or ALL alone; None to score people.
         split: the split of a prepared data set.
 
     Raises:
@@ -49,20 +54,18 @@ def read_annotations(
         annotated = _read_prepared(path, split)
     else:
         raise InputError(f"{path}: a folder, and not that of a prepared data set; name a COCO file with --annotations")
-    if all_categories and not annotated.category_ids:
-        raise InputError(f"{path}: a prepared data set has no category ids; --categories=all needs a COCO file")
+    if categories and not annotated.category_ids:
+        raise InputError(f"{path}: a prepared data set has no category ids; --categories needs a COCO file")
     labels = Counter(label for image in annotated.annotations.images for label in image.labels)
-    if all_categories:
-        # In the order of the file. A category without objects has no score.
-        subsets = {name: _subset([name]) for name in annotated.category_ids.values() if labels[name]}
+    if categories:
+        subsets = {name: _subset([name]) for name in _find_categories(path, annotated.category_ids, labels, categories)}
         together = _subset(subsets)._replace(name="all categories")
     else:
         together = _people(path, labels, person_labels)
         subsets = {PEOPLE: together}
-    noun = "objects" if all_categories else "people"
-    annotations = annotated.annotations._replace(subsets=(together,), noun=noun)
+    annotations = annotated.annotations._replace(subsets=(together,), noun="objects" if categories else "people")
     common.check_people(annotations)
-    return annotated._replace(annotations=annotations, subsets=subsets, is_people=not all_categories)
+    return annotated._replace(annotations=annotations, subsets=subsets, is_people=not categories)
 
 
 def _read_file(path: Path) -> CocoAnnotations:
@@ -98,11 +101,30 @@ def _subset(labels: Iterable[str], ignore_labels: Iterable[str] = ()) -> Subset:
     return everyone(Subset("", person_labels=frozenset(labels), ignore_labels=frozenset(ignore_labels)))
 
 
+def _find_categories(
+    path: Path, category_ids: Mapping[coco_files.Id, str], labels: Counter[str], wanted: Sequence[str]
+) -> list[str]:
+    """Return the categories to score, in the order of the file; all are those that have objects."""
+    plain = {name: _plain(name) for name in category_ids.values()}
+    if list(wanted) == [ALL]:
+        return [name for name in plain if labels[name]]
+    unknown = [name for name in wanted if _plain(name) not in plain.values()]
+    if unknown:
+        known = ", ".join(first_few(list(plain), SHOWN))
+        raise InputError(f"{path}: has no category {', '.join(unknown)}; --categories takes {ALL}, {PEOPLE} or {known}")
+    chosen = {_plain(name) for name in wanted}
+    return [name for name in plain if plain[name] in chosen]
+
+
+def _plain(name: str) -> str:
+    return name.strip("_ ").casefold()
+
+
 def _people(path: Path, labels: Counter[str], person_labels: Sequence[str] | None) -> Subset:
     """Return the subset of people. Labels are compared in small letters and without underscores around them."""
-    plain = {label: label.strip("_ ").casefold() for label in labels}
+    plain = {label: _plain(label) for label in labels}
     for names in (PERSON_NAMES, OTHER_PERSON_NAMES) if person_labels is None else (person_labels,):
-        wanted = {name.strip("_ ").casefold() for name in names}
+        wanted = set(map(_plain, names))
         people = {label for label in labels if plain[label] in wanted}
         if people:
             return _subset(people, {label for label in labels if plain[label] in KAIST_IGNORE} - people)

@@ -19,10 +19,8 @@ from dcrl_jax.evaluation.overlaps import (
     processed_truths,
 )
 from dcrl_jax.evaluation.results import read_categories, read_results
-from dcrl_jax.scorers.coco_annotations import PEOPLE, CocoAnnotations
+from dcrl_jax.scorers.coco_annotations import PEOPLE, SHOWN, CocoAnnotations
 
-# Ids or categories that a message lists.
-SHOWN = 20
 # Fewer detections on objects of another category may be there by chance.
 FEWEST_EXCHANGED = 10
 
@@ -70,8 +68,8 @@ def read_coco_results(path: Path, annotated: CocoAnnotations) -> CocoResults:
     dropped = sum(max(count - MAX_DETECTIONS, 0) for count in counts)
     if dropped:
         read.notes.append(
-            f"{dropped:,} of {sum(counts):,} detections are left out, because COCO scores the {MAX_DETECTIONS} "
-            "strongest of an image and category"
+            f"left out: {dropped:,} of {sum(counts):,} detections, because COCO scores the {MAX_DETECTIONS} strongest "
+            "of an image and category"
         )
     return read
 
@@ -94,7 +92,7 @@ def _find_people(path: Path, by_id: Mapping[Id | None, Results], annotated: Coco
     if not kept:
         raise InputError(f"{path}: has detections of {_counts(by_id)}, none of people; expected category_id {expected}")
     others = sum(_count(by_id[category]) for category in found if category not in people)
-    notes = [f"{others:,} detections of other categories are left out"] if others else []
+    notes = [f"left out: {others:,} detections of other categories"] if others else []
     return CocoResults({PEOPLE: merge_results(kept)}, notes, [], [])
 
 
@@ -103,7 +101,7 @@ def _name(path: Path, by_id: Mapping[Id | None, Results], annotated: CocoAnnotat
     _check_ids(path, by_id, annotated)
     if None in by_id and by_id[None] and len(annotated.category_ids) > 1:
         raise InputError(
-            f"{path}: {_count(by_id[None]):,} detections have no category_id; --categories=all needs COCO JSON with "
+            f"{path}: {_count(by_id[None]):,} detections have no category_id; --categories needs COCO JSON with "
             f"{_list_ids(annotated)}"
         )
     nothing = Results({}, next(iter(by_id.values())).images)
@@ -113,7 +111,9 @@ def _name(path: Path, by_id: Mapping[Id | None, Results], annotated: CocoAnnotat
         # Without a category_id, detections are those of the only category.
         found = [by_id[category] for category in (*ids, None) if category in by_id]
         categories[name] = merge_results(found or [nothing])
-    return CocoResults(categories, [], [], [])
+    others = sum(map(_count, by_id.values())) - sum(map(_count, categories.values()))
+    notes = [f"left out: {others:,} detections of other categories"] if others else []
+    return CocoResults(categories, notes, [], [])
 
 
 def find_exchanged(annotated: CocoAnnotations, categories: Mapping[str, Results]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation.caltech_results import read_caltech, write_caltech
 from dcrl_jax.evaluation.miss_rate import score
 from dcrl_jax.evaluation.overlaps import ImageDetections
-from dcrl_jax.evaluation.results import read_results, write_coco_json, write_kaist_text
+from dcrl_jax.evaluation.results import read_categories, read_results, write_coco_json, write_kaist_text
 from dcrl_jax.evaluation.rules import Subset
 
 IMAGE_IDS = ["x", "y", "z"]
@@ -47,8 +47,39 @@ def test_text_counts_images_from_one_and_json_from_zero_or_by_number(tmp_path):
         assert list(read_results(path, IMAGE_IDS, numbers)) == ["y"]
     with pytest.raises(InputError, match=r"entry 1: image 7; expected 0\.\.2, since the split has 3 images"):
         read_results(path, IMAGE_IDS)
-    with pytest.raises(InputError, match="entry 1: image 7; expected the id of one of the 3 annotated images"):
+    with pytest.raises(InputError, match="entry 1: image 7; expected the id of one of the 3 annotated images, 1 to 3"):
         read_results(path, IMAGE_IDS, [1, 2, 3])
+
+
+def test_numbers_without_gaps_have_a_first_one(tmp_path):
+    write_coco_json(tmp_path / "results", {"y": make_detections([1, 2.5, 3, 4, 0.5])}, IMAGE_IDS, [31, 32, 33])
+    for numbers, first in (([31, 32, 33], 31), ([7, 32, 12], None)):
+        assert read_results(tmp_path / "results", IMAGE_IDS, numbers).first_number == first
+
+
+def test_categories_are_read_apart(tmp_path):
+    rows = [(0, 2, 0.5), (0, "car", 0.25), (2, 2.0, 0.125), (1, None, 1)]
+    entries = [
+        {"image_id": image, "category_id": category, "bbox": [1, 2, 3, 4], "score": score}
+        for image, category, score in rows
+    ]
+    (tmp_path / "results").write_text(json.dumps(entries))
+    found = read_categories(tmp_path / "results", IMAGE_IDS)
+    assert {key: [(name, *rows.scores) for name, rows in result.items()] for key, result in found.items()} == {
+        2: [("x", 0.5), ("z", 0.125)],
+        "car": [("x", 0.25)],
+        None: [("y", 1)],
+    }
+    write_kaist_text(tmp_path / "results", {}, IMAGE_IDS)
+    assert read_categories(tmp_path / "results", IMAGE_IDS) == {None: {}}
+
+
+def test_list_of_own_numbers_is_no_list_of_names(tmp_path):
+    write_coco_json(tmp_path / "results", {"y": make_detections([1, 2.5, 3, 4, 0.5])}, IMAGE_IDS, [1, 2, 3])
+    (tmp_path / "images.txt").write_text("3\n2\n")
+    found = read_results(tmp_path / "results", ["2", "3", "1"], [1, 2, 3])
+    assert list(found) == ["3"]
+    assert found.images == {"3", "1"}
 
 
 @pytest.mark.parametrize(

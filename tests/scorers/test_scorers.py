@@ -45,7 +45,7 @@ def test_command_needs_no_jax_and_writes_its_files_into_a_closed_pipe(tmp_path, 
     assert width > 2 * height > 1000
 
 
-@pytest.mark.parametrize("name", ["kaist", "caltech", "nightowls"])
+@pytest.mark.parametrize("name", ["kaist", "caltech", "nightowls", "coco"])
 def test_mistake_ends_with_one_message_and_status_1(monkeypatch, capsys, name):
     monkeypatch.setattr(sys, "argv", [name, "--annotations=a.json", "--results=a"])
     monkeypatch.delitem(sys.modules, f"dcrl_jax.evaluation.{name}", raising=False)
