@@ -200,7 +200,7 @@ def evaluate(bench: Bench, params: Any, blanked: bool = False) -> Evaluation:
         blanked_scores[modality] = score_subsets(truths.images, without.detections, subsets)
     return Evaluation(
         scores=score_subsets(truths.images, split.detections, subsets),
-        coco=_coco(truths.images, split.detections, subsets[0]),
+        coco=_coco(truths.images, split.detections),
         blanked_scores=blanked_scores,
         detections=split.detections,
         image_weights=split.image_weights,
@@ -212,14 +212,11 @@ def evaluate(bench: Bench, params: Any, blanked: bool = False) -> Evaluation:
     )
 
 
-def _coco(
-    truths: Sequence[ImageTruth], detections: Mapping[str, ImageDetections], subset: Subset
-) -> dict[str, CocoScore]:
-    """Return COCO's figures for all people that the labels of a subset name, by the conditions that images have."""
+def _coco(truths: Sequence[ImageTruth], detections: Mapping[str, ImageDetections]) -> dict[str, CocoScore]:
+    """Return COCO's figures for all people, by the conditions that images have."""
     found = {truth.condition for truth in truths}
     conditions = [condition for condition in CONDITIONS if condition == "all" or condition in found]
-    people = Category(everyone(subset), detections)
-    scores = coco_scores(truths, {"people": people}, conditions, by_size=False)
+    scores = coco_scores(truths, {"people": Category(everyone(), detections)}, conditions, by_size=False)
     return {condition: score.mean for condition, score in scores.items()}
 
 

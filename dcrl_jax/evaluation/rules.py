@@ -5,7 +5,7 @@ detection on it counts neither way. Any other object (a car, a bicycle) is dropp
 positive. A person outside the subset's limits (too small, too occluded, cut by the border) becomes an ignore region.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -110,16 +110,18 @@ NIGHTOWLS_SUBSETS = (
 )
 
 
-def everyone(subset: Subset) -> Subset:
-    """Return the subset of all people whom the labels of ``subset`` name: of any height and occlusion, anywhere.
+def everyone(
+    person_labels: Collection[str] = frozenset({PERSON}), ignore_labels: Collection[str] = KAIST_IGNORE
+) -> Subset:
+    """Return the subset of all people, whom COCO's average precision is of: of any height and occlusion, anywhere.
 
-    People marked as ignored and the regions of ``subset`` stay ignore regions.
+    People marked as ignored, and objects with one of ``ignore_labels``, are ignore regions.
     """
     return Subset(
         "everyone",
         occlusions=frozenset({NONE, PARTIAL, HEAVY}),
-        person_labels=subset.person_labels,
-        ignore_labels=subset.ignore_labels,
+        person_labels=frozenset(person_labels),
+        ignore_labels=frozenset(ignore_labels),
     )
 
 

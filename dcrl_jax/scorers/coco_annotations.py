@@ -1,7 +1,7 @@
 """Annotations for COCO's average precision: the objects that count, of people or of each category."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,8 +58,9 @@ def read_annotations(
         raise InputError(f"{path}: a prepared data set has no category ids; --categories needs a COCO file")
     labels = Counter(label for image in annotated.annotations.images for label in image.labels)
     if categories:
-        subsets = {name: _subset([name]) for name in _find_categories(path, annotated.category_ids, labels, categories)}
-        together = _subset(subsets)._replace(name="all categories")
+        chosen = _find_categories(path, annotated.category_ids, labels, categories)
+        subsets = {name: everyone([name], ()) for name in chosen}
+        together = everyone(subsets, ())._replace(name="all categories")
     else:
         together = _people(path, labels, person_labels)
         subsets = {PEOPLE: together}
@@ -97,10 +98,6 @@ def _read_prepared(folder: Path, split: str) -> CocoAnnotations:
     return CocoAnnotations(annotations, {}, {}, None)
 
 
-def _subset(labels: Iterable[str], ignore_labels: Iterable[str] = ()) -> Subset:
-    return everyone(Subset("", person_labels=frozenset(labels), ignore_labels=frozenset(ignore_labels)))
-
-
 def _find_categories(
     path: Path, category_ids: Mapping[coco_files.Id, str], labels: Counter[str], wanted: Sequence[str]
 ) -> list[str]:
@@ -127,7 +124,7 @@ def _people(path: Path, labels: Counter[str], person_labels: Sequence[str] | Non
         wanted = set(map(_plain, names))
         people = {label for label in labels if plain[label] in wanted}
         if people:
-            return _subset(people, {label for label in labels if plain[label] in KAIST_IGNORE} - people)
+            return everyone(people, {label for label in labels if plain[label] in KAIST_IGNORE} - people)
     found = ", ".join(f"{count:,} {label[:40]!r}" for label, count in labels.most_common(10)) or "no objects"
     expected = " or ".join(person_labels or PERSON_NAMES + OTHER_PERSON_NAMES)
     raise InputError(f"{path}: has nobody to find but {found}; expected {expected}. Name people with --person_labels")

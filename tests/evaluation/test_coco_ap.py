@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-from scoring_cases import ANYONE, AWAY, BOX, make_detections, make_truth
+from scoring_cases import AWAY, BOX, make_detections, make_truth
 
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation.coco_ap import Category, coco_scores
 from dcrl_jax.evaluation.overlaps import ImageDetections, Results
-from dcrl_jax.evaluation.rules import Subset, assign_roles, everyone
+from dcrl_jax.evaluation.rules import assign_roles, everyone
 
-EVERYONE = everyone(ANYONE)
-CAR = EVERYONE._replace(person_labels=frozenset({"car"}), ignore_labels=frozenset())
+EVERYONE = everyone()
+CAR = everyone(["car"], ())
 
 
 def score(truths, detections, **options):
@@ -118,9 +118,8 @@ def test_strongest_100_detections_of_an_image_count():
 
 
 def test_people_of_every_height_and_occlusion_count():
-    limited = Subset("small", min_height_px=500, occlusions=frozenset({0}), border=(50, 50, 60, 60), condition="night")
     truth = make_truth("a", BOX, AWAY, (0, 300, 5, 5), labels=("person", "person", "people"), occlusion=[2, 1, 0])
-    category = Category(everyone(limited), {"a": make_detections([*BOX, 0.9], [0, 300, 5, 5, 0.95])})
+    category = Category(EVERYONE, {"a": make_detections([*BOX, 0.9], [0, 300, 5, 5, 0.95])})
     scored = coco_scores([truth], {"people": category}, by_size=False)["all"].mean
     assert (scored.objects, scored.ap) == (2, pytest.approx(51 / 101))
     assert math.isnan(scored.ap_small)

@@ -58,7 +58,7 @@ def evaluate(config, modalities=MODALITIES, warnings=(), detections=DETECTIONS, 
     bench = Bench(config, None, records, read_truths(records), network, warnings)
     subsets, truths = subsets_of(config), bench.truths.images
     scores = score_subsets(truths, detections, subsets)
-    coco = coco_scores(truths, {"people": Category(everyone(subsets[0]), detections)}, CONDITIONS, by_size=False)
+    coco = coco_scores(truths, {"people": Category(everyone(), detections)}, CONDITIONS, by_size=False)
     evaluation = Evaluation(
         scores=scores,
         coco={condition: score.mean for condition, score in coco.items()},

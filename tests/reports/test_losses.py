@@ -33,6 +33,7 @@ def test_each_curve_is_drawn_in_its_panel(tmp_path, undrawn):
         "train/images_per_second": [10.0, 11.0],
         "test/reasonable-all": [0.5, 0.25],
         "test/reasonable-night": [0.75, 0.125],
+        "test/coco-ap": [0.25, 0.5],
     }
     loss_figure({name: (np.array([20, 40]), np.array(v)) for name, v in values.items()}, tmp_path / "l.png", "a $ run")
     (figure,) = undrawn

@@ -124,6 +124,7 @@ def test_run_leaves_checkpoints_metrics_and_scores(finished, config):
     assert [line["validation/reasonable-all"] for line in metrics if "validation/reasonable-all" in line] == [
         pytest.approx(rate / 100) for rate in percent.values()
     ]
+    assert [line["validation/coco-ap50"] for line in metrics if "validation/coco-ap50" in line] == [0.5] * len(percent)
 
 
 @pytest.mark.parametrize(("sent", "stopped_in"), [(signal.SIGINT, 4), (signal.SIGTERM, 2)])
