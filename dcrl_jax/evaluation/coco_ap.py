@@ -52,10 +52,10 @@ def coco_scores(
 ) -> dict[str, CocoScores]:
     """Score detections as COCO does, by condition of the images.
 
-    COCO's rules differ from those of the miss rate: precision is averaged over 101 recalls and ten overlaps, and only the
-    100 strongest detections of an image count. Ignore regions are COCO's crowds: a detection counts neither way if
-    enough of its own area, by the overlap asked for, lies on one. Equal scores are ranked in the order of ``truths``
-    and, within an image, in the given order.
+    COCO's rules differ from those of the miss rate: precision is averaged over 101 recalls and ten overlaps, and only
+    the 100 strongest detections of an image count. Ignore regions are COCO's crowds: a detection that finds no object
+    counts neither way if enough of its own area, by the overlap asked for, lies on one. Equal scores are ranked in the
+    order of ``truths`` and, within an image, in the given order.
 
     Args:
         truths: all images of the data set, each once. If the first category's detections are ``Results`` of a part of
