@@ -78,7 +78,9 @@ def score_files(annotated: CocoAnnotations, paths: Sequence[Path]) -> CocoScored
 def format_scores(scored: CocoScored) -> str:
     """Return the tables as text: a row of figures by method, and of all categories a table by method."""
     annotations, is_people = scored.annotated.annotations, scored.annotated.is_people
-    title = "COCO, %" if is_people else f"COCO, mean of {len(scored.annotated.subsets)} categories, %"
+    # A category without objects has no figures.
+    counted = max(sum(score.objects > 0 for score in scores.categories.values()) for scores in scored.scores.values())
+    title = "COCO, %" if is_people else f"COCO, mean of {counted} categories, %"
     rows = [
         [name, *_percent(scores.mean), *([_miss_rate(scored, name)] if is_people else [])]
         for name, scores in scored.scores.items()
