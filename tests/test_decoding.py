@@ -8,8 +8,9 @@ import PIL.Image
 import pytest
 
 from dcrl_jax import decoding
+from dcrl_jax.config import default_config
 from dcrl_jax.data import transforms
-from dcrl_jax.decoding import LwirScaling
+from dcrl_jax.decoding import ImageRules
 from dcrl_jax.errors import InputError
 
 COLOURS = np.random.default_rng(1).integers(0, 256, (4, 6, 3), dtype=np.uint8)
@@ -30,9 +31,9 @@ def encoded(pixels, suffix="png", orientation=None):
 @pytest.mark.parametrize(
     ("scaling", "expected"),
     [
-        (LwirScaling((7400, 7900)), [[0, 0, 64], [128, 255, 255]]),
+        (ImageRules((7400, 7900)), [[0, 0, 64], [128, 255, 255]]),
         # Of the six values, sorted, 20 and 80 percent are the second and the fifth.
-        (LwirScaling((20.0, 80.0), "percent"), [[0, 0, 64], [128, 255, 255]]),
+        (ImageRules((20.0, 80.0), "percent"), [[0, 0, 64], [128, 255, 255]]),
     ],
     ids=["counts", "percent"],
 )
@@ -59,7 +60,7 @@ def test_16_bits_of_which_the_values_are_not_known_are_refused():
         with pytest.raises(InputError, match=r"^a: uint16 values; expected RGB of uint8"):
             decoding.decode_visible(coloured, "a")
         with pytest.raises(InputError, match=r"^a: colours of uint16, .* save it as grey uint16"):
-            decoding.decode_lwir(coloured, "a", (2, 3), LwirScaling((7400, 7900)))
+            decoding.decode_lwir(coloured, "a", (2, 3), ImageRules((7400, 7900)))
     entry = b"\x06\x01\x03\0\x01\0\0\0"  # PhotometricInterpretation of a TIFF file
     white_is_zero = encoded(COUNTS, "tiff").replace(entry + b"\x01", entry + b"\0")
     with pytest.raises(InputError, match=r"^a: values of 16 bits of which 0 is white"):
@@ -67,10 +68,10 @@ def test_16_bits_of_which_the_values_are_not_known_are_refused():
 
 
 def test_range_leaves_8_bits_alone_and_an_image_without_contrast_is_black():
-    eight, scaling = COUNTS.astype(np.uint8), LwirScaling((7400, 7900))
+    eight, scaling = COUNTS.astype(np.uint8), ImageRules((7400, 7900))
     np.testing.assert_array_equal(decoding.check_lwir(eight, "uint8", "a", (2, 3), scaling)[..., 0], eight)
     flat = np.full((2, 3), 7500, np.uint16)
-    assert not decoding.check_lwir(flat, "uint16", "a", (2, 3), LwirScaling((1.0, 99.0), "percent")).any()
+    assert not decoding.check_lwir(flat, "uint16", "a", (2, 3), ImageRules((1.0, 99.0), "percent")).any()
     coloured = np.repeat(COUNTS[..., None], 3, axis=2)
     assert decoding.check_lwir(coloured, "uint16", "a", (2, 3), scaling)[..., 0].tolist() == [
         [0, 0, 64],
@@ -86,9 +87,51 @@ def test_range_leaves_8_bits_alone_and_an_image_without_contrast_is_black():
     ],
 )
 def test_thermal_values_without_a_range_are_refused_and_so_are_infinite_ones(pixels, message):
-    scaling = LwirScaling() if pixels.dtype == np.uint16 else LwirScaling((7400, 7900))
+    scaling = ImageRules() if pixels.dtype == np.uint16 else ImageRules((7400, 7900))
     with pytest.raises(InputError, match=f"^a: {message}"):
         decoding.check_lwir(pixels, pixels.dtype.name, "a", (2, 3), scaling)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff", None])
+@pytest.mark.parametrize("mode", ["grey", "grey with alpha", "one bit", "RGB"])
+def test_grey_visible_images_have_three_equal_channels_if_the_key_is_set(suffix, mode):
+    pixels = {
+        "grey": COLOURS[..., 0],
+        "grey with alpha": np.dstack([COLOURS[..., 0], np.full(COLOURS.shape[:2], 255, np.uint8)]),
+        "one bit": np.where(COLOURS[..., 0] > 127, 255, 0).astype(np.uint8),
+        "RGB": COLOURS,
+    }[mode]
+    if suffix is None:
+        stored = (pixels, "uint8")
+    else:
+        image = PIL.Image.fromarray(pixels)
+        file = io.BytesIO()
+        (image.convert("1") if mode == "one bit" else image).save(file, suffix)
+        stored = decoding.decode(file.getvalue(), "a")
+    grey = pixels[..., 0] if pixels.ndim == 3 else pixels
+    expected = COLOURS if mode == "RGB" else np.repeat(grey[..., None], 3, axis=2)
+    taken = decoding.check_visible(*stored, "a", ImageRules(grey_visible=True))
+    np.testing.assert_array_equal(taken, expected)
+    if mode != "RGB":
+        with pytest.raises(InputError, match=r"^a: grey, 1 channels; .* train with .*--config.data.grey_visible=True"):
+            decoding.check_visible(*stored, "a")
+
+
+def test_grey_visible_images_are_those_of_a_training_pair():
+    config = default_config("teacher")
+    assert decoding.image_rules_of(config.data) == ImageRules()
+    config.data.grey_visible = True
+    record = {
+        "image_id": b"a",
+        "visible": encoded(COLOURS[..., 0]),
+        "lwir": encoded(COLOURS[..., 1]),
+        "condition": 0,
+        "objects": {"box": [], "label": [], "occlusion": [], "ignore": []},
+    }
+    pair = transforms.decode(record, rules=decoding.image_rules_of(config.data))
+    np.testing.assert_array_equal(pair["visible"], np.repeat(COLOURS[..., :1], 3, axis=2))
+    with pytest.raises(InputError, match=r"^image a: the visible image: grey, 1 channels"):
+        transforms.decode(record)
 
 
 @pytest.mark.parametrize("suffix", ["jpeg", "png", "tiff", "webp"])

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from dcrl_jax import parallel
 from dcrl_jax.data import pipeline, sources, transforms
-from dcrl_jax.decoding import lwir_scaling_of
+from dcrl_jax.decoding import image_rules_of
 from dcrl_jax.evaluation.coco_ap import Category, CocoScore, coco_scores
 from dcrl_jax.evaluation.miss_rate import ImageDetections, ImageTruth, Score, score_subsets
 from dcrl_jax.evaluation.rules import (
@@ -69,7 +69,7 @@ class Bench(NamedTuple):
 
 def decode_image(bench: Bench, index: int, modalities: Sequence[str] = MODALITIES) -> transforms.Pair:
     """Return the images and annotations of a record of the bench's split at their own size."""
-    return transforms.decode(bench.source[index], modalities, lwir_scaling_of(bench.config.data))
+    return transforms.decode(bench.source[index], modalities, image_rules_of(bench.config.data))
 
 
 class Evaluation(NamedTuple):
@@ -83,6 +83,7 @@ class Evaluation(NamedTuple):
     modality_weights: dict[str, list[float]]  # means of mu by condition: all, day, night
     further_scores: dict[str, Score]  # of KAIST's subsets by scale and occlusion, if the config asks for them
     warnings: tuple[str, ...]  # of the bench
+    blank_probability: float = 0.0  # of the detector's training; above 0, a teacher has learnt to do with one camera
 
 
 def subsets_of(config: ConfigDict) -> tuple[Subset, ...]:
@@ -117,7 +118,7 @@ def split_batches(source: Sequence[Any], config: ConfigDict, mesh: Mesh, modalit
         max_boxes=config.data.max_boxes,
         box_filter=None,  # scoring has no limit on the annotations of an image
         modalities=modalities,
-        lwir_scaling=lwir_scaling_of(config.data),
+        image_rules=image_rules_of(config.data),
         batch_size=-(-config.eval.batch_size // (devices * processes)) * devices,
         process_index=jax.process_index(),
         process_count=processes,

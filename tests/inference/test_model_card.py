@@ -99,7 +99,7 @@ def test_scores_appear_as_measured(card):
     assert "split `test` of kaist (annotations=improved). People who" in text
     assert "People who count (`reasonable-all`): at least 55 pixels tall, at most partly occluded." in text
     assert table_row(text, "log-average miss rate") == ["12.34", "-", "7.00"]
-    assert table_row(text, "lwir switched off") == ["80.00", "70.00", "90.00"]
+    assert table_row(text, "the same, visible only") == ["80.00", "70.00", "90.00"]
     assert table_row(text, "COCO AP") == ["31.50"] * 2
     assert table_row(text, "at an overlap of 0.5,") == ["71.00"] * 2
     assert table_row(text, "at an overlap of 0.75") == ["-"] * 2
@@ -132,6 +132,28 @@ def test_settings_seed_and_versions_appear_but_not_the_command(card):
     assert ": 2 x 4 x H200.\n" in text
     assert "/home/me" not in text
     assert "Seed 0; versions not recorded." in card()
+
+
+@pytest.mark.parametrize(
+    ("role", "data", "words"),
+    [
+        (
+            "teacher",
+            {},
+            ["registered pairs of one size", "images are grey, 8 bits", "It needs both images"],
+        ),
+        ("teacher", {"blank_probability": 0.2}, ["It was trained to do with one camera, too: `detector("]),
+        ("teacher", {"options": {"lwir_to_visible": "10, 20, 50, 60"}}, ["every pair", "y2 = 10, 20, 50, 60 of the"]),
+        ("teacher", {"options": {"lwir_to_visible": [10, 20, 50, 60]}}, ["y2 = 10, 20, 50, 60 of the"]),
+        ("student", {"grey_visible": True}, ["grey visible images", "`data.grey_visible`"]),
+    ],
+)
+def test_limits_say_which_images_suit(card, role, data, words):
+    text = card(role, **data)
+    assert [word for word in words if word not in text] == []
+    assert ("It needs both images" in text) == (role == "teacher" and "blank_probability" not in data)
+    assert ("thermal image" in text.partition("## Limits")[2]) == (role == "teacher")
+    assert "\n\n\n" not in text
 
 
 @pytest.mark.parametrize(
