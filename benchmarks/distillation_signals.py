@@ -120,7 +120,7 @@ def term_table(runs: Runs) -> str:
 def feature_table(runs: Runs) -> str:
     """Return table 2: the explained share of the variance of the teacher's features."""
     network, teacher = runs.network, runs.teacher
-    if not network.model.adaption:
+    if not network.model.adapted_channels:
         return "The student has no adaption layer, so its features cannot be compared."
 
     @jax.jit

@@ -112,7 +112,7 @@ KEYS = (
     Key("data.blank_probability", 0.0, SHARE, "", "ours", "of one modality being blank, so that a teacher learns to "
         "use the other"),
 
-    Key("backbone.width", 1.0, ABOVE_0, "shapes outputs card", "paper", "multiplier of VGG-16's channels"),
+    Key("backbone.width", 1.0, ABOVE_0, "shapes network card", "paper", "multiplier of VGG-16's channels"),
     Key("backbone.norm", "none", _one_of("none", "group"), "shapes network card", "paper", "normalisation of "
         "the convolutions' outputs"),
     Key("backbone.stride", 8, _one_of(8, 16), "outputs card", "peers", "pixels; 8 leaves out pool4"),
@@ -230,6 +230,8 @@ KEYS = (
     Key("distillation.bbr", True, None, "card", "paper Table IV", "box regression, Eq. 17"),
     Key("distillation.seg", True, None, "card", "paper Table IV", "segmentation, Eq. 18"),
     Key("distillation.rho", 0.5, NOT_NEGATIVE, "card", "paper IV-A", "weight of L_F"),
+    Key("distillation.relative", False, _one_of(False, True), "card", "ours", "L_F in units of the mean square of the "
+        "teacher's features", added=True),
     Key("distillation.zeta", 0.5, SHARE, "card", "paper V-B", "share of the hard labels in Eq. 16"),
     Key("distillation.temperature", 1.0, ABOVE_0, "card", "ours", "T of Eq. 16"),
     Key("distillation.epsilon", 0.5, NOT_NEGATIVE, "card", "paper V-B", "weight of L_b in Eq. 17"),
@@ -237,6 +239,8 @@ KEYS = (
     Key("distillation.xi", 0.5, SHARE, "card", "paper V-B", "share of the annotated masks in Eq. 18"),
 
     Key("teacher.checkpoint", str, None, "", "", "workdir or checkpoint of a trained teacher; empty: train one first"),
+    Key("teacher.width", 0.0, NOT_NEGATIVE, "shapes card", "ours", "backbone.width of the teacher, if the student's is "
+        "another one; 0: the same", added=True),
     Key("teacher.init.checkpoint", str, None, "", "", "as init.checkpoint, of the teacher"),
 )
 # fmt: on

@@ -35,6 +35,7 @@ class Distillation(NamedTuple):
     epsilon: float  # weight of L_b, Eq. 17
     delta: float  # margin of Eq. 17
     xi: float  # weight of the annotated masks, Eq. 18
+    relative: bool = False  # whether Eq. 15 is in units of the teacher's features
 
     @property
     def any(self) -> bool:
@@ -45,14 +46,21 @@ class Distillation(NamedTuple):
 NO_DISTILLATION = Distillation(False, False, False, False, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0)
 
 
-def features(adapted: Array, teacher: Array) -> jax.Array:
+def features(adapted: Array, teacher: Array, relative: bool = False) -> jax.Array:
     """Return L_F, Eq. 15, divided by the number of elements: the mean squared difference of A(E^s) and E^t.
 
     Args:
         adapted: A(E^s), float32 [B, h, w, 2 C].
         teacher: E^t, float32 or bfloat16, the same shape.
+        relative: whether to divide each image's difference by the mean square of E^t, so that the term of a student
+            that predicts zeros is 1 and rho means the same for features of any scale. By itself, the term grows with
+            their square: a teacher of full width had a mean square of 40, and L_F was five sixths of the loss.
     """
-    return jnp.mean(jnp.square(adapted - jax.lax.stop_gradient(teacher)))
+    teacher = jax.lax.stop_gradient(teacher)
+    if not relative:
+        return jnp.mean(jnp.square(adapted - teacher))
+    error, scale = (jnp.mean(jnp.square(x), axis=(1, 2, 3), dtype=jnp.float32) for x in (adapted - teacher, teacher))
+    return jnp.mean(error / jnp.maximum(scale, jnp.finfo(jnp.float32).tiny))
 
 
 def soft_cross_entropy(logits: Array, teacher_logits: Array, temperature: float = 1.0) -> jax.Array:

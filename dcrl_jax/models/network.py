@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from dcrl_jax.config import check_config
+from dcrl_jax.config import check_config, has_key
 from dcrl_jax.errors import InputError
 from dcrl_jax.models.detect import DetectionRules, ProposalRules, detect
 from dcrl_jax.models.student import Student
@@ -88,7 +88,7 @@ def build_model(config: ConfigDict) -> Model:
         "remat": config.backbone.remat,
     }
     if config.role != "teacher":
-        return Student(adaption=config.role == "student" and config.distillation.fea, **shared)
+        return Student(adapted_channels=_adapted_channels(config), **shared)
     _check_groups(config)
     return Teacher(
         cfl=config.cfl.enabled,
@@ -102,6 +102,14 @@ def build_model(config: ConfigDict) -> Model:
         fusion_hidden=config.fusion.hidden,
         **shared,
     )
+
+
+def _adapted_channels(config):
+    """Return the channels of the teacher's features of both modalities; 0 if the feature distillation is off."""
+    if config.role != "student" or not config.distillation.fea:
+        return 0
+    width = config.teacher.width if has_key(config, "teacher.width") else 0
+    return 2 * block_channels(len(BLOCKS), width or config.backbone.width)
 
 
 def _check_groups(config):

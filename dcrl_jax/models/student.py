@@ -22,7 +22,8 @@ class Student(nn.Module):
     """The RGB-only detector of Fig. 2 in two stages, ``propose_regions`` (RPG) and ``refine`` (RDR).
 
     Attributes:
-        adaption: whether the model has A of Eq. 15, which only the feature distillation uses; False in the baseline.
+        adapted_channels: of the result of A, Eq. 15: the channels of E^t. A baseline and a student without the feature
+            distillation have no A (0).
 
     The other attributes are those of ``Teacher``.
     """
@@ -30,7 +31,7 @@ class Student(nn.Module):
     width: float = 1.0
     norm: str = "none"
     stride: int = 8
-    adaption: bool = True
+    adapted_channels: int = 1024
     segmentation_stages: Sequence[str] = ("rpg", "rdr")
     anchors_per_cell: int = 9
     roi_hidden: int = 4096
@@ -45,9 +46,9 @@ class Student(nn.Module):
         """Create the layers."""
         self.backbone = Vgg16(self.width, self.norm, self.dtype)
         channels = block_channels(5, self.width)
-        if self.adaption:
+        if self.adapted_channels:
             init = nn.initializers.he_normal()
-            self.adaption_layer = nn.Conv(2 * channels, (1, 1), kernel_init=init, dtype=self.dtype)
+            self.adaption_layer = nn.Conv(self.adapted_channels, (1, 1), kernel_init=init, dtype=self.dtype)
         self.rpn = RegionProposalNetwork(channels, self.anchors_per_cell, self.dtype)
         self.roi_head = RoiHead(self.roi_hidden, self.dtype)
         if "rpg" in self.segmentation_stages:
@@ -68,7 +69,7 @@ class Student(nn.Module):
         return max_pool(features) if block in pools_after(self.stride) else features
 
     def adapt(self, features: jax.Array) -> jax.Array:
-        """Map the conv5 map [B, h, w, C] to A(E^s) of Eq. 15, float32 [B, h, w, 2 C]."""
+        """Map the conv5 map [B, h, w, C] to A(E^s) of Eq. 15, float32 [B, h, w, adapted_channels]."""
         return self.adaption_layer(features).astype(jnp.float32)
 
     def propose_regions(self, visible: jax.Array) -> tuple[jax.Array, RegionOutputs]:
@@ -102,6 +103,6 @@ class Student(nn.Module):
     def __call__(self, visible: jax.Array, rois: jax.Array) -> RegionOutputs:
         """Run both stages on the given RoIs, and the adaption layer; used to initialise all parameters."""
         features, _ = self.propose_regions(visible)
-        if self.adaption:
+        if self.adapted_channels:
             self.adapt(features)
         return self.refine(features, rois)

@@ -70,6 +70,7 @@ def teacher_config(config: ConfigDict) -> ConfigDict:
         own.role = "teacher"
         for section in TEACHER_SECTIONS:
             own[section] = teacher[section]
+        own.backbone.width = teacher.width or own.backbone.width
         own.init.checkpoint = teacher.init.checkpoint
     return own
 
@@ -113,6 +114,11 @@ def check_fits(config: ConfigDict, teacher: FrozenTeacher) -> None:
         InputError: keys differ that must agree; lists them with both values.
     """
     problems = config_mismatches(config, teacher.config, ("outputs", "input"), "the teacher's")
+    width, teacher_width = config.teacher.width or config.backbone.width, teacher.config.backbone.width
+    if config.distillation.fea and width != teacher_width:
+        problems.append(
+            f"config.teacher.width (0: that of config.backbone) means {width:g}, the teacher has {teacher_width:g}"
+        )
     stages, teacher_stages = config.segmentation.stages, teacher.config.segmentation.stages
     if config.distillation.seg and not set(stages) <= set(teacher_stages):
         problems.append(

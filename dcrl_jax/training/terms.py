@@ -156,7 +156,7 @@ def distillation_terms(
     terms = {}
     if on.fea:
         adapted = network.model.apply({"params": params}, run.features, method="adapt")
-        terms["fea"] = distillation.features(cast(Any, adapted), features.concatenated())
+        terms["fea"] = distillation.features(cast(Any, adapted), features.concatenated(), on.relative)
     for name, soft in (("rpg", take_anchors(rpg, run.anchors)), ("rdr", rdr)):
         stage = getattr(run, name)
         own = stage.outputs

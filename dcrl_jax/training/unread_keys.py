@@ -84,7 +84,11 @@ _RULES = (
         "cfl.shared_fraction=1 leaves nothing specific",
     ),
     _Rule(("cfl.specific_gain",), lambda c: "cfl" in c and c.cfl.init == "identity", "cfl.init is identity"),
-    _Rule(("distillation.rho",), lambda c: _distillation_is(c, "fea", False), "distillation.fea is False"),
+    _Rule(
+        ("distillation.rho", "distillation.relative"),
+        lambda c: _distillation_is(c, "fea", False),
+        "distillation.fea is False",
+    ),
     _Rule(
         ("distillation.zeta", "distillation.temperature"),
         lambda c: _distillation_is(c, "cls", False),

@@ -97,6 +97,15 @@ def test_eq_14_total_by_hand():
 
 
 # Every weight that a switch of Table IV changes. All others are those of Eq. 1, the same in both stages.
+def test_relative_features_are_in_units_of_each_image_s_own_teacher():
+    # Mean squares of the difference 4 and 9, of the teacher 4 and 36; the third image's features are all zero.
+    adapted = np.array([4.0, 3.0, 0.0], np.float32).reshape(3, 1, 1, 1) * np.ones((3, 2, 3, 4), np.float32)
+    teacher = np.array([2.0, 6.0, 0.0], np.float32).reshape(3, 1, 1, 1) * np.ones((3, 2, 3, 4), np.float32)
+    assert losses.features(adapted, teacher, relative=True) == pytest.approx((4 / 4 + 9 / 36 + 0) / 3)
+    assert losses.features(1000 * adapted, 1000 * teacher, relative=True) == pytest.approx((1 + 0.25) / 3)
+    assert losses.features(adapted, teacher) == pytest.approx((4 + 9 + 0) / 3)
+
+
 SWITCHES = {
     None: {},
     "fea": {"fea": 0.5},
@@ -130,6 +139,7 @@ def cases():
     rpg, rdr = (np.random.default_rng(3).random(shape) < 0.5 for shape in ((2, 2, 3), (2, 3, 2, 2)))
     return {
         "fea": case(lambda s, t: losses.features(s, t), np.ones((2, 2, 3), bool), 4),
+        "fea relative": case(lambda s, t: losses.features(s, t, True), np.ones((2, 2, 3), bool), 4),
         "cls": case(losses.classification, targets.is_sampled, 2, targets=targets, temperature=2.0),
         # With so large a margin every positive counts.
         "bbr": case(losses.box_regression, targets.is_positive, 4, targets=targets, delta=99.0),
@@ -156,7 +166,7 @@ def test_gradient_reaches_what_counts_of_the_student_and_not_the_teacher(name):
     assert not of_teacher.any()
 
 
-MASKED = [(name, which) for name in NAMES if name != "fea" for which in ("student", "teacher")]
+MASKED = [(name, which) for name in NAMES if not name.startswith("fea") for which in ("student", "teacher")]
 
 
 @pytest.mark.parametrize(("name", "poisoned"), [*MASKED, ("cls", "targets"), ("bbr", "targets")])

@@ -175,6 +175,12 @@ CONCATENATED |= {f"roi_heads_{m}/fc6/kernel": (3 * 3 * 32, 8) for m in CHANNELS}
         ("teacher", {"fusion.strategy": "average"}, ["modality_fusion/"], {}),
         # Table IV
         ("student", {"distillation.fea": False, "distillation.cls": True}, ["adaption_layer/"], {}),
+        (
+            "student",
+            {"teacher.width": 1 / 16},
+            [],
+            {"adaption_layer/kernel": (1, 1, 16, 64), "adaption_layer/bias": (64,)},
+        ),
         # Table VI
         *((role, {"segmentation.stages": ("rpg",)}, ["segmentation_rdr/"], {}) for role in BRANCHES),
         *((role, {"segmentation.stages": ("rdr",)}, ["segmentation_rpg/"], {}) for role in BRANCHES),

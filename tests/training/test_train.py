@@ -53,6 +53,8 @@ def test_teacher_config_is_the_student_s_with_the_teacher_s_sections(tiny_config
     expected.update_from_flattened_dict(shared | own)
     assert distill.teacher_config(config).to_dict() == expected.to_dict()
     assert config.teacher.train.steps == 11
+    config.teacher.width = 0.25
+    assert distill.teacher_config(config).backbone.width == 0.25
 
 
 def test_outputs_of_teacher_and_student_must_mean_the_same(tiny_config):
@@ -60,6 +62,10 @@ def test_outputs_of_teacher_and_student_must_mean_the_same(tiny_config):
     teacher = FrozenTeacher(None, None, changed(tiny_config("teacher"), others), "runs/other")
     with pytest.raises(InputError) as refusal:
         distill.check_fits(tiny_config("student"), teacher)
+    narrow = FrozenTeacher(None, None, changed(tiny_config("teacher"), {"backbone.width": 0.5}), "runs/wide")
+    with pytest.raises(InputError, match=r"config.teacher.width .* means [0-9.]+, the teacher has 0.5"):
+        distill.check_fits(tiny_config("student"), narrow)
+    distill.check_fits(changed(tiny_config("student"), {"teacher.width": 0.5}), narrow)
     problems, _, remedy = str(refusal.value).rpartition("\n")
     assert problems.splitlines() == [
         "the teacher of runs/other does not fit its student:",

@@ -45,6 +45,7 @@ def check(recipe, keys):
         ("teacher", {"init.checkpoint": "a", "init.rescale": True}, "init.checkpoint overrides it"),
         ("teacher:msrs", {"init.rescale": True}, "init.vgg16 is empty"),
         ("row:table4/cls", {"distillation.rho": 1.0}, "distillation.fea is False"),
+        ("row:table4/cls", {"distillation.relative": True}, "distillation.fea is False"),
         ("baseline", {"train.steps": 9, "train.epochs": 2.0}, "train.steps overrides it"),
         ("teacher", {"init.checkpoint": "a", "init.vgg16": "b"}, "init.checkpoint overrides it"),
         ("teacher", {"cfl.shared_fraction": 0.0005, "cfl.aggregation": "average"}, "leaves one part"),
