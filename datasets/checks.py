@@ -11,13 +11,12 @@ from PIL import Image
 from datasets.fetched import CheckedCopy
 from dcrl_jax.annotations.labels import PERSON
 from dcrl_jax.annotations.repeats import drop_repeats
-from dcrl_jax.annotations.types import NO_SIZE, Annotation, Finding, box_text
+from dcrl_jax.annotations.types import NO_SIZE, OUTSIDE, Annotation, Finding, box_text
 from dcrl_jax.decoding import decode, has_16_bits, upright_size
 from dcrl_jax.errors import InputError, first_few
 
 IMAGE_MISSING = "image missing"
 IMAGE_UNREADABLE = "image unreadable"
-OUTSIDE = "box outside the image"
 MORE_BITS = "thermal image of more than 8 bits; training on it needs a range of values, config.data.lwir_range"
 REFUSED = "image that no network takes"
 GREY = "grey visible image; a run takes it with config.data.grey_visible=True"

@@ -325,9 +325,10 @@ def _check_split(images: Path, labels: Path, missing_labels: str) -> tuple[list[
             problems += [problem] if problem else []
         # A broken image has no size. The lines of its labels are checked all the same.
         width, height = next(iter(sizes - {None}), (1, 1))
-        parsed, line_problems = yolo.parse(text, width, height, CLASSES, str(label_path))
-        problems += line_problems
-        annotations, repeats = drop_repeats(parsed, image_id)
+        parsed = yolo.parse(text, (width, height), CLASSES, str(label_path))
+        # The published labels have no box beyond the image or of no size, so that one shows a wrong file.
+        problems += [*parsed.problems, *(finding.text for finding in parsed.findings)]
+        annotations, repeats = drop_repeats(parsed.annotations, image_id)
         pair = None if problems else Pair(image_id, paths["vi"], paths["ir"], annotations)
         return pair, problems, notes + repeats
 

@@ -1,13 +1,18 @@
 """Reading of annotation files and of the numbers in them."""
 
+import codecs
+import contextlib
 import io
 import os
+import re
 from pathlib import Path
 
 from dcrl_jax.errors import InputError
 
 # Limit for the annotations of one image or of one KAIST split; the largest real file has a few megabytes.
 LIMIT_BYTES = 64 * 2**20
+
+_XML_ENCODING = re.compile(rb"""\s*<\?xml[^>]*?\bencoding\s*=\s*["']([\w.-]+)["']""", re.ASCII)
 
 
 def read_bytes(path: str | os.PathLike[str], limit_bytes: int = LIMIT_BYTES) -> bytes:
@@ -27,13 +32,20 @@ def read_bytes(path: str | os.PathLike[str], limit_bytes: int = LIMIT_BYTES) -> 
 def read_text(path: str | os.PathLike[str]) -> str:
     r"""Return the text of an annotation file without a byte order mark; lines end in ``\n``.
 
+    The text is UTF-8, or UTF-16 if it begins with that byte order mark, as Windows' shell writes it, or has the
+    encoding that XML declares in its first line. XML that is UTF-8 is often declared as something else.
+
     Raises:
-        InputError: the file cannot be read, is too large, or is not UTF-8 text.
+        InputError: the file cannot be read, is too large, or is no such text.
     """
-    try:
-        return io.TextIOWrapper(io.BytesIO(read_bytes(path)), encoding="utf-8-sig").read()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not a text file") from error
+    content = read_bytes(path)
+    declared = _XML_ENCODING.match(content)
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    encodings = ["utf-16"] if is_utf16 else ["utf-8-sig", *([declared[1].decode()] if declared else [])]
+    for encoding in encodings:
+        with contextlib.suppress(UnicodeError, LookupError):
+            return io.TextIOWrapper(io.BytesIO(content), encoding=encoding).read()
+    raise InputError(f"{path}: is not a text file; expected UTF-8")
 
 
 def number(text: str) -> float:

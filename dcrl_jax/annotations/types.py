@@ -15,6 +15,8 @@ MISSING = "annotation missing"
 UNREADABLE = "annotation unreadable"
 REPEATED = "annotation twice, counted once"
 NO_SIZE = "box of no size"
+OUTSIDE = "box outside the image"
+OTHER_SIZE = "labels of an image of another size"
 
 
 class Annotation(NamedTuple):

@@ -164,7 +164,7 @@ MALFORMED = {
     "no number in corners": ("person 1 2 3 4\nignore 1 2 3 4,5", "line 2: 'ignore 1 2 3 4,5' is not a label and four"),
     "not closed": ("<annotation>\n<object>", "not well-formed XML: no element found: line 2, column 8"),
     "text behind it": ("<annotation/>\nperson", "not well-formed XML: junk after document element: line 2, column 0"),
-    "another root": ("<html><body/></html>", "XML of <html> instead of <annotation>"),
+    "another root": ("<html><body/></html>", "XML of <html> without <object> instead of <annotation>"),
     "empty name": (xml(obj(), obj("")), "object 2: has no name"),
     "no box": (xml("<object><name>person</name></object>"), "object 1: has no bndbox"),
     "empty box": (xml(obj(box="")), "object 1: bndbox has neither x y w h nor xmin ymin xmax ymax"),

@@ -3,17 +3,17 @@
 import re
 from typing import NamedTuple
 
-from dcrl_jax.annotations import labels
-from dcrl_jax.annotations.kaist import bbgt, corners, pascal
+from dcrl_jax.annotations import labels, voc
+from dcrl_jax.annotations.kaist import bbgt, corners
 from dcrl_jax.annotations.repeats import drop_repeats
 from dcrl_jax.annotations.types import NO_SIZE, Annotation, Finding, box_text
+from dcrl_jax.annotations.voc import ONE_MODALITY
 from dcrl_jax.errors import InputError
 
 LABELS = (labels.PERSON, *labels.KAIST_IGNORE)
 _DOUBTFUL = re.compile(r"person\?.*")
 
 UNKNOWN_LABEL = "unknown label"
-ONE_MODALITY = "object of one modality only"
 
 
 class Parsed(NamedTuple):
@@ -75,8 +75,8 @@ def _parse(text):
     """Return the annotations, notes on objects of one modality only, and the format."""
     start = text.lstrip()
     if start.startswith("<"):
-        annotations, notes = pascal.parse(start)
-        return annotations, notes, "XML"
+        parsed = voc.parse(start)
+        return parsed.annotations, parsed.notes, "XML"
     if start.startswith("%"):
         annotations = bbgt.parse(text)
         return annotations, [], "bbGt" if annotations else ""
