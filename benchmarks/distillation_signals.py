@@ -27,7 +27,7 @@ from dcrl_jax import checkpoints
 from dcrl_jax.command_line import Parser, exit_on_error
 from dcrl_jax.data import pipeline, sources
 from dcrl_jax.data.transforms import BoxFilter
-from dcrl_jax.decoding import lwir_scaling_of
+from dcrl_jax.decoding import image_rules_of
 from dcrl_jax.devices import quiet_without_gpu
 from dcrl_jax.losses.detection import box_mask, cell_centres
 from dcrl_jax.models.detect import propose_regions, refine
@@ -69,7 +69,7 @@ class Runs:
             max_boxes=data.max_boxes,
             batch_size=self.config.train.batch_size,
             box_filter=BoxFilter(),
-            lwir_scaling=lwir_scaling_of(data),
+            image_rules=image_rules_of(data),
         )
         return list(batches)
 

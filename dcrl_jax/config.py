@@ -95,6 +95,8 @@ KEYS = (
         "that become 0 and 255; (): such images are refused", added=True),
     Key("data.lwir_range_unit", "counts", _one_of("counts", "percent"), "input card", "ours", "of lwir_range; percent: "
         "percentiles of each image", added=True),
+    Key("data.grey_visible", False, _one_of(False, True), "input card", "ours", "whether grey visible images are "
+        "taken, as three equal channels; otherwise they are refused", added=True),
     Key("data.max_boxes", 64, ABOVE_0, "", "ours", "padded annotations of each image; above KAIST's largest count"),
     Key("data.train_labels", ("person",), None, "card", "ours", "labels that train as pedestrians"),
     Key("data.train_ignore_labels", ("people", "person?", "cyclist", "ignore", "unpaired"), None, "", "ours",

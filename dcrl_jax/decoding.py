@@ -1,8 +1,8 @@
 """The one rule by which files and arrays become the images of a network, in training, scoring and detection.
 
 Images are turned upright as their orientation tag says: people draw boxes on what their program shows. A visible image
-is RGB of 8 bits per channel. A thermal image is grey; one of more than 8 bits needs a range of its values, which
-becomes 0 to 255 (``LwirScaling``).
+is RGB of 8 bits per channel. A thermal image is grey. ``ImageRules`` has what a detector may take besides: grey visible
+images, and thermal ones of more than 8 bits with a range of their values, which becomes 0 to 255.
 """
 
 import io
@@ -27,43 +27,46 @@ _PHOTOMETRIC = 262  # TIFF tag; 0: the value 0 is white
 _ORIENTATION, _QUARTER_TURNS = 0x0112, (5, 6, 7, 8)
 
 
-class LwirScaling(NamedTuple):
-    """How thermal values of more than 8 bits become 0 to 255; the config's keys ``data.lwir_range*``."""
+class ImageRules(NamedTuple):
+    """Which images a detector takes, and how they become uint8; the config's keys ``data.*`` of the same names."""
 
-    limits: tuple[float, ...] = ()  # the values that become 0 and 255; (): images of more than 8 bits are refused
-    unit: str = "counts"  # of the limits: 'counts', or 'percent', percentiles of each image
+    lwir_range: tuple[float, ...] = ()  # thermal values that become 0 and 255; (): more than 8 bits are refused
+    lwir_range_unit: str = "counts"  # of lwir_range: 'counts', or 'percent', percentiles of each image
+    grey_visible: bool = False  # whether grey visible images are taken, as three equal channels
 
-    def describe(self) -> str:
-        """Return what becomes 0 and 255, for people who scale images themselves."""
-        if not self.limits:
+    def describe_lwir(self) -> str:
+        """Return what becomes 0 and 255, for people who scale thermal images themselves."""
+        if not self.lwir_range:
             return "8 bits, 0 to 255"
-        low, high = (f"{limit:g}" for limit in self.limits)
-        if self.unit == "percent":
+        low, high = (f"{limit:g}" for limit in self.lwir_range)
+        if self.lwir_range_unit == "percent":
             return f"0 to 255: the percentiles {low} and {high} of each image become 0 and 255, the rest is cut off"
         return f"0 to 255: {low} becomes 0 and {high} becomes 255, the rest is cut off"
 
 
-# No image of more bits is accepted.
-EIGHT_BITS = LwirScaling()
+# Without grey visible images and thermal ones of more than 8 bits.
+DEFAULT_RULES = ImageRules()
+# Takes every image that some setting makes usable, to check files before the setting is known.
+ANY_RULES = ImageRules((0, 1), grey_visible=True)
 
 
-def lwir_scaling_of(data: ConfigDict) -> LwirScaling:
-    """Return the scaling that a config's ``data`` keys describe."""
-    return LwirScaling(tuple(data.lwir_range), data.lwir_range_unit)
+def image_rules_of(data: ConfigDict) -> ImageRules:
+    """Return the rules that a config's ``data`` keys describe."""
+    return ImageRules(tuple(data.lwir_range), data.lwir_range_unit, data.grey_visible)
 
 
-def decode_visible(encoded: bytes, name: str) -> np.ndarray:
+def decode_visible(encoded: bytes, name: str, rules: ImageRules = DEFAULT_RULES) -> np.ndarray:
     """Return the RGB image of a file, uint8 [H, W, 3]; ``name`` is for messages.
 
     Raises:
         InputError: the bytes cannot be decoded, or ``check_visible`` refuses the image.
     """
-    return check_visible(*decode(encoded, name), name)
+    return check_visible(*decode(encoded, name), name, rules)
 
 
-def decode_lwir(encoded: bytes, name: str, size: tuple[int, int], scaling: LwirScaling) -> np.ndarray:
+def decode_lwir(encoded: bytes, name: str, size: tuple[int, int], rules: ImageRules = DEFAULT_RULES) -> np.ndarray:
     """Return the thermal image of a file, uint8 [H, W, 1]; for the other arguments and errors see ``check_lwir``."""
-    return check_lwir(*decode(encoded, name), name, size, scaling)
+    return check_lwir(*decode(encoded, name), name, size, rules)
 
 
 def decode(encoded: bytes, name: str) -> tuple[np.ndarray, str]:
@@ -146,43 +149,47 @@ def _pixels(image, name):
     return pixels, "uint16" if is_wide else pixels.dtype.name
 
 
-def check_visible(pixels: np.ndarray, dtype: str, name: str) -> np.ndarray:
-    """Return a visible image, uint8 [H, W, 3] RGB.
+def check_visible(pixels: np.ndarray, dtype: str, name: str, rules: ImageRules = DEFAULT_RULES) -> np.ndarray:
+    """Return a visible image, uint8 [H, W, 3] RGB; a grey one has three equal channels.
 
     Args:
         pixels: [H, W] or [H, W, C].
         dtype: of the values that the file holds.
         name: for messages.
+        rules: whether grey images are taken.
 
     Raises:
-        InputError: the image does not have 8 bits per channel or is not RGB. Grey images are refused, and so is an
-            alpha channel that hides something, since the pixels below it are unknown.
+        InputError: the image does not have 8 bits per channel or is not RGB. An alpha channel that hides something is
+            refused, since the pixels below it are unknown, and so are grey images without ``grey_visible``.
     """
     if dtype != "uint8":
         raise InputError(f"{name}: {dtype} values; expected RGB of uint8, 0 to 255. Convert the image to 8 bits.")
     pixels = _without_alpha(pixels)
     channels = pixels.shape[2]
+    if channels == 1 and rules.grey_visible:
+        return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
     if channels != 3:
         kind = {1: "grey", 2: "grey with an alpha channel", 4: "RGB with an alpha channel"}.get(channels, "unknown")
-        raise InputError(f"{name}: {kind}, {channels} channels; expected the three of an RGB image.")
+        hint = ""
+        if channels == 1:
+            hint = (
+                " To train with grey visible images: --config.data.grey_visible=True. A trained detector takes what it "
+                "was trained with."
+            )
+        raise InputError(f"{name}: {kind}, {channels} channels; expected the three of an RGB image.{hint}")
     return np.ascontiguousarray(pixels)
 
 
-def check_lwir(
-    pixels: np.ndarray, dtype: str, name: str, size: tuple[int, int], scaling: LwirScaling = EIGHT_BITS
-) -> np.ndarray:
-    """Return a thermal image, uint8 [H, W, 1].
+def grey_lwir(pixels: np.ndarray, dtype: str, name: str) -> np.ndarray:
+    """Return a thermal image as it was stored, but with one channel, [H, W, 1].
 
     Args:
         pixels: [H, W], [H, W, 1], or [H, W, 3] with three equal channels.
         dtype: of the values that the file holds.
         name: for messages.
-        size: height and width of the registered visible image.
-        scaling: of values that are not uint8.
 
     Raises:
-        InputError: the image is not grey, has another size than its visible image, or has other values than uint8
-            and no range is given for them.
+        InputError: the image is not grey.
     """
     if dtype != "uint8" and pixels.dtype == np.uint8:
         raise InputError(f"{name}: colours of {dtype}, of which the low bytes cannot be read; save it as grey {dtype}.")
@@ -195,14 +202,35 @@ def check_lwir(
             f"{name}: {kind}; expected a grey thermal image, without the false colours of a display and without an "
             "alpha channel."
         )
+    return pixels
+
+
+def check_lwir(
+    pixels: np.ndarray, dtype: str, name: str, size: tuple[int, int] | None, rules: ImageRules = DEFAULT_RULES
+) -> np.ndarray:
+    """Return a thermal image, uint8 [H, W, 1].
+
+    Args:
+        pixels: see ``grey_lwir``.
+        dtype: of the values that the file holds.
+        name: for messages.
+        size: height and width of the registered visible image; None if there is none.
+        rules: how values that are not uint8 are scaled.
+
+    Raises:
+        InputError: the image is not grey, has another size than its visible image, or has other values than uint8
+            and no range is given for them.
+    """
+    pixels = grey_lwir(pixels, dtype, name)
     height, width = pixels.shape[:2]
-    if (height, width) != size:
+    if size is not None and (height, width) != size:
         raise InputError(
             f"{name}: {width}x{height} pixels, but its visible image has {size[1]}x{size[0]}; the images of a "
-            "pair must be registered and of one size."
+            "pair must be registered and of one size. For a thermal camera that sees another part of the scene, or at "
+            "another resolution, there is the option lwir_to_visible (README.md)."
         )
     if dtype != "uint8":
-        pixels = _scaled(pixels, dtype, name, scaling)
+        pixels = _scaled(pixels, dtype, name, rules)
     return np.ascontiguousarray(pixels)
 
 
@@ -236,8 +264,8 @@ def _without_alpha(pixels):
     return pixels[..., :-1] if pixels.shape[2] in (2, 4) and (pixels[..., -1] == 255).all() else pixels
 
 
-def _scaled(pixels, dtype, name, scaling):
-    if not scaling.limits:
+def _scaled(pixels, dtype, name, rules):
+    if not rules.lwir_range:
         low, high = np.min(pixels), np.max(pixels)
         raise InputError(
             f"{name}: {dtype} values, {low:g} to {high:g}; expected uint8, 0 to 255. To train with thermal images of "
@@ -248,7 +276,9 @@ def _scaled(pixels, dtype, name, scaling):
     values = pixels.astype(np.float32)
     if not np.isfinite(values).all():
         raise InputError(f"{name}: values that are not finite; expected numbers, of which a range becomes 0 to 255.")
-    low, high = np.percentile(values, scaling.limits) if scaling.unit == "percent" else scaling.limits
+    low, high = rules.lwir_range
+    if rules.lwir_range_unit == "percent":
+        low, high = np.percentile(values, rules.lwir_range)
     # An image of one value has no contrast, and no percentiles that differ.
     scaled = (values - low) * (255 / (high - low) if high > low else 0)
     return np.clip(np.round(scaled), 0, 255).astype(np.uint8)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+from ml_collections import ConfigDict
 
 from dcrl_jax.errors import InputError
 
@@ -40,7 +41,24 @@ class Registration(NamedTuple):
 
     def describe(self) -> str:
         """Return what ``read_registration`` takes, as text."""
-        return ", ".join(f"{number:.15g}" for number in self.numbers) or STRETCH
+        return ", ".join(map(repr, self.numbers)) or STRETCH
+
+    def instructions(self) -> str:
+        """Return how to register a thermal image, for people who do so by themselves."""
+        end = "Pixels have their centres at +0.5; what lies outside the thermal image is 0."
+        if not self.numbers:
+            return "Resize the thermal image to the size of the visible one."
+        if len(self.numbers) == 4:
+            x1, y1, x2, y2 = (f"{number:g}" for number in self.numbers)
+            return (
+                f"The visible image shows the part x1, y1, x2, y2 = {x1}, {y1}, {x2}, {y2} of the thermal image, in "
+                f"its pixels: cut it out and resize it to the size of the visible image. {end}"
+            )
+        rows = "; ".join(" ".join(f"{number:g}" for number in self.numbers[row : row + 3]) for row in (0, 3, 6))
+        return (
+            f"Warp the thermal image to the size of the visible one by the homography ({rows}, by rows), which maps "
+            f"thermal to visible pixels. {end}"
+        )
 
 
 def read_registration(value: Any, folder: Path) -> Registration | None:
@@ -66,6 +84,25 @@ def read_registration(value: Any, folder: Path) -> Registration | None:
             return _checked(_read_numbers(path), str(path))
         return _checked(numbers, repr(value))
     return _checked(value, repr(value))
+
+
+def registration_of(data: ConfigDict) -> Registration | None:
+    """Return the registration that a config's ``data`` keys name, ``data.options.lwir_to_visible``.
+
+    Raises:
+        InputError: see ``read_registration``; a file's name starts from ``data.manual_dir``.
+    """
+    return read_registration(data.options.get("lwir_to_visible"), Path(data.manual_dir or ""))
+
+
+def keep_numbers(data: ConfigDict) -> None:
+    """Replace a file in ``data.options.lwir_to_visible`` by the numbers in it, so that a checkpoint keeps them.
+
+    Raises:
+        InputError: see ``registration_of``.
+    """
+    if isinstance(data.options.get("lwir_to_visible"), str) and (registration := registration_of(data)):
+        data.options.lwir_to_visible = registration.describe()
 
 
 def register_lwir(pixels: np.ndarray, registration: Registration, size: tuple[int, int]) -> np.ndarray:

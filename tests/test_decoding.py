@@ -9,7 +9,7 @@ import pytest
 
 from dcrl_jax import decoding
 from dcrl_jax.data import transforms
-from dcrl_jax.decoding import LwirScaling
+from dcrl_jax.decoding import ImageRules
 from dcrl_jax.errors import InputError
 
 COLOURS = np.random.default_rng(1).integers(0, 256, (4, 6, 3), dtype=np.uint8)
@@ -30,9 +30,9 @@ def encoded(pixels, suffix="png", orientation=None):
 @pytest.mark.parametrize(
     ("scaling", "expected"),
     [
-        (LwirScaling((7400, 7900)), [[0, 0, 64], [128, 255, 255]]),
+        (ImageRules((7400, 7900)), [[0, 0, 64], [128, 255, 255]]),
         # Of the six values, sorted, 20 and 80 percent are the second and the fifth.
-        (LwirScaling((20.0, 80.0), "percent"), [[0, 0, 64], [128, 255, 255]]),
+        (ImageRules((20.0, 80.0), "percent"), [[0, 0, 64], [128, 255, 255]]),
     ],
     ids=["counts", "percent"],
 )
@@ -59,7 +59,7 @@ def test_16_bits_of_which_the_values_are_not_known_are_refused():
         with pytest.raises(InputError, match=r"^a: uint16 values; expected RGB of uint8"):
             decoding.decode_visible(coloured, "a")
         with pytest.raises(InputError, match=r"^a: colours of uint16, .* save it as grey uint16"):
-            decoding.decode_lwir(coloured, "a", (2, 3), LwirScaling((7400, 7900)))
+            decoding.decode_lwir(coloured, "a", (2, 3), ImageRules((7400, 7900)))
     entry = b"\x06\x01\x03\0\x01\0\0\0"  # PhotometricInterpretation of a TIFF file
     white_is_zero = encoded(COUNTS, "tiff").replace(entry + b"\x01", entry + b"\0")
     with pytest.raises(InputError, match=r"^a: values of 16 bits of which 0 is white"):
@@ -67,10 +67,10 @@ def test_16_bits_of_which_the_values_are_not_known_are_refused():
 
 
 def test_range_leaves_8_bits_alone_and_an_image_without_contrast_is_black():
-    eight, scaling = COUNTS.astype(np.uint8), LwirScaling((7400, 7900))
+    eight, scaling = COUNTS.astype(np.uint8), ImageRules((7400, 7900))
     np.testing.assert_array_equal(decoding.check_lwir(eight, "uint8", "a", (2, 3), scaling)[..., 0], eight)
     flat = np.full((2, 3), 7500, np.uint16)
-    assert not decoding.check_lwir(flat, "uint16", "a", (2, 3), LwirScaling((1.0, 99.0), "percent")).any()
+    assert not decoding.check_lwir(flat, "uint16", "a", (2, 3), ImageRules((1.0, 99.0), "percent")).any()
     coloured = np.repeat(COUNTS[..., None], 3, axis=2)
     assert decoding.check_lwir(coloured, "uint16", "a", (2, 3), scaling)[..., 0].tolist() == [
         [0, 0, 64],
@@ -86,7 +86,7 @@ def test_range_leaves_8_bits_alone_and_an_image_without_contrast_is_black():
     ],
 )
 def test_thermal_values_without_a_range_are_refused_and_so_are_infinite_ones(pixels, message):
-    scaling = LwirScaling() if pixels.dtype == np.uint16 else LwirScaling((7400, 7900))
+    scaling = ImageRules() if pixels.dtype == np.uint16 else ImageRules((7400, 7900))
     with pytest.raises(InputError, match=f"^a: {message}"):
         decoding.check_lwir(pixels, pixels.dtype.name, "a", (2, 3), scaling)
 

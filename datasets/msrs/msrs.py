@@ -48,8 +48,6 @@ Expected layout of the folder (ID is a number and D for day or N for night, as i
   labels/{fusion,visible,infrared}/{train,test}/ID.txt          from https://github.com/Lele-3/MSRS-detection-label"""
 
 _ID = re.compile(r"\d+[DN]")
-# Takes thermal images of any number of bits, to find those that no range makes usable.
-_ANY_RANGE = decoding.LwirScaling((0, 1))
 
 
 class Pair(NamedTuple):
@@ -378,7 +376,7 @@ def _check_image(path: Path, modality: str) -> tuple[tuple[int, int] | None, str
         if modality == "vi":
             decoding.check_visible(image, dtype, str(path))
         else:
-            decoding.check_lwir(image, dtype, str(path), size[::-1], _ANY_RANGE)
+            decoding.check_lwir(image, dtype, str(path), size[::-1], decoding.ANY_RULES)
     except InputError as error:
         return size, "", [Finding(checks.REFUSED, str(error))]
     is_wide = modality == "ir" and dtype != "uint8"

@@ -16,7 +16,7 @@ from dcrl_jax.data import transforms
 from dcrl_jax.data.records import open_split as open_split
 from dcrl_jax.data.records import text
 from dcrl_jax.data.transforms import Augmentation, BoxFilter
-from dcrl_jax.decoding import EIGHT_BITS, LwirScaling
+from dcrl_jax.decoding import DEFAULT_RULES, ImageRules
 from dcrl_jax.devices import usable_cores
 from dcrl_jax.errors import InputError
 from dcrl_jax.progress import progress_bar
@@ -70,7 +70,7 @@ def train_iterator(
     box_filter: BoxFilter,
     augmentation: Augmentation,
     modalities: Sequence[str] = MODALITIES,
-    lwir_scaling: LwirScaling = EIGHT_BITS,
+    image_rules: ImageRules = DEFAULT_RULES,
     process_index: int = 0,
     process_count: int = 1,
     sharding: jax.sharding.Sharding | None = None,
@@ -93,7 +93,7 @@ def train_iterator(
         box_filter: the rules that decide which objects are people and which are ignore regions.
         augmentation: amounts of the random changes; ``Augmentation()`` for none.
         modalities: the images to decode; without ``lwir`` the thermal images are not read and ``Batch.lwir`` is None.
-        lwir_scaling: of thermal images of more than 8 bits.
+        image_rules: which images are taken, and how they become uint8.
         process_index: index of this process, 0..process_count - 1.
         process_count: number of processes that train together.
         sharding: puts the batches on devices as ``prefetch_to_devices`` does; None gives NumPy arrays [B, ...].
@@ -111,7 +111,7 @@ def train_iterator(
         raise InputError(f"{len(source)} training records cannot be shared by {process_count} processes; use fewer.")
 
     def load(index: int) -> transforms.Pair:
-        pair = transforms.resize_pair(transforms.decode(source[index], modalities, lwir_scaling), height, width)
+        pair = transforms.resize_pair(transforms.decode(source[index], modalities, image_rules), height, width)
         return pair | {"index": np.int32(index)}
 
     # Shuffle and augment before sharding: there, a record's position does not depend on the number of processes.
@@ -145,7 +145,7 @@ def evaluation_batches(
     batch_size: int,
     box_filter: BoxFilter | None,
     modalities: Sequence[str] = MODALITIES,
-    lwir_scaling: LwirScaling = EIGHT_BITS,
+    image_rules: ImageRules = DEFAULT_RULES,
     process_index: int = 0,
     process_count: int = 1,
     sharding: jax.sharding.Sharding | None = None,
@@ -179,7 +179,7 @@ def evaluation_batches(
         index = position * process_count + process_index
         if index >= len(source):
             return padding
-        pair = transforms.resize_pair(transforms.decode(source[index], modalities, lwir_scaling), height, width)
+        pair = transforms.resize_pair(transforms.decode(source[index], modalities, image_rules), height, width)
         padded = transforms.to_padded(pair, max_boxes, box_filter)
         return padded | {"index": np.int32(index), "valid": np.array(True)}
 

@@ -17,7 +17,7 @@ from dcrl_jax import decoding
 from dcrl_jax.annotations.labels import KAIST_IGNORE, PERSON
 from dcrl_jax.annotations.roles import find_roles
 from dcrl_jax.data.records import text
-from dcrl_jax.decoding import EIGHT_BITS, LwirScaling
+from dcrl_jax.decoding import DEFAULT_RULES, ImageRules
 from dcrl_jax.errors import InputError
 from dcrl_jax.ops.boxes import xywh_to_xyxy
 from dcrl_jax.structures import MODALITIES
@@ -52,9 +52,9 @@ class Augmentation(NamedTuple):
 
 
 def decode(
-    record: Mapping[str, Any], modalities: Sequence[str] = MODALITIES, scaling: LwirScaling = EIGHT_BITS
+    record: Mapping[str, Any], modalities: Sequence[str] = MODALITIES, rules: ImageRules = DEFAULT_RULES
 ) -> Pair:
-    """Decode a record whose images are encoded bytes; ``decoding`` has the rules of orientation and bit depth.
+    """Decode a record whose images are encoded bytes; ``decoding`` has the rules.
 
     Boxes, of the upright image, are converted from ``[x, y, w, h]`` to ``[x1, y1, x2, y2]`` and clipped to the image.
     Without ``lwir`` among the modalities the thermal image is not read, and the record need not have one.
@@ -64,11 +64,11 @@ def decode(
     """
     image_id = text(record["image_id"])
     try:
-        images = {"visible": decoding.decode_visible(record["visible"], f"image {image_id}: the visible image")}
+        images = {"visible": decoding.decode_visible(record["visible"], f"image {image_id}: the visible image", rules)}
         height, width = images["visible"].shape[:2]
         if "lwir" in modalities:
             name = f"image {image_id}: the lwir image"
-            images["lwir"] = decoding.decode_lwir(record["lwir"], name, (height, width), scaling)
+            images["lwir"] = decoding.decode_lwir(record["lwir"], name, (height, width), rules)
     except InputError as error:
         raise InputError(f"{error} (After replacing a file, prepare the data set again.)") from error
     objects = record["objects"]

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from dcrl_jax import parallel
 from dcrl_jax.data import pipeline, sources, transforms
-from dcrl_jax.decoding import lwir_scaling_of
+from dcrl_jax.decoding import image_rules_of
 from dcrl_jax.evaluation.average_precision import average_precision
 from dcrl_jax.evaluation.miss_rate import ImageDetections, ImageTruth, Score, score_subsets
 from dcrl_jax.evaluation.rules import (
@@ -68,7 +68,7 @@ class Bench(NamedTuple):
 
 def decode_image(bench: Bench, index: int, modalities: Sequence[str] = MODALITIES) -> transforms.Pair:
     """Return the images and annotations of a record of the bench's split at their own size."""
-    return transforms.decode(bench.source[index], modalities, lwir_scaling_of(bench.config.data))
+    return transforms.decode(bench.source[index], modalities, image_rules_of(bench.config.data))
 
 
 class Evaluation(NamedTuple):
@@ -116,7 +116,7 @@ def split_batches(source: Sequence[Any], config: ConfigDict, mesh: Mesh, modalit
         max_boxes=config.data.max_boxes,
         box_filter=None,  # scoring has no limit on the annotations of an image
         modalities=modalities,
-        lwir_scaling=lwir_scaling_of(config.data),
+        image_rules=image_rules_of(config.data),
         batch_size=-(-config.eval.batch_size // (devices * processes)) * devices,
         process_index=jax.process_index(),
         process_count=processes,

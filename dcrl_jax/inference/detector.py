@@ -4,7 +4,9 @@ detector = Detector.from_checkpoint("runs/student")  # or from_pretrained("hf://
 people = detector("street.jpg")                       # one image: a path, or uint8 [H, W, 3] RGB
 people.boxes, people.scores                           # [n, 4] x1, y1, x2, y2 in pixels of the image, and [n]
 for people in detector(["a.jpg", "b.jpg"]): ...       # several images
-Detector.from_checkpoint("runs/teacher")("visible.jpg", "lwir.jpg").modality_weights
+teacher = Detector.from_checkpoint("runs/teacher")
+teacher("visible.jpg", "lwir.jpg").modality_weights
+teacher(lwir="lwir.jpg")                              # one camera, if it was trained with data.blank_probability
 """
 
 import os
@@ -17,28 +19,39 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dcrl_jax import checkpoints, published
-from dcrl_jax.data.transforms import resize
-from dcrl_jax.decoding import lwir_scaling_of
+from dcrl_jax.data.transforms import BLANK_GREY, resize
+from dcrl_jax.decoding import image_rules_of
 from dcrl_jax.errors import InputError
-from dcrl_jax.inference.images import Image, read_lwir, read_visible
+from dcrl_jax.inference.images import Image, Page, read_lwir, read_visible
 from dcrl_jax.inference.trained import check_trained
-from dcrl_jax.structures import Detections
+from dcrl_jax.registration import read_registration, registration_of
+from dcrl_jax.structures import CHANNELS, Detections
 
 FITS = ("letterbox", "stretch")
+
+Images = tuple[np.ndarray | None, ...]  # of a scene, one per modality of the detector; None for a missing one
 
 
 class People(NamedTuple):
     """The people in one image, by descending score."""
 
-    boxes: np.ndarray  # float32 [n, 4], x1, y1, x2, y2 in pixels of the original image
+    boxes: np.ndarray  # float32 [n, 4], x1, y1, x2, y2 in pixels of the original image, the visible one of a pair
     scores: np.ndarray  # float32 [n], probability of the pedestrian class
     modality_weights: dict[str, float] | None  # mu of Eq. 11 by modality (teacher); None for a student
+    modalities: tuple[str, ...] = ("visible",)  # of the images that were given
 
 
 class Detector:
     """A network with its parameters, and one compiled program per batch size in use."""
 
-    def __init__(self, params: Any, config: ConfigDict, fit: str = "letterbox", batch_size: int = 8):
+    def __init__(
+        self,
+        params: Any,
+        config: ConfigDict,
+        fit: str = "letterbox",
+        batch_size: int = 8,
+        lwir_to_visible: str | Sequence[float] | None = None,
+    ):
         """Build a detector from parameters in memory.
 
         Args:
@@ -48,10 +61,14 @@ class Detector:
                 black; 'stretch' does not keep them, as in training and scoring. Both are the same for an image with the
                 proportions of the input.
             batch_size: the number of images per batch for several images; at least 1.
+            lwir_to_visible: of a teacher, where a thermal image lies in its visible one; see
+                ``registration.read_registration``. None: as in its training, ``data.options.lwir_to_visible``, or
+                registered already. Every pair is registered so, also one of equal sizes; for pairs that are registered
+                already, give 'stretch'.
 
         Raises:
-            InputError: the config or the parameters belong to another network or version, or ``fit`` or ``batch_size``
-                is invalid.
+            InputError: the config or the parameters belong to another network or version, or ``fit``, ``batch_size`` or
+                ``lwir_to_visible`` is invalid.
         """
         if fit not in FITS:
             raise InputError(f"fit is {fit!r}; it must be one of: {', '.join(FITS)}.")
@@ -62,13 +79,20 @@ class Detector:
         self._fit = fit
         network = check_trained(params, config)
         self.modalities = network.modalities
-        self.lwir_scaling = lwir_scaling_of(config.data)
+        self.image_rules = image_rules_of(config.data)
+        self.registration = self._find_registration(lwir_to_visible)
         self._input_size = network.input_size
         self._params = jax.device_put(params)
         self._run = jax.jit(network.detect)
 
     @classmethod
-    def from_checkpoint(cls, path: str | Path, fit: str = "letterbox", batch_size: int = 8) -> "Detector":
+    def from_checkpoint(
+        cls,
+        path: str | Path,
+        fit: str = "letterbox",
+        batch_size: int = 8,
+        lwir_to_visible: str | Sequence[float] | None = None,
+    ) -> "Detector":
         """Restore a detector, whatever devices it was trained on.
 
         Args:
@@ -76,18 +100,25 @@ class Detector:
                 checkpoint, local or in a bucket; or a source of ``from_pretrained``.
             fit: see ``__init__``.
             batch_size: see ``__init__``.
+            lwir_to_visible: see ``__init__``.
 
         Raises:
             InputError: the path holds no checkpoint, cannot be read, or belongs to another network or version.
         """
         params, config, _ = checkpoints.restore_params(str(path))
         try:
-            return cls(params, config, fit, batch_size)
+            return cls(params, config, fit, batch_size, lwir_to_visible)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, fit: str = "letterbox", batch_size: int = 8) -> "Detector":
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        fit: str = "letterbox",
+        batch_size: int = 8,
+        lwir_to_visible: str | Sequence[float] | None = None,
+    ) -> "Detector":
         """Restore a published detector.
 
         Args:
@@ -95,6 +126,7 @@ class Detector:
                 ``--mode=publish`` wrote.
             fit: see ``__init__``.
             batch_size: see ``__init__``.
+            lwir_to_visible: see ``__init__``.
 
         Raises:
             InputError: the source cannot be fetched or read, or belongs to another network or version.
@@ -104,34 +136,77 @@ class Detector:
                 f"{source} is not a published model: expected {published.HUB}OWNER/NAME, or a folder with "
                 f"{published.PARAMS_FILE}. Detector.from_checkpoint opens the workdir of a run."
             )
-        return cls.from_checkpoint(source, fit, batch_size)
+        return cls.from_checkpoint(source, fit, batch_size, lwir_to_visible)
 
     def __call__(
-        self, visible: Image | Sequence[Image], lwir: Image | Sequence[Image] | None = None
+        self,
+        visible: Image | Sequence[Image | None] | None = None,
+        lwir: Image | Sequence[Image | None] | None = None,
     ) -> People | list[People]:
         """Detect the people in one image, or in several images of any sizes.
 
+        A teacher takes pairs. One that was trained with ``data.blank_probability`` also takes one image of a pair:
+        without the other argument, or with None in its place. The other one is then blank, as in training.
+
         Args:
             visible: a path or uint8 [H, W, 3], RGB, of NumPy or JAX; or several of them, or uint8 [B, H, W, 3].
-            lwir: the registered thermal images of a teacher: paths, or uint8 [H, W], [H, W, 1] or grey [H, W, 3].
+            lwir: the thermal images of a teacher: paths, or uint8 [H, W], [H, W, 1] or grey [H, W, 3].
 
         Returns:
-            People; a list of them if ``visible`` is several images.
+            People; a list of them if several images are given. Boxes of a thermal image alone are in its own pixels.
 
         Raises:
-            InputError: an image cannot be used, or a thermal image is missing or unexpected.
+            InputError: an image cannot be used, or is missing or unexpected.
         """
-        if len(self.modalities) > 1 and lwir is None:
-            raise InputError("this detector is a teacher, which takes pairs: give the thermal images too.")
-        if len(self.modalities) == 1 and lwir is not None:
-            raise InputError(f"this detector is a {self.config.role}, which sees RGB only: give no thermal images.")
-        if _is_single(visible):
-            return self._detect([visible], None if lwir is None else [lwir])[0]
-        visible, lwir = cast(Sequence[Image], visible), cast(Sequence[Image] | None, lwir)
-        if lwir is not None and (_is_single(lwir) or len(lwir) != len(visible)):
-            count = 1 if _is_single(lwir) else len(lwir)
-            raise InputError(f"{len(visible)} visible images but {count} thermal ones: give as many of both.")
-        return self._detect(list(visible), None if lwir is None else list(lwir))
+        if _is_single(visible) and _is_single(lwir):
+            return self.detect([self.read(cast(Image | None, visible), cast(Image | None, lwir))])[0]
+        columns = [None if images is None else _as_list(images) for images in (visible, lwir)]
+        counts = [len(column) for column in columns if column is not None]
+        if len(set(counts)) > 1:
+            raise InputError(f"{counts[0]} visible images but {counts[1]} thermal ones: give as many of both.")
+        scenes = list(zip(*(column or [None] * counts[0] for column in columns), strict=True))
+        people = []
+        for start in range(0, len(scenes), self.batch_size):
+            batch = []
+            for index, scene in enumerate(scenes[start : start + self.batch_size], start):
+                try:
+                    batch.append(self.read(*scene))
+                except InputError as error:
+                    # An array has no name for the message.
+                    raise InputError(f"[{index}]: {error}" if len(scenes) > 1 else str(error)) from error
+            people += self.detect(batch)
+        return people
+
+    def read(self, visible: Image | Page | None, lwir: Image | Page | None = None) -> Images:
+        """Return the images of a scene as ``detect`` takes them: checked, 8 bits, and registered.
+
+        Args:
+            visible: see ``__call__``; None if it is missing.
+            lwir: the same.
+
+        Raises:
+            InputError: an image cannot be used, or is missing or unexpected.
+        """
+        if len(self.modalities) == 1:
+            if lwir is not None:
+                raise InputError(f"this detector is a {self.config.role}, which sees RGB only: give no thermal images.")
+            return (read_visible(cast(Image, visible), self.image_rules),)
+        if visible is None and lwir is None:
+            raise InputError("neither a visible nor a thermal image; give at least one of them.")
+        if not self.takes_one_image and (visible is None or lwir is None):
+            missing = "thermal" if lwir is None else "visible"
+            raise InputError(
+                f"this detector is a teacher, which takes pairs: give the {missing} images too. It has never seen an "
+                "image without its partner; for one camera alone, train a teacher with, for example, "
+                "--config.data.blank_probability=0.2."
+            )
+        pixels = None if visible is None else read_visible(visible, self.image_rules)
+        return pixels, None if lwir is None else read_lwir(lwir, pixels, self.image_rules, self.registration)
+
+    @property
+    def takes_one_image(self) -> bool:
+        """Whether one image is enough: for a student, and for a teacher that was trained with blank images."""
+        return len(self.modalities) == 1 or self.config.data.blank_probability > 0
 
     def run_network(self, *images: np.ndarray | jax.Array) -> tuple[Detections, jax.Array | None]:
         """Return the result of ``Network.detect`` for images of the network's size.
@@ -145,26 +220,15 @@ class Detector:
         """Return the program of ``run_network`` before compilation, to analyse its cost and memory."""
         return self._run.lower(self._params, *images)
 
-    def _detect(self, visible, lwir):
-        people = []
-        for start in range(0, len(visible), self.batch_size):
-            scenes = []
-            for index in range(start, min(start + self.batch_size, len(visible))):
-                try:
-                    scene = [read_visible(visible[index])]
-                    if lwir is not None:
-                        scene.append(read_lwir(lwir[index], scene[0], self.lwir_scaling))
-                except InputError as error:
-                    # An array has no name for the message.
-                    raise InputError(f"[{index}]: {error}" if len(visible) > 1 else str(error)) from error
-                scenes.append(scene)
-            people += self._detect_batch(scenes)
-        return people
-
-    def _detect_batch(self, scenes):
-        regions = [self._region(*scene[0].shape[:2]) for scene in scenes]
+    def detect(self, scenes: Sequence[Images]) -> list[People]:
+        """Detect the people in at most ``batch_size`` scenes, the results of ``read``."""
+        sizes = [next(image for image in scene if image is not None).shape[:2] for scene in scenes]
+        regions = [self._region(*size) for size in sizes]
         inputs = [
-            [_place(image, region, *self._input_size) for image in scene]
+            [
+                _blank(*self._input_size, CHANNELS[name]) if image is None else _place(image, region, *self._input_size)
+                for name, image in zip(self.modalities, scene, strict=True)
+            ]
             for scene, region in zip(scenes, regions, strict=True)
         ]
         # One program for single images, one for full batches: repeat the last scene to fill a batch.
@@ -172,15 +236,31 @@ class Detector:
         inputs += [inputs[-1]] * (size - len(inputs))
         detections, weights = jax.device_get(self.run_network(*map(np.stack, zip(*inputs, strict=True))))
         people = []
-        for row, (scene, region) in enumerate(zip(scenes, regions, strict=True)):
-            height, width = scene[0].shape[:2]
+        for row, (scene, (height, width), region) in enumerate(zip(scenes, sizes, regions, strict=True)):
             mask = detections.mask[row]
             scale = np.array([region.width / width, region.height / height] * 2)
             boxes = (detections.boxes[row][mask] - np.array([region.x, region.y] * 2)) / scale
             boxes = np.clip(boxes, 0, np.array([width, height] * 2)).astype(np.float32)
             by_modality = None if weights is None else dict(zip(self.modalities, weights[row].tolist(), strict=True))
-            people.append(People(boxes, detections.scores[row][mask], by_modality))
+            given = tuple(name for name, image in zip(self.modalities, scene, strict=True) if image is not None)
+            people.append(People(boxes, detections.scores[row][mask], by_modality, given))
         return people
+
+    def _find_registration(self, lwir_to_visible):
+        if len(self.modalities) == 1:
+            if lwir_to_visible is not None:
+                raise InputError(f"this detector is a {self.config.role}, which sees RGB only: omit lwir_to_visible.")
+            return None
+        if lwir_to_visible is not None:
+            return read_registration(lwir_to_visible, Path())
+        try:
+            return registration_of(self.config.data)
+        except InputError as error:
+            raise InputError(
+                f"{error} The thermal images of this detector's training were registered so, and those that it is to "
+                "look at must be: give the numbers, or a file with them, as --lwir_to_visible (in Python: Detector's "
+                "lwir_to_visible)."
+            ) from error
 
     def _region(self, height, width):
         """Return the region of the network's input that an image of this size fills."""
@@ -208,6 +288,10 @@ def _is_single(image):
     return isinstance(image, (str, bytes, os.PathLike)) or not isinstance(image, Iterable)
 
 
+def _as_list(images):
+    return [images] if _is_single(images) else list(images)
+
+
 def _place(image, region, height, width):
     """Return a black image of the network's size with the image in a region of it."""
     if image.shape[:2] != (region.height, region.width):
@@ -217,3 +301,8 @@ def _place(image, region, height, width):
     canvas = np.zeros((height, width, image.shape[2]), np.uint8)
     canvas[region.y : region.y + region.height, region.x : region.x + region.width] = image
     return canvas
+
+
+def _blank(height, width, channels):
+    """Return a missing image as training blanks it."""
+    return np.full((height, width, channels), BLANK_GREY, np.uint8)

@@ -16,7 +16,8 @@ def draw_people(images: Sequence[np.ndarray], people: People, min_score: float) 
 
     Args:
         images: uint8 [H, W, 3] RGB or [H, W, 1] grey, of one size.
-        people: the detections in the images. The modality weights of a teacher are written into its images.
+        people: the detections in the images. The modality weights of a teacher are written into a pair, and into an
+            image without its partner that it is alone.
         min_score: people with a lower score are not drawn.
 
     Returns:
@@ -25,8 +26,11 @@ def draw_people(images: Sequence[np.ndarray], people: People, min_score: float) 
     height = images[0].shape[0]
     pictures = [_draw_boxes(image, people, min_score) for image in images]
     if people.modality_weights is not None:
-        for picture, (name, weight) in zip(pictures, people.modality_weights.items(), strict=True):
-            _write(picture, f"{name} {weight:.2f}", (4, height - 5), _font_scale(picture), (255, 255, 255))
+        texts = [f"{name} {weight:.2f}" for name, weight in people.modality_weights.items()]
+        if len(images) < len(texts):
+            texts = [f"{name} only" for name in people.modalities]
+        for picture, text in zip(pictures, texts, strict=True):
+            _write(picture, text, (4, height - 5), _font_scale(picture), (255, 255, 255))
     gap = np.full((height, GAP, 3), 255, np.uint8)
     return np.concatenate([part for picture in pictures for part in (picture, gap)][:-1], axis=1)
 

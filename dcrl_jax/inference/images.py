@@ -9,8 +9,9 @@ import numpy as np
 import PIL.Image
 
 from dcrl_jax import decoding
-from dcrl_jax.decoding import EIGHT_BITS, LwirScaling
+from dcrl_jax.decoding import DEFAULT_RULES, ImageRules
 from dcrl_jax.errors import InputError
+from dcrl_jax.registration import Registration, register_lwir
 
 Image = str | os.PathLike | np.ndarray | jax.Array
 
@@ -23,34 +24,48 @@ class Page(NamedTuple):
     index: int
 
 
-def read_visible(image: Image | Page) -> np.ndarray:
+def read_visible(image: Image | Page, rules: ImageRules = DEFAULT_RULES) -> np.ndarray:
     """Return an RGB image, uint8 [H, W, 3].
 
     Args:
         image: a path, or uint8 [H, W, 3], RGB, of NumPy or JAX. A file is turned upright as its orientation tag says.
+        rules: of the detector's training, ``Detector.image_rules``. They may allow grey images, [H, W] or [H, W, 1].
 
     Raises:
         InputError: the image is neither a path nor an array, cannot be read, or ``decoding.check_visible`` refuses it.
     """
     name, pixels, dtype = _pixels(image, "visible")
-    return decoding.check_visible(pixels, dtype, name)
+    return decoding.check_visible(pixels, dtype, name, rules)
 
 
-def read_lwir(image: Image | Page, visible: np.ndarray, scaling: LwirScaling = EIGHT_BITS) -> np.ndarray:
+def read_lwir(
+    image: Image | Page,
+    visible: np.ndarray | None,
+    rules: ImageRules = DEFAULT_RULES,
+    registration: Registration | None = None,
+) -> np.ndarray:
     """Return a thermal image, uint8 [H, W, 1].
 
     Args:
         image: a path, or [H, W], [H, W, 1] or [H, W, 3] with three equal channels, of NumPy or JAX; uint8, or other
-            values if ``scaling`` has a range for them.
-        visible: the registered visible image, uint8 [H, W, 3].
-        scaling: of the detector's training, ``Detector.lwir_scaling``.
+            values if ``rules`` has a range for them.
+        visible: the visible image of the pair, uint8 [H, W, 3]; None if there is none.
+        rules: of the detector's training, ``Detector.image_rules``.
+        registration: where the image lies in its visible image; None if both are registered already.
 
     Raises:
-        InputError: the image is neither a path nor an array, cannot be read, or ``decoding.check_lwir`` refuses it.
+        InputError: the image is neither a path nor an array, cannot be read, ``decoding.check_lwir`` refuses it, or
+            the registration does not fit it.
     """
     name, pixels, dtype = _pixels(image, "thermal")
-    height, width = visible.shape[:2]
-    return decoding.check_lwir(pixels, dtype, name, (height, width), scaling)
+    size = None if visible is None else (visible.shape[0], visible.shape[1])
+    if size and registration:
+        pixels = decoding.grey_lwir(pixels, dtype, name)
+        try:  # before the values are scaled, as in the preparation of a data set
+            pixels = register_lwir(pixels, registration, size[::-1])
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from error
+    return decoding.check_lwir(pixels, dtype, name, size, rules)
 
 
 def _pixels(image, kind):

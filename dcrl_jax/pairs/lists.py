@@ -20,18 +20,21 @@ class Row(NamedTuple):
     cells: dict[str, str]  # by the name of the column, without columns that are empty in this line
 
 
-def read_rows(path: Path, required: Sequence[str], optional: Sequence[str], problems: list[str]) -> Iterator[Row]:
+def read_rows(
+    path: Path, required: Sequence[str], optional: Sequence[str], problems: list[str], one_is_enough: bool = False
+) -> Iterator[Row]:
     """Yield the lines of a list; every line that lacks a required cell becomes a problem instead.
 
-    A comma, a semicolon or a tab separates the cells. A first line with the word ``visible``, or another one of this
-    modality, is a header, which names the columns in any order and among others. Without a header, the required
-    columns come first, in their order.
+    A comma, a semicolon or a tab separates the cells. A first line with the word ``visible`` or ``lwir``, or another
+    one of these modalities, is a header, which names the columns in any order and among others. Without a header, the
+    required columns come first, in their order.
 
     Args:
         path: the file.
         required: names of columns. ``visible`` and ``lwir`` also have the other words of their modalities.
         optional: names of columns that only a header can announce.
         problems: gets one line each.
+        one_is_enough: whether a line needs only one of the required cells, and a header one of their columns.
 
     Raises:
         InputError: a required column is missing, or the file is no such list.
@@ -48,14 +51,16 @@ def read_rows(path: Path, required: Sequence[str], optional: Sequence[str], prob
                 continue
             if columns is None:
                 columns, is_header = _columns(cells, required, optional)
-                if missing := [name for name in required if name not in columns]:
+                missing = [name for name in required if name not in columns]
+                if missing and not (one_is_enough and len(missing) < len(required)):
                     raise InputError(f"{path}:{reader.line_num}: no column {' and '.join(missing)}.")
                 if is_header:
                     continue
             given = {name: cells[index] for name, index in columns.items() if index < len(cells) and cells[index]}
-            if any(name not in given for name in required):
-                found = delimiter.join(row)
-                problems.append(f"{path}:{reader.line_num}: {found!r}; expected paths in {' and '.join(required)}.")
+            lacking = [name for name in required if name not in given]
+            if lacking and not (one_is_enough and len(lacking) < len(required)):
+                found, joined = delimiter.join(row), (" or " if one_is_enough else " and ").join(required)
+                problems.append(f"{path}:{reader.line_num}: {found!r}; expected paths in {joined}.")
                 continue
             yield Row(reader.line_num, given)
     except csv.Error as error:
@@ -66,7 +71,7 @@ def read_rows(path: Path, required: Sequence[str], optional: Sequence[str], prob
 def _columns(cells, required, optional):
     """Return the index of each column, and whether the first line is a header."""
     words = [cell.lower() for cell in cells]
-    if not any(word in MODALITY_WORDS["visible"].certain for word in words):
+    if not any(word in modality.certain for word in words for modality in MODALITY_WORDS.values()):
         return {name: index for index, name in enumerate(required)}, False
     columns = {}
     for name in (*required, *optional):

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from dcrl_jax.data import pipeline, transforms
 from dcrl_jax.data.transforms import Augmentation, BoxFilter
-from dcrl_jax.decoding import lwir_scaling_of
+from dcrl_jax.decoding import image_rules_of
 from dcrl_jax.structures import CHANNELS, MODALITIES, Batch
 from dcrl_jax.training.terms import training_rules
 
@@ -65,7 +65,7 @@ def train_batches(
         box_filter=box_filter_of(data),
         augmentation=Augmentation(data.flip_probability, data.brightness_jitter, data.blank_probability),
         modalities=_modalities(config),
-        lwir_scaling=lwir_scaling_of(data),
+        image_rules=image_rules_of(data),
         process_index=jax.process_index(),
         process_count=jax.process_count(),
         sharding=sharding,
@@ -79,7 +79,7 @@ def check_first_record(source: Sequence[Any], config: ConfigDict) -> None:
     Raises:
         InputError: the images cannot be used.
     """
-    transforms.decode(source[0], _modalities(config), lwir_scaling_of(config.data))
+    transforms.decode(source[0], _modalities(config), image_rules_of(config.data))
 
 
 def sample_images(source: Sequence[Any], config: ConfigDict, count: int = 8) -> list[np.ndarray]:
@@ -91,7 +91,7 @@ def sample_images(source: Sequence[Any], config: ConfigDict, count: int = 8) -> 
     modalities = MODALITIES if config.role == "teacher" else MODALITIES[:1]
     height, width = config.data.height_px, config.data.width_px
     indices = np.linspace(0, len(source) - 1, min(count, len(source))).round().astype(int)
-    decoded = (transforms.decode(source[i], modalities, lwir_scaling_of(config.data)) for i in indices)
+    decoded = (transforms.decode(source[i], modalities, image_rules_of(config.data)) for i in indices)
     pairs = [transforms.resize_pair(pair, height, width) for pair in decoded]
     return [np.stack([pair[name] for pair in pairs]) for name in modalities]
 
