@@ -56,7 +56,7 @@ def check_copy(copy: Copy, config: Any, plan: Plan, allow_incomplete: bool) -> C
             objects = labels.apply_meanings(result.item.objects, meanings)
             kept[str(of_pairs[index])].append(result.item._replace(objects=objects))
     by_brightness = [index for index in checked if conditions.of_pairs[index] is None]
-    facts = _facts(plan, config, checked, f"{conditions.source}{_describe_rest(by_brightness, checked)}")
+    facts = _facts(plan, config, checked, _describe_conditions(conditions, len(by_brightness), len(checked)))
     table = summary.describe(kept, counts, meanings, facts)
     warnings = [f"{BY_BRIGHTNESS}: {len(by_brightness):,} of {len(checked):,} pairs"] if by_brightness else []
     warnings += _count_unlabelled(findings, of_pairs, names)
@@ -139,12 +139,14 @@ def _facts(plan: Plan, config: Any, checked: Mapping[int, CheckedPair], conditio
     }
 
 
-def _describe_rest(by_brightness, checked):
-    """Return what is to be added to the source of day and night if brightness decides on some pairs."""
+def _describe_conditions(conditions: Conditions, by_brightness: int, pairs: int) -> str:
+    """Return what decides on day and night."""
     if not by_brightness:
-        return ""
-    share = "" if len(by_brightness) == len(checked) else f" for {len(by_brightness):,} pairs"
-    return f"; without them, by brightness{share}; set night=REGEX if names tell"
+        return conditions.source
+    remedy = "if names tell it, set night=REGEX"
+    if by_brightness == pairs:
+        return f"by the brightness of visible images; {remedy}"
+    return f"{conditions.source}; of {by_brightness:,} pairs by the brightness of the visible image; {remedy}"
 
 
 def _check_labelled(plan: Plan, names: Sequence[str], config: Any) -> None:

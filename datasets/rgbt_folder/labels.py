@@ -7,8 +7,8 @@ import numpy as np
 
 from datasets.rgbt_folder.matching import LabelFile
 from dcrl_jax.annotations import label_files
-from dcrl_jax.annotations.labels import PERSON
-from dcrl_jax.annotations.types import Annotation, Finding
+from dcrl_jax.annotations.labels import IGNORE, PERSON
+from dcrl_jax.annotations.types import OTHER_SIZE, Annotation, Finding
 from dcrl_jax.errors import InputError, first_few
 from dcrl_jax.registration import Registration, map_boxes
 
@@ -16,7 +16,6 @@ from dcrl_jax.registration import Registration, map_boxes
 PERSON_LABELS = ("person", "persons", "pedestrian", "pedestrians", "human", "humans")
 # The label of people where no other label is theirs (M3FD); where one is, a group (KAIST).
 GROUP = "people"
-IGNORE = "ignore"
 SAME_OBJECT = 0.5  # least IoU of the boxes of one object in both images
 
 Size = tuple[int, int]  # width and height in pixels
@@ -52,7 +51,7 @@ def read_labels(
         class_names: YOLO's names by number; None if they are not known.
 
     Raises:
-        InputError: a file cannot be read, is malformed, or is about an image of another size.
+        InputError: a file cannot be read, is malformed.
         NoClassNames: a file has YOLO's labels, and ``class_names`` is None.
     """
     annotations: dict[str, list[Annotation]] = {}
@@ -134,12 +133,7 @@ def apply_meanings(annotations: Sequence[Annotation], meanings: Mapping[str, str
 
 def _read(file, size, class_names):
     if file.coco:
-        if file.coco.size and tuple(file.coco.size) != size:
-            (width, height), (found_width, found_height) = size, file.coco.size
-            raise InputError(
-                f"{file}: labels of an image of {found_width}x{found_height} pixels; the image has {width}x{height}"
-            )
-        return file.coco.labels
+        return _with_size(file, size)
     try:
         return label_files.read(file.path, size, class_names)
     except InputError:
@@ -150,6 +144,15 @@ def _read(file, size, class_names):
                 "(config.data.options.class_names)."
             ) from None
         raise
+
+
+def _with_size(file, size):
+    """Return the labels of an image in a COCO file, with a finding if the file says that it has another size."""
+    said = file.coco.size
+    if said in (None, size):
+        return file.coco.labels
+    text = f"{file}: {said[0]}x{said[1]} pixels, but the image has {size[0]}x{size[1]}"
+    return file.coco.labels._replace(findings=[*file.coco.labels.findings, Finding(OTHER_SIZE, text)])
 
 
 def _is_yolo(path, size):

@@ -86,6 +86,9 @@ class FolderConfig(tfds.core.BuilderConfig):
                 setattr(self, option, None)
         for field in ("person_labels", "ignore_labels", "class_names"):
             setattr(self, field, _words(field, getattr(self, field)))
+        both = {label.lower() for label in self.person_labels} & {label.lower() for label in self.ignore_labels}
+        if both:
+            raise InputError(f"rgbt_folder: person_labels and ignore_labels both have {', '.join(sorted(both))}.")
         if not re.fullmatch(r"[A-Za-z0-9_]+", str(self.name)):
             raise InputError(f"rgbt_folder: name is {self.name!r}; expected a word of letters, digits and _.")
         if (self.visible is None) != (self.lwir is None):

@@ -13,7 +13,7 @@ from dcrl_jax.annotations.files import walk
 from dcrl_jax.errors import InputError
 from dcrl_jax.registration import Registration, read_registration
 
-_NAMES_SUFFIXES = (".txt", ".names", ".yaml", ".yml", ".json")
+_NAMES_SUFFIXES = (".txt", ".names", ".labels", ".yaml", ".yml")
 
 
 class ClassNames(NamedTuple):

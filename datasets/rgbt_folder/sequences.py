@@ -50,13 +50,13 @@ def choose_sequences(names: Sequence[str], share: float, seed: int) -> list[str]
     return sorted(chosen or [min(ordered, key=counts.__getitem__)])
 
 
-def explain_one_sequence(pairs: Sequence[Pair], names: Sequence[str]) -> str:
+def explain_one_sequence(pairs: Sequence[Pair]) -> str:
     """Return the message for a folder of which all pairs are one sequence."""
     examples = ", ".join(pair.name for pair in pairs[:3])
     return (
-        f"all {len(pairs):,} pairs are of one sequence, {names[0] or examples!r}, by their names ({examples}), so none "
-        "can be held out for testing: frames of one video are nearly alike, and a detector that trained on some of "
-        "them scores too well on the others. Say what is a sequence, or which pairs test:\n"
+        f"all {len(pairs):,} pairs are of one sequence by their names ({examples}), so none can be "
+        "held out for testing: frames of one video are nearly alike, and a detector that trained on some of them "
+        "scores too well on the others. Say what is a sequence, or which pairs test:\n"
         "  sequence=REGEX               the part of a pair's name that names its sequence, such as '^..' for LLVIP's "
         "190001\n"
         "  sequence_images=N            blocks of N consecutive images are sequences; neighbours of two blocks are "

@@ -100,8 +100,10 @@ def _lists_by_name(root, pairs):
     index = _Index(pairs)
     for path in walk(root, (".txt",)):
         split = SPLIT_OF.get(path.stem.lower())
-        if split and any(len(index.find(line)) == 1 for line in _lines(path)):
-            lists[split].append(path)
+        lines = [line for line in _lines(path) if line] if split else []
+        # A label file called so names pairs by chance at most.
+        if lines and 2 * sum(len(index.find(line)) == 1 for line in lines) > len(lines):
+            lists[str(split)].append(path)
     for split, paths in lists.items():
         if len(paths) > 1:
             found = " and ".join(first_few([os.path.relpath(path, root) for path in paths], 3))
@@ -164,7 +166,7 @@ def _lines(path):
 def _by_sequence(pairs, config):
     names = sequence_names(pairs, config)
     if len(set(names)) < 2:
-        raise InputError(explain_one_sequence(pairs, names))
+        raise InputError(explain_one_sequence(pairs))
     chosen = choose_sequences(names, config.test_share, config.split_seed)
     splits: list[str | None] = ["test" if name in set(chosen) else "train" for name in names]
     share = splits.count("test") / len(splits)

@@ -7,7 +7,7 @@ from typing import Any
 
 from datasets.checks import count_people
 from datasets.records import CONDITIONS
-from dcrl_jax.annotations.labels import PERSON
+from dcrl_jax.annotations.labels import IGNORE, KAIST_IGNORE, PERSON
 from dcrl_jax.tables import format_table
 
 EXAMPLES = 12
@@ -86,7 +86,10 @@ def _reversed_bits(number):
 
 
 def _explain(meaning):
-    return meaning if meaning in (PERSON, "ignore") else f"{meaning} (background)"
+    if meaning in (PERSON, IGNORE):
+        return meaning
+    # By default, runs and scores take KAIST's labels of groups and cyclists as regions to ignore.
+    return f"{meaning} ({'ignored by default' if meaning in KAIST_IGNORE else 'background'})"
 
 
 def _count(split, items):
