@@ -33,9 +33,11 @@ def load(options: argparse.Namespace) -> Callable[[], object]:
     if options.mode in ("train", "eval"):
         print(f"workdir: {options.workdir}", flush=True)
     if config is not None:
+        from dcrl_jax.registration import keep_numbers
         from dcrl_jax.training.unread_keys import check_unread_keys
 
         check_unread_keys(config, options.overrides)
+        keep_numbers(config.data)
     if options.mode in ("train", "eval"):
         from dcrl_jax.training import distill, score, train
         from dcrl_jax.training.workdir import open_workdir
@@ -49,12 +51,12 @@ def load(options: argparse.Namespace) -> Callable[[], object]:
     if options.mode == "detect":
         from dcrl_jax.inference.detect_files import detect_files
 
-        files = (options.input, output, options.lwir)
-        return lambda: detect_files(checkpoint, *files, options.min_score, options.lwir_offset_s)
+        files = (options.input, output, options.lwir, options.min_score, options.lwir_offset_s)
+        return lambda: detect_files(checkpoint, *files, options.lwir_to_visible, bool(options.allow_missing))
     if options.mode == "export":
         from dcrl_jax.inference.export import export
 
-        return lambda: export(checkpoint, output)
+        return lambda: export(checkpoint, output, options.lwir_to_visible)
     if options.mode == "publish":
         from dcrl_jax.inference.publish import publish
 

@@ -31,8 +31,10 @@ class Mode(NamedTuple):
 MODES = {
     "train": Mode(("config",), ("workdir", "distributed")),
     "eval": Mode(("config",), ("workdir", "distributed", "checkpoint")),
-    "detect": Mode(("checkpoint", "input", "output"), ("lwir", "lwir_offset_s", "min_score")),
-    "export": Mode(("checkpoint", "output")),
+    "detect": Mode(
+        ("checkpoint", "input", "output"), ("lwir", "lwir_offset_s", "lwir_to_visible", "allow_missing", "min_score")
+    ),
+    "export": Mode(("checkpoint", "output"), ("lwir_to_visible",)),
     "publish": Mode(("checkpoint", "output")),
     "benchmark": Mode((), ("checkpoint", "config")),
 }
@@ -77,6 +79,10 @@ def parse_main(description: str | None, arguments: Sequence[str] | None = None) 
     parser.add_argument("--min_score", type=share, help="detect: lowest score that is drawn; default: 0.5")
     help_text = "detect: seconds by which the thermal video started later than the visible one; default: 0"
     parser.add_argument("--lwir_offset_s", type=seconds, metavar="SECONDS", help=help_text)
+    help_text = "detect, export: where thermal images lie in their visible ones: stretch, numbers, or a file with them"
+    parser.add_argument("--lwir_to_visible", metavar="REGISTRATION", help=help_text)
+    help_text = "detect: let a teacher look at files without a partner in the other modality"
+    parser.add_argument("--allow_missing", action="store_const", const=True, help=help_text)
     text = "train, eval in several processes: HOST:PORT,COUNT,INDEX, with the address of the first one, or auto"
     parser.add_argument("--distributed", help=text)
     options, overrides = parser.parse_known_args(arguments)
@@ -98,7 +104,10 @@ def parse_main(description: str | None, arguments: Sequence[str] | None = None) 
 def _check_flags(parser, options):
     mode = MODES[options.mode]
     flags_given = {name for name, value in vars(options).items() if value is not None} - {"mode"}
-    if missing := [f"--{name}" for name in mode.needed if name not in flags_given]:
+    needed = set(mode.needed)
+    if {"lwir", "allow_missing"} <= flags_given:
+        needed.discard("input")
+    if missing := [f"--{name}" for name in mode.needed if name in needed - flags_given]:
         parser.error(f"--mode={options.mode} needs {' and '.join(missing)}")
     if foreign := [f"--{name}" for name in sorted(flags_given.difference(mode.needed, mode.optional))]:
         hint = "; to start from one: --config.init.checkpoint=PATH" if foreign == ["--checkpoint"] else ""

@@ -8,6 +8,7 @@ pixel is (0.5, 0.5). Point lists that count pixels from 0, as OpenCV's do, are h
 import functools
 import json
 import math
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,7 +81,7 @@ def read_registration(value: Any, folder: Path) -> Registration | None:
             return Registration(())
         numbers = _numbers_of(value)
         if numbers is None:
-            path = folder / Path(value).expanduser()
+            path = folder / os.path.expanduser(value)
             return _checked(_read_numbers(path), str(path))
         return _checked(numbers, repr(value))
     return _checked(value, repr(value))
@@ -101,7 +102,14 @@ def keep_numbers(data: ConfigDict) -> None:
     Raises:
         InputError: see ``registration_of``.
     """
-    if isinstance(data.options.get("lwir_to_visible"), str) and (registration := registration_of(data)):
+    if not isinstance(data.options.get("lwir_to_visible"), str):
+        return
+    try:
+        registration = registration_of(data)
+    except InputError as error:
+        hint = "" if data.manual_dir else " The name of a file starts from config.data.manual_dir, which is not set."
+        raise InputError(f"config.data.options.{error}{hint}") from error
+    if registration:
         data.options.lwir_to_visible = registration.describe()
 
 

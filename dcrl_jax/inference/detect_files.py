@@ -19,15 +19,15 @@ import cv2
 import numpy as np
 import PIL.Image
 
-from dcrl_jax.decoding import LwirScaling, is_grey
+from dcrl_jax.decoding import is_grey
 from dcrl_jax.errors import InputError, Preempted, first_few
 from dcrl_jax.evaluation import results
 from dcrl_jax.evaluation.miss_rate import ImageDetections
 from dcrl_jax.files import atomic_path
-from dcrl_jax.inference.detector import Detector
+from dcrl_jax.inference.detector import Detector, Images
 from dcrl_jax.inference.draw import draw_people
 from dcrl_jax.inference.frame_pairs import FramePairs
-from dcrl_jax.inference.images import Page, read_lwir, read_visible
+from dcrl_jax.inference.images import Page
 from dcrl_jax.inference.output_folder import NotWritableError, new_folder, not_writable
 from dcrl_jax.inference.scenes import SceneFiles, Scenes, find_scenes
 from dcrl_jax.inference.video import Video, open_writer
@@ -49,23 +49,25 @@ class Scene(NamedTuple):
     """An image or a pair, and its name in the results."""
 
     name: str
-    images: tuple[np.ndarray, ...] | InputError  # one per modality, or the reason why they cannot be used
+    images: Images | InputError  # of ``Detector.read``, or the reason why they cannot be used
 
 
 def detect_files(
     checkpoint: str,
-    source: str,
+    source: str | None,
     output: str | Path,
     lwir_source: str | None = None,
     min_score: float = 0.5,
     lwir_offset_s: float = 0.0,
+    lwir_to_visible: str | None = None,
+    allow_missing: bool = False,
 ) -> bool:
     """Detect people in files, write the detections, and print a summary.
 
     Args:
         checkpoint: see ``Detector.from_checkpoint``.
         source: an image, a video, a folder, a pattern, or a CSV file that lists pairs; see ``find_scenes``. Of a folder
-            or pattern, all images are processed and then all videos.
+            or pattern, all images are processed and then all videos. None: only thermal files, with ``allow_missing``.
         output: a new or empty folder. It gets ``annotated/`` with the images and videos, ``results.txt`` (KAIST's
             text format), ``results.json`` (COCO's format), and ``images.txt``, the names of the processed images in
             the order of both results files; while images are processed, it names all of them. A name that is no UTF-8
@@ -75,6 +77,9 @@ def detect_files(
         min_score: people with a lower score are neither drawn nor counted in the summary; the results files have all.
         lwir_offset_s: of two videos, the seconds by which the thermal one started later than the visible one: thermal
             time + offset = visible time, each from the start of its video. See ``FramePairs``.
+        lwir_to_visible: see ``Detector``.
+        allow_missing: for a teacher, whether a file without a partner is looked at by itself; ``images.csv`` then has
+            the modalities of each image. Of two videos only pairs of frames are looked at.
 
     Returns:
         Whether every file that the source promises could be used, and every frame be read.
@@ -85,14 +90,19 @@ def detect_files(
         KeyboardInterrupt, Preempted: a signal ended the run; the results so far are kept, and their number is printed.
     """
     output = new_folder(output)
-    detector = Detector.from_checkpoint(checkpoint)
-    if lwir_source is not None and len(detector.modalities) == 1:
-        raise InputError(f"this detector is a {detector.config.role}, which sees RGB only: omit --lwir.")
-    run = _Run(detector, output, min_score)
-    if is_video(source):
-        run.detect_video(Path(source), None if lwir_source is None else Path(lwir_source), lwir_offset_s)
+    detector = Detector.from_checkpoint(checkpoint, lwir_to_visible=lwir_to_visible)
+    if len(detector.modalities) == 1 and (lwir_source is not None or allow_missing):
+        flag = "--allow_missing" if lwir_source is None else "--lwir"
+        raise InputError(f"this detector is a {detector.config.role}, which sees RGB only: omit {flag}.")
+    if allow_missing:
+        detector.check_one_image("omit --allow_missing")
+    run = _Run(detector, output, min_score, allow_missing)
+    sources = [name for name in (source, lwir_source) if name is not None]
+    if is_video(sources[0]):
+        visible, lwir = (None if name is None else Path(name) for name in (source, lwir_source))
+        run.detect_video(visible, lwir, lwir_offset_s)
     else:
-        scenes = find_scenes(source, lwir_source, len(detector.modalities) > 1)
+        scenes = find_scenes(source, lwir_source, len(detector.modalities) > 1, allow_missing)
         if lwir_offset_s and not scenes.videos:
             raise InputError(f"--lwir_offset_s shifts a thermal video, but {source} is not a video.")
         run.detect_scenes(scenes, lwir_offset_s)
@@ -103,20 +113,23 @@ def detect_files(
 class _Run:
     """A run over files: its detector, its output folder and its results so far."""
 
-    def __init__(self, detector, output, min_score):
+    def __init__(self, detector, output, min_score, allow_missing):
         self._detector, self._output, self._min_score = detector, output, min_score
-        self._needs_lwir = len(detector.modalities) > 1
+        self._takes_lwir, self._allow_missing = len(detector.modalities) > 1, allow_missing
+        self._given: dict[str, tuple[str, ...]] = {}  # of each image and frame: the modalities that were there
         self._detections: dict[str, ImageDetections] = {}
         self._kept = 0  # how many detections the results files have
         self._processed: set[str] = set()  # names, including those of unusable images
-        self._frames: dict[str, list[tuple[int, Fraction]]] = {}  # of each video: number and time in seconds
+        # Number and time in seconds in the visible and the thermal video; None without that video.
+        self._frames: dict[str, list[tuple[int, Fraction] | None]] = {}
         self._names: list[str] = []  # the processed names of images and videos that are complete
         self._clear_counts()
         self.problems: list[str] = []
 
     def _clear_counts(self):
         self._people = self._images_with_people = 0
-        self._weights = []
+        self._weights = []  # of pairs
+        self._alone: Counter[str] = Counter()  # images without a partner, by modality
         self._grey: list[str] = []  # names of visible images with three equal channels
 
     def detect_scenes(self, scenes: Scenes, lwir_offset_s: float) -> None:
@@ -128,20 +141,24 @@ class _Run:
         if scenes.images:
             self._detect_images(scenes.images)
         # The names of frames differ from those of images and of other videos.
-        taken = Counter(video.visible.path.stem for video in scenes.videos)
+        taken = Counter(video.files[0].path.stem for video in scenes.videos)
         taken.update(files.name.rpartition("_")[0] for files in scenes.images)
         for video in scenes.videos:
             try:
-                for file in (video.visible, video.lwir):
+                for file in video.files:
                     _check(file)
-                stem = video.visible.path.stem
-                name = stem if taken[stem] == 1 else video.visible.name if taken[video.name] else video.name
-                self.detect_video(video.visible.path, video.lwir and video.lwir.path, lwir_offset_s, name)
+                first = video.files[0]
+                stem = first.path.stem
+                name = stem if taken[stem] == 1 else first.name if taken[video.name] else video.name
+                path, lwir_path = (file and file.path for file in (video.visible, video.lwir))
+                self.detect_video(path, lwir_path, lwir_offset_s, name)
             except NotWritableError:
                 raise
             except InputError as error:
                 self._add_problem(str(error))
-        _print_list("without a counterpart in the other modality, left out", list(map(str, scenes.unmatched)))
+        hint = " (--allow_missing looks at them)" if self._detector.takes_one_image else ""
+        title = f"without a counterpart in the other modality, left out{hint}"
+        _print_list(title, list(map(str, scenes.unmatched)))
 
     def _detect_images(self, images: list[SceneFiles]) -> None:
         folder = self._output / "annotated"
@@ -149,7 +166,7 @@ class _Run:
         picture_of = _picture_names(names)
         # A file of many images stays open until the last of them is read.
         open_stack = functools.lru_cache(2)(PIL.Image.open)
-        read = functools.partial(_read_scene, open_stack=open_stack, scaling=self._detector.lwir_scaling)
+        read = functools.partial(_read_scene, self._detector, open_stack=open_stack)
 
         def write(name, picture):
             step = -(-max(picture.shape) // JPEG_SIDE)
@@ -167,16 +184,17 @@ class _Run:
 
             self._detect(scenes(), names, len(images), "image", contextlib.nullcontext(write))
 
-    def detect_video(self, path: Path, lwir_path: Path | None, lwir_offset_s: float, name: str = "") -> None:
-        """Detect in a video; ``name`` is that of its frames and annotated copy, by default its own."""
-        video_name = one_line(name or path.stem)
-        if self._needs_lwir and lwir_path is None:
+    def detect_video(self, path: Path | None, lwir_path: Path | None, lwir_offset_s: float, name: str = "") -> None:
+        """Detect in a video or a pair; ``name`` is that of its frames and annotated copy, by default its own."""
+        paths = [path for path in (path, lwir_path) if path is not None]
+        video_name = one_line(name or paths[0].stem)
+        if self._takes_lwir and not self._allow_missing and lwir_path is None:
             raise InputError("this detector is a teacher, which takes pairs: give the thermal video with --lwir.")
-        if lwir_path is None and lwir_offset_s:
+        if len(paths) == 1 and lwir_offset_s:
             raise InputError("--lwir_offset_s shifts a thermal video: give one with --lwir.")
         if lwir_path is not None and lwir_path.exists() and not is_video(lwir_path):
             raise InputError(f"{lwir_path}: not a video, but {path} is one; give the thermal video with --lwir.")
-        videos = [Video(path) for path in (path, lwir_path) if path is not None]
+        videos = [Video(path) for path in paths]
         pairs = FramePairs(videos[0], videos[1], lwir_offset_s) if len(videos) > 1 else None
         count = min((video.count_hint for video in videos if video.count_hint), default=None)
         names: list[str] = []
@@ -185,13 +203,10 @@ class _Run:
             for frames in pairs or ((frame,) for frame in videos[0].frames()):
                 name = f"{video_name}_{frames[0].number:06d}"
                 names.append(name)
-                self._frames[name] = [(frame.number, frame.seconds) for frame in frames]
+                pair = [None, *frames] if path is None else [*frames, None][:2]
+                self._frames[name] = [frame and (frame.number, frame.seconds) for frame in pair]
                 try:
-                    visible = read_visible(frames[0].pixels)
-                    images = (
-                        visible,
-                        *(read_lwir(frame.pixels, visible, self._detector.lwir_scaling) for frame in frames[1:]),
-                    )
+                    images = self._detector.read(*(frame and frame.pixels for frame in pair))
                 except InputError as error:  # ends the run: the other frames are of the same kind
                     raise InputError(f"{name}: {error}") from error
                 yield Scene(name, images)
@@ -200,7 +215,7 @@ class _Run:
         def writer():
             video = self._output / "annotated" / f"{video_name}.mp4"
             with open_writer(video, 1 / (videos[0].interval or Fraction(1)), videos[0].time_base) as write:
-                yield lambda name, picture: write(picture, self._frames[name][0][1])
+                yield lambda name, picture: write(picture, next(frame for frame in self._frames[name] if frame)[1])
 
         try:
             self._detect(scenes(), names, count, "frame", writer())
@@ -218,11 +233,19 @@ class _Run:
         columns = ("name", "frame", "seconds", "lwir_frame", "lwir_seconds")
         with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(columns if self._needs_lwir else columns[:3])
+            columns = columns if self._takes_lwir else columns[:3]
+            writer.writerow(columns)
             for name, frames in self._frames.items():
                 if name in self._processed:
-                    cells = ((number, f"{float(time):.6f}") for number, time in frames)
-                    writer.writerow([name, *itertools.chain.from_iterable(cells)])
+                    cells = ((frame[0], f"{float(frame[1]):.6f}") if frame else ("", "") for frame in frames)
+                    writer.writerow([name, *itertools.chain.from_iterable(cells)][: len(columns)])
+
+    def _write_modalities(self, path):
+        """Write which images of each scene were looked at; none of a scene that could not be used."""
+        with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(("image", "modalities"))
+            writer.writerows((name, "+".join(self._given.get(name, ()))) for name in self._names)
 
     def _detect(
         self,
@@ -263,6 +286,9 @@ class _Run:
             means = np.mean(self._weights, axis=0)
             weights = zip(self._detector.modalities, means, strict=True)
             print(f"mean weights: {', '.join(f'{name} {mean:.2f}' for name, mean in weights)}")
+        if self._alone:
+            counts = ", ".join(f"{count} {modality} only" for modality, count in sorted(self._alone.items()))
+            _print(f"looked at with one camera: {counts}; {self._output / 'images.csv'} names them")
         if self._grey:
             names = ", ".join(first_few(self._grey, 3))
             _print(
@@ -309,13 +335,15 @@ class _Run:
                 "results.txt",
                 "results.json",
                 *["frames.csv"][: not self._processed.isdisjoint(self._frames)],
+                *["images.csv"][: self._allow_missing],
             )
-            names, text, coco, *frames = (on_success.enter_context(atomic_path(self._output / file)) for file in files)
-            _write_names(names, self._names)
-            results.write_kaist_text(text, self._detections, self._names)
-            results.write_coco_json(coco, self._detections, self._names)
-            for path in frames:
-                self._write_frames(path)
+            paths = {file: on_success.enter_context(atomic_path(self._output / file)) for file in files}
+            _write_names(paths["images.txt"], self._names)
+            results.write_kaist_text(paths["results.txt"], self._detections, self._names)
+            results.write_coco_json(paths["results.json"], self._detections, self._names)
+            for file, write in (("frames.csv", self._write_frames), ("images.csv", self._write_modalities)):
+                if file in paths:
+                    write(paths[file])
         self._kept = len(self._detections)
 
     @contextlib.contextmanager
@@ -335,30 +363,31 @@ class _Run:
             self._add_problem(str(scene.images), bar.write)
         # A single last image would compile a program of its own.
         batch = usable * 2 if len(usable) == 1 and count != 1 else usable
-        by_modality = (list(images) for images in zip(*(scene.images for scene in batch), strict=True))
-        detected = self._detector(*by_modality) if batch else []
+        detected = self._detector.detect([scene.images for scene in batch]) if batch else []
         self._processed.update(scene.name for scene in unusable)
-        self._grey += [scene.name for scene in usable if is_grey(scene.images[0])]
+        if not self._detector.image_rules.grey_visible:
+            self._grey += [s.name for s in usable if s.images[0] is not None and is_grey(s.images[0])]
         for scene, people in zip(usable, detected, strict=False):
             count_above = int((people.scores >= self._min_score).sum())
             self._people += count_above
             self._images_with_people += count_above > 0
-            if people.modality_weights is not None:
+            if len(people.modalities) < len(self._detector.modalities):
+                self._alone.update(people.modalities)
+            elif people.modality_weights is not None:
                 self._weights.append(list(people.modality_weights.values()))
             boxes = np.asarray(xyxy_to_xywh(people.boxes.astype(np.float64)))
-            picture = draw_people(scene.images, people, self._min_score)
+            picture = draw_people([image for image in scene.images if image is not None], people, self._min_score)
             with defer_signals():  # an image has both its results and its picture, or neither
                 self._detections[scene.name] = ImageDetections(boxes, people.scores.astype(np.float64))
+                self._given[scene.name] = people.modalities
                 self._processed.add(scene.name)
                 write(scene.name, picture)
 
 
-def _read_scene(files: SceneFiles, open_stack: Callable[[Path], PIL.Image.Image], scaling: LwirScaling) -> Scene:
+def _read_scene(detector: Detector, files: SceneFiles, open_stack: Callable[[Path], PIL.Image.Image]) -> Scene:
     try:
-        visible = read_visible(_image(files.visible, files.page, open_stack))
-        if files.lwir is None:
-            return Scene(files.name, (visible,))
-        return Scene(files.name, (visible, read_lwir(_image(files.lwir, files.page, open_stack), visible, scaling)))
+        pair = (file and _image(file, files.page, open_stack) for file in (files.visible, files.lwir))
+        return Scene(files.name, detector.read(*pair))
     except InputError as error:
         return Scene(files.name, error)
 

@@ -23,8 +23,7 @@ from dcrl_jax.data.transforms import BLANK_GREY, resize
 from dcrl_jax.decoding import image_rules_of
 from dcrl_jax.errors import InputError
 from dcrl_jax.inference.images import Image, Page, read_lwir, read_visible
-from dcrl_jax.inference.trained import check_trained
-from dcrl_jax.registration import read_registration, registration_of
+from dcrl_jax.inference.trained import check_trained, find_registration
 from dcrl_jax.structures import CHANNELS, Detections
 
 FITS = ("letterbox", "stretch")
@@ -80,7 +79,7 @@ class Detector:
         network = check_trained(params, config)
         self.modalities = network.modalities
         self.image_rules = image_rules_of(config.data)
-        self.registration = self._find_registration(lwir_to_visible)
+        self.registration = find_registration(config, network.modalities, lwir_to_visible)
         self._input_size = network.input_size
         self._params = jax.device_put(params)
         self._run = jax.jit(network.detect)
@@ -193,13 +192,8 @@ class Detector:
             return (read_visible(cast(Image, visible), self.image_rules),)
         if visible is None and lwir is None:
             raise InputError("neither a visible nor a thermal image; give at least one of them.")
-        if not self.takes_one_image and (visible is None or lwir is None):
-            missing = "thermal" if lwir is None else "visible"
-            raise InputError(
-                f"this detector is a teacher, which takes pairs: give the {missing} images too. It has never seen an "
-                "image without its partner; for one camera alone, train a teacher with, for example, "
-                "--config.data.blank_probability=0.2."
-            )
+        if visible is None or lwir is None:
+            self.check_one_image(f"give the {'thermal' if lwir is None else 'visible'} images too")
         pixels = None if visible is None else read_visible(visible, self.image_rules)
         return pixels, None if lwir is None else read_lwir(lwir, pixels, self.image_rules, self.registration)
 
@@ -207,6 +201,19 @@ class Detector:
     def takes_one_image(self) -> bool:
         """Whether one image is enough: for a student, and for a teacher that was trained with blank images."""
         return len(self.modalities) == 1 or self.config.data.blank_probability > 0
+
+    def check_one_image(self, remedy: str) -> None:
+        """Check that the detector takes an image without its partner.
+
+        Raises:
+            InputError: it does not; the message begins with the remedy.
+        """
+        if not self.takes_one_image:
+            raise InputError(
+                f"this detector is a teacher, which takes pairs: {remedy}. It has never seen an image without its "
+                "partner; for one camera alone, train a teacher with, for example, "
+                "--config.data.blank_probability=0.2."
+            )
 
     def run_network(self, *images: np.ndarray | jax.Array) -> tuple[Detections, jax.Array | None]:
         """Return the result of ``Network.detect`` for images of the network's size.
@@ -245,22 +252,6 @@ class Detector:
             given = tuple(name for name, image in zip(self.modalities, scene, strict=True) if image is not None)
             people.append(People(boxes, detections.scores[row][mask], by_modality, given))
         return people
-
-    def _find_registration(self, lwir_to_visible):
-        if len(self.modalities) == 1:
-            if lwir_to_visible is not None:
-                raise InputError(f"this detector is a {self.config.role}, which sees RGB only: omit lwir_to_visible.")
-            return None
-        if lwir_to_visible is not None:
-            return read_registration(lwir_to_visible, Path())
-        try:
-            return registration_of(self.config.data)
-        except InputError as error:
-            raise InputError(
-                f"{error} The thermal images of this detector's training were registered so, and those that it is to "
-                "look at must be: give the numbers, or a file with them, as --lwir_to_visible (in Python: Detector's "
-                "lwir_to_visible)."
-            ) from error
 
     def _region(self, height, width):
         """Return the region of the network's input that an image of this size fills."""

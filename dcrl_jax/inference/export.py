@@ -11,11 +11,12 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import save_file
 
-from dcrl_jax.decoding import lwir_scaling_of
+from dcrl_jax.data.transforms import BLANK_GREY
+from dcrl_jax.decoding import image_rules_of
 from dcrl_jax.errors import InputError
 from dcrl_jax.inference.extras import import_extra
 from dcrl_jax.inference.output_folder import fill_folder, new_folder
-from dcrl_jax.inference.trained import restore_trained
+from dcrl_jax.inference.trained import find_registration, restore_trained
 from dcrl_jax.models.network import Network, build_network
 from dcrl_jax.structures import CHANNELS, Array
 
@@ -49,7 +50,7 @@ JAX_VERSIONS = (
 )
 
 
-def export(checkpoint: str, output: str | Path) -> None:
+def export(checkpoint: str, output: str | Path, lwir_to_visible: str | None = None) -> None:
     """Write a detector for other programs, with normalisation, proposals and NMS inside, and print the files.
 
     Both programs take batches of any size.
@@ -61,6 +62,7 @@ def export(checkpoint: str, output: str | Path) -> None:
             ``detector.jax``, a serialized ``jax.export`` artefact for CPU and CUDA; ``detector.onnx``, which refers to
             the parameters; ``detector.json``, the inputs and outputs and how to load both programs. An error leaves
             the folder as it was.
+        lwir_to_visible: see ``Detector``; ``detector.json`` says how to register thermal images so.
 
     Raises:
         InputError: the path holds no checkpoint of a detector; a package is missing; the folder is not empty or cannot
@@ -69,13 +71,14 @@ def export(checkpoint: str, output: str | Path) -> None:
     output = new_folder(output)
     for package in ("flatbuffers", "onnx"):
         import_extra(package, "export")
-    _, params, config, step = restore_trained(checkpoint)
+    network, params, config, step = restore_trained(checkpoint)
+    registration = find_registration(config, network.modalities, lwir_to_visible)
     config = config.copy_and_resolve_references()
     config.backbone.remat = False  # only for training
     params = jax.device_get(flatten_dict(params, sep="/"))
     try:
         with fill_folder(output) as folder:
-            _write(params, config, {"checkpoint": checkpoint, "step": step}, folder)
+            _write(params, config, {"checkpoint": checkpoint, "step": step}, registration, folder)
     except NotImplementedError as error:
         raise InputError(
             f"this detector has no ONNX model with jax {jax.__version__}: {error} Export it with another version; "
@@ -85,7 +88,7 @@ def export(checkpoint: str, output: str | Path) -> None:
     print(f"{config.role}, step {step} of {checkpoint}, in {output}:\n{sizes}\n{CARD_FILE} says how to load them.")
 
 
-def _write(params, config, origin, folder):
+def _write(params, config, origin, registration, folder):
     from dcrl_jax.inference.onnx_export import external_arrays, onnx_model  # needs onnx
 
     save_file(params, folder / PARAMS_FILE)
@@ -106,7 +109,7 @@ def _write(params, config, origin, folder):
     program, model = flat_detect(build_network(float32_config)), network.model
     translated = onnx_model(program, weights, images, outputs, model.stride, model.roi_samples_per_bin)
     (folder / ONNX_FILE).write_bytes(translated.SerializeToString())
-    card = _card(config, origin, images, outputs)
+    card = _card(config, origin, registration, images, outputs)
     (folder / CARD_FILE).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     # safetensors makes its file readable by the owner only.
     (folder / PARAMS_FILE).chmod((folder / CARD_FILE).stat().st_mode)
@@ -122,13 +125,18 @@ def flat_detect(network: Network) -> Callable[..., dict[str, Array]]:
     return detect
 
 
-def _card(config, origin, images, outputs):
+def _card(config, origin, registration, images, outputs):
     """Return the content of ``detector.json``: what a user must know to run the programs."""
     count = config.final.max_detections
+    rules = image_rules_of(config.data)
     inputs = {
         "visible": "RGB, 0 to 255, channels in this order",
-        "lwir": f"grey thermal image, registered with the visible one, {lwir_scaling_of(config.data).describe()}",
+        "lwir": f"grey thermal image, registered with the visible one, {rules.describe_lwir()}",
     }
+    if rules.grey_visible:
+        inputs["visible"] += "; a grey image has three equal channels"
+    if len(images) > 1 and config.data.blank_probability > 0:
+        inputs = {name: f"{meaning}; all {BLANK_GREY} if it is missing" for name, meaning in inputs.items()}
     results = {
         "boxes": ("float32", ["batch", count, 4], "x1, y1, x2, y2 in pixels of the network input, by descending score"),
         "scores": ("float32", ["batch", count], "probability of being a pedestrian"),
@@ -146,6 +154,7 @@ def _card(config, origin, images, outputs):
         "outputs": [
             dict(zip(("name", "dtype", "shape", "meaning"), (name, *results[name]), strict=True)) for name in outputs
         ],
+        **({"registration": registration.instructions()} if registration else {}),
         "fit": FIT,
         JAX_FILE: {
             "platforms": PLATFORMS,

@@ -14,6 +14,7 @@ from dcrl_jax.files import read_json_lines
 from dcrl_jax.inference.model_card import model_card
 from dcrl_jax.inference.output_folder import fill_folder, new_folder
 from dcrl_jax.inference.trained import restore_trained
+from dcrl_jax.registration import keep_numbers
 
 CARD_FILE = "README.md"
 # Keys whose values are paths on the publisher's machine, whatever they look like.
@@ -43,7 +44,9 @@ def publish(checkpoint: str, output: str | Path) -> None:
     output = new_folder(output)
     if published.is_published(checkpoint):
         raise InputError(f"{checkpoint} is already published; --checkpoint must name a run's workdir or a checkpoint.")
-    _, params, config, step = restore_trained(checkpoint)
+    network, params, config, step = restore_trained(checkpoint)
+    if "lwir" in network.modalities:
+        keep_numbers(config.data)
     record = _read_record(checkpoint, checkpoints.fingerprint(params), step)
     values = without_private_paths(checkpoints.config_to_json(config))
     count = sum(leaf.size for leaf in jax.tree.leaves(params))

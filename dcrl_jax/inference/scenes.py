@@ -87,7 +87,7 @@ def _add_found(scenes, source, lwir_source, needs_lwir, allow_missing):
         files, lwir_files = (None if group is None else getattr(group, kind) for group in (found, lwir_found))
         if found and not needs_lwir:
             new = _visible_scenes(found.root, files, scenes)
-        elif is_pair and lwir_files:
+        elif is_pair and files and lwir_files:
             new = _pair_of_files(files, lwir_files)
         else:
             new = _pair_scenes(found and found.root, files or [], lwir_files, scenes, allow_missing)

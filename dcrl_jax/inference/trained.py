@@ -1,5 +1,7 @@
 """A trained detector: its network, its parameters and the config of its training."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -7,6 +9,7 @@ from ml_collections import ConfigDict
 from dcrl_jax import checkpoints
 from dcrl_jax.errors import InputError
 from dcrl_jax.models.network import Network, build_network
+from dcrl_jax.registration import Registration, read_registration, registration_of
 
 
 class Trained(NamedTuple):
@@ -47,3 +50,37 @@ def restore_trained(path: str) -> Trained:
         return Trained(check_trained(params, config), params, config, step)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def find_registration(
+    config: ConfigDict, modalities: Sequence[str], lwir_to_visible: str | Sequence[float] | None
+) -> Registration | None:
+    """Return how a detector registers the thermal images that a user gives it.
+
+    This is the one rule. The records of a data set were registered when it was prepared, and training and scoring take
+    them as they are. A user's pair has not been: a detector registers each, as ``lwir_to_visible`` says, or as the data
+    set of its training did. It does so whatever the sizes, since two images of one size may show different parts.
+
+    Args:
+        config: of the detector's training.
+        modalities: of the detector.
+        lwir_to_visible: see ``registration.read_registration``; None for that of the training.
+
+    Raises:
+        InputError: the value is invalid, the detector takes no thermal images, or the file that the config names is not
+            there.
+    """
+    if "lwir" not in modalities:
+        if lwir_to_visible is not None:
+            raise InputError(f"this detector is a {config.role}, which sees RGB only: omit lwir_to_visible.")
+        return None
+    if lwir_to_visible is not None:
+        return read_registration(lwir_to_visible, Path())
+    try:
+        return registration_of(config.data)
+    except InputError as error:
+        raise InputError(
+            f"{error} The thermal images of this detector's training were registered so, and those that it is to look "
+            "at must be: give the numbers, or a file with them, as --lwir_to_visible (in Python: lwir_to_visible of "
+            "Detector)."
+        ) from error

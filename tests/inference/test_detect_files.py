@@ -65,7 +65,7 @@ class Files:
 
     def stop(self, source, call, number=signal.SIGINT, handler=contextlib.nullcontext):
         """Detects in files until a signal comes with one of the calls of the detector."""
-        detect_batch, calls = Detector.__call__, []
+        detect_batch, calls = Detector.detect, []
 
         def interrupted(detector, *images):
             calls.append(1)
@@ -75,7 +75,7 @@ class Files:
             return detect_batch(detector, *images)
 
         with pytest.MonkeyPatch.context() as patch, raise_on_sigterm():
-            patch.setattr(Detector, "__call__", interrupted)
+            patch.setattr(Detector, "detect", interrupted)
             with pytest.raises(SIGNALS[number]):
                 self.detect(source)
 
@@ -104,7 +104,7 @@ def detectors(trained):
 
 @pytest.fixture
 def files(detectors, tmp_path, monkeypatch):
-    monkeypatch.setattr(Detector, "from_checkpoint", detectors.get)
+    monkeypatch.setattr(Detector, "from_checkpoint", lambda role, **_: detectors[role])
     return Files(tmp_path, detectors)
 
 
@@ -188,14 +188,14 @@ def test_folder_with_everything_gives_all_that_can_be_read_and_names_the_rest(fi
 def test_names_are_written_before_the_work(files, tmp_path):
     files.write_images("in", 6)
     before = []
-    detect_batch = Detector.__call__
+    detect_batch = Detector.detect
 
     def look(detector, *images):
         before.append((tmp_path / "out/images.txt").read_text().split())
         return detect_batch(detector, *images)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Detector, "__call__", look)
+        patch.setattr(Detector, "detect", look)
         assert files.detect("in")
     assert before == [png("012345")] * 2
 

@@ -105,7 +105,7 @@ def test_several_images_give_what_each_gives_by_itself(student, tmp_path):
     images = [VISIBLE, tmp_path / "b.png", visible_image(2, 20, 20), visible_image(3), visible_image(4)]
     together = student.detector(images)
     for image, people in zip(images, together, strict=True):
-        assert_people(people, *student.detector(image))
+        assert_people(people, *student.detector(image)[:2])
     assert student.detector([]) == []
     stacked = np.stack([VISIBLE, visible_image(1)])
     for batch in (stacked, jax.device_put(stacked), [jax.device_put(image) for image in stacked]):
