@@ -73,7 +73,7 @@ def _listed_names(text: str, path: Path) -> list[str]:
         raise InputError(f"{path}:{count}: an empty line instead of the name of class {count - 1}")
     numbered = [_NUMBERED.fullmatch(name) for name in names]
     if all(match and int(match[1]) == count for count, match in enumerate(numbered)):
-        return [match[2] for match in numbered if match]
+        return [match[2].strip() for match in numbered if match]
     return names
 
 
