@@ -70,7 +70,7 @@ def find_pairs(root: Path, config: Any) -> FoundPairs:
     findings += [Finding(kind, os.fspath(path)) for side, kind in NO_PARTNER.items() for path in getattr(pairing, side)]
     pairs, names = [], set()
     for pair in sorted(pairing.pairs):
-        visible, lwir = (_below(file.path, root) for file in (pair.visible, pair.lwir))
+        visible, lwir = (below(file.path, root) for file in (pair.visible, pair.lwir))
         # Two wildcards or words may give one name.
         name = pair.name if pair.name not in names else visible
         names.add(name)
@@ -87,6 +87,13 @@ def image_ids(pairs: Sequence[Pair]) -> list[str]:
 def image_names(pair: Pair) -> tuple[str, str, str]:
     """Return the names by which lists and labels may call a pair: paths without the suffixes of images."""
     return pair.name, without_suffix(pair.visible_name), without_suffix(pair.lwir_name)
+
+
+def below(path: Path, root: Path) -> str:
+    """Return the path of a file relative to a folder, with slashes; it has ``..`` if the file is elsewhere."""
+    name, start = os.fspath(path), os.path.join(root, "")
+    # For a hundred thousand files, relpath takes seconds.
+    return name.removeprefix(start) if name.startswith(start) else os.path.relpath(name, root)
 
 
 def without_suffix(name: str) -> str:
@@ -117,10 +124,6 @@ def _find(root, pattern):
     return found
 
 
-def _below(path, root):
-    return Path(os.path.relpath(path, root)).as_posix()
-
-
 def _pairs_of_list(root, name):
     path = root / name
     if not path.is_file():
@@ -130,7 +133,7 @@ def _pairs_of_list(root, name):
     problems, pairs, names, line_of = [], [], set(), {}
     for line, cells in read_rows(path, ("visible", "lwir"), COLUMNS, problems):
         files = [_resolve(root, path, cells[side]) for side in ("visible", "lwir")]
-        visible_name, lwir_name = (_below(file, root) for file in files)
+        visible_name, lwir_name = (below(file, root) for file in files)
         first = line_of.setdefault(visible_name, line)
         if first != line:
             problems.append(f"{path}:{line}: {visible_name} is in line {first} already.")
@@ -163,7 +166,7 @@ def _no_pair(root, config, found, pairing):
         return InputError(f"{root}: no image ({content}). Expected a folder of visible and thermal images.")
     lines = [f"{root}: {len(pairing.visible):,} visible and {len(pairing.lwir):,} thermal images, but no pair."]
     for side, paths in (("visible", pairing.visible), ("thermal", pairing.lwir)):
-        folders = Counter(_below(path.parent, root) for path in paths)
+        folders = Counter(below(path.parent, root) for path in paths)
         texts = [
             f"{count:,} in {folder}/, such as {_example(paths, root, folder)}" for folder, count in folders.items()
         ]
@@ -178,4 +181,4 @@ def _no_pair(root, config, found, pairing):
 
 
 def _example(paths, root, folder):
-    return next(path.name for path in paths if _below(path.parent, root) == folder)
+    return next(path.name for path in paths if below(path.parent, root) == folder)

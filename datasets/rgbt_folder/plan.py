@@ -1,11 +1,10 @@
 """What the files of a folder are for, as far as their names and lists tell; no image is read."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from datasets.rgbt_folder.files import FoundPairs, find_pairs
+from datasets.rgbt_folder.files import FoundPairs, below, find_pairs
 from datasets.rgbt_folder.matching import MatchedLabels, match_labels
 from datasets.rgbt_folder.splits import Splits, split_pairs
 from dcrl_jax.annotations.class_names import find_class_names
@@ -52,7 +51,7 @@ def make_plan(root: Path, config: Any) -> Plan:
     if isinstance(config.lwir_to_visible, str) and (root / config.lwir_to_visible).is_file():
         others.append(root / config.lwir_to_visible)
     images = [path for pair in found.pairs for path in (pair.visible, pair.lwir)]
-    files = {Path(os.path.relpath(path, root)).as_posix(): path for path in (*images, *labels.files, *others)}
+    files = {below(path, root): path for path in (*images, *labels.files, *others)}
     return Plan(found, labels, splits, class_names, registration, files)
 
 
