@@ -16,6 +16,9 @@ Array = jax.Array | np.ndarray
 
 CHANNELS = dict(zip(MODALITIES, (3, 1), strict=True))  # of the images of each modality
 
+# What a pair is without a modality, for people.
+WITHOUT = dict(zip(MODALITIES, ("thermal only", "visible only"), strict=True))
+
 
 class Batch(NamedTuple):
     """A batch of images with their annotations.

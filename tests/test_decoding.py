@@ -8,6 +8,7 @@ import PIL.Image
 import pytest
 
 from dcrl_jax import decoding
+from dcrl_jax.config import default_config
 from dcrl_jax.data import transforms
 from dcrl_jax.decoding import ImageRules
 from dcrl_jax.errors import InputError
@@ -89,6 +90,48 @@ def test_thermal_values_without_a_range_are_refused_and_so_are_infinite_ones(pix
     scaling = ImageRules() if pixels.dtype == np.uint16 else ImageRules((7400, 7900))
     with pytest.raises(InputError, match=f"^a: {message}"):
         decoding.check_lwir(pixels, pixels.dtype.name, "a", (2, 3), scaling)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff", None])
+@pytest.mark.parametrize("mode", ["grey", "grey with alpha", "one bit", "RGB"])
+def test_grey_visible_images_have_three_equal_channels_if_the_key_is_set(suffix, mode):
+    pixels = {
+        "grey": COLOURS[..., 0],
+        "grey with alpha": np.dstack([COLOURS[..., 0], np.full(COLOURS.shape[:2], 255, np.uint8)]),
+        "one bit": np.where(COLOURS[..., 0] > 127, 255, 0).astype(np.uint8),
+        "RGB": COLOURS,
+    }[mode]
+    if suffix is None:
+        stored = (pixels, "uint8")
+    else:
+        image = PIL.Image.fromarray(pixels)
+        file = io.BytesIO()
+        (image.convert("1") if mode == "one bit" else image).save(file, suffix)
+        stored = decoding.decode(file.getvalue(), "a")
+    grey = pixels[..., 0] if pixels.ndim == 3 else pixels
+    expected = COLOURS if mode == "RGB" else np.repeat(grey[..., None], 3, axis=2)
+    taken = decoding.check_visible(*stored, "a", ImageRules(grey_visible=True))
+    np.testing.assert_array_equal(taken, expected)
+    if mode != "RGB":
+        with pytest.raises(InputError, match=r"^a: grey, 1 channels; .* train with .*--config.data.grey_visible=True"):
+            decoding.check_visible(*stored, "a")
+
+
+def test_grey_visible_images_are_those_of_a_training_pair():
+    config = default_config("teacher")
+    assert decoding.image_rules_of(config.data) == ImageRules()
+    config.data.grey_visible = True
+    record = {
+        "image_id": b"a",
+        "visible": encoded(COLOURS[..., 0]),
+        "lwir": encoded(COLOURS[..., 1]),
+        "condition": 0,
+        "objects": {"box": [], "label": [], "occlusion": [], "ignore": []},
+    }
+    pair = transforms.decode(record, rules=decoding.image_rules_of(config.data))
+    np.testing.assert_array_equal(pair["visible"], np.repeat(COLOURS[..., :1], 3, axis=2))
+    with pytest.raises(InputError, match=r"^image a: the visible image: grey, 1 channels"):
+        transforms.decode(record)
 
 
 @pytest.mark.parametrize("suffix", ["jpeg", "png", "tiff", "webp"])

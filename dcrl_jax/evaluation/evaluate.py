@@ -82,6 +82,7 @@ class Evaluation(NamedTuple):
     modality_weights: dict[str, list[float]]  # means of mu by condition: all, day, night
     further_scores: dict[str, Score]  # of KAIST's subsets by scale and occlusion, if the config asks for them
     warnings: tuple[str, ...]  # of the bench
+    blank_probability: float = 0.0  # of the detector's training; above 0, a teacher has learnt to do with one camera
 
 
 def subsets_of(config: ConfigDict) -> tuple[Subset, ...]:

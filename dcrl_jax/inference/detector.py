@@ -79,7 +79,7 @@ class Detector:
         network = check_trained(params, config)
         self.modalities = network.modalities
         self.image_rules = image_rules_of(config.data)
-        self.registration = find_registration(config, network.modalities, lwir_to_visible)
+        self.registration = find_registration(config, lwir_to_visible)
         self._input_size = network.input_size
         self._params = jax.device_put(params)
         self._run = jax.jit(network.detect)

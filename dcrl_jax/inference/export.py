@@ -71,8 +71,8 @@ def export(checkpoint: str, output: str | Path, lwir_to_visible: str | None = No
     output = new_folder(output)
     for package in ("flatbuffers", "onnx"):
         import_extra(package, "export")
-    network, params, config, step = restore_trained(checkpoint)
-    registration = find_registration(config, network.modalities, lwir_to_visible)
+    _, params, config, step = restore_trained(checkpoint)
+    registration = find_registration(config, lwir_to_visible)
     config = config.copy_and_resolve_references()
     config.backbone.remat = False  # only for training
     params = jax.device_get(flatten_dict(params, sep="/"))

@@ -4,10 +4,13 @@ import importlib.resources
 from typing import NamedTuple
 
 import jinja2
+from ml_collections import ConfigDict
 
 from dcrl_jax.config import keys_affecting
+from dcrl_jax.decoding import image_rules_of
 from dcrl_jax.published import HUB
-from dcrl_jax.structures import MODALITIES
+from dcrl_jax.registration import registration_of
+from dcrl_jax.structures import MODALITIES, WITHOUT
 from dcrl_jax.tables import format_table
 
 PAPER = "Deep Cross-modal Representation Learning and Distillation for Illumination-invariant Pedestrian Detection"
@@ -82,7 +85,7 @@ def model_card(
     environment = jinja2.Environment(
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
     )
-    name = config["data"]["name"]
+    name, data = config["data"]["name"], ConfigDict(config["data"])
     return environment.from_string(template).render(
         config=config,
         step=step,
@@ -99,6 +102,8 @@ def model_card(
         data=_DATA.get(name, _Data(name, "See its terms.", "the scenes of that data set")),
         settings_table=_settings_table(config),
         score_table=scores and _score_table(scores),
+        rules=image_rules_of(data),
+        registration=registration_of(data),
         further_table=scores and _further_table(scores),
         format_value=_format_value,
     )
@@ -157,7 +162,7 @@ def _score_table(scores):
     rows = [scored("**log-average miss rate, %** (lower is better)", "miss_rate_percent")]
     for modality, rates in scores["blanked"].items():
         rates = {name.rpartition("-")[2]: rate for name, rate in rates.items()}
-        rows.append(row(f"the same, {modality} switched off", rates))
+        rows.append(row(f"the same, {WITHOUT[modality]}", rates))
     rows.append(scored("average precision, %", "average_precision_percent"))
     rows.append(scored("recall, %", "recall_percent"))
     if scores["modality_weights"]:

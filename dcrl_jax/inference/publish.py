@@ -44,8 +44,8 @@ def publish(checkpoint: str, output: str | Path) -> None:
     output = new_folder(output)
     if published.is_published(checkpoint):
         raise InputError(f"{checkpoint} is already published; --checkpoint must name a run's workdir or a checkpoint.")
-    network, params, config, step = restore_trained(checkpoint)
-    if "lwir" in network.modalities:
+    _, params, config, step = restore_trained(checkpoint)
+    if config.role == "teacher":
         keep_numbers(config.data)
     record = _read_record(checkpoint, checkpoints.fingerprint(params), step)
     values = without_private_paths(checkpoints.config_to_json(config))

@@ -52,9 +52,7 @@ def restore_trained(path: str) -> Trained:
         raise InputError(f"{path}: {error}") from error
 
 
-def find_registration(
-    config: ConfigDict, modalities: Sequence[str], lwir_to_visible: str | Sequence[float] | None
-) -> Registration | None:
+def find_registration(config: ConfigDict, lwir_to_visible: str | Sequence[float] | None) -> Registration | None:
     """Return how a detector registers the thermal images that a user gives it.
 
     This is the one rule. The records of a data set were registered when it was prepared, and training and scoring take
@@ -63,14 +61,13 @@ def find_registration(
 
     Args:
         config: of the detector's training.
-        modalities: of the detector.
         lwir_to_visible: see ``registration.read_registration``; None for that of the training.
 
     Raises:
         InputError: the value is invalid, the detector takes no thermal images, or the file that the config names is not
             there.
     """
-    if "lwir" not in modalities:
+    if config.role != "teacher":
         if lwir_to_visible is not None:
             raise InputError(f"this detector is a {config.role}, which sees RGB only: omit lwir_to_visible.")
         return None

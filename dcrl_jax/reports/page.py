@@ -15,7 +15,7 @@ from dcrl_jax.evaluation.mistakes import MIN_SCORE, worst_mistakes
 from dcrl_jax.evaluation.rules import Subset, assign_roles, describe_subset
 from dcrl_jax.files import write_atomically
 from dcrl_jax.reports import crops
-from dcrl_jax.reports.summary import score_tables
+from dcrl_jax.reports.summary import describe_one_camera, score_tables
 from dcrl_jax.tables import Table, format_value
 
 # Maximum number of crops per kind of mistake and condition.
@@ -113,7 +113,7 @@ def write_page(evaluation: Evaluation, bench: Bench, path: Path, name: str, file
     subsets = [score.subset for score in evaluation.scores.values()]
     pictures = {PICTURES[file.name].section: [_embed(file)] for file in files}
     sections = [
-        Section("Scores", text=[_describe_rules(subsets[0])], tables=score_tables(evaluation)),
+        Section("Scores", [_describe_rules(subsets[0]), *describe_one_camera(evaluation)], score_tables(evaluation)),
         Section("Curves", pictures=pictures.pop("Curves", [])),
         *_mistake_sections(evaluation, bench, subsets),
         *(Section(title, pictures=pictures[title]) for title in pictures),

@@ -4,7 +4,7 @@ import numpy as np
 
 from dcrl_jax.evaluation.evaluate import Evaluation
 from dcrl_jax.evaluation.rules import CONDITIONS
-from dcrl_jax.structures import MODALITIES
+from dcrl_jax.structures import MODALITIES, WITHOUT
 from dcrl_jax.tables import Table, format_table
 
 
@@ -17,7 +17,7 @@ def score_tables(evaluation: Evaluation) -> list[Table]:
     scores = evaluation.scores.values()
     rows = [["miss rate, %", *(100 * score.miss_rate for score in scores)]]
     rows += [
-        [f"  {modality} blanked", *(100 * score.miss_rate for score in by_subset.values())]
+        [f"  {WITHOUT[modality]}", *(100 * score.miss_rate for score in by_subset.values())]
         for modality, by_subset in evaluation.blanked_scores.items()
     ]
     rows += [
@@ -43,7 +43,23 @@ def score_tables(evaluation: Evaluation) -> list[Table]:
     return tables
 
 
+def describe_one_camera(evaluation: Evaluation) -> list[str]:
+    """Return a sentence on the scores with one camera, or nothing if there are none."""
+    if not evaluation.blanked_scores:
+        return []
+    if evaluation.blank_probability:
+        probability = f"data.blank_probability={evaluation.blank_probability:g}"
+        training = f"this teacher was trained for that ({probability}) and also takes one image"
+    else:
+        training = (
+            "this teacher was not trained for that (data.blank_probability=0), so that the rows only show how much it "
+            "relies on each camera"
+        )
+    return [f"{' and '.join(WITHOUT.values())}: one camera is missing, and its image blank; {training}."]
+
+
 def summary(evaluation: Evaluation) -> str:
     """Return the tables as text, followed by the warnings of the data set."""
     parts = [format_table(*table) for table in score_tables(evaluation)]
+    parts += describe_one_camera(evaluation)
     return "\n\n".join(parts + [f"warning: {warning}" for warning in evaluation.warnings])

@@ -61,6 +61,7 @@ def score_checkpoint(
     name = f"{_name_of(trained_config)}, step {step}"
     bench = open_test_bench(config, detector)
     result = evaluation.evaluate(bench, parallel.replicate(params, bench.mesh), blanked=True)
+    result = result._replace(blank_probability=trained_config.data.blank_probability)
     folder = workdir / "evaluation"
     if parallel.is_first_process():
         magnitudes = None

@@ -140,8 +140,8 @@ def test_page_files_and_summary_have_the_scores_of_the_evaluation(config, teache
     assert found.rows == [
         ["", "all", "day", "night"],
         ["miss rate, %", *rates],
-        ["visible blanked", *rates],
-        ["lwir blanked", *rates],
+        ["thermal only", *rates],
+        ["visible only", *rates],
         ["average precision, %", "16.67", "20.00", "0.00"],
         ["people", "6", "5", "1"],
         ["images", "4", "3", "1"],
@@ -156,9 +156,13 @@ def test_page_files_and_summary_have_the_scores_of_the_evaluation(config, teache
     # A part of the row above.
     assert [cell.get("class") for cell in found.all("th") if cell["scope"] == "row"][:3] == [None, "part", "part"]
     assert "at least 20 pixels tall" in found.sections["Scores"]
-    *lines, warning = [line for line in summary(evaluation).split("\n") if line]
+    note = "thermal only and visible only: one camera is missing, and its image blank; this teacher was not trained"
+    assert note in found.sections["Scores"]
+    *lines, told, warning = [line for line in summary(evaluation).split("\n") if line]
     assert [line.split() for line in lines if "--" not in line] == [" ".join(row).split() for row in found.rows]
+    assert told.startswith(note)
     assert warning == f"warning: {WARNING}"
+    assert "was trained for that (data.blank_probability=0.2)" in summary(evaluation._replace(blank_probability=0.2))
 
     by_subset = scores["scores"].values()
     assert [f"{score['miss_rate_percent']:.2f}" for score in by_subset] == rates
