@@ -127,11 +127,13 @@ def _facts(plan: Plan, config: Any, checked: Mapping[int, CheckedPair], conditio
     """Return where all comes from, for the table."""
     formats = [text for result in checked.values() for text in result.formats]
     names = ", ".join(plan.class_names.names or ()) if "YOLO" in formats else ""
+    left_out, unlabelled = plan.splits.of_pairs.count(None), plan.labels.other_side
+    labels_of = f"{config.labels}{f', in {config.label_folder}' if config.label_folder else ''}"
     return {
         "pairs": plan.found.source,
-        "splits": plan.splits.source,
+        "splits": plan.splits.source + (f"; {left_out:,} pairs are in none" if left_out else ""),
         "day and night": conditions,
-        "labels": config.labels + (f", in {config.label_folder}" if config.label_folder else ""),
+        "labels": labels_of + (f"; {unlabelled:,} pairs have only labels of the other image" if unlabelled else ""),
         "label formats": summary.count_texts(formats),
         "class names": f"{names} ({plan.class_names.source})" if names else "",
         "image sizes": summary.count_texts(result.sizes for result in checked.values() if result.sizes),

@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 
 from datasets.records import CONDITIONS
-from datasets.rgbt_folder.files import Pair
+from datasets.rgbt_folder.files import Pair, short_name
 from datasets.rgbt_folder.words import CONDITION_OF, told_by
 from dcrl_jax.annotations.problems import raise_if_any
 
@@ -28,8 +28,9 @@ class Conditions(NamedTuple):
 def conditions_of_names(pairs: Sequence[Pair], config: Any) -> Conditions:
     """Return the condition of each pair, as far as names tell.
 
-    The column ``condition`` of the list of pairs decides; else the expression ``config.night``; else the words day and
-    night in the path of the visible image, of which the innermost counts.
+    The column ``condition`` of the list of pairs decides; else the expression ``config.night``, searched in the name
+    without the folder of the split; else the words day and night in the path of the visible image, of which the
+    innermost counts.
 
     Raises:
         InputError: a cell of the column says something else.
@@ -44,7 +45,7 @@ def conditions_of_names(pairs: Sequence[Pair], config: Any) -> Conditions:
         raise_if_any(problems, config.pairs, f"Expected {' or '.join(CONDITIONS)} in the column condition.")
         return Conditions(told, "the column condition")
     if config.night:
-        found = [re.search(config.night, pair.name) for pair in pairs]
+        found = [re.search(config.night, short_name(pair)) for pair in pairs]
         return Conditions(["night" if match else "day" for match in found], f"night={config.night!r}")
     told = [told_by(tuple(pair.visible_name.split("/")), CONDITION_OF) for pair in pairs]
     return Conditions(told, "words in the names")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from datasets.rgbt_folder.words import SPLIT_OF, told_by
+from datasets.rgbt_folder.words import SPLIT_OF
 from dcrl_jax.annotations.problems import raise_if_any
 from dcrl_jax.annotations.types import Finding
 from dcrl_jax.errors import InputError, first_few
@@ -80,13 +80,26 @@ def find_pairs(root: Path, config: Any) -> FoundPairs:
 
 def image_ids(pairs: Sequence[Pair]) -> list[str]:
     """Return the name of each pair without the folder of its split, or with it if two pairs would be alike."""
-    short = ["/".join(part for part in _parts(pair) if part) for pair in pairs]
+    short = [short_name(pair) for pair in pairs]
     return short if len(set(short)) == len(short) else [pair.name for pair in pairs]
+
+
+def short_name(pair: Pair) -> str:
+    """Return the name of a pair without the folder of its split; several pairs may have it."""
+    *folders, stem = pair.name.split("/")
+    return "/".join([*(folder for folder in folders if folder.lower() not in SPLIT_OF), stem])
 
 
 def image_names(pair: Pair) -> tuple[str, str, str]:
     """Return the names by which lists and labels may call a pair: paths without the suffixes of images."""
     return pair.name, without_suffix(pair.visible_name), without_suffix(pair.lwir_name)
+
+
+def resolve(root: Path, path: Path, cell: str) -> Path:
+    """Return the file that a cell of the list ``path`` names: below the folder, or beside the list."""
+    names = [cell, cell.replace("\\", "/")]  # Windows
+    candidates = [folder / name for name in names for folder in (root, path.parent)]
+    return next((file for file in candidates if file.is_file()), root / names[1])
 
 
 def below(path: Path, root: Path) -> str:
@@ -100,15 +113,6 @@ def without_suffix(name: str) -> str:
     """Return a path without the suffix of an image; other ends stay, as in ``2014_05.05``."""
     stem, suffix = os.path.splitext(name)
     return stem if suffix.lower() in IMAGE_SUFFIXES else name
-
-
-def _parts(pair):
-    *folders, stem = pair.name.split("/")
-    return [*(folder for folder in folders if not _names_split(folder)), stem]
-
-
-def _names_split(folder):
-    return folder.lower() in SPLIT_OF and told_by((folder,), SPLIT_OF) is not None
 
 
 def _find(root, pattern):
@@ -132,7 +136,7 @@ def _pairs_of_list(root, name):
         )
     problems, pairs, names, line_of = [], [], set(), {}
     for line, cells in read_rows(path, ("visible", "lwir"), COLUMNS, problems):
-        files = [_resolve(root, path, cells[side]) for side in ("visible", "lwir")]
+        files = [resolve(root, path, cells[side]) for side in ("visible", "lwir")]
         visible_name, lwir_name = (below(file, root) for file in files)
         first = line_of.setdefault(visible_name, line)
         if first != line:
@@ -148,13 +152,6 @@ def _pairs_of_list(root, name):
     if not pairs:
         raise InputError(f"{path}: no pair; expected lines with the paths of a visible and a thermal image.")
     return FoundPairs(sorted(pairs, key=lambda pair: pair.name), [], f"the list {name}")
-
-
-def _resolve(root, path, cell):
-    """Return the file of a cell: below the folder, or beside the list; Windows writes backslashes."""
-    names = [cell, cell.replace("\\", "/")]
-    candidates = [folder / name for name in names for folder in (root, path.parent)]
-    return next((file for file in candidates if file.is_file()), root / names[1])
 
 
 def _no_pair(root, config, found, pairing):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from datasets.rgbt_folder.files import Pair, image_names, without_suffix
+from datasets.rgbt_folder.files import Pair, below, image_names, resolve, without_suffix
 from datasets.rgbt_folder.words import CONDITION_OF, SPLIT_OF, meaning_of, split_modality, told_by
 from dcrl_jax.annotations import coco_files, label_files
 from dcrl_jax.annotations.coco_files import CocoImage
@@ -20,8 +20,6 @@ SURPASSED = "label file that is not used, since the folders of another one agree
 SEVERAL_PAIRS = "label file whose name several pairs have; put it into the folder of its pair"
 # The sides of a pair; "pair" are labels that do not say on which image they were drawn.
 SIDES = ("visible", "lwir", "pair")
-
-
 _ALWAYS_TELL = frozenset((*SPLIT_OF.values(), *CONDITION_OF.values()))
 
 
@@ -55,6 +53,11 @@ class _Candidate(NamedTuple):
         return split_modality(self.stem)[1] or meaning_of(self.folders).modality or "pair"
 
 
+class _Match(NamedTuple):
+    ignored_folders: int  # outer folders of the label file that say something else than the pair's
+    file: LabelFile
+
+
 def match_labels(root: Path, pairs: Sequence[Pair], config: Any, not_labels: Iterable[Path]) -> MatchedLabels:
     """Return the label files of each pair.
 
@@ -80,8 +83,7 @@ def match_labels(root: Path, pairs: Sequence[Pair], config: Any, not_labels: Ite
     """
     owners = _Owners(pairs)
     by_pair: list[dict[str, list[_Match]]] = [defaultdict(list) for _ in pairs]
-    findings = []
-    files = []
+    findings, files = [], []
     for index, pair in enumerate(pairs):
         if "labels" in pair.cells:
             candidate = _listed(root, pair, config)
@@ -114,16 +116,11 @@ def match_labels(root: Path, pairs: Sequence[Pair], config: Any, not_labels: Ite
 
 def _listed(root, pair, config):
     """Return the label file that the list of pairs names."""
-    name = PurePosixPath(pair.cells["labels"].replace("\\", "/"))
-    path = root / name
+    path = resolve(root, root / config.pairs, pair.cells["labels"])
     if not path.is_file():
         raise InputError(f"{path}: no such file; {config.pairs} names it as the labels of {pair.name}.")
+    name = PurePosixPath(below(path, root))
     return _Candidate(LabelFile(path), name.parent.parts, without_suffix(name.stem))
-
-
-class _Match(NamedTuple):
-    ignored_folders: int  # outer folders of the label file that say something else than the pair's
-    file: LabelFile
 
 
 class _Owners:

@@ -33,7 +33,7 @@ HELP = {
     "train_list": "pattern within the folder: lists of the training pairs, one a line",
     "validation_list": "the same of the validation pairs",
     "test_list": "the same of the test pairs",
-    "sequence": "regular expression searched in the name of a pair: its groups name the sequence",
+    "sequence": "regular expression searched in the name of a pair without its split: its groups name the sequence",
     "sequence_images": "cut every sequence into blocks of so many consecutive images; 0: do not",
     "test_share": "share of the pairs that become the test split, where sequences are chosen",
     "split_seed": "seed of the choice of sequences",
@@ -105,8 +105,14 @@ class FolderConfig(tfds.core.BuilderConfig):
             raise InputError(f"rgbt_folder: test_share must be between 0 and 1, not {self.test_share!r}.")
         if isinstance(self.lwir_to_visible, Sequence) and not isinstance(self.lwir_to_visible, str):
             self.lwir_to_visible = tuple(self.lwir_to_visible)
-        if self.split != "auto" and any(self.lists().values()):
-            raise InputError(f"rgbt_folder: split is {self.split!r}, but lists of pairs are given; give one of both.")
+        rules = {
+            f"split={self.split}": self.split in SPLITS,
+            "sequence or sequence_images": self.sequence or self.sequence_images or self.split == "sequence",
+            "lists of pairs": any(self.lists().values()),
+        }
+        given = [rule for rule, is_given in rules.items() if is_given]
+        if len(given) > 1:
+            raise InputError(f"rgbt_folder: {' and '.join(given)}: each says how pairs are split; give one of them.")
         options = [(option, getattr(self, option)) for option in defaults()]
         self.name = f"{self.name}-{zlib.crc32(repr(options).encode()):08x}"
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from datasets.rgbt_folder.files import Pair
+from datasets.rgbt_folder.files import Pair, short_name
 from datasets.rgbt_folder.words import CONDITION_OF, SPLIT_OF, meaning_of
 from dcrl_jax.errors import InputError
 
@@ -16,10 +16,10 @@ _LAST_NUMBER = re.compile(r"\d+(?=\D*$)")
 def sequence_names(pairs: Sequence[Pair], config: Any) -> list[str]:
     """Return the name of each pair's sequence.
 
-    It is the cell of the column ``sequence``; else what ``config.sequence`` finds in the name, its groups if it has
-    some; else the folders of the name; else the name without its last number. The last two rules count only if they
-    tell at least two sequences. With ``config.sequence_images``, each sequence is cut into blocks of so many images in
-    the order of their names.
+    It is the cell of the column ``sequence``; else what ``config.sequence`` finds in the name without the folder of the
+    split, its groups if it has some; else the folders of the name; else the name without its last number. The last two
+    rules count only if they tell at least two sequences. With ``config.sequence_images``, each sequence is cut into
+    blocks of so many images in the order of their names.
 
     Raises:
         InputError: ``config.sequence`` does not find anything in a name.
@@ -71,7 +71,7 @@ def _plain_sequences(pairs, config):
     if any("sequence" in pair.cells for pair in pairs):
         return [pair.cells.get("sequence", "") for pair in pairs]
     if config.sequence:
-        return [_match(config.sequence, pair.name) for pair in pairs]
+        return [_match(config.sequence, short_name(pair)) for pair in pairs]
     folders = ["/".join(_telling(pair.name)) for pair in pairs]
     if len(set(folders)) > 1:
         return folders

@@ -1,5 +1,6 @@
 """Which pairs train, validate and test."""
 
+import glob
 import os
 from collections import defaultdict
 from collections.abc import Sequence
@@ -32,8 +33,9 @@ class Splits(NamedTuple):
 def split_pairs(root: Path, pairs: Sequence[Pair], config: Any) -> Splits:
     """Return the split of each pair.
 
-    The column ``split`` of the list of pairs decides; else the given lists; else the folders; else lists that are
-    called ``train.txt`` and the like; else whole sequences are chosen for testing.
+    If the options tell what a sequence is, whole sequences are chosen for testing. Else the column ``split`` of the
+    list of pairs decides; else the given lists; else folders that are called after a split, or with its word among
+    others if all pairs have such a folder; else lists that are called ``train.txt`` and the like; else sequences.
 
     Single frames are never chosen: the next frame of a video is almost the same image.
 
@@ -42,15 +44,15 @@ def split_pairs(root: Path, pairs: Sequence[Pair], config: Any) -> Splits:
     """
     if config.split in SPLITS:
         return Splits([config.split] * len(pairs), f"all pairs are {config.split}, as the option split says", [], [])
-    if config.split == "sequence":
+    if config.split == "sequence" or config.sequence or config.sequence_images:
         return _by_sequence(pairs, config)
     if any("split" in pair.cells for pair in pairs):
         return _by_column(root / config.pairs, pairs)
     lists = {split: _given_lists(root, split, pattern) for split, pattern in config.lists().items() if pattern}
     if lists:
         return _by_lists(pairs, lists)
-    folders = [told_by(PurePosixPath(pair.visible_name).parent.parts, SPLIT_OF) for pair in pairs]
-    if any(folders):
+    folders = _splits_of_folders(pairs)
+    if folders:
         findings = [Finding(NO_SPLIT, pair.name) for pair, split in zip(pairs, folders, strict=True) if not split]
         return Splits(folders, "the folders", findings, [])
     lists = _lists_by_name(root, pairs)
@@ -87,8 +89,22 @@ def _by_column(path, pairs):
     return Splits(splits, f"the column split of {path.name}", findings, [])
 
 
+def _splits_of_folders(pairs):
+    """Return the splits that folders tell; [] if they do not."""
+    paths = [PurePosixPath(pair.visible_name).parent.parts for pair in pairs]
+    exact = [
+        next((SPLIT_OF[name.lower()] for name in reversed(path) if name.lower() in SPLIT_OF), None) for path in paths
+    ]
+    if any(exact):
+        return exact
+    # A folder may be called train_station.
+    told = [told_by(path, SPLIT_OF) for path in paths]
+    return told if all(told) else []
+
+
 def _given_lists(root, split, pattern):
-    paths = sorted(path for path in root.glob(pattern) if path.is_file())
+    names = glob.glob(os.path.join(glob.escape(os.fspath(root)), pattern), recursive=True)
+    paths = [Path(name) for name in sorted(names) if os.path.isfile(name)]
     if not paths:
         raise InputError(f"{root}: no file matches {split}_list={pattern!r}, a pattern that starts at the folder.")
     return paths

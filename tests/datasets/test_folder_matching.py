@@ -145,7 +145,7 @@ def test_images_of_coco_files_are_label_files_at_their_path(tmp_path, json_name,
 
 def test_cells_of_a_list_decide(tmp_path):
     pairs = [pair(tmp_path, "a/1.png", "b/1.png", labels="my labels\\x.txt"), pair(tmp_path, "a/2.png", "b/2.png")]
-    of_pairs, findings = matched(tmp_path, pairs, ["my labels/x.txt", "a/1.txt", "2.txt"])
+    of_pairs, findings = matched(tmp_path, pairs, ["my labels/x.txt", "a/1.txt", "2.txt"], pairs="l.csv")
     assert of_pairs == [{"visible": "my labels/x.txt"}, {"visible": "2.txt"}]
     assert findings == [(NOT_USED, "a/1.txt")]
     with pytest.raises(InputError, match=r"none\.txt: no such file; l\.csv names it as the labels of a/1"):

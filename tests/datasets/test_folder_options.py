@@ -49,7 +49,8 @@ def test_all_options_have_a_default_and_a_text():
         ({"split_seed": True}, "split_seed must be a whole number"),
         ({"test_share": 20}, "test_share must be between 0 and 1, not 20"),
         ({"class_names": [1, 2]}, r"class_names is \[1, 2\]; expected words, separated by commas"),
-        ({"split": "test", "train_list": "a.txt"}, "split is 'test', but lists of pairs are given"),
+        ({"split": "test", "train_list": "a.txt"}, "split=test and lists of pairs: each says how pairs are split"),
+        ({"sequence_images": 9, "test_list": "a.txt"}, "sequence or sequence_images and lists of pairs: each says"),
         ({"person_labels": "A,b", "ignore_labels": "a"}, "person_labels and ignore_labels both have a"),
     ],
 )

@@ -21,12 +21,33 @@ def split_of(root, pairs, /, **options):
     return by_split, result
 
 
-def test_folders_decide_by_whole_words(tmp_path):
-    folders = ["train", "Test_LLVIP", "NewTest/FramesPos", "cam/valid", "training data", "contest"]
+@pytest.mark.parametrize(
+    ("folders", "expected"),
+    [
+        (["train", "NewTest/FramesPos", "cam/valid", "Trainset/x", "contest"], "train test validation train None"),
+        (["Train_LLVIP_vi", "Test_LLVIP_vi", "training data"], "train test train"),
+        (["train_station/test/a", "train_station/b"], "test None"),
+    ],
+)
+def test_folders_decide(tmp_path, folders, expected):
     pairs = [pair(tmp_path, f"{folder}/{index}.png", "x.png", str(index)) for index, folder in enumerate(folders)]
-    by_split, result = split_of(tmp_path, pairs)
-    assert by_split == {"train": ["0", "4"], "test": ["1", "2"], "validation": ["3"], None: ["5"]}
-    assert (result.source, result.findings) == ("the folders", [(splits.NO_SPLIT, "5")])
+    result = splits.split_pairs(tmp_path, pairs, config())
+    assert [str(split) for split in result.of_pairs] == expected.split()
+    assert result.source == "the folders"
+    left_out = [(splits.NO_SPLIT, str(index)) for index, split in enumerate(expected.split()) if split == "None"]
+    assert result.findings == left_out
+
+
+def test_a_word_in_some_folders_is_no_split(tmp_path):
+    pairs = [pair(tmp_path, f"{folder}/0.png", "x.png", f"{folder}/0") for folder in ("train_station", "park")]
+    assert split_of(tmp_path, pairs)[1].source.startswith("by sequence: 1 of 2 test")
+
+
+def test_options_about_sequences_come_before_folders(tmp_path):
+    pairs = [pair(tmp_path, f"train/{name}.png", "x.png", f"train/{name}") for name in ("a1", "a2", "b1")]
+    assert set(split_of(tmp_path, pairs, sequence="a|b")[0]) == {"train", "test"}
+    assert set(split_of(tmp_path, pairs, split="sequence")[0]) == {"train", "test"}
+    assert set(split_of(tmp_path, pairs)[0]) == {"train"}
 
 
 def test_the_column_of_a_list_decides_before_folders(tmp_path):
