@@ -20,6 +20,8 @@ SURPASSED = "label file that is not used, since the folders of another one agree
 SEVERAL_PAIRS = "label file whose name several pairs have; put it into the folder of its pair"
 # The sides of a pair; "pair" are labels that do not say on which image they were drawn.
 SIDES = ("visible", "lwir", "pair")
+# Label tools put a list of the classes among the labels.
+_CLASS_LISTS = ("classes.txt", "labels.txt")
 _ALWAYS_TELL = frozenset((*SPLIT_OF.values(), *CONDITION_OF.values()))
 
 
@@ -174,7 +176,7 @@ def _candidates(root, label_folder, skipped):
     modality = meaning_of(PurePosixPath(label_folder or "").parts).modality
     around = (modality,) if modality else ()
     for path in walk(folder, (*label_files.SUFFIXES, ".json")):
-        if os.path.abspath(path) in skipped:
+        if os.path.abspath(path) in skipped or path.name.lower() in _CLASS_LISTS:
             continue
         folders = (*around, *path.relative_to(folder).parent.parts)
         if path.suffix.lower() != ".json":

@@ -30,7 +30,7 @@ class RgbtFolder(FetchedBuilder):
     """
 
     builder_config: FolderConfig
-    SHARD_RECORDS = 250  # about 500 MB of pairs of 2 MB
+    SHARD_RECORDS = 100  # 200 MB of pairs of 2 MB
     UNIT = "pairs"
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\
 rgbt_folder needs a folder of visible and thermal images and their labels, whose names tell which belong together:
