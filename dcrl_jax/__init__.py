@@ -1,7 +1,9 @@
 """Illumination-invariant pedestrian detection in JAX and Flax: DCRL-PDN, the teacher, and DCRD-PDN, the student.
 
 detector = dcrl_jax.Detector.from_pretrained("hf://OWNER/NAME")
-people = detector("street.jpg")
+people = detector("street.jpg")           # a student
+people = detector("rgb.jpg", "lwir.jpg")  # a teacher
+people = detector(lwir="lwir.jpg")        # a teacher that was trained with data.blank_probability
 """
 
 from typing import TYPE_CHECKING, Any

@@ -78,6 +78,13 @@ def test_workdir_is_named_after_the_recipe(recipe, workdir):
         (["--distributed=auto"], "error: --distributed needs --workdir, a folder that all processes see\n"),
         (["--mode=detect"], "error: --mode=detect needs --checkpoint and --input and --output\n"),
         (["--mode=export", "--output=out"], "error: --mode=export needs --checkpoint\n"),
+        (["--mode=detect", "--allow_missing"], "needs --checkpoint and --input and --output\n"),
+        (["--mode=detect", "--allow_missing", "--lwir=a"], "error: --mode=detect needs --checkpoint and --output\n"),
+        (["--mode=detect", "--lwir=a"], "error: --mode=detect needs --checkpoint and --input and --output\n"),
+        (
+            ["--mode=publish", "--checkpoint=a", "--output=b", "--lwir_to_visible=stretch"],
+            "does not take --config and --lwir_to_visible\n",
+        ),
         (["--mode=detect", "--min_score=2"], "argument --min_score: 2 is not in 0..1\n"),
         (["--mode=detect", "--lwir_offset_s=nan"], "argument --lwir_offset_s: nan is not a finite number of seconds\n"),
     ],
@@ -110,4 +117,5 @@ def test_flags_are_parsed(monkeypatch):
     arguments = ["--mode=detect", "--checkpoint=~/run", "--input", "a.jpg", "--output=out", "--lwir_offset_s", "-0.5"]
     options = command_line.parse_main("Train.", arguments)
     assert (options.checkpoint, options.input, options.lwir) == ("/home/somebody/run", "a.jpg", None)
+    assert (options.lwir_to_visible, options.allow_missing) == (None, None)
     assert (options.config, options.overrides, options.min_score, options.lwir_offset_s) == (None, {}, 0.5, -0.5)

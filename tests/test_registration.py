@@ -6,9 +6,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from dcrl_jax.errors import InputError
-from dcrl_jax.registration import Registration, map_boxes, read_registration, register_lwir
+from dcrl_jax.registration import (
+    Registration,
+    keep_numbers,
+    map_boxes,
+    read_registration,
+    register_lwir,
+    registration_of,
+)
 
 PART = Registration((10.0, 20.0, 50.0, 60.0))
 HOMOGRAPHY = Registration((1.9, 0.1, -12.0, -0.05, 2.1, -30.0, 1e-4, -2e-4, 1.0))
@@ -184,6 +192,34 @@ def test_other_options_are_refused(value, message, tmp_path):
     (tmp_path / "bools.json").write_text("[true, true, true, true]")
     with pytest.raises(InputError, match=message):
         read_registration(value, tmp_path)
+
+
+def test_a_config_keeps_the_numbers_of_a_file(tmp_path):
+    (tmp_path / "H.txt").write_text("10 20 50 60\n")
+    data = ConfigDict({"manual_dir": str(tmp_path), "options": {"lwir_to_visible": "H.txt"}}).lock()
+    assert registration_of(data) == PART
+    for _ in range(2):
+        keep_numbers(data)
+        assert data.options.lwir_to_visible == "10.0, 20.0, 50.0, 60.0"
+    for unchanged in ({}, {"lwir_to_visible": None}, {"lwir_to_visible": (10, 20, 50, 60)}):
+        data = ConfigDict({"manual_dir": None, "options": unchanged}).lock()
+        keep_numbers(data)
+        assert data.options.to_dict() == unchanged
+    data = ConfigDict({"manual_dir": None, "options": {"lwir_to_visible": "H.txt"}}).lock()
+    with pytest.raises(InputError, match=r"^config.data.options.lwir_to_visible H.txt: .*data.manual_dir, which is"):
+        keep_numbers(data)
+
+
+@pytest.mark.parametrize(
+    ("registration", "words"),
+    [
+        (Registration(()), "Resize the thermal image to the size of the visible one."),
+        (PART, "x1, y1, x2, y2 = 10, 20, 50, 60 of the thermal image"),
+        (Registration(tuple(range(9))), "homography (0 1 2; 3 4 5; 6 7 8, by rows), which maps thermal to visible"),
+    ],
+)
+def test_instructions_have_the_numbers(registration, words):
+    assert words in registration.instructions()
 
 
 @pytest.mark.parametrize(

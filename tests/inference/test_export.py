@@ -122,6 +122,28 @@ def test_card_names_the_activations_of_each_program(trained, tmp_path, monkeypat
     card = json.loads((tmp_path / "out" / "detector.json").read_text())
     activations = {program: card[program]["activations"] for program in ("detector.jax", "detector.onnx")}
     assert activations == {"detector.jax": "bfloat16", "detector.onnx": "float32"}
+    assert "registration" not in card
+    assert card["inputs"][0]["meaning"] == "RGB, 0 to 255, channels in this order"
+
+
+def test_card_says_what_a_user_has_to_do_with_the_images(trained, tmp_path, monkeypatch):
+    config = trained("teacher").config.copy_and_resolve_references()
+    with config.unlocked():
+        config.data.options.lwir_to_visible = "10, 20, 50, 60"
+        config.data.update({"grey_visible": True, "blank_probability": 0.2, "lwir_range": (7000, 9000)})
+    monkeypatch.setattr(export, "restore_trained", lambda _: (None, trained("teacher").params, config, 7))
+    outputs = dict.fromkeys(OUTPUTS["teacher"])
+    monkeypatch.setattr(export, "flat_detect", lambda network: lambda params, image, _: dict.fromkeys(outputs, image))
+    for value, words in (
+        (None, "x1, y1, x2, y2 = 10, 20, 50, 60"),
+        ("stretch", "Resize the thermal image to the size"),
+    ):
+        export.export("runs/teacher", tmp_path / str(value), value)
+        card = json.loads((tmp_path / str(value) / "detector.json").read_text())
+        assert words in card["registration"]
+    visible, lwir = (item["meaning"] for item in card["inputs"])
+    assert visible.endswith("channels in this order; a grey image has three equal channels; all 0 if it is missing")
+    assert lwir.endswith("7000 becomes 0 and 9000 becomes 255, the rest is cut off; all 0 if it is missing")
 
 
 def test_failed_export_gives_its_reason_and_leaves_nothing(trained, tmp_path, monkeypatch, no_room):

@@ -130,6 +130,28 @@ def test_settings_seed_and_versions_appear_but_not_the_command(card):
 
 
 @pytest.mark.parametrize(
+    ("role", "data", "words"),
+    [
+        (
+            "teacher",
+            {},
+            ["registered pairs of one size", "images are grey, 8 bits", "It needs both images"],
+        ),
+        ("teacher", {"blank_probability": 0.2}, ["It was trained to do with one camera, too: `detector("]),
+        ("teacher", {"options": {"lwir_to_visible": "10, 20, 50, 60"}}, ["every pair", "y2 = 10, 20, 50, 60 of the"]),
+        ("teacher", {"options": {"lwir_to_visible": [10, 20, 50, 60]}}, ["y2 = 10, 20, 50, 60 of the"]),
+        ("student", {"grey_visible": True}, ["grey visible images", "`data.grey_visible`"]),
+    ],
+)
+def test_limits_say_which_images_suit(card, role, data, words):
+    text = card(role, **data)
+    assert [word for word in words if word not in text] == []
+    assert ("It needs both images" in text) == (role == "teacher" and "blank_probability" not in data)
+    assert ("thermal image" in text.partition("## Limits")[2]) == (role == "teacher")
+    assert "\n\n\n" not in text
+
+
+@pytest.mark.parametrize(
     ("data", "terms"),
     [("kaist", "CC BY-NC-SA 4.0"), ("synthetic_rgbt", "not photographs"), ("mine", "trained on mine. See its terms.")],
 )

@@ -168,3 +168,21 @@ def test_what_cannot_be_published_is_refused_and_nothing_is_left(workdir, models
     (workdir / "evaluation/scores.json").write_text("{")
     assert_refused(workdir, r"scores\.json: not valid JSON .*Score the run again with --mode=eval")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_registration_is_published_as_numbers(trained, tmp_path, capsys):
+    config = trained("teacher").config.copy_and_resolve_references()
+    (tmp_path / "calib").mkdir()
+    (tmp_path / "calib/H.txt").write_text("10 20 50 60")
+    with config.unlocked():
+        config.data.options.lwir_to_visible = "calib/H.txt"
+        config.data.manual_dir = str(tmp_path)
+    save(tmp_path / "run/best", 7, trained("teacher").params, config)
+    publish(str(tmp_path / "run"), tmp_path / "out")
+    _, values, _ = published.read(str(tmp_path / "out"))
+    assert values["data"]["options"]["lwir_to_visible"] == "10.0, 20.0, 50.0, 60.0"
+    assert "y2 = 10, 20, 50, 60 of the thermal image" in (tmp_path / "out/README.md").read_text(encoding="utf-8")
+    (tmp_path / "calib/H.txt").unlink()
+    with pytest.raises(InputError, match=r"lwir_to_visible .*calib/H.txt: No such file"):
+        publish(str(tmp_path / "run"), tmp_path / "again")
+    assert not (tmp_path / "again").exists()

@@ -130,6 +130,27 @@ def test_list_names_the_pairs(tmp_path, touch, lines, needs_lwir, expected):
     assert [scene.name for scene in scenes.images] == expected.split()[:: 1 + needs_lwir]
 
 
+@pytest.mark.parametrize(
+    ("files", "source", "lwir", "expected"),
+    [
+        ("vi/1.png ir/1.png vi/2.png ir/3.png", ".", None, "1:vi/1.png,ir/1.png ir/3.png:,ir/3.png vi/2.png:vi/2.png,"),
+        ("a/1.png a/2.png b/2.jpg b/3.jpg", "a", "b", "1.png:a/1.png, 2:a/2.png,b/2.jpg 3.jpg:,b/3.jpg"),
+        ("thermal/1.png", "thermal", None, "1.png:,thermal/1.png"),
+        ("plain/1.png", "plain", None, "1.png:plain/1.png,"),
+        ("plain/1.png", None, "plain", "1.png:,plain/1.png"),
+        ("1_T.png", "1_T.png", None, "1_T.png:1_T.png,"),
+        ("1_ir.png", "1_ir.png", None, "1_ir.png:,1_ir.png"),
+        ("a.png b.png", "a.png", "b.png", "a:a.png,b.png"),
+    ],
+)
+def test_files_without_a_partner_are_scenes_if_one_may_be_missing(touch, files, source, lwir, expected):
+    touch(files)
+    scenes = find_scenes(source, lwir, True, allow_missing=True)
+    found = [f"{s.name}:{s.visible.path if s.visible else ''},{s.lwir.path if s.lwir else ''}" for s in scenes.images]
+    assert found == expected.split()
+    assert (scenes.unmatched, scenes.problems) == ([], [])
+
+
 def test_every_bad_line_of_a_list_is_named(tmp_path, touch):
     touch("1.jpg 2.png 3.jpg film.mp4 notes.txt")
     lines = "visible,lwir 1.jpg,2.png 1.jpg,2.png 3.jpg,no.png 3.jpg notes.txt,2.png film.mp4,2.png".replace(" ", "\n")
