@@ -136,13 +136,9 @@ def _read(file, size, class_names):
         return _with_size(file, size)
     try:
         return label_files.read(file.path, size, class_names)
-    except InputError:
+    except InputError as error:
         if class_names is None and _is_yolo(file.path, size):
-            raise NoClassNames(
-                f"{file.path}: YOLO labels, which have the numbers of classes, and no file with their names "
-                "(classes.txt, data.yaml) was found. Name them in the order of their numbers: class_names=person,car "
-                "(config.data.options.class_names)."
-            ) from None
+            raise NoClassNames(str(error)) from error
         raise
 
 

@@ -199,7 +199,7 @@ def test_a_file_that_describes_the_registration_is_a_source(tmp_path, raw):
         (
             "yolo",
             {},
-            r"d1\.txt: YOLO labels, which have the numbers of classes, and no file with their names",
+            r"d1\.txt: YOLO labels have numbers for classes, and nothing names them",
         ),
         ("yolo names", {}, r"data\.yaml: the class names .* Or name the classes: class_names=NAME,NAME"),
         (None, {"person_labels": "rider"}, r"Found: Pedestrian \(4\), car \(1\)\. Expected one of: rider"),
