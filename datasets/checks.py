@@ -4,6 +4,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from PIL import Image
 
@@ -11,13 +12,14 @@ from datasets.fetched import CheckedCopy
 from dcrl_jax.annotations.labels import PERSON
 from dcrl_jax.annotations.repeats import drop_repeats
 from dcrl_jax.annotations.types import NO_SIZE, OUTSIDE, Annotation, Finding, box_text
-from dcrl_jax.decoding import has_16_bits, upright_size
+from dcrl_jax.decoding import decode, has_16_bits, upright_size
 from dcrl_jax.errors import InputError, first_few
 
 IMAGE_MISSING = "image missing"
 IMAGE_UNREADABLE = "image unreadable"
 MORE_BITS = "thermal image of more than 8 bits; training on it needs a range of values, config.data.lwir_range"
 REFUSED = "image that no network takes"
+GREY = "grey visible image; a run takes it with config.data.grey_visible=True"
 # To score a trained detector, a copy of the scored split is enough.
 NO_TRAINING_IMAGE = "no training image found: this data set can be scored but not trained on"
 # Consequences of an incomplete scored split; the second one if results files name an image by its index.
@@ -62,6 +64,51 @@ def count_people(annotations: Sequence[Annotation]) -> int:
     return sum(annotation.label == PERSON and not annotation.ignore for annotation in annotations)
 
 
+class ImageFacts(NamedTuple):
+    """What the header and the end of an image file tell."""
+
+    format: str | None  # Pillow's name of it; None if the file cannot be read
+    size: tuple[int, int] | None  # upright width and height in pixels; None if the file cannot be read
+    findings: list[Finding]
+
+
+def look_at_image(path: Path, place: str, modality: str = "visible") -> ImageFacts:
+    """Return what can be said of an image file of any format that decoding takes.
+
+    JPEG and PNG files are not decoded: their header and their end are checked. Files of other formats are.
+
+    Args:
+        path: the file.
+        place: the start of findings, ``SPLIT: PATH``.
+        modality: ``visible`` or ``lwir``.
+    """
+    try:
+        with path.open("rb") as file, Image.open(file) as image:
+            is_wide, is_grey = has_16_bits(image), image.mode in ("1", "L", "LA")
+            image_format, size = image.format, upright_size(image)
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
+            tail = file.read()
+        if image_format not in _ENDS:
+            is_wide |= decode(path.read_bytes(), place)[1] != "uint8"
+    except InputError as error:
+        return ImageFacts(None, None, [Finding(IMAGE_UNREADABLE, str(error))])
+    except Exception as error:  # Pillow's parsers raise all kinds of exceptions
+        reason = getattr(error, "strerror", None) or "not an image"
+        length = os.path.getsize(path) if path.exists() else 0
+        text = f"{place}: cannot be read ({reason}, {length} bytes)"
+        return ImageFacts(None, None, [Finding(IMAGE_UNREADABLE, text)])
+    if _ENDS.get(image_format or "", b"") not in tail:
+        return ImageFacts(None, None, [Finding(IMAGE_UNREADABLE, f"{place}: cut off: its end is missing")])
+    findings = []
+    if modality == "lwir":
+        findings += [Finding(MORE_BITS, place)] if is_wide else []
+    elif is_wide:
+        findings.append(Finding(REFUSED, f"{place}: 16 bits; expected RGB of 8 bits"))
+    elif is_grey:
+        findings.append(Finding(GREY, place))
+    return ImageFacts(image_format, size, findings)
+
+
 def check_image(path: Path, size: tuple[int, int], place: str, modality: str = "visible") -> list[Finding]:
     """Return the findings on a JPEG or PNG file; check its header and its end without decoding it.
 
@@ -74,29 +121,16 @@ def check_image(path: Path, size: tuple[int, int], place: str, modality: str = "
         place: the start of findings, ``SPLIT: PATH``.
         modality: ``visible`` or ``lwir``.
     """
-    try:
-        with path.open("rb") as file, Image.open(file) as image:
-            is_wide, is_grey = has_16_bits(image), image.mode in ("1", "L", "LA")
-            image_format, image_size = image.format, upright_size(image)
-            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
-            tail = file.read()
-    except Exception as error:  # Pillow's parsers raise all kinds of exceptions
-        reason = getattr(error, "strerror", None) or "not an image"
-        length = os.path.getsize(path) if path.exists() else 0
-        return [Finding(IMAGE_UNREADABLE, f"{place}: cannot be read ({reason}, {length} bytes)")]
-    if image_format not in _ENDS:
-        return [Finding(IMAGE_UNREADABLE, f"{place}: {image_format} image; expected JPEG or PNG")]
-    if _ENDS[image_format] not in tail:
-        return [Finding(IMAGE_UNREADABLE, f"{place}: cut off: its end is missing")]
-    if image_size != size:
-        width, height = image_size
+    facts = look_at_image(path, place, modality)
+    if facts.size is None:
+        return facts.findings
+    if facts.format not in _ENDS:
+        return [Finding(IMAGE_UNREADABLE, f"{place}: {facts.format} image; expected JPEG or PNG")]
+    if facts.size != size:
+        width, height = facts.size
         expected = f"expected {size[0]}x{size[1]}, in which the boxes are annotated"
         return [Finding(IMAGE_UNREADABLE, f"{place}: {width}x{height} pixels; {expected}")]
-    if modality == "lwir":
-        return [Finding(MORE_BITS, place)] if is_wide else []
-    if is_wide or is_grey:
-        return [Finding(REFUSED, f"{place}: {'16 bits' if is_wide else 'grey'}; expected RGB of 8 bits")]
-    return []
+    return facts.findings
 
 
 def incomplete_warning(split: str, left_out: int, expected: int, consequence: str = "") -> list[str]:

@@ -1,6 +1,7 @@
 """The prepare command, which every data set with a user's copy has."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import tensorflow_datasets as tfds
@@ -36,14 +37,26 @@ def prepare_command(
         open_builder: the data set's ``open_builder``; called with the flags.
         arguments: the command line; None for that of the process.
     """
+    with command_options(parser, arguments) as options:
+        manual_dir = options.pop("manual_dir")
+        prepare(open_builder(**options), manual_dir)
+
+
+@contextmanager
+def command_options(parser: Parser, arguments: Sequence[str] | None) -> Iterator[dict[str, Any]]:
+    """Yield the flags of a prepare command; print a user's mistake in the block as one message and exit with 1."""
     logging.set_verbosity(logging.ERROR)
     options = vars(parser.parse_args(arguments))
-    manual_dir = options.pop("manual_dir")
     with exit_on_error(interrupted="interrupted; nothing incomplete is left. Give the same command to start again"):
-        _prepare(open_builder(**options), manual_dir)
+        yield options
 
 
-def _prepare(builder: tfds.core.DatasetBuilder, manual_dir: str) -> None:
+def prepare(builder: tfds.core.DatasetBuilder, manual_dir: str) -> None:
+    """Prepare a data set and print its folder; of a prepared one, print the result of its check again.
+
+    Raises:
+        InputError: the copy cannot be used, or a prepared data set was made from something else.
+    """
     is_prepared = builder.data_path.exists()
     # Of a prepared data set, this compares the copy with what it was made from.
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))

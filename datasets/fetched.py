@@ -3,10 +3,12 @@
 import abc
 import functools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 import tensorflow_datasets as tfds
 
@@ -21,6 +23,11 @@ from datasets.preparation import (
 )
 from dcrl_jax.errors import InputError
 from dcrl_jax.progress import progress_bar
+
+Item = TypeVar("Item")
+Content = TypeVar("Content")
+
+_READ_AHEAD = 64  # items
 
 
 class Copy(NamedTuple):
@@ -160,3 +167,17 @@ def copy_to_prepare(
         # The builder has its own progress bar.
         tfds.display_progress_bar(False)
         yield Copy(root, findings)
+
+
+def read_ahead(items: Sequence[Item], read: Callable[[Item], Content]) -> Iterator[tuple[Item, Content]]:
+    """Yield each item with what ``read`` returns for it; threads read some items ahead of the writer."""
+    with ThreadPoolExecutor() as threads:
+        pending = deque()
+        for item in items:
+            pending.append((item, threads.submit(read, item)))
+            if len(pending) > _READ_AHEAD:
+                first, content = pending.popleft()
+                yield first, content.result()
+        while pending:
+            first, content = pending.popleft()
+            yield first, content.result()

@@ -19,7 +19,7 @@ from dcrl_jax.progress import progress_bar
 SOURCE_FILE = "source.json"
 # Files that are read completely for their checksums. Of all others, such as images, only both ends are read: the start
 # has an image's tags, the end changes with its pixels, and 190,000 images are too much to read at every start.
-_ANNOTATION_SUFFIXES = (".txt", ".xml", ".json", ".vbb")
+_ANNOTATION_SUFFIXES = (".txt", ".xml", ".json", ".vbb", ".csv", ".tsv", ".yaml", ".yml", ".names")
 _START_BYTES, _END_BYTES = 4096, 65536
 _NAMES_SHOWN = 5
 

@@ -4,23 +4,19 @@ import dataclasses
 import io
 import re
 import zlib
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 
 from datasets import records
-from datasets.fetched import CheckedCopy, Copy, FetchedBuilder
+from datasets.fetched import CheckedCopy, Copy, FetchedBuilder, read_ahead
 from datasets.kaist import checks
 from datasets.kaist.checks import Pair
 from datasets.kaist.sets import KINDS
 from dcrl_jax.annotations.kaist import frames
 from dcrl_jax.errors import InputError
-
-_READ_AHEAD = 64  # pairs
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -121,7 +117,7 @@ scenes: add :synthetic to the recipe, as in --config=configs/student.py:syntheti
 
     def make_records(self, items: Sequence[Pair]) -> Iterator[dict[str, Any]]:
         """Yield the records of checked pairs, in order."""
-        for pair, visible, lwir in _read_ahead(items):
+        for pair, (visible, lwir) in read_ahead(items, _read_images):
             yield {
                 "image_id": pair.image_id,
                 "visible": io.BytesIO(visible),
@@ -147,20 +143,8 @@ def open_builder(data_dir: str | None = None, allow_incomplete: bool = False, **
     return Kaist.open(data_dir, allow_incomplete, KaistConfig(**options))
 
 
-def _read_ahead(pairs: Sequence[Pair]) -> Iterator[tuple[Pair, bytes, bytes]]:
-    """Yield each pair with the bytes of its visible and its thermal image, which threads read ahead of the writer."""
-
-    def read(pair):
-        return pair, pair.visible.read_bytes(), pair.lwir.read_bytes()
-
-    with ThreadPoolExecutor() as threads:
-        pending = deque()
-        for pair in pairs:
-            pending.append(threads.submit(read, pair))
-            if len(pending) > _READ_AHEAD:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+def _read_images(pair: Pair) -> tuple[bytes, bytes]:
+    return pair.visible.read_bytes(), pair.lwir.read_bytes()
 
 
 def _slug(text: str, content: Sequence[str]) -> str:

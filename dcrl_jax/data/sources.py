@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from dcrl_jax import parallel
 from dcrl_jax.errors import InputError
 
-NAMES = ("synthetic_rgbt", "msrs", "synthetic_visible", "kaist", "caltech_pedestrian", "nightowls")
+NAMES = ("synthetic_rgbt", "msrs", "synthetic_visible", "kaist", "caltech_pedestrian", "nightowls", "rgbt_folder")
 
 
 def prepare(data: ConfigDict) -> tfds.core.DatasetBuilder:

@@ -60,7 +60,7 @@ def test_images_of_other_values_than_training_takes_are_found_in_the_header(tmp_
     thermal, refused = Finding(checks.MORE_BITS, "a"), checks.REFUSED
     for shape, dtype, visible, lwir in (
         ((40, 60, 3), np.uint8, [], []),
-        ((40, 60), np.uint8, [Finding(refused, "a: grey; expected RGB of 8 bits")], []),
+        ((40, 60), np.uint8, [Finding(checks.GREY, "a")], []),
         ((40, 60), np.uint16, [Finding(refused, "a: 16 bits; expected RGB of 8 bits")], [thermal]),
         ((40, 60, 3), np.uint16, [Finding(refused, "a: 16 bits; expected RGB of 8 bits")], [thermal]),
     ):

@@ -9,7 +9,8 @@ import pytest
 from kaist_copies import TEST, TRAIN, make_annotations, make_images, picture, prepare_copy
 from prepared_data import files_below, lines_of_counts, names, read, rows, table_of
 
-from datasets.kaist import Kaist, KaistConfig, kaist, open_builder
+from datasets import fetched
+from datasets.kaist import Kaist, KaistConfig, open_builder
 from dcrl_jax.errors import InputError
 
 REAL = Path(__file__).parents[3] / "shared" / "kaist"
@@ -41,7 +42,7 @@ def test_records_have_the_stored_pairs_and_boxes_of_a_copy_with_xml(tmp_path, ca
 
 def test_records_of_many_files_are_in_the_order_of_frames(tmp_path, monkeypatch):
     monkeypatch.setattr(Kaist, "SHARD_RECORDS", 2)
-    monkeypatch.setattr(kaist, "_READ_AHEAD", 1)
+    monkeypatch.setattr(fetched, "_READ_AHEAD", 1)
     image_ids = [f"set00/V000/I{number:05d}" for number in range(7)]
     make_images(tmp_path / "raw", image_ids=[*image_ids, *TEST])
     make_annotations(tmp_path / "raw", image_ids=[*image_ids, *TEST])

@@ -1,0 +1,196 @@
+"""Check of a folder of pairs: images, labels and counts."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from datasets import checks
+from datasets.fetched import CheckedCopy, Copy
+from datasets.rgbt_folder import labels, splits, summary
+from datasets.rgbt_folder.conditions import BY_BRIGHTNESS, Conditions, conditions_of_names
+from datasets.rgbt_folder.files import image_ids
+from datasets.rgbt_folder.matching import NOT_USED
+from datasets.rgbt_folder.options import SPLITS
+from datasets.rgbt_folder.pair_check import (
+    BACKGROUND,
+    LEAVES_OUT,
+    NO_LABELS,
+    SIZES_DIFFER,
+    CheckedPair,
+    Item,
+    check_pair,
+)
+from datasets.rgbt_folder.plan import Plan
+from dcrl_jax.errors import InputError, first_few
+from dcrl_jax.progress import progress_bar
+
+
+def check_copy(copy: Copy, config: Any, plan: Plan, allow_incomplete: bool) -> CheckedCopy:
+    """Check all images and labels, print the result, and return the usable pairs by split.
+
+    Args:
+        copy: the user's folder; its file of findings gets the list of all problems.
+        config: a FolderConfig.
+        plan: of the folder.
+        allow_incomplete: whether pairs of the scored split, and pairs of two sizes, may be left out.
+
+    Raises:
+        InputError: images of the scored split or their labels are unreadable, or sizes differ, and that is not allowed;
+            a split has no label or no usable pair; no label is a person's; or the names of YOLO's classes are unknown.
+    """
+    of_pairs = plan.splits.of_pairs
+    print(f"{copy.root}: {len(of_pairs):,} pairs, {plan.found.source}", flush=True)
+    names = [split for split in SPLITS if split in of_pairs]
+    _check_labelled(plan, names, config)
+    conditions = conditions_of_names(plan.found.pairs, config)
+    checked = _check_pairs(plan, conditions)
+    findings = [*plan.found.findings, *plan.splits.findings, *plan.labels.findings]
+    findings += [finding for result in checked.values() for finding in result.findings]
+    _check_sizes(checked.values(), findings, copy, allow_incomplete)
+    counts = Counter(label.label for result in checked.values() if result.item for label in result.item.objects)
+    meanings = labels.choose_meanings(counts, config)
+    kept: dict[str, list[Item]] = {split: [] for split in names}
+    for index, result in checked.items():
+        if result.item:
+            objects = labels.apply_meanings(result.item.objects, meanings)
+            kept[str(of_pairs[index])].append(result.item._replace(objects=objects))
+    by_brightness = [index for index in checked if conditions.of_pairs[index] is None]
+    facts = _facts(plan, config, checked, _describe_conditions(conditions, len(by_brightness), len(checked)))
+    table = summary.describe(kept, counts, meanings, facts)
+    warnings = [f"{BY_BRIGHTNESS}: {len(by_brightness):,} of {len(checked):,} pairs"] if by_brightness else []
+    warnings += _count_unlabelled(findings, of_pairs, names)
+    scored = "test" if "test" in names or "validation" not in names else "validation"
+    expected = Counter(of_pairs)
+    # Lines of lists that name no pair are pairs that are missing.
+    expected.update(text.partition(":")[0] for kind, text in plan.splits.findings if kind == splits.NO_PAIR)
+    for split in names:
+        left_out = expected[split] - len(kept[split])
+        consequence = checks.NOT_COMPARABLE if split == scored else ""
+        warnings += checks.incomplete_warning(split, left_out, expected[split], consequence)
+    if "train" not in names:
+        print(checks.NO_TRAINING_IMAGE, flush=True)
+    metadata = {
+        "table": "\n".join([table, *splits.advice(names)]),
+        "warnings": warnings,
+        "contact_sheet": summary.choose_examples(kept),
+    }
+    leaves_out = (*LEAVES_OUT, splits.NO_PAIR)
+    return checks.finish_check(
+        CheckedCopy(kept, metadata), findings, copy.findings, scored, leaves_out, allow_incomplete
+    )
+
+
+def _check_pairs(plan: Plan, conditions: Conditions) -> dict[int, CheckedPair]:
+    """Check all pairs that have a split; return the results by their indices."""
+    pairs, ids = plan.found.pairs, image_ids(plan.found.pairs)
+
+    def check(index):
+        return check_pair(
+            pairs[index],
+            ids[index],
+            plan.splits.of_pairs[index],
+            conditions.of_pairs[index],
+            plan.labels.of_pairs[index],
+            plan.class_names,
+            plan.registration,
+        )
+
+    used = [index for index, split in enumerate(plan.splits.of_pairs) if split]
+    with ThreadPoolExecutor() as threads:
+        try:
+            bar = progress_bar(threads.map(check, used), "checking", len(used), "pairs")
+            return dict(zip(used, bar, strict=True))
+        except BaseException:
+            threads.shutdown(cancel_futures=True)
+            raise
+
+
+def _check_sizes(checked, findings, copy, allow_incomplete):
+    """Raise an error if images of a pair differ in size and such pairs may not be left out."""
+    differing = Counter(
+        result.sizes for result in checked if any(finding.kind == SIZES_DIFFER for finding in result.findings)
+    )
+    if not differing or allow_incomplete:
+        return
+    checks.report_findings(findings, copy.findings)
+    counts = "; ".join(first_few([f"{sizes}: {count:,} pairs" for sizes, count in differing.most_common()], 5))
+    raise InputError(
+        f"the images of a pair differ in size: {counts}. If both cameras show the same scene at two resolutions, give "
+        "lwir_to_visible=stretch (config.data.options.lwir_to_visible); if not, the part of the thermal image that the "
+        "visible one shows, as four numbers, or a homography, as nine. Or leave these pairs out with "
+        "--allow_incomplete (config.data.options.allow_incomplete=True)."
+    )
+
+
+def _facts(plan: Plan, config: Any, checked: Mapping[int, CheckedPair], conditions: str) -> dict[str, str]:
+    """Return where all comes from, for the table."""
+    formats = [text for result in checked.values() for text in result.formats]
+    names = ", ".join(plan.class_names.names or ()) if "YOLO" in formats else ""
+    left_out, unlabelled = plan.splits.of_pairs.count(None), plan.labels.other_side
+    labels_of = f"{config.labels}{f', in {config.label_folder}' if config.label_folder else ''}"
+    return {
+        "pairs": plan.found.source,
+        "splits": plan.splits.source + (f"; {left_out:,} pairs are in none" if left_out else ""),
+        "day and night": conditions,
+        "labels": labels_of + (f"; {unlabelled:,} pairs have only labels of the other image" if unlabelled else ""),
+        "label formats": summary.count_texts(formats),
+        "class names": f"{names} ({plan.class_names.source})" if names else "",
+        "image sizes": summary.count_texts(result.sizes for result in checked.values() if result.sizes),
+        "thermal images": f"lwir_to_visible={plan.registration.describe()}" if plan.registration else "",
+    }
+
+
+def _describe_conditions(conditions: Conditions, by_brightness: int, pairs: int) -> str:
+    """Return what decides on day and night."""
+    if not by_brightness:
+        return conditions.source
+    remedy = "if names tell it, set night=REGEX"
+    if by_brightness == pairs:
+        return f"by the brightness of visible images; {remedy}"
+    return f"{conditions.source}; of {by_brightness:,} pairs by the brightness of the visible image; {remedy}"
+
+
+def _check_labelled(plan: Plan, names: Sequence[str], config: Any) -> None:
+    """Raise an error if a split has no label at all, or images without labels are an error."""
+    for split in names:
+        indices = [index for index, name in enumerate(plan.splits.of_pairs) if name == split]
+        missing = [index for index in indices if not plan.labels.of_pairs[index]]
+        examples = ", ".join(first_few([plan.found.pairs[index].name for index in missing], 3))
+        if len(missing) == len(indices):
+            raise InputError(
+                f"no label for any of the {len(indices):,} {split} images ({examples}). {_hint(plan, config)}"
+            )
+        if missing and config.missing_labels == "error":
+            raise InputError(
+                f"{len(missing):,} of {len(indices):,} {split} images have no labels: {examples}. Add their label "
+                "files; or with missing_labels=background they are images without objects."
+            )
+
+
+def _hint(plan, config):
+    if plan.labels.other_side:
+        other = {"visible": "lwir", "lwir": "visible"}[config.labels]
+        return (
+            f"{plan.labels.other_side:,} pairs have labels of the {other} image, by a word in their path: use them "
+            f"with labels={other} (config.data.options.labels)."
+        )
+    unused = [text for kind, text in plan.labels.findings if kind == NOT_USED]
+    found = f"Label files of no image that is there: {', '.join(first_few(unused, 3))}. " if unused else ""
+    where = config.label_folder or "the folder"
+    return (
+        f"{found}Expected in {where} a file .txt or .xml with the name of the pair or of one of its images, in a "
+        "folder that is called as that of the images but for words such as labels; or COCO's JSON. A CSV list can "
+        "name them: pairs=FILE.csv with the columns visible, lwir, labels."
+    )
+
+
+def _count_unlabelled(findings, of_pairs, names):
+    """Return a line for each split that has images without labels."""
+    counts = Counter(text.partition(": ")[0] for kind, text in findings if kind == NO_LABELS)
+    sizes = Counter(of_pairs)
+    return [
+        f"{split} split: {counts[split]:,} of {sizes[split]:,} images have no labels, {BACKGROUND}"
+        for split in names
+        if counts[split]
+    ]

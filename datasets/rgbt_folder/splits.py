@@ -1,0 +1,193 @@
+"""Which pairs train, validate and test."""
+
+import glob
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from datasets.rgbt_folder.files import Pair, image_names, without_suffix
+from datasets.rgbt_folder.options import SPLITS
+from datasets.rgbt_folder.sequences import choose_sequences, explain_one_sequence, sequence_names
+from datasets.rgbt_folder.words import SPLIT_OF, told_by
+from dcrl_jax.annotations.files import walk
+from dcrl_jax.annotations.problems import raise_if_any
+from dcrl_jax.annotations.text import read_text
+from dcrl_jax.annotations.types import Finding
+from dcrl_jax.errors import InputError, first_few
+
+NO_SPLIT = "pair of no split, left out"
+NO_PAIR = "line of a list that names no pair"
+
+
+class Splits(NamedTuple):
+    """The splits of a folder."""
+
+    of_pairs: list[str | None]  # of each pair; None leaves it out
+    source: str  # what decides, for the user
+    findings: list[Finding]
+    files: list[Path]  # the lists that were read
+
+
+def split_pairs(root: Path, pairs: Sequence[Pair], config: Any) -> Splits:
+    """Return the split of each pair.
+
+    If the options tell what a sequence is, whole sequences are chosen for testing. Else the column ``split`` of the
+    list of pairs decides; else the given lists; else folders that are called after a split, or with its word among
+    others if all pairs have such a folder; else lists that are called ``train.txt`` and the like; else sequences.
+
+    Single frames are never chosen: the next frame of a video is almost the same image.
+
+    Raises:
+        InputError: a list cannot be used, or nothing tells the sequences; the message lists the remedies.
+    """
+    if config.split in SPLITS:
+        return Splits([config.split] * len(pairs), f"all pairs are {config.split}, as the option split says", [], [])
+    if config.split == "sequence" or config.sequence or config.sequence_images:
+        return _by_sequence(pairs, config)
+    if any("split" in pair.cells for pair in pairs):
+        return _by_column(root / config.pairs, pairs)
+    lists = {split: _given_lists(root, split, pattern) for split, pattern in config.lists().items() if pattern}
+    if lists:
+        return _by_lists(pairs, lists)
+    folders = _splits_of_folders(pairs)
+    if folders:
+        findings = [Finding(NO_SPLIT, pair.name) for pair, split in zip(pairs, folders, strict=True) if not split]
+        return Splits(folders, "the folders", findings, [])
+    lists = _lists_by_name(root, pairs)
+    return _by_lists(pairs, lists) if lists else _by_sequence(pairs, config)
+
+
+def advice(splits: Sequence[str]) -> list[str]:
+    """Return what to know of a data set that has these splits, one line each."""
+    if "test" not in splits and "validation" in splits:
+        keys = " and ".join(f"--config.data.{key}_split=validation" for key in ("test", "validation"))
+        return [f"no test split: runs score the validation split with {keys}"]
+    if "test" not in splits:
+        return [
+            "no test split: nothing to score on. Use split=sequence to hold out sequences for testing, name the test "
+            "images with test_list, or train with slices: --config.data.train_split=train[:80%] and "
+            "--config.data.{test,validation}_split=train[80%:]"
+        ]
+    if "validation" in splits:
+        return ["the best checkpoint is chosen on the validation split with --config.data.validation_split=validation"]
+    return []
+
+
+def _by_column(path, pairs):
+    splits: list[str | None] = []
+    problems = []
+    for pair in pairs:
+        cell = pair.cells.get("split", "")
+        split = SPLIT_OF.get(cell.lower())
+        if cell and not split:
+            problems.append(f"{pair.name}: split {cell!r}")
+        splits.append(split)
+    raise_if_any(problems, f"{path}", "Expected train, validation or test in the column split.")
+    findings = [Finding(NO_SPLIT, pair.name) for pair, split in zip(pairs, splits, strict=True) if not split]
+    return Splits(splits, f"the column split of {path.name}", findings, [])
+
+
+def _splits_of_folders(pairs):
+    """Return the splits that folders tell; [] if they do not."""
+    paths = [PurePosixPath(pair.visible_name).parent.parts for pair in pairs]
+    exact = [
+        next((SPLIT_OF[name.lower()] for name in reversed(path) if name.lower() in SPLIT_OF), None) for path in paths
+    ]
+    if any(exact):
+        return exact
+    # A folder may be called train_station.
+    told = [told_by(path, SPLIT_OF) for path in paths]
+    return told if all(told) else []
+
+
+def _given_lists(root, split, pattern):
+    names = glob.glob(os.path.join(glob.escape(os.fspath(root)), pattern), recursive=True)
+    paths = [Path(name) for name in sorted(names) if os.path.isfile(name)]
+    if not paths:
+        raise InputError(f"{root}: no file matches {split}_list={pattern!r}, a pattern that starts at the folder.")
+    return paths
+
+
+def _lists_by_name(root, pairs):
+    """Return the lists that are called after a split and name pairs."""
+    lists = defaultdict(list)
+    index = _Index(pairs)
+    for path in walk(root, (".txt",)):
+        split = SPLIT_OF.get(path.stem.lower())
+        lines = [line for line in _lines(path) if line] if split else []
+        # A label file called so names pairs by chance at most.
+        if lines and 2 * sum(len(index.find(line)) == 1 for line in lines) > len(lines):
+            lists[str(split)].append(path)
+    for split, paths in lists.items():
+        if len(paths) > 1:
+            found = " and ".join(first_few([os.path.relpath(path, root) for path in paths], 3))
+            raise InputError(f"{root}: {found} are lists of the {split} pairs; name one with {split}_list=FILE.")
+    return lists
+
+
+def _by_lists(pairs, lists):
+    """Return the splits of lists, by split."""
+    index = _Index(pairs)
+    splits: list[str | None] = [None] * len(pairs)
+    findings, problems = [], []
+    for split, paths in lists.items():
+        for path in paths:
+            for number, line in enumerate(_lines(path), start=1):
+                place = f"{path}:{number}: {line}"
+                found = index.find(line) if line else [-1]
+                if len(found) != 1:
+                    names = ", ".join(first_few([pairs[pair].name for pair in found], 3))
+                    problems += [f"{place}: names several pairs, {names}"] if found else []
+                    findings += [] if found else [Finding(NO_PAIR, f"{split}: {place}")]
+                elif line and splits[found[0]] not in (None, split):
+                    problems.append(f"{place}: is in the list of the {splits[found[0]]} pairs, too")
+                elif line:
+                    splits[found[0]] = split
+    raise_if_any(problems, "lists of the splits", "Name each pair once, if need be with its folders.")
+    names = ", ".join(path.name for paths in lists.values() for path in paths)
+    if not any(splits):
+        lines = "; ".join(first_few([text for _, text in findings], 3))
+        raise InputError(f"{names}: no line names a pair such as {pairs[0].name} ({lines}).")
+    findings += [Finding(NO_SPLIT, pair.name) for pair, split in zip(pairs, splits, strict=True) if not split]
+    return Splits(splits, f"lists: {names}", findings, [path for paths in lists.values() for path in paths])
+
+
+class _Index:
+    """The pairs by all names that a line of a list may have for them."""
+
+    def __init__(self, pairs: Sequence[Pair]):
+        self._pairs: dict[str, set[int]] = defaultdict(set)
+        for index, pair in enumerate(pairs):
+            for name in image_names(pair):
+                parts = name.split("/")
+                for start in range(len(parts)):
+                    self._pairs["/".join(parts[start:])].add(index)
+
+    def find(self, line: str) -> list[int]:
+        """Return the pairs that a line may name: with or without folders and suffix, and more words behind it."""
+        for text in (line, *line.split()[:1]):
+            parts = without_suffix(text.replace("\\", "/")).split("/")
+            for start in range(len(parts)):
+                if found := self._pairs.get("/".join(parts[start:])):
+                    return sorted(found)
+        return []
+
+
+def _lines(path):
+    return [line.strip() for line in read_text(path).splitlines()]
+
+
+def _by_sequence(pairs, config):
+    names = sequence_names(pairs, config)
+    if len(set(names)) < 2:
+        raise InputError(explain_one_sequence(pairs))
+    chosen = choose_sequences(names, config.test_share, config.split_seed)
+    splits: list[str | None] = ["test" if name in set(chosen) else "train" for name in names]
+    share = splits.count("test") / len(splits)
+    source = (
+        f"by sequence: {len(chosen):,} of {len(set(names)):,} test ({share:.0%} of the pairs, asked for "
+        f"{config.test_share:.0%}, split_seed={config.split_seed}): {', '.join(first_few(chosen, 20))}"
+    )
+    return Splits(splits, source, [], [])
