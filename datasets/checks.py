@@ -19,7 +19,7 @@ IMAGE_MISSING = "image missing"
 IMAGE_UNREADABLE = "image unreadable"
 MORE_BITS = "thermal image of more than 8 bits; training on it needs a range of values, config.data.lwir_range"
 REFUSED = "image that no network takes"
-GREY = "grey visible image; a run takes it with config.data.grey_visible=True"
+GREY = "grey visible image; runs take it with --config.data.grey_visible=True"
 # To score a trained detector, a copy of the scored split is enough.
 NO_TRAINING_IMAGE = "no training image found: this data set can be scored but not trained on"
 # Consequences of an incomplete scored split; the second one if results files name an image by its index.

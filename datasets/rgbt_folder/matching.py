@@ -83,7 +83,8 @@ def match_labels(root: Path, pairs: Sequence[Pair], config: Any, not_labels: Ite
     Raises:
         InputError: a file of the list is missing, a COCO file is malformed, or a pair has two label files of one side.
     """
-    owners = _Owners(pairs)
+    # If the folder is itself one split, its labels may say so.
+    owners = _Owners(pairs, _ALWAYS_TELL - {SPLIT_OF.get(root.name.lower()), CONDITION_OF.get(root.name.lower())})
     by_pair: list[dict[str, list[_Match]]] = [defaultdict(list) for _ in pairs]
     findings, files = [], []
     for index, pair in enumerate(pairs):
@@ -128,7 +129,8 @@ def _listed(root, pair, config):
 class _Owners:
     """The pairs by name, to find the owner of a label file."""
 
-    def __init__(self, pairs: Sequence[Pair]):
+    def __init__(self, pairs: Sequence[Pair], always_tell: frozenset[str]):
+        self._always_tell = always_tell
         self._by_stem: dict[str, list[int]] = defaultdict(list)
         self._by_image: dict[str, int] = {}
         self._words: list[frozenset[str]] = []
@@ -153,13 +155,15 @@ class _Owners:
         while not found and ignored < len(candidate.folders):
             ignored += 1
             words = meaning_of(candidate.folders[ignored:]).words
-            words |= meaning_of(candidate.folders[:ignored]).words & _ALWAYS_TELL
+            words |= meaning_of(candidate.folders[:ignored]).words & self._always_tell
             found = [index for index in indices if self._words[index] == words]
         return found, ignored
 
     def _find_image(self, parts):
         """Return the pair with the image that a path names, which may begin further up than the folder."""
         for start in range(len(parts)):
+            if meaning_of(tuple(parts[:start])).words & self._always_tell:
+                return None
             index = self._by_image.get("/".join(parts[start:]))
             is_bare = start + 1 == len(parts)
             if index is not None and (not is_bare or len(self._by_stem[without_suffix(parts[-1])]) == 1):

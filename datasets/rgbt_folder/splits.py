@@ -166,8 +166,11 @@ class _Index:
                     self._pairs["/".join(parts[start:])].add(index)
 
     def find(self, line: str) -> list[int]:
-        """Return the pairs that a line may name: with or without folders and suffix, and more words behind it."""
-        for text in (line, *line.split()[:1]):
+        """Return the pairs that a line may name: with or without folders and suffix, or with more words behind it.
+
+        KAIST's lists have the folders of the original, ``set00/V000/I00000``, also for ``set00_V000_I00000``.
+        """
+        for text in (line, *line.split()[:1], line.replace("/", "_")):
             parts = without_suffix(text.replace("\\", "/")).split("/")
             for start in range(len(parts)):
                 if found := self._pairs.get("/".join(parts[start:])):

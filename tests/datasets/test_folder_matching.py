@@ -143,6 +143,15 @@ def test_images_of_coco_files_are_label_files_at_their_path(tmp_path, json_name,
     assert of_pairs == [{side: f"{json_name}, {name}" for side, name in expected.items()}, {}]
 
 
+@pytest.mark.parametrize(("folder", "is_its_own"), [("test", True), ("TESTSET", True), ("images", False)])
+def test_a_folder_that_is_one_split_takes_labels_that_say_so(tmp_path, folder, is_its_own):
+    root = tmp_path / folder
+    content = {"images": [{"id": 1, "file_name": "test/vi/1.png"}], "annotations": [], "categories": []}
+    write(root / "coco.json", json.dumps(content))
+    of_pairs, _ = matched(root, [pair(root, "vi/1.png", "ir/1.png")], ["test/2.txt", "train/1.txt"])
+    assert of_pairs == [{"visible": "coco.json, test/vi/1.png"} if is_its_own else {}]
+
+
 def test_cells_of_a_list_decide(tmp_path):
     pairs = [pair(tmp_path, "a/1.png", "b/1.png", labels="my labels\\x.txt"), pair(tmp_path, "a/2.png", "b/2.png")]
     of_pairs, findings = matched(tmp_path, pairs, ["my labels/x.txt", "a/1.txt", "2.txt"], pairs="l.csv")

@@ -89,6 +89,13 @@ def test_lists_called_after_a_split_are_found_if_they_name_pairs(tmp_path):
         split_of(tmp_path, pairs)
 
 
+def test_lists_of_kaist_name_flat_frames(tmp_path):
+    pairs = pairs_of(tmp_path, ["set00_V000_I00000", "set06_V000_I00019"])
+    write(tmp_path / "test.txt", "set06/V000/I00019\n")
+    by_split = split_of(tmp_path, pairs, test_list="test.txt")[0]
+    assert by_split == {None: ["set00_V000_I00000"], "test": ["set06_V000_I00019"]}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

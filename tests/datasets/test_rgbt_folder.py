@@ -128,7 +128,7 @@ def test_damaged_files_leave_their_pairs_out_and_are_errors_in_the_test_split(tm
     assert names(read(builder, "test")) == ["test/n2"]
     consequence = "are left out; scores on it are not comparable with others"
     assert f"incomplete test split: 1 of 2 images {consequence}" in sources.warnings_of(builder)
-    assert "--config.data.grey_visible=True" not in capsys.readouterr().out
+    assert "\ngrey visible image; runs take it with --config.data.grey_visible=True: 1\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp", ".bmp", ".TIFF"])
