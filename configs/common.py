@@ -7,6 +7,8 @@ their source.
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from configs.folders import FOLDERS, use_folder
+
 
 def small_scale(config: ConfigDict) -> None:
     """Change a config for a network that starts from random parameters and trains on a CPU."""
@@ -75,7 +77,8 @@ def use_data(config: ConfigDict, data: str) -> ConfigDict:
     Args:
         config: a config of ``default_config``, which is changed.
         data: 'kaist' (the paper's scale), 'kaist/FILTER' (training filters of KAIST_FILTERS), 'synthetic' (128x96
-            scenes) or 'msrs' (real pairs at 320x240).
+            scenes), 'msrs' (real pairs at 320x240), or a name of ``FOLDERS``: 'folder' (an own folder of pairs),
+            'llvip', 'flir-aligned', 'cvc14', 'm3fd'.
 
     Raises:
         ValueError: no data set has the name; lists the known ones.
@@ -115,5 +118,7 @@ def use_data(config: ConfigDict, data: str) -> ConfigDict:
         config.train.evaluate_every_epochs = 15.0
         config.eval.min_height_px = 20.0
         return config
-    known = ["kaist", *(f"kaist/{preset}" for preset in KAIST_FILTERS), "synthetic", "msrs"]
+    if data in FOLDERS:
+        return use_folder(config, data)
+    known = ["kaist", *(f"kaist/{preset}" for preset in KAIST_FILTERS), "synthetic", "msrs", *FOLDERS]
     raise ValueError(f"configs know the data sets {', '.join(known)}, not {data!r}")

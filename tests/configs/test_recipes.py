@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from configs import baseline, common, finetune, student, teacher
+from configs.folders import FOLDERS
 from datasets import msrs, nightowls
 from datasets.caltech_pedestrian import CaltechConfig
 from datasets.kaist import KaistConfig
+from datasets.rgbt_folder.options import FolderConfig
 from datasets.synthetic_rgbt import SyntheticConfig
 from datasets.synthetic_visible import SyntheticVisibleConfig
 from dcrl_jax.config import KEYS, check_config, default_config, has_key, value_of
@@ -22,7 +24,7 @@ from dcrl_jax.training.distill import teacher_config
 
 RECIPES = {"teacher": teacher, "student": student, "baseline": baseline}
 every_recipe = pytest.mark.parametrize("role", RECIPES)
-every_data_set = pytest.mark.parametrize("data", ["kaist", "synthetic", "msrs"])
+every_data_set = pytest.mark.parametrize("data", ["kaist", "synthetic", "msrs", *FOLDERS])
 
 # Sec. V-A and V-B.
 PAPER = {
@@ -102,7 +104,7 @@ def test_unknown_data_set_or_row_is_named_with_the_known_ones(argument):
     with pytest.raises(ValueError, match=f"caltech, caltech/baseline, caltech/dcrd, nightowls, .*, not '{argument}'"):
         finetune.get_config(argument)
     for recipe in RECIPES.values():
-        with pytest.raises(ValueError, match="kaist/mlpd, synthetic, msrs, not 'moon'"):
+        with pytest.raises(ValueError, match="synthetic, msrs, folder, llvip, flir-aligned, cvc14, m3fd, not 'moon'"):
             recipe.get_config("moon")
 
 
@@ -116,6 +118,7 @@ def fields_of(builder_config):
         (common.use_data(default_config("baseline"), "kaist"), fields_of(KaistConfig) | {"allow_incomplete"}),
         (common.use_data(default_config("baseline"), "synthetic"), fields_of(SyntheticConfig)),
         (common.use_data(default_config("baseline"), "msrs"), set(inspect.signature(msrs.open_builder).parameters)),
+        (common.use_data(default_config("baseline"), "folder"), fields_of(FolderConfig) | {"allow_incomplete"}),
         (finetune.get_config("caltech"), fields_of(CaltechConfig) | {"allow_incomplete"}),
         (finetune.get_config("nightowls"), set(inspect.signature(nightowls.open_builder).parameters)),
         (finetune.get_config("synthetic_visible"), fields_of(SyntheticVisibleConfig)),
