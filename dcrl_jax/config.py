@@ -109,8 +109,8 @@ KEYS = (
     Key("data.train_drop_empty", False, None, "", "ours", "whether training leaves out images without a pedestrian"),
     Key("data.flip_probability", 0.5, SHARE, "", "peers", "of a horizontal flip of the pair"),
     Key("data.brightness_jitter", 0.0, SHARE, "", "ours", "relative change of the visible image's brightness"),
-    Key("data.blank_probability", 0.0, SHARE, "", "ours", "of one modality being blank, so that a teacher learns to "
-        "use the other"),
+    Key("data.blank_probability", 0.0, SHARE, "card", "ours", "of one modality being blank, so that a teacher learns "
+        "to use the other; above 0, it also takes one image of a pair"),
 
     Key("backbone.width", 1.0, ABOVE_0, "shapes network card", "paper", "multiplier of VGG-16's channels"),
     Key("backbone.norm", "none", _one_of("none", "group"), "shapes network card", "paper", "normalisation of "

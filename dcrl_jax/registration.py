@@ -128,11 +128,14 @@ def register_lwir(pixels: np.ndarray, registration: Registration, size: tuple[in
         [height, width] or [height, width, C], of the same number type.
 
     Raises:
-        InputError: the registration puts no part of an image of this size into the visible one.
+        InputError: the registration puts no part of an image of this size into the visible one, or an image is longer
+            than OpenCV can map.
     """
     height, width = pixels.shape[:2]
     if not registration.numbers and (width, height) == tuple(size):
         return pixels
+    if max(width, height, *size) > _LONGEST_SIDE:
+        raise InputError(f"lwir_to_visible: an image with a side of more than {_LONGEST_SIDE} pixels; make it smaller.")
     samples = _samples(registration, (width, height), tuple(size))
     # OpenCV knows no others that decoding gives.
     values = pixels if pixels.dtype in (np.uint8, np.uint16, np.float32) else pixels.astype(np.float64)

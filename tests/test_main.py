@@ -54,6 +54,18 @@ def test_mistake_is_one_message_and_nothing_is_written(recipe, flags, parts, tmp
     assert not any(tmp_path.iterdir())
 
 
+def test_file_with_a_registration_is_read_at_the_start(tmp_path, monkeypatch, capsys):
+    recipe = tmp_path / "recipe.py"
+    recipe.write_text(
+        "from configs import teacher\n\ndef get_config():\n    config = teacher.get_config('msrs')\n"
+        "    config.data.options.lwir_to_visible = 'calib/H.txt'\n    return config\n"
+    )
+    arguments = [f"--config={recipe}", "--workdir=run", "--config.data.manual_dir=DIR"]
+    monkeypatch.chdir(tmp_path)
+    assert_refused(capsys, arguments, "config.data.options.lwir_to_visible DIR/calib/H.txt: No such file")
+    assert [path.name for path in tmp_path.iterdir() if path.name != "__pycache__"] == ["recipe.py"]
+
+
 @pytest.mark.parametrize(
     ("mode", "parts"),
     [("train", ["--config.data.manual_dir=FOLDER", "huggingface.co"]), ("eval", ["runs/student holds no"])],

@@ -222,6 +222,14 @@ def test_instructions_have_the_numbers(registration, words):
     assert words in registration.instructions()
 
 
+def test_an_image_that_is_too_long_is_refused():
+    with pytest.raises(InputError, match="a side of more than 32000 pixels"):
+        register_lwir(np.zeros((2, 40_000), np.uint8), Registration(()), (20_000, 2))
+    with pytest.raises(InputError, match="a side of more than 32000 pixels"):
+        register_lwir(np.zeros((2, 40), np.uint8), Registration(()), (2, 40_000))
+    assert register_lwir(np.zeros((2, 31_999), np.uint8), Registration(()), (9, 2)).shape == (2, 9)
+
+
 @pytest.mark.parametrize(
     "registration",
     [

@@ -72,14 +72,15 @@ def detect_files(
             text format), ``results.json`` (COCO's format), and ``images.txt``, the names of the processed images in
             the order of both results files; while images are processed, it names all of them. A name that is no UTF-8
             keeps its bytes there. A video's frames are named by their numbers, and ``frames.csv`` has the number and
-            time of each. The folder stays as it was if the run ends before the first image.
+            time of each. With ``allow_missing``, ``images.csv`` has the modalities of each image. The folder stays as
+            it was if the run ends before the first image.
         lwir_source: the thermal files for a teacher. By default, ``source`` has files of both modalities.
         min_score: people with a lower score are neither drawn nor counted in the summary; the results files have all.
         lwir_offset_s: of two videos, the seconds by which the thermal one started later than the visible one: thermal
             time + offset = visible time, each from the start of its video. See ``FramePairs``.
         lwir_to_visible: see ``Detector``.
-        allow_missing: for a teacher, whether a file without a partner is looked at by itself; ``images.csv`` then has
-            the modalities of each image. Of two videos only pairs of frames are looked at.
+        allow_missing: for a teacher, whether a file without a partner is looked at by itself. Of two videos only pairs
+            of frames are looked at.
 
     Returns:
         Whether every file that the source promises could be used, and every frame be read.

@@ -152,7 +152,8 @@ class Detector:
             lwir: the thermal images of a teacher: paths, or uint8 [H, W], [H, W, 1] or grey [H, W, 3].
 
         Returns:
-            People; a list of them if several images are given. Boxes of a thermal image alone are in its own pixels.
+            People; a list of them if several images are given. A thermal image alone is taken as it is, not registered,
+            and its boxes are in its own pixels.
 
         Raises:
             InputError: an image cannot be used, or is missing or unexpected.

@@ -61,7 +61,7 @@ def find_registration(config: ConfigDict, lwir_to_visible: str | Sequence[float]
 
     Args:
         config: of the detector's training.
-        lwir_to_visible: see ``registration.read_registration``; None for that of the training.
+        lwir_to_visible: see ``registration.read_registration``; None or empty for that of the training.
 
     Raises:
         InputError: the value is invalid, the detector takes no thermal images, or the file that the config names is not
@@ -71,8 +71,8 @@ def find_registration(config: ConfigDict, lwir_to_visible: str | Sequence[float]
         if lwir_to_visible is not None:
             raise InputError(f"this detector is a {config.role}, which sees RGB only: omit lwir_to_visible.")
         return None
-    if lwir_to_visible is not None:
-        return read_registration(lwir_to_visible, Path())
+    if registration := read_registration(lwir_to_visible, Path()):
+        return registration
     try:
         return registration_of(config.data)
     except InputError as error:

@@ -35,3 +35,12 @@ def test_pair_is_side_by_side_with_the_same_boxes_and_its_weights():
     # The weights have a black ground in the lower left corners.
     assert (drawn[-10:, 4:60] == 0).any()
     assert (drawn[-10:, 164 + GAP : 200 + GAP] == 0).any()
+
+
+def test_image_without_its_partner_says_so():
+    lwir = np.full((120, 160, 1), 200, np.uint8)
+    people = person(0.4, weights={"visible": 0.3, "lwir": 0.7})._replace(modalities=("lwir",))
+    drawn = draw_people([lwir], people, 0.5)
+    assert drawn.shape == (120, 160, 3)
+    assert (drawn[:100] == 200).all()
+    assert (drawn[-10:, 4:60] == 0).any()

@@ -168,6 +168,8 @@ def test_file_of_another_machine_is_asked_for(trained, tmp_path):
     with pytest.raises(InputError, match=r"calib/H.txt: No such file .* give the numbers, .* as --lwir_to_visible"):
         Detector(params, config)
     assert Detector(params, config, lwir_to_visible="stretch").registration == Registration(())
+    with pytest.raises(InputError, match="No such file"):
+        Detector(params, config, lwir_to_visible="")  # as an unset variable of a shell gives
     student, config = with_data(trained, "student", options={"lwir_to_visible": "calib/H.txt"})
     assert Detector(student, config).registration is None
     with pytest.raises(InputError, match="this detector is a student, which sees RGB only: omit lwir_to_visible"):
