@@ -88,7 +88,7 @@ def read_results(
             COCO results; or a folder with a text file per image with lines of person, x1, y1, x2, y2, score. A first
             line may name the columns, in any order, with corners or sizes. An empty file holds no detections.
         image_ids: the split's images in order, as for writing.
-        numbers: the data set's own image numbers, by which JSON files then name images.
+        numbers: the data set's own image numbers, by which JSON files then name images; see ``numberings``.
         file_names: a second name for each image.
 
     Returns:

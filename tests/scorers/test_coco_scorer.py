@@ -230,9 +230,7 @@ def test_ids_of_images_may_be_texts(tmp_path, capsys):
 
 
 NOT_IDS = "warning: mine: image numbers are taken as the numbers in the names of the images, since not all are ids of"
-NOT_PLACES = (
-    "warning: mine: image numbers are taken as ids of the annotation file, since not all are places in images.txt"
-)
+NOT_PLACES = "warning: mine: image numbers are taken as ids of the annotation file, since not all are places in"
 REVERSED = [41 - number for number in range(1, 41)]
 
 
