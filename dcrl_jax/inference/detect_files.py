@@ -23,7 +23,7 @@ from dcrl_jax.inference.pictures import picture_names, write_picture
 from dcrl_jax.inference.result_files import ResultFiles
 from dcrl_jax.inference.run_summary import Counts, by_reason, print_list, print_text, printable
 from dcrl_jax.inference.scene_images import Scene, check_file, read_scene
-from dcrl_jax.inference.scenes import SceneFiles, Scenes, find_scenes
+from dcrl_jax.inference.scenes import SceneFiles, Scenes, find_scenes, is_thermal_file
 from dcrl_jax.inference.video import Video, open_writer
 from dcrl_jax.pairs.input_files import is_video, one_line
 from dcrl_jax.progress import progress_bar
@@ -83,6 +83,8 @@ def detect_files(
     sources = [name for name in (source, lwir_source) if name is not None]
     if is_video(sources[0]):
         visible, lwir = (None if name is None else Path(name) for name in (source, lwir_source))
+        if allow_missing and visible and lwir is None and is_thermal_file(visible):
+            visible, lwir = None, visible
         run.detect_video(visible, lwir, lwir_offset_s)
     else:
         scenes = find_scenes(source, lwir_source, len(detector.modalities) > 1, allow_missing)
@@ -155,7 +157,9 @@ class _Run:
         paths = [path for path in (path, lwir_path) if path is not None]
         video_name = one_line(name or paths[0].stem)
         if self._takes_lwir and not self._allow_missing and lwir_path is None:
-            raise InputError("this detector is a teacher, which takes pairs: give the thermal video with --lwir.")
+            hint = " --allow_missing looks at one camera." if self._detector.takes_one_image else ""
+            text = "this detector is a teacher, which takes pairs: give the thermal video with --lwir."
+            raise InputError(text + hint)
         if len(paths) == 1 and lwir_offset_s:
             raise InputError("--lwir_offset_s shifts a thermal video: give one with --lwir.")
         if lwir_path is not None and lwir_path.exists() and not is_video(lwir_path):
