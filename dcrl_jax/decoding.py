@@ -31,7 +31,7 @@ class ImageRules(NamedTuple):
     """Which images a detector takes, and how they become uint8; the config's keys ``data.*`` of the same names."""
 
     lwir_range: tuple[float, ...] = ()  # thermal values that become 0 and 255; (): more than 8 bits are refused
-    lwir_range_unit: str = "counts"  # of lwir_range: 'counts', or 'percent', percentiles of each image
+    lwir_range_unit: str = "counts"  # of lwir_range: 'counts', or 'percent', percentiles of each image without 0
     grey_visible: bool = False  # whether grey visible images are taken, as three equal channels
 
     def describe_lwir(self) -> str:
@@ -40,7 +40,10 @@ class ImageRules(NamedTuple):
             return "8 bits, 0 to 255"
         low, high = (f"{limit:g}" for limit in self.lwir_range)
         if self.lwir_range_unit == "percent":
-            return f"0 to 255: the percentiles {low} and {high} of each image become 0 and 255, the rest is cut off"
+            return (
+                f"0 to 255: the percentiles {low} and {high} of each image's values, without those that are 0, become "
+                "0 and 255, the rest is cut off"
+            )
         return f"0 to 255: {low} becomes 0 and {high} becomes 255, the rest is cut off"
 
 
@@ -278,7 +281,9 @@ def _scaled(pixels, dtype, name, rules):
         raise InputError(f"{name}: values that are not finite; expected numbers, of which a range becomes 0 to 255.")
     low, high = rules.lwir_range
     if rules.lwir_range_unit == "percent":
-        low, high = np.percentile(values, rules.lwir_range)
+        # Registration makes the pixels that a thermal camera does not see 0, and they would be the darkest percentiles.
+        seen = values[values != 0]
+        low, high = np.percentile(seen if seen.size else values, rules.lwir_range)
     # An image of one value has no contrast, and no percentiles that differ.
     scaled = (values - low) * (255 / (high - low) if high > low else 0)
     return np.clip(np.round(scaled), 0, 255).astype(np.uint8)

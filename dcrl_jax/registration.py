@@ -19,6 +19,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dcrl_jax.errors import InputError
+from dcrl_jax.homography import apply, facing, part_matrix, sample
 
 STRETCH = "stretch"
 EXPECTED = (
@@ -50,12 +51,12 @@ class Registration(NamedTuple):
         if not self.numbers:
             return "Resize the thermal image to the size of the visible one."
         if len(self.numbers) == 4:
-            x1, y1, x2, y2 = (f"{number:g}" for number in self.numbers)
+            x1, y1, x2, y2 = map(_exact, self.numbers)
             return (
                 f"The visible image shows the part x1, y1, x2, y2 = {x1}, {y1}, {x2}, {y2} of the thermal image, in "
                 f"its pixels: cut it out and resize it to the size of the visible image. {end}"
             )
-        rows = "; ".join(" ".join(f"{number:g}" for number in self.numbers[row : row + 3]) for row in (0, 3, 6))
+        rows = "; ".join(" ".join(map(_exact, self.numbers[row : row + 3])) for row in (0, 3, 6))
         return (
             f"Warp the thermal image to the size of the visible one by the homography ({rows}, by rows), which maps "
             f"thermal to visible pixels. {end}"
@@ -168,7 +169,7 @@ def map_boxes(
     """
     x, y, box_width, box_height = np.asarray(boxes, np.float64).reshape(-1, 4).T
     matrix = _matrix(registration, lwir_size, size)
-    corners = [_apply(matrix, x + i * box_width, y + j * box_height) for i in (0, 1) for j in (0, 1)]
+    corners = [apply(matrix, x + i * box_width, y + j * box_height) for i in (0, 1) for j in (0, 1)]
     if any((depth <= 0).any() for _, _, depth in corners):
         raise InputError(f"lwir_to_visible {registration.describe()}: a box reaches beyond its horizon.")
     xs, ys = (np.stack(values) for values in list(zip(*corners, strict=True))[:2])
@@ -176,49 +177,18 @@ def map_boxes(
     return np.stack([left, top, xs.max(axis=0) - left, ys.max(axis=0) - top], axis=1)
 
 
-class _Samples(NamedTuple):
-    """Where to read a thermal image."""
-
-    x: np.ndarray  # float32 [k h, k w], pixels of the thermal image as OpenCV counts them, k samples for a pixel
-    y: np.ndarray
-    is_outside: np.ndarray  # bool [h, w], pixels of the visible image whose centre the thermal image does not show
-
-
 # The images of a data set have few sizes.
 @functools.lru_cache(4)
 def _samples(registration, lwir_size, size):
-    inverse = np.linalg.inv(_matrix(registration, lwir_size, size))
-
-    def grid(per_pixel):
-        columns, rows = ((np.arange(length * per_pixel) + 0.5) / per_pixel for length in size)
-        return _apply(inverse, *np.meshgrid(columns, rows))
-
-    x, y, depth = grid(1)
-    is_inside = (x >= 0) & (x <= lwir_size[0]) & (y >= 0) & (y <= lwir_size[1]) & (depth > 0)
-    steps = [np.median(np.hypot(np.diff(x, axis=axis), np.diff(y, axis=axis))) for axis in (0, 1) if x.shape[axis] > 1]
-    per_pixel = max(1, min(math.ceil(max(steps, default=1) - 0.01), _LONGEST_SIDE // max(size)))
-    if per_pixel > 1:
-        x, y, _ = grid(per_pixel)
-    low, high = -1e6, 1e6  # far outside; float32 holds them
-    x, y = (np.clip(np.nan_to_num(values - 0.5), low, high).astype(np.float32) for values in (x, y))
-    return _Samples(x, y, ~is_inside)
+    return sample(_matrix(registration, lwir_size, size), lwir_size, size, _LONGEST_SIDE)
 
 
 def _matrix(registration, lwir_size, size):
     """Return the homography from thermal to visible pixels whose third coordinate is positive in the thermal image."""
     numbers = registration.numbers or (0, 0, *lwir_size)
-    if len(numbers) == 9:
-        matrix = np.array(numbers, np.float64).reshape(3, 3)
-    else:
-        x1, y1, x2, y2 = numbers
-        x_scale, y_scale = size[0] / (x2 - x1), size[1] / (y2 - y1)
-        matrix = np.array([[x_scale, 0, -x1 * x_scale], [0, y_scale, -y1 * y_scale], [0, 0, 1]])
-    corners = np.array([(x, y) for x in (0, lwir_size[0]) for y in (0, lwir_size[1])], np.float64).T
-    if matrix[2] @ [*corners.mean(axis=1), 1] < 0:
-        matrix = -matrix
-    x, y, depth = _apply(matrix, *corners)
-    is_seen = (depth > 0).all() and x.max() > 0 and y.max() > 0 and x.min() < size[0] and y.min() < size[1]
-    if not is_seen:
+    matrix = np.array(numbers, np.float64).reshape(3, 3) if len(numbers) == 9 else part_matrix(numbers, size)
+    matrix = facing(matrix, lwir_size, size)
+    if matrix is None:
         raise InputError(
             f"lwir_to_visible {registration.describe()}: a thermal image of {lwir_size[0]}x{lwir_size[1]} pixels does "
             f"not lie in its visible image of {size[0]}x{size[1]}; {EXPECTED}."
@@ -226,11 +196,9 @@ def _matrix(registration, lwir_size, size):
     return matrix
 
 
-def _apply(matrix, x, y):
-    """Return mapped coordinates and the third coordinate, which is not positive beyond the horizon."""
-    rows = [a * x + b * y + c for a, b, c in matrix]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return rows[0] / rows[2], rows[1] / rows[2], rows[2]
+def _exact(number):
+    """Return a number as text with all its digits, since six of a homography are too few."""
+    return repr(number).removesuffix(".0")
 
 
 def _numbers_of(text):

@@ -71,6 +71,10 @@ def test_range_leaves_8_bits_alone_and_an_image_without_contrast_is_black():
     eight, scaling = COUNTS.astype(np.uint8), ImageRules((7400, 7900))
     np.testing.assert_array_equal(decoding.check_lwir(eight, "uint8", "a", (2, 3), scaling)[..., 0], eight)
     flat = np.full((2, 3), 7500, np.uint16)
+    # What registration filled with 0 does not take part.
+    framed = np.pad(np.array([[22000, 22050, 22200]], np.uint16), 2)
+    scaled = decoding.check_lwir(framed, "uint16", "a", (5, 7), ImageRules((0.0, 100.0), "percent"))
+    assert scaled[2, :, 0].tolist() == [0, 0, 0, 64, 255, 0, 0]
     assert not decoding.check_lwir(flat, "uint16", "a", (2, 3), ImageRules((1.0, 99.0), "percent")).any()
     coloured = np.repeat(COUNTS[..., None], 3, axis=2)
     assert decoding.check_lwir(coloured, "uint16", "a", (2, 3), scaling)[..., 0].tolist() == [

@@ -215,6 +215,10 @@ def test_a_config_keeps_the_numbers_of_a_file(tmp_path):
     [
         (Registration(()), "Resize the thermal image to the size of the visible one."),
         (PART, "x1, y1, x2, y2 = 10, 20, 50, 60 of the thermal image"),
+        (
+            Registration((1, 0, 1234.56789, 0, 1, -3.0, 1.23456789e-5, 0, 1)),
+            "(1 0 1234.56789; 0 1 -3; 1.23456789e-05",
+        ),
         (Registration(tuple(range(9))), "homography (0 1 2; 3 4 5; 6 7 8, by rows), which maps thermal to visible"),
     ],
 )

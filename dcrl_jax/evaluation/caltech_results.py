@@ -11,9 +11,10 @@ from pathlib import Path
 from dcrl_jax.annotations.caltech import frames
 from dcrl_jax.annotations.problems import raise_if_any
 from dcrl_jax.errors import InputError
+from dcrl_jax.evaluation.image_names import listed_images
 from dcrl_jax.evaluation.overlaps import ImageDetections, Results
 from dcrl_jax.evaluation.result_rows import Row, parse_text, read_file
-from dcrl_jax.evaluation.results import listed_images, sort_detections, to_detections
+from dcrl_jax.evaluation.results import sort_detections, to_detections
 from dcrl_jax.files import write_atomically
 
 COLUMNS = "frame,x,y,width,height,score"

@@ -46,6 +46,7 @@ class Results(dict[str, ImageDetections]):
         images: frozenset[str] | None = None,
         first_number: int | None = None,
         warnings: Sequence[str] = (),
+        others: Mapping[str, Mapping[str, str]] | None = None,
     ):
         """Hold detections.
 
@@ -54,9 +55,11 @@ class Results(dict[str, ImageDetections]):
             images: the ids of the images that were processed; None if the results do not tell.
             first_number: the number of the split's first image, if numbers alone name the images; otherwise None.
             warnings: one line each, to print beside every score.
+            others: by what the numbers of images could mean instead: the other image's id, by that of each image.
         """
         super().__init__(detections)
         self.images, self.first_number, self.warnings = images, first_number, list(warnings)
+        self.others = others or {}
 
 
 class Flat(NamedTuple):

@@ -36,6 +36,7 @@ FindPeople = Callable[["Reading"], np.ndarray]
 
 _SCALES = {"": 1.0, "at half the size of the images": 2.0, "at twice the size of the images": 0.5}
 _IN_PIXELS = "write boxes as x,y,width,height in pixels of the images"
+_NAMES = "name the images by their file names, as image_id or file_name"
 _LIST_NAMES = "list the names of its images, in its order, in images.txt beside it"
 
 # What the four numbers of a box could be, and the box that they are then.
@@ -89,7 +90,7 @@ def better_reading(
     no_objects = (np.zeros((0, 4)), (), np.zeros(0, int), np.zeros(0, bool))
     all_truths = [by_id.get(image_id) or ImageTruth(image_id, "day", *no_objects) for image_id in image_ids]
     flat = flatten(all_truths, dict(results))
-    best = _find_best(flat, subset, results.first_number, size)
+    best = _find_best(flat, subset, results, size)
     if best is None:
         name, remedy = "scores are low for people", "write scores that are high for people"
         changed = {image_id: ImageDetections(boxes, -scores) for image_id, (boxes, scores) in kept.items()}
@@ -110,8 +111,9 @@ def propose(flat: Flat, first_number: int | None, size: tuple[int, int], found: 
         size: width and height of the images in pixels.
         found: counts the people that a reading finds, by the number of the image as it is read.
     """
-    for step, name in ((1, "low"), (-1, "high")) if first_number is not None else ():
-        reading = Reading(f"image numbers are one too {name}", _LIST_NAMES, flat.image + step, flat.boxes)
+    for step, name, change in ((1, "low", "higher"), (-1, "high", "lower")) if first_number is not None else ():
+        remedy = f"write numbers that are one {change}, or the names of the images instead"
+        reading = Reading(f"image numbers are one too {name}", remedy, flat.image + step, flat.boxes)
         # An image that was left out, or is there twice, shifts only those that follow: from the number on from which
         # most people are gained.
         gained = np.cumsum((found(reading) - found(reading._replace(image=flat.image)))[::-1])[::-1]
@@ -119,6 +121,7 @@ def propose(flat: Flat, first_number: int | None, size: tuple[int, int], found: 
         if start > flat.image.min(initial=start):
             reading = reading._replace(
                 name=f"{reading.name} from about {start + (first_number or 0)} on",
+                remedy=_LIST_NAMES,
                 image=np.where(flat.image >= start, reading.image, flat.image),
             )
         yield reading
@@ -134,7 +137,15 @@ def propose(flat: Flat, first_number: int | None, size: tuple[int, int], found: 
             yield Reading(f"boxes are {', '.join(words)}", _IN_PIXELS, flat.image, boxes)
 
 
-def _find_best(flat: Flat, subset: Subset, first_number: int | None, size: tuple[int, int]) -> Reading | None:
+def _renumbered(flat: Flat, results: Results) -> Iterator[Reading]:
+    """Yield the readings of detections under which the numbers of images have another meaning."""
+    index_of = {image_id: index for index, image_id in enumerate(flat.image_ids)}
+    for name, other_of in results.others.items():
+        other = np.array([index_of[other_of.get(image_id, image_id)] for image_id in flat.image_ids])
+        yield Reading(f"image numbers are {name}", _NAMES, other[flat.image], flat.boxes)
+
+
+def _find_best(flat: Flat, subset: Subset, results: Results, size: tuple[int, int]) -> Reading | None:
     """Return the reading under which the strongest detections find most people; None if it is the plain one."""
     people = assign_roles(subset, flat.truth_boxes, flat.labels, flat.occlusion, flat.ignore).is_person
     truth_boxes = flat.truth_boxes[people]
@@ -153,7 +164,8 @@ def _find_best(flat: Flat, subset: Subset, first_number: int | None, size: tuple
 
     plain = Reading("", "", flat.image, flat.boxes)
     # The plain reading is first, so it wins if another one finds as many.
-    best = max([plain, *propose(flat, first_number, size, found)], key=lambda reading: found(reading).sum())
+    others = [*_renumbered(flat, results), *propose(flat, results.first_number, size, found)]
+    best = max([plain, *others], key=lambda reading: found(reading).sum())
     return None if best is plain else best
 
 

@@ -11,14 +11,13 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
 from dcrl_jax.annotations.files import walk
-from dcrl_jax.annotations.kaist.frames import MODALITY_WORDS, spelled_frame
-from dcrl_jax.annotations.problems import raise_if_any
 from dcrl_jax.errors import InputError
+from dcrl_jax.evaluation.image_names import IMAGES_FILE, Names, list_beside, listed_images, numberings
 from dcrl_jax.evaluation.overlaps import ImageDetections, Results
 from dcrl_jax.evaluation.result_rows import PERSON_CATEGORY, Row, parse_text, read_file, read_rows
 from dcrl_jax.files import write_atomically
@@ -26,57 +25,8 @@ from dcrl_jax.files import write_atomically
 # One file per image, as KAIST's development kit writes them.
 FOLDER_COLUMNS = "label,x1,y1,x2,y2,score"
 FOLDER_LABELS = ("person", "pedestrian")
-IMAGES_FILE = "images.txt"
 
-_LAST_WORD = re.compile(rf"[_-](?:{'|'.join(MODALITY_WORDS)})$", re.IGNORECASE)
 _WHOLE = re.compile(r"0|[1-9][0-9]*")
-
-
-class _Names:
-    """The images of a split by their names in any spelling."""
-
-    def __init__(self, image_ids: Sequence[str], file_names: Sequence[str] | None = None):
-        self.image_ids = image_ids
-        self._by_name: dict[str, str] = {}
-        ambiguous = set()
-        for names in (image_ids, file_names or ()):
-            for image_id, name in zip(image_ids, names, strict=False):
-                plain = _plain_name(name)
-                if self._by_name.setdefault(plain, image_id) != image_id:
-                    ambiguous.add(plain)
-        for plain in ambiguous:
-            del self._by_name[plain]
-        self._by_name |= {image_id: image_id for image_id in image_ids}
-
-    def find(self, name: str) -> str | None:
-        """Return the id of the image of this name; None if the split has no such image."""
-        return self._by_name.get(name.strip()) or self._by_name.get(_plain_name(name))
-
-    def find_all(self, places: Mapping[str, str], source: Path) -> dict[str, str]:
-        """Return the image ids of several names.
-
-        Args:
-            places: where each name is, by the name.
-            source: the file that has the names, for messages.
-
-        Raises:
-            InputError: names that are none of the images; lists the first ones.
-        """
-        found = {name: self.find(name) for name in places}
-        raise_if_any(
-            [f"{place}: {name[:80]!r}" for name, place in places.items() if found[name] is None],
-            f"{source}: names that are none of the {len(self.image_ids):,} images",
-            f"Expected names like {self.image_ids[0]}. Score the results with the annotations of the same images, and "
-            "leave out other ones.",
-        )
-        return {name: image_id for name, image_id in found.items() if image_id is not None}
-
-
-def _plain_name(name: str) -> str:
-    """Return what the spellings of an image's name have in common."""
-    name = name.strip()
-    frame = spelled_frame(name)
-    return frame or _LAST_WORD.sub("", PurePosixPath(name.replace("\\", "/")).stem)
 
 
 def write_kaist_text(
@@ -138,7 +88,7 @@ def read_results(
             COCO results; or a folder with a text file per image with lines of person, x1, y1, x2, y2, score. A first
             line may name the columns, in any order, with corners or sizes. An empty file holds no detections.
         image_ids: the split's images in order, as for writing.
-        numbers: the data set's own image numbers, by which JSON files then name images.
+        numbers: the data set's own image numbers, by which JSON files then name images; see ``numberings``.
         file_names: a second name for each image.
 
     Returns:
@@ -175,84 +125,42 @@ def _read(
     people_only: bool,
 ) -> dict[int | float | str | None, Results]:
     """Return the results of each category, or of people under None."""
-    names = _Names(image_ids, file_names)
+    names = Names(image_ids, file_names)
     listed = listed_images(path, image_ids, file_names, numbers)
     rows, start, warnings = _read_folder(path, names, listed) if path.is_dir() else (*read_rows(path, people_only), [])
     groups = _group(rows, names)
     id_of: dict[int | str, str] = {}
     id_of |= names.find_all({name: place for name, (place, _) in groups.items() if isinstance(name, str)}, path)
     places = {number: place for number, (place, _) in groups.items() if isinstance(number, int)}
-    # A list of the own numbers only tells which images were processed; a list of names gives numbers a meaning.
-    is_own = start == 0 and (listed is None or {str(number) for number in numbers or ()}.issuperset(listed))
-    if places and numbers is not None and is_own:
-        expected = f"the id of one of the {len(image_ids)} annotated images, {min(numbers)} to {max(numbers)}"
-        id_of |= _find_numbers(places, dict(zip(numbers, image_ids, strict=True)), expected)
-    elif places:
-        counted = list(listed.values()) if listed else image_ids
-        source = f"{list_beside(path)} has {len(counted)} names" if listed else f"the split has {len(counted)} images"
-        source += ", which JSON files count from 0" if start == 0 else ", which text files count from 1"
-        expected = f"{start}..{start + len(counted) - 1}, since {source}"
-        id_of |= _find_numbers(places, dict(enumerate(counted, start=start)), expected)
+    first_number, others = None, {}
+    if places:
+        expected, *_ = possible = numberings(path, start, image_ids, numbers, listed)
+        fitting = [numbering for numbering in possible if numbering.id_of.keys() >= places.keys()]
+        if not fitting:
+            number, place = next(item for item in places.items() if item[0] not in expected.id_of)
+            raise InputError(f"{place}: image {number}; expected {expected.expected}")
+        chosen, *rest = fitting
+        if chosen is not expected:
+            warnings = [*warnings, f"image numbers are taken as {chosen.name}, since not all are {expected.name}"]
+        first_number = chosen.first_number
+        id_of |= {number: chosen.id_of[number] for number in places}
+        others = {other.name: {chosen.id_of[number]: other.id_of[number] for number in places} for other in rest}
     by_category: dict[int | float | str | None, dict[str, list[Sequence[float]]]] = {}
     for image, (_, image_rows) in groups.items():
         for row in image_rows:
             category = None if people_only else row.category
             by_category.setdefault(category, {}).setdefault(id_of[image], []).append(row.values)
     images = _part(path, listed, id_of.values())
-    first_number = None
-    if places and not listed:
-        first_number = start if numbers is None or not is_own else _first_of(numbers)
     return {
         category: Results(
-            {image_id: to_detections(values) for image_id, values in by_image.items()}, images, first_number, warnings
+            {image_id: to_detections(values) for image_id, values in by_image.items()},
+            images,
+            first_number,
+            warnings,
+            others,
         )
         for category, by_image in (by_category or {None: {}}).items()
     }
-
-
-def _first_of(numbers: Sequence[int]) -> int | None:
-    """Return the first of the data set's own image numbers if they count its images without a gap."""
-    is_counted = list(numbers) == list(range(numbers[0], numbers[0] + len(numbers)))
-    return numbers[0] if is_counted else None
-
-
-def list_beside(path: Path) -> Path:
-    """Return the path of the list of images that belongs to a results file or folder; the list may be absent."""
-    inside = path / IMAGES_FILE
-    return inside if inside.is_file() else path.parent / IMAGES_FILE
-
-
-def listed_images(
-    path: Path,
-    image_ids: Sequence[str],
-    file_names: Sequence[str] | None = None,
-    numbers: Sequence[int] | None = None,
-) -> dict[str, str] | None:
-    """Return the image ids of the names in the list beside results, by name in the order of the list; None if absent.
-
-    A list of nothing but the data set's own image numbers is one of numbers, whatever the images are called.
-
-    Raises:
-        InputError: the list cannot be read, is empty, has a name of none of the images, or an image twice.
-    """
-    source = list_beside(path)
-    if not source.is_file() or source == path:
-        return None
-    lines = enumerate(read_file(source, "the name of an image on each line", "surrogateescape").split("\n"), start=1)
-    lines = [(f"{source}:{number}", line.strip()) for number, line in lines if line.strip()]
-    by_number = dict(zip(map(str, numbers), image_ids, strict=True)) if numbers is not None else {}
-    if all(name in by_number for _, name in lines):
-        found = by_number
-    else:
-        found = _Names(image_ids, file_names).find_all({name: place for place, name in lines}, source)
-    first: dict[str, str] = {}
-    for place, name in lines:
-        if found[name] in first:
-            raise InputError(f"{place}: {name} is the image of {first[found[name]]}; list each image once")
-        first[found[name]] = place
-    if not lines:
-        raise InputError(f"{source}: lists no images; expected the names of those in {path.name}, or remove the list")
-    return {name: found[name] for _, name in lines}
 
 
 def _part(path: Path, listed: Mapping[str, str] | None, detected: Iterable[str]) -> frozenset[str] | None:
@@ -269,7 +177,7 @@ def _part(path: Path, listed: Mapping[str, str] | None, detected: Iterable[str])
     return images
 
 
-def _group(rows: Iterable[Row], names: _Names) -> dict[int | str, tuple[str, list[Row]]]:
+def _group(rows: Iterable[Row], names: Names) -> dict[int | str, tuple[str, list[Row]]]:
     """Return the place of the first row and all rows of each image, by its number or name.
 
     A string of digits that is no name is a number, unless it is padded with zeros, as numbers are in names.
@@ -283,20 +191,13 @@ def _group(rows: Iterable[Row], names: _Names) -> dict[int | str, tuple[str, lis
     return groups
 
 
-def _find_numbers(places: Mapping[int, str], id_of: Mapping[int, str], expected: str) -> dict[int, str]:
-    for number, place in places.items():
-        if number not in id_of:
-            raise InputError(f"{place}: image {number}; expected {expected}")
-    return {number: id_of[number] for number in places}
-
-
 def to_detections(rows: Sequence[Sequence[float]]) -> ImageDetections:
     """Return the detections of an image from rows of x, y, width, height, score."""
     table = np.asarray(rows, np.float64)
     return ImageDetections(boxes=table[:, :4], scores=table[:, 4])
 
 
-def _read_folder(folder: Path, names: _Names, listed: Mapping[str, str] | None) -> tuple[Iterable[Row], int, list[str]]:
+def _read_folder(folder: Path, names: Names, listed: Mapping[str, str] | None) -> tuple[Iterable[Row], int, list[str]]:
     """Return the rows of a folder's files, named by their image, and a warning about images without a file."""
     paths = {path.relative_to(folder).as_posix(): path for path in walk(folder, (".txt",)) if path.name != IMAGES_FILE}
     if not paths:

@@ -19,14 +19,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dcrl_jax import checkpoints, published
-from dcrl_jax.data.transforms import BLANK_GREY, resize
 from dcrl_jax.decoding import image_rules_of
 from dcrl_jax.errors import InputError
 from dcrl_jax.inference.images import Image, Page, read_lwir, read_visible
+from dcrl_jax.inference.placement import FITS, blank, find_region, map_back, place
 from dcrl_jax.inference.trained import check_trained, find_registration
 from dcrl_jax.structures import CHANNELS, Detections
-
-FITS = ("letterbox", "stretch")
 
 Images = tuple[np.ndarray | None, ...]  # of a scene, one per modality of the detector; None for a missing one
 
@@ -231,10 +229,10 @@ class Detector:
     def detect(self, scenes: Sequence[Images]) -> list[People]:
         """Detect the people in at most ``batch_size`` scenes, the results of ``read``."""
         sizes = [next(image for image in scene if image is not None).shape[:2] for scene in scenes]
-        regions = [self._region(*size) for size in sizes]
+        regions = [find_region(self._fit, size, self._input_size) for size in sizes]
         inputs = [
             [
-                _blank(*self._input_size, CHANNELS[name]) if image is None else _place(image, region, *self._input_size)
+                blank(CHANNELS[name], self._input_size) if image is None else place(image, region, self._input_size)
                 for name, image in zip(self.modalities, scene, strict=True)
             ]
             for scene, region in zip(scenes, regions, strict=True)
@@ -244,33 +242,13 @@ class Detector:
         inputs += [inputs[-1]] * (size - len(inputs))
         detections, weights = jax.device_get(self.run_network(*map(np.stack, zip(*inputs, strict=True))))
         people = []
-        for row, (scene, (height, width), region) in enumerate(zip(scenes, sizes, regions, strict=True)):
+        for row, (scene, size, region) in enumerate(zip(scenes, sizes, regions, strict=True)):
             mask = detections.mask[row]
-            scale = np.array([region.width / width, region.height / height] * 2)
-            boxes = (detections.boxes[row][mask] - np.array([region.x, region.y] * 2)) / scale
-            boxes = np.clip(boxes, 0, np.array([width, height] * 2)).astype(np.float32)
+            boxes = map_back(detections.boxes[row][mask], region, size)
             by_modality = None if weights is None else dict(zip(self.modalities, weights[row].tolist(), strict=True))
             given = tuple(name for name, image in zip(self.modalities, scene, strict=True) if image is not None)
             people.append(People(boxes, detections.scores[row][mask], by_modality, given))
         return people
-
-    def _region(self, height, width):
-        """Return the region of the network's input that an image of this size fills."""
-        full_height, full_width = self._input_size
-        if self._fit == "stretch":
-            return _Region(0, 0, full_height, full_width)
-        scale = min(full_height / height, full_width / width)
-        height, width = max(1, round(height * scale)), max(1, round(width * scale))
-        return _Region((full_width - width) // 2, (full_height - height) // 2, height, width)
-
-
-class _Region(NamedTuple):
-    """A region of the network's input, in pixels."""
-
-    x: int
-    y: int
-    height: int
-    width: int
 
 
 def _is_single(image):
@@ -282,19 +260,3 @@ def _is_single(image):
 
 def _as_list(images):
     return [images] if _is_single(images) else list(images)
-
-
-def _place(image, region, height, width):
-    """Return a black image of the network's size with the image in a region of it."""
-    if image.shape[:2] != (region.height, region.width):
-        image = resize(image, region.height, region.width)
-    if (region.height, region.width) == (height, width):
-        return image
-    canvas = np.zeros((height, width, image.shape[2]), np.uint8)
-    canvas[region.y : region.y + region.height, region.x : region.x + region.width] = image
-    return canvas
-
-
-def _blank(height, width, channels):
-    """Return a missing image as training blanks it."""
-    return np.full((height, width, channels), BLANK_GREY, np.uint8)

@@ -138,6 +138,11 @@ def _pair_scenes(root, files, lwir_files, scenes, allow_missing):
     return [*pairs, *alone, *(SceneFiles(file_of[path].name, None, file_of[path]) for path in lwir)]
 
 
+def is_thermal_file(path: Path) -> bool:
+    """Return whether the name of a file or of its folder says that it is thermal."""
+    return bool(pair_by_name([path.name]).lwir) or _is_thermal(path.parent)
+
+
 def _is_thermal(root):
     return is_thermal_folder(os.path.basename(os.path.abspath(root)))
 

@@ -5,9 +5,10 @@
 
 Annotations are a COCO file or a prepared data set. Results are COCO JSON, whose image_id is the annotation file's own
 id or the image's name; a text file with lines image,x,y,w,h,score; or a folder with a file per image. Names in them, or
-in images.txt beside them, decide which image is meant, and then numbers in the results count this list. If the list
-has a part of the images, by names or ids, scores are taken on this part. Text files count the images, in the order of
-their ids, from 1.
+in images.txt beside them, decide which image is meant, and then numbers in the results count this list. Numbers that
+cannot be so are taken as ids, or else as the numbers that are the names of the images, with a warning. If the list has
+a part of the images, by names or ids, scores are taken on this part. Text files count the images, in the order of their
+ids, from 1.
 
 People are the objects named person or pedestrian or, where there are neither, people; --person_labels names others.
 People of any height and occlusion count. Crowds and ignored people, and objects named people, person?, cyclist or

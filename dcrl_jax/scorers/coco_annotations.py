@@ -1,5 +1,6 @@
 """Annotations for COCO's average precision: the objects that count, of people or of each category."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ PERSON_NAMES = ("person", "pedestrian")
 # KAIST calls a group of people so, M3FD each person.
 OTHER_PERSON_NAMES = ("people",)
 PEOPLE, ALL = "people", "all"
+_WHOLE = re.compile(r"0|[1-9][0-9]{0,17}")
 # Ids or categories that a message lists.
 SHOWN = 20
 
@@ -72,10 +74,11 @@ def read_annotations(
 def _read_file(path: Path) -> CocoAnnotations:
     read, category_ids = coco_files.read(path), coco_files.read_categories(path)
     numbers, other_names = None, None
-    if all(isinstance(image.id, int) for image in read):
-        read.sort(key=lambda image: int(image.id))
-        numbers = [int(image.id) for image in read]
-    else:
+    number_of = {image.id: _whole_number(image.id) for image in read}
+    if None not in number_of.values() and len(set(number_of.values())) == len(read):
+        read.sort(key=lambda image: number_of[image.id] or 0)
+        numbers = [number_of[image.id] or 0 for image in read]
+    if any(isinstance(image.id, str) for image in read) or numbers is None:
         other_names = [str(image.id) for image in read]
     # The file does not tell the condition, and every image counts.
     images, _ = to_truths((image.file_name, "day", image.labels.annotations) for image in read)
@@ -87,6 +90,13 @@ def _read_file(path: Path) -> CocoAnnotations:
     if sizes:
         annotations = annotations._replace(size=sizes.most_common(1)[0][0])
     return CocoAnnotations(annotations, {}, category_ids, numbers)
+
+
+def _whole_number(number: coco_files.Id) -> int | None:
+    """Return the number that an id is, also as 7.0 or "7"; None if it is a name."""
+    if isinstance(number, str):
+        return int(number) if _WHOLE.fullmatch(number) else None
+    return int(number) if number == int(number) else None
 
 
 def _read_prepared(folder: Path, split: str) -> CocoAnnotations:

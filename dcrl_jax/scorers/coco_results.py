@@ -175,4 +175,4 @@ def merge_results(parts: Sequence[Results]) -> Results:
         image_id: ImageDetections(*(np.concatenate(column) for column in zip(*rows, strict=True)))
         for image_id, rows in by_image.items()
     }
-    return Results(merged, parts[0].images, parts[0].first_number, parts[0].warnings)
+    return Results(merged, parts[0].images, parts[0].first_number, parts[0].warnings, parts[0].others)

@@ -13,10 +13,10 @@ import numpy as np
 from dcrl_jax import files, tables
 from dcrl_jax.command_line import Parser
 from dcrl_jax.errors import InputError
+from dcrl_jax.evaluation.image_names import IMAGES_FILE
 from dcrl_jax.evaluation.miss_rate import Score, percent_or_none, score_subsets
 from dcrl_jax.evaluation.overlaps import ImageDetections, ImageTruth, Results, processed_truths
 from dcrl_jax.evaluation.readings import better_reading
-from dcrl_jax.evaluation.results import IMAGES_FILE
 from dcrl_jax.evaluation.rules import Subset, describe_subset
 from dcrl_jax.reports import curves
 

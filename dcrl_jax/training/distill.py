@@ -15,6 +15,7 @@ from dcrl_jax.reports import comparison
 from dcrl_jax.training import workdir as workdirs
 from dcrl_jax.training.data import open_train_source
 from dcrl_jax.training.optimizer import total_steps
+from dcrl_jax.training.same_data import registration_mismatch
 from dcrl_jax.training.score import open_test_bench, parallel_network
 from dcrl_jax.training.step import FrozenTeacher
 from dcrl_jax.training.terms import training_rules
@@ -114,6 +115,7 @@ def check_fits(config: ConfigDict, teacher: FrozenTeacher) -> None:
         InputError: keys differ that must agree; lists them with both values.
     """
     problems = config_mismatches(config, teacher.config, ("outputs", "input"), "the teacher's")
+    problems += registration_mismatch(config.data, teacher.config.data, "the teacher's")
     width, teacher_width = config.teacher.width or config.backbone.width, teacher.config.backbone.width
     if config.distillation.fea and width != teacher_width:
         problems.append(

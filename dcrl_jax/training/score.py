@@ -18,6 +18,7 @@ from dcrl_jax.models.teacher import Teacher
 from dcrl_jax.reports.report import write_report
 from dcrl_jax.reports.summary import summary
 from dcrl_jax.training.logs import METRICS_FILE
+from dcrl_jax.training.same_data import is_same_data_set, registration_mismatch
 from dcrl_jax.training.start import roles_of
 
 NAMES = {"teacher": "DCRL-PDN (teacher)", "student": "DCRD-PDN (student)", "baseline": "RGB-only baseline"}
@@ -89,11 +90,13 @@ def open_test_bench(config: ConfigDict, detector: evaluation.ParallelNetwork) ->
 
 
 def _check_config(config: ConfigDict, trained: ConfigDict, checkpoint: str) -> None:
-    effects = ("outputs", "network")
+    effects, owner = ("outputs", "network"), "in its training it was"
     # On another data set, another input size may be meant.
-    if trained.data.name == config.data.name:
+    if is_same_data_set(config.data, trained.data):
         effects += ("input",)
-    problems = config_mismatches(config, trained, effects, "in its training it was")
+    problems = config_mismatches(config, trained, effects, owner)
+    if config.role == "teacher":  # the other roles see no thermal images
+        problems += registration_mismatch(config.data, trained.data, owner)
     if problems:
         raise InputError(
             f"{checkpoint} was trained with another config, and would be scored as another detector:\n  "

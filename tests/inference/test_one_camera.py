@@ -288,6 +288,9 @@ def test_video_of_one_camera(files, tmp_path):
     assert files.rows()[1:] == [[f"hot_{number:06d}", "lwir"] for number in range(3)]
     assert files.rows("frames.csv")[1] == ["hot_000000", "", "", "0", "0.000000"]
     assert (tmp_path / "out/annotated/hot.mp4").is_file()
+    (tmp_path / "hot.mkv").rename(tmp_path / "drive_thermal.mkv")
+    assert files.detect("drive_thermal.mkv", output="out2", allow_missing=True)
+    assert files.rows("../out2/images.csv")[1] == ["drive_thermal_000000", "lwir"]
 
 
 @pytest.mark.parametrize(

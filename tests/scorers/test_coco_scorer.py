@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -228,6 +229,42 @@ def test_ids_of_images_may_be_texts(tmp_path, capsys):
     assert printed[4].split()[1] == "55.45"
 
 
+NOT_IDS = "warning: mine: image numbers are taken as the numbers in the names of the images, since not all are ids of"
+NOT_PLACES = "warning: mine: image numbers are taken as ids of the annotation file, since not all are places in"
+REVERSED = [41 - number for number in range(1, 41)]
+
+
+@pytest.mark.parametrize(
+    ("names", "id_of", "number_of", "listed", "remark"),
+    [
+        (None, str, lambda index: index + 1, 0, None),
+        (None, float, lambda index: index + 1, 0, None),
+        (None, lambda number: str(number) if number > 20 else number, lambda index: index + 1, 0, None),
+        # Ultralytics writes the number that is the name of an image.
+        ([1900 + number for number in REVERSED], int, lambda index: 1900 + REVERSED[index], 0, NOT_IDS),
+        ([number - 1 for number in REVERSED], int, lambda index: REVERSED[index] - 1, 0, NOT_IDS),
+        (REVERSED, int, lambda index: REVERSED[index], 0, "hint: mine: .* if its image numbers are the numbers in the"),
+        (None, int, lambda index: index + 1, 30, NOT_PLACES),
+        (None, int, lambda index: index, 30, None),
+        (None, int, lambda index: min(index + 1, 29), 30, "hint: mine: .* if its image numbers are ids of the annotat"),
+    ],
+)
+def test_what_numbers_of_images_mean(tmp_path, capsys, names, id_of, number_of, listed, remark):
+    files = [f"{name:06d}.png" for name in names] if names else [f"frame{number}.png" for number in range(40)]
+    boxes = np.random.default_rng(0).integers(0, [400, 300], (40, 2)).tolist()
+    images = [{"id": id_of(index + 1), "file_name": file} for index, file in enumerate(files)]
+    objects = [(image["id"], 1, [*corner, 30, 80]) for image, corner in zip(images, boxes, strict=True)]
+    annotations = write(tmp_path / "test.json", images=images, annotations=objects)
+    if listed:
+        (tmp_path / "images.txt").write_text("\n".join(files[:listed]))
+    rows = [(number_of(index), 1, row[2], 0.9) for index, row in enumerate(objects[: listed or 40])]
+    printed = run(capsys, annotations, write_results(tmp_path / "mine", rows))
+    remarks = [line for line in printed if line.startswith(("warning", "hint")) and "not comparable" not in line]
+    assert len(remarks) == (remark is not None), printed
+    assert not remarks or re.match(remark, remarks[0]), remarks
+    assert (float(printed[4].split()[1]) > 99) == (remark is None or remark.startswith("warning"))
+
+
 def test_part_of_the_images_is_scored_if_it_is_listed(annotations, tmp_path, capsys):
     (tmp_path / "images.txt").write_text("31\n12")
     printed = run(capsys, annotations, write_results(tmp_path / "mine.json", FOUND[:2]))
@@ -286,7 +323,7 @@ CORNERS = "if its boxes are corners x1,y1,x2,y2; if so, write boxes as x,y,width
         (lambda image, category, box: (image, category, [*box[:2], box[0] + box[2], box[1] + box[3]]), CORNERS),
         (
             lambda image, category, box: (max(image - 1, 1), category, box),
-            "if its image numbers are one too low; if so, list the names of its images",
+            "if its image numbers are one too low; if so, write numbers that are one higher, or the names",
         ),
         (
             lambda image, category, box: (image, category, [box[0] / 640, box[1] / 512, box[2] / 640, box[3] / 512]),
