@@ -64,8 +64,14 @@ def test_workdir_is_named_after_the_recipe(recipe, workdir):
     [
         (["--config.data.heigt_px=64"], "error: the config has no key 'heigt_px'. Did you mean \"height_px\" instead"),
         (["--config.train.batch_size=many"], "--config.train.batch_size=many: invalid literal for int()"),
-        (["--config=configs/teacher.py:moon"], "kaist/mlpd, synthetic, msrs, folder, llvip, flir-aligned, cvc14, m3fd, not 'moon'"),
-        (["--config=configs/student.py:moon"], "kaist/mlpd, synthetic, msrs, folder, llvip, flir-aligned, cvc14, m3fd, not 'moon'"),
+        (
+            ["--config=configs/teacher.py:moon"],
+            "kaist/mlpd, synthetic, msrs, folder, llvip, flir-aligned, cvc14, m3fd, not 'moon'",
+        ),
+        (
+            ["--config=configs/student.py:moon"],
+            "kaist/mlpd, synthetic, msrs, folder, llvip, flir-aligned, cvc14, m3fd, not 'moon'",
+        ),
         (["--config=configs/ablations.py:table9/x"], "no ablation is called 'table9/x'; python -m configs.ablations"),
         (["--config.distillation.zeta=0.5"], "error: the config has no key 'distillation'"),
         (["--config=configs/nobody.py"], "No such file or directory: 'configs/nobody.py'"),

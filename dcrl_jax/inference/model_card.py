@@ -42,6 +42,20 @@ _DATA = {
         "See both repositories for their terms.",
         "street scenes by day and by night",
     ),
+    "llvip": _Data(
+        "LLVIP", "Its terms are for non-commercial use.", "street scenes mostly by night, seen from fixed cameras"
+    ),
+    "flir_aligned": _Data(
+        "FLIR-aligned, the aligned pairs of FLIR ADAS",
+        "See FLIR's terms for ADAS.",
+        "street scenes by day and by night, seen from a driving car",
+    ),
+    "cvc14": _Data(
+        "CVC-14", "Ask its authors for its terms.", "street scenes by day and by night, grey, seen from a driving car"
+    ),
+    "m3fd": _Data(
+        "M3FD (github.com/JinyuanLiu-CV/TarDAL)", "See that repository for its terms.", "scenes by day and by night"
+    ),
     "synthetic_rgbt": _Data(
         "synthetic_rgbt, the scenes that this project renders", "They come with the project.", _RENDERED
     ),
@@ -85,7 +99,8 @@ def model_card(
     environment = jinja2.Environment(
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
     )
-    name, data = config["data"]["name"], ConfigDict(config["data"])
+    data = ConfigDict(config["data"])
+    name = _data_set(config)
     return environment.from_string(template).render(
         config=config,
         step=step,
@@ -99,6 +114,7 @@ def model_card(
         is_teacher=config["role"] == "teacher",
         title=_title(config),
         tags=_tags(config),
+        data_set=name,
         data=_DATA.get(name, _Data(name, "See its terms.", "the scenes of that data set")),
         settings_table=_settings_table(config),
         score_table=scores and _score_table(scores),
@@ -108,6 +124,12 @@ def model_card(
         further_table=scores and _further_table(scores),
         format_value=_format_value,
     )
+
+
+def _data_set(config):
+    """Return the name of the data set; that of an own folder of pairs is one of its options."""
+    name = config["data"]["name"]
+    return config["data"]["options"]["name"] if name == "rgbt_folder" else name
 
 
 def _title(config):
@@ -131,7 +153,7 @@ def _tags(config):
         "faster-rcnn",
         "illumination-invariant",
         role,
-        config["data"]["name"],
+        _data_set(config),
     ]
     if role == "teacher":
         tags += ["multispectral", "rgb-thermal"]

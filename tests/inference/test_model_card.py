@@ -163,4 +163,13 @@ def test_limits_say_which_images_suit(card, role, data, words):
 def test_terms_of_the_data_appear_and_the_licence_is_left_open(card, data, terms):
     text = card(name=data)
     assert terms in text
+    assert f"\n# Pedestrian detector: teacher, {data}\n" in text
     assert "**The licence of the weights is for the publisher to choose" in text
+
+
+def test_folder_of_pairs_goes_by_the_name_that_its_options_give_it(card):
+    text = card(name="rgbt_folder", options={"name": "llvip"})
+    assert "# Pedestrian detector: teacher, llvip\n" in text
+    assert "\n- llvip\n" in text
+    assert "trained on LLVIP. Its terms are for non-commercial use." in text
+    assert "trained on alley. See its terms." in card(name="rgbt_folder", options={"name": "alley"})
