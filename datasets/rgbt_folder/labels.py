@@ -29,10 +29,6 @@ class PairLabels(NamedTuple):
     formats: list[str]  # of each file
 
 
-class NoClassNames(InputError):
-    """YOLO's labels have numbers, and nothing names their classes."""
-
-
 def read_labels(
     files: Mapping[str, LabelFile],
     size: Size,
@@ -51,13 +47,13 @@ def read_labels(
         class_names: YOLO's names by number; None if they are not known.
 
     Raises:
-        InputError: a file cannot be read, is malformed.
-        NoClassNames: a file has YOLO's labels, and ``class_names`` is None.
+        InputError: a file cannot be read or is malformed; NoClassNames if only the names of YOLO's classes lack.
     """
     annotations: dict[str, list[Annotation]] = {}
     findings, formats = [], []
     for side, file in files.items():
-        labels = _read(file, lwir_size if side == "lwir" else size, class_names)
+        own_size = lwir_size if side == "lwir" else size
+        labels = _with_size(file, own_size) if file.coco else label_files.read(file.path, own_size, class_names)
         annotations[side] = labels.annotations
         if side == "lwir" and registration and labels.annotations:
             boxes = np.array([annotation.box for annotation in labels.annotations], np.float64)
@@ -131,17 +127,6 @@ def apply_meanings(annotations: Sequence[Annotation], meanings: Mapping[str, str
     ]
 
 
-def _read(file, size, class_names):
-    if file.coco:
-        return _with_size(file, size)
-    try:
-        return label_files.read(file.path, size, class_names)
-    except InputError as error:
-        if class_names is None and _is_yolo(file.path, size):
-            raise NoClassNames(str(error)) from error
-        raise
-
-
 def _with_size(file, size):
     """Return the labels of an image in a COCO file, with a finding if the file says that it has another size."""
     said = file.coco.size
@@ -149,14 +134,6 @@ def _with_size(file, size):
         return file.coco.labels
     text = f"{file}: {said[0]}x{said[1]} pixels, but the image has {size[0]}x{size[1]}"
     return file.coco.labels._replace(findings=[*file.coco.labels.findings, Finding(OTHER_SIZE, text)])
-
-
-def _is_yolo(path, size):
-    """Return whether labels could be read if the names of classes were known."""
-    try:
-        return label_files.read(path, size, [f"class {number}" for number in range(10_000)]).format == "YOLO"
-    except InputError:
-        return False
 
 
 def _iou(box, other):

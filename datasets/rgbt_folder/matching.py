@@ -15,7 +15,7 @@ from dcrl_jax.annotations.problems import raise_if_any
 from dcrl_jax.annotations.types import Finding
 from dcrl_jax.errors import InputError, first_few
 
-NOT_USED = "label file of no image that is there"
+NOT_USED = "label file, or another text, of no image that is there"
 SURPASSED = "label file that is not used, since the folders of another one agree better"
 SEVERAL_PAIRS = "label file whose name several pairs have; put it into the folder of its pair"
 # The sides of a pair; "pair" are labels that do not say on which image they were drawn.
@@ -182,12 +182,13 @@ def _candidates(root, label_folder, skipped):
     for path in walk(folder, (*label_files.SUFFIXES, ".json")):
         if os.path.abspath(path) in skipped or path.name.lower() in _CLASS_LISTS:
             continue
-        folders = (*around, *path.relative_to(folder).parent.parts)
-        if path.suffix.lower() != ".json":
-            yield _Candidate(LabelFile(path), folders, without_suffix(path.stem))
+        name = PurePosixPath(below(path, folder))
+        folders = (*around, *name.parent.parts)
+        if name.suffix.lower() != ".json":
+            yield _Candidate(LabelFile(path), folders, without_suffix(name.stem))
         elif coco_files.is_coco(path):
             # COCO's file_name is often bare: the name of the file itself then says the split and the modality.
-            names = (*folders, path.stem)
+            names = (*folders, name.stem)
             told = (told_by(names, SPLIT_OF), told_by(names, CONDITION_OF), meaning_of(names).modality)
             hints = tuple(filter(None, told))
             for image in coco_files.read(path):

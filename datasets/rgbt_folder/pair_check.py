@@ -14,6 +14,7 @@ from datasets.rgbt_folder.files import Pair
 from datasets.rgbt_folder.matching import LabelFile
 from datasets.rgbt_folder.plan import ClassNames
 from datasets.rgbt_folder.summary import describe_sizes
+from dcrl_jax.annotations.label_files import NoClassNames
 from dcrl_jax.annotations.types import UNREADABLE, Annotation, Finding
 from dcrl_jax.decoding import decode
 from dcrl_jax.errors import InputError
@@ -89,7 +90,7 @@ def check_pair(
     try:
         found = labels.read_labels(files, size, lwir_size, registration, class_names.names)
         condition = condition or condition_of_image(pair.visible)
-    except labels.NoClassNames as error:
+    except NoClassNames as error:
         raise InputError(class_names.problem or str(error)) from error
     except InputError as error:
         return CheckedPair(None, [*findings, Finding(UNREADABLE, f"{split}: {error}")], sizes, [])
