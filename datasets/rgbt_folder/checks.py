@@ -10,7 +10,7 @@ from datasets import checks
 from datasets.fetched import CheckedCopy, Copy
 from datasets.rgbt_folder import labels, splits, summary
 from datasets.rgbt_folder.conditions import BY_BRIGHTNESS, Conditions, conditions_of_names
-from datasets.rgbt_folder.files import below, image_ids
+from datasets.rgbt_folder.files import below, image_ids, image_names
 from datasets.rgbt_folder.matching import NOT_USED
 from datasets.rgbt_folder.options import SPLITS
 from datasets.rgbt_folder.pair_check import (
@@ -130,7 +130,7 @@ def _find_copies(plan, checked, contents):
         other = first.setdefault((size, checksum), index)
         if size > 0 and other != index:
             other_name, other_split = plan.found.pairs[other].visible_name, plan.splits.of_pairs[other]
-            findings.append(Finding(COPIED, f"{split}: {name}: {other_split}: {other_name}"))
+            findings.append(Finding(COPIED, f"{split}: {name}: as {other_split}: {other_name}"))
             between_splits += split != other_split
     return _Copies(findings, between_splits)
 
@@ -143,8 +143,9 @@ def _check_usable(checked, findings, copy, allow_incomplete):
         return
     checks.report_findings(findings, copy.findings)
     if not differing:
-        counts = summary.count_texts(kind for kind, _ in findings if kind in LEAVES_OUT)
-        raise InputError(f"no pair can be used: {counts}; {copy.findings} lists them.")
+        reasons = [finding for finding in findings if finding.kind in LEAVES_OUT]
+        counts = summary.count_texts(kind for kind, _ in reasons)
+        raise InputError(f"no pair can be used: {counts}, such as {reasons[0].text}; {copy.findings} lists them.")
     counts = "; ".join(first_few([f"{sizes}: {count:,} pairs" for sizes, count in differing.most_common()], 5))
     leave_out = (
         " Or leave these pairs out with --allow_incomplete (config.data.options.allow_incomplete=True)."
@@ -202,10 +203,11 @@ def _hint(root, plan, config):
         )
     unused = [below(text, root) for kind, text in plan.labels.findings if kind == NOT_USED]
     found = f"Label files of no image that is there: {', '.join(first_few(unused, 3))}. " if unused else ""
-    folder = PurePosixPath(unused[0]).parent if unused else PurePosixPath()
-    remedy = (
-        f"If the folders differ, label_folder={folder} may help. " if folder.parts and not config.label_folder else ""
-    )
+    stems = {name.rpartition("/")[2] for pair in plan.found.pairs for name in image_names(pair)}
+    folders = [path.parent for path in map(PurePosixPath, unused) if path.stem in stems and path.parent.parts]
+    # Within the folder that is named, only what is below it tells.
+    remedy = f"label_folder={folders[0]} reads those in a folder of another name. " if folders else ""
+    remedy = "" if config.label_folder else remedy
     return (
         f"{found}Expected in {config.label_folder or 'the folder'} a file .txt or .xml with the name of the pair or of "
         "one of its images, in a folder that is called as that of the images but for words such as labels; or COCO's "

@@ -79,9 +79,12 @@ def read(path: Path, size: tuple[int, int] | None, class_names: Sequence[str] | 
     """Read the labels of one image; for the arguments and errors see ``parse``.
 
     Raises:
-        InputError: also if the file cannot be read.
+        InputError: also if the file cannot be read, or is XML by its name and empty.
     """
-    return parse(read_text(path), str(path), size, class_names)
+    text = read_text(path)
+    if path.suffix.lower() == ".xml" and not text.strip():
+        raise InputError(f"{path}: an empty file; XML of an image without objects has an <annotation>")
+    return parse(text, str(path), size, class_names)
 
 
 def drop_unusable(
