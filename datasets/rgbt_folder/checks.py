@@ -11,7 +11,7 @@ from datasets.fetched import CheckedCopy, Copy
 from datasets.rgbt_folder import labels, splits, summary
 from datasets.rgbt_folder.conditions import BY_BRIGHTNESS, Conditions, conditions_of_names
 from datasets.rgbt_folder.files import below, image_ids, image_names
-from datasets.rgbt_folder.matching import NOT_USED
+from datasets.rgbt_folder.matching import NOT_USED, SEVERAL_PAIRS
 from datasets.rgbt_folder.options import SPLITS
 from datasets.rgbt_folder.pair_check import (
     BACKGROUND,
@@ -66,6 +66,8 @@ def check_copy(
     by_brightness = sum(conditions.of_pairs[index] is None for index in checked)
     facts = _facts(plan, config, checked, conditions.describe(by_brightness, len(checked)))
     warnings = [f"{BY_BRIGHTNESS}: {by_brightness:,} of {len(checked):,} pairs"] if by_brightness else []
+    if unknown := labels.unknown_labels(counts, config):
+        warnings.append(f"no object has the label {', '.join(unknown)}, which person_labels or ignore_labels names")
     scored = "test" if "test" in names or "validation" not in names else "validation"
     expected = Counter(of_pairs)
     # Lines of lists that name no pair are pairs that are missing.
@@ -81,7 +83,9 @@ def check_copy(
         consequence = checks.NOT_COMPARABLE if split == scored else ""
         warnings += checks.incomplete_warning(split, left_out, expected[split], consequence)
     if copies.between_splits:
-        warnings.append(f"{copies.between_splits:,} images are in two splits; scores on images of training say little")
+        warnings.append(
+            f"images that are also in another split: {copies.between_splits:,}; scores on images of training say little"
+        )
     if "train" not in names:
         print(checks.NO_TRAINING_IMAGE, flush=True)
     table = summary.describe(kept, counts, meanings, facts)
@@ -201,6 +205,9 @@ def _hint(root, plan, config):
             f"{plan.labels.other_side:,} pairs have labels of the {other} image, by a word in their path: use them "
             f"with labels={other} (config.data.options.labels)."
         )
+    shared = [text for kind, text in plan.labels.findings if kind == SEVERAL_PAIRS]
+    if shared:
+        return f"Of each label file, it must be clear whose it is; put it into the folder of its pair: {shared[0]}."
     unused = [below(text, root) for kind, text in plan.labels.findings if kind == NOT_USED]
     found = f"Label files of no image that is there: {', '.join(first_few(unused, 3))}. " if unused else ""
     stems = {name.rpartition("/")[2] for pair in plan.found.pairs for name in image_names(pair)}

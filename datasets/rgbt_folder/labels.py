@@ -16,6 +16,7 @@ from dcrl_jax.registration import Registration, map_boxes
 PERSON_LABELS = ("person", "persons", "pedestrian", "pedestrians", "human", "humans")
 # The label of people where no other label is theirs (M3FD); where one is, a group (KAIST).
 GROUP = "people"
+OTHER_PERSON = "other person"  # what ``person`` becomes if person_labels has other labels only
 SAME_OBJECT = 0.5  # least IoU of the boxes of one object in both images
 
 Size = tuple[int, int]  # width and height in pixels
@@ -104,10 +105,12 @@ def choose_meanings(counts: Mapping[str, int], config: Any) -> dict[str, str]:
     if not config.person_labels and not any(label.lower() in people for label in counts):
         people = {GROUP}
     ignored = {label.lower() for label in config.ignore_labels}
-    meanings = {
-        label: PERSON if label.lower() in people else IGNORE if label.lower() in ignored or "*" in ignored else label
-        for label in counts
-    }
+    meanings = {label: OTHER_PERSON if label == PERSON else label for label in counts}
+    for label in counts:
+        if label.lower() in people:
+            meanings[label] = PERSON
+        elif label.lower() in ignored or "*" in ignored:
+            meanings[label] = IGNORE
     if PERSON not in meanings.values():
         ordered = sorted(counts, key=lambda label: (-counts[label], label))
         found = ", ".join(first_few([f"{label} ({counts[label]:,})" for label in ordered], 20)) or "no object at all"
@@ -117,6 +120,12 @@ def choose_meanings(counts: Mapping[str, int], config: Any) -> dict[str, str]:
             "people with person_labels=LABEL,LABEL (config.data.options.person_labels)."
         )
     return meanings
+
+
+def unknown_labels(counts: Mapping[str, int], config: Any) -> list[str]:
+    """Return the labels that options name and no object has."""
+    found = {label.lower() for label in counts} | {"*"}
+    return [label for label in (*config.person_labels, *config.ignore_labels) if label.lower() not in found]
 
 
 def apply_meanings(annotations: Sequence[Annotation], meanings: Mapping[str, str]) -> list[Annotation]:

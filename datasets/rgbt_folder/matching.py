@@ -93,7 +93,7 @@ def match_labels(root: Path, pairs: Sequence[Pair], config: Any, not_labels: Ite
             by_pair[index][candidate.side].append(_Match(0, candidate.file))
             files.append(candidate.file.path)
     skipped = {os.path.abspath(path) for path in (*not_labels, *files)}
-    for candidate in _candidates(root, config.label_folder, skipped):
+    for candidate in _candidates(root, config.label_folder, skipped, owners.kinds):
         found, ignored_folders = owners.find(candidate)
         if len(found) == 1 and "labels" not in pairs[found[0]].cells:
             by_pair[found[0]][candidate.side].append(_Match(ignored_folders, candidate.file))
@@ -141,6 +141,9 @@ class _Owners:
             paths = [PurePosixPath(name).parent.parts for name in (pair.visible_name, pair.lwir_name)]
             self._words.append(frozenset().union(*(meaning_of(parts).words for parts in paths)))
             self._by_image |= {pair.visible_name: index, pair.lwir_name: index}
+        told = frozenset().union(*self._words)
+        # What folders of images do not say, a COCO file or the folder of labels cannot contradict.
+        self.kinds = [kind for kind in (SPLIT_OF, CONDITION_OF) if told & set(kind.values())]
 
     def find(self, candidate: _Candidate) -> tuple[list[int], int]:
         """Return the pairs that a label file may belong to, one if it is clear, and how many outer folders disagree."""
@@ -171,14 +174,14 @@ class _Owners:
         return None
 
 
-def _candidates(root, label_folder, skipped):
+def _candidates(root, label_folder, skipped, kinds):
     """Yield all label files and the images of COCO files."""
     folder = root / label_folder if label_folder else root
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; label_folder is a folder within {root}.")
-    # The folder of labels may say the modality, but its other words tell no label file from another.
-    modality = meaning_of(PurePosixPath(label_folder or "").parts).modality
-    around = (modality,) if modality else ()
+    # The folder of labels may say the modality, and what folders of images say: split, day or night. Its other words
+    # tell no label file from another.
+    around = _told_by(PurePosixPath(label_folder or "").parts, kinds)
     for path in walk(folder, (*label_files.SUFFIXES, ".json")):
         if os.path.abspath(path) in skipped or path.name.lower() in _CLASS_LISTS:
             continue
@@ -187,13 +190,17 @@ def _candidates(root, label_folder, skipped):
         if name.suffix.lower() != ".json":
             yield _Candidate(LabelFile(path), folders, without_suffix(name.stem))
         elif coco_files.is_coco(path):
-            # COCO's file_name is often bare: the name of the file itself then says the split and the modality.
+            # COCO's file_name is often bare: the name of the file itself then says these.
             names = (*folders, name.stem)
-            told = (told_by(names, SPLIT_OF), told_by(names, CONDITION_OF), meaning_of(names).modality)
-            hints = tuple(filter(None, told))
+            hints = _told_by(names, kinds)
             for image in coco_files.read(path):
                 name = PurePosixPath(image.file_name)
                 yield _Candidate(LabelFile(path, image), (*hints, *name.parent.parts), without_suffix(name.name))
+
+
+def _told_by(names, kinds):
+    """Return the modality and the words of some kinds that names of folders tell."""
+    return tuple(filter(None, (meaning_of(names).modality, *(told_by(names, kind) for kind in kinds))))
 
 
 def _choose(matches, asked):

@@ -12,6 +12,7 @@ from datasets.rgbt_folder.files import Pair, image_names, without_suffix
 from datasets.rgbt_folder.options import SPLITS
 from datasets.rgbt_folder.sequences import choose_sequences, explain_one_sequence, sequence_names
 from datasets.rgbt_folder.words import SPLIT_OF, told_by
+from dcrl_jax.annotations import coco_files
 from dcrl_jax.annotations.files import walk
 from dcrl_jax.annotations.problems import raise_if_any
 from dcrl_jax.annotations.text import read_text
@@ -36,8 +37,9 @@ def split_pairs(root: Path, pairs: Sequence[Pair], config: Any) -> Splits:
 
     If the options tell what a sequence is, whole sequences are chosen for testing. Else the column ``split`` of the
     list of pairs decides; else the given lists; else folders that are called after a split; else the word of a split in
-    the names of folders and files, if all pairs have one; else lists that are called ``train.txt`` and the like; else
-    sequences. Single frames are never chosen: the next frame of a video is almost the same image.
+    the names of folders and files, if all pairs have one; else lists that are called ``train.txt`` and the like, or
+    COCO files with such a word in their names; else sequences. Single frames are never chosen: the next frame of a
+    video is almost the same image.
 
     Raises:
         InputError: a list cannot be used, or nothing tells the sequences; the message lists the remedies.
@@ -107,17 +109,22 @@ def _lists_by_name(root, pairs):
     """Return the lists that are called after a split and name pairs."""
     lists = defaultdict(list)
     index = _Index(pairs)
-    for path in walk(root, (".txt",)):
-        split = SPLIT_OF.get(path.stem.lower())
-        lines = [line for line in _lines(path) if line] if split else []
+    for path in walk(root, (".txt", ".json")):
+        is_json = path.suffix.lower() == ".json"
+        split = told_by((path.stem,), SPLIT_OF) if is_json else SPLIT_OF.get(path.stem.lower())
+        lines = _lines(path) if split and (not is_json or coco_files.is_coco(path)) else []
+        found = [index.find(line) for line in lines if line]
         # A label file called so names pairs by chance at most.
-        if lines and 2 * sum(len(index.find(line)) == 1 for line in lines) > len(lines):
-            lists[str(split)].append(path)
-    for split, paths in lists.items():
-        if len(paths) > 1:
-            found = " and ".join(first_few([os.path.relpath(path, root) for path in paths], 3))
-            raise InputError(f"{root}: {found} are lists of the {split} pairs; name one with {split}_list=FILE.")
-    return lists
+        if 2 * sum(len(pairs) == 1 for pairs in found) > len(found):
+            lists[str(split)].append((path, {pairs[0] for pairs in found if pairs}))
+    for split, found in lists.items():
+        if any(pairs != found[0][1] for _, pairs in found):
+            names = " and ".join(first_few([os.path.relpath(path, root) for path, _ in found], 3))
+            raise InputError(
+                f"{root}: {names} name different {split} pairs. Name the list of each split that you want: "
+                "train_list=FILE, validation_list=FILE, test_list=FILE."
+            )
+    return {split: [path for path, _ in found] for split, found in lists.items()}
 
 
 def _by_lists(pairs, lists):
@@ -181,6 +188,8 @@ def _tails(name):
 
 
 def _lines(path):
+    if path.suffix.lower() == ".json":
+        return [image.file_name for image in coco_files.read(path)]
     return [line.strip() for line in unicodedata.normalize("NFC", read_text(path)).splitlines()]
 
 

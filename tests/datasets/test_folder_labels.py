@@ -34,12 +34,19 @@ def test_objects_of_both_images_are_merged_one_to_one_the_best_first():
         ("People Car", {}, "person Car"),
         ("person PEOPLE rider", {"person_labels": "People, person"}, "person person rider"),
         ("person person? car", {"ignore_labels": ("person?",)}, "person ignore car"),
+        ("person Person rider", {"person_labels": "rider"}, "other_person Person person"),
         ("person rider car", {"ignore_labels": "*", "person_labels": ["rider"]}, "ignore person ignore"),
     ],
 )
 def test_what_labels_become(found, options, expected):
     meanings = labels.choose_meanings(dict.fromkeys(found.split(), 1), config(**options))
-    assert meanings == dict(zip(found.split(), expected.split(), strict=True))
+    expected = [label.replace("_", " ") for label in expected.split()]
+    assert meanings == dict(zip(found.split(), expected, strict=True))
+
+
+def test_labels_that_only_options_name_are_told():
+    options = config(person_labels="Walker, persn", ignore_labels="*, ppl")
+    assert labels.unknown_labels({"walker": 3, "person": 2}, options) == ["persn", "ppl"]
 
 
 def test_no_label_of_people_is_an_error_with_the_labels_found():

@@ -1,5 +1,7 @@
 """The splits of a folder of pairs, by list, folder and sequence."""
 
+import json
+
 import pytest
 from folder_copies import config, pair, write
 
@@ -93,8 +95,24 @@ def test_lists_called_after_a_split_are_found_if_they_name_pairs(tmp_path):
     write(tmp_path / "labels" / "test.txt", "0 0.5 0.5 0.1 0.1\n")
     assert split_of(tmp_path, pairs)[0] == {"train": ["a1", "a2"], "validation": ["b1"]}
     write(tmp_path / "train.txt", "a1\n")
-    with pytest.raises(InputError, match=r"train\.txt and ImageSets/Main/train\.txt are lists.*train_list=FILE"):
+    with pytest.raises(InputError, match=r"train\.txt and ImageSets/Main/train\.txt name different.*train_list=FILE"):
         split_of(tmp_path, pairs)
+    write(tmp_path / "train.txt", "a2\na1\n")
+    assert split_of(tmp_path, pairs)[0] == {"train": ["a1", "a2"], "validation": ["b1"]}
+
+
+def test_coco_files_of_splits_are_lists(tmp_path):
+    pairs = pairs_of(tmp_path, ["a1", "a2", "b1"])
+    for name, images in (("rgb_train", ["a1", "a2"]), ("thermal_train", ["a2", "a1"]), ("instances_val2017", ["b1"])):
+        rows = [{"id": number, "file_name": f"{image}.png"} for number, image in enumerate(images)]
+        content = {"images": rows, "annotations": [], "categories": []}
+        write(tmp_path / f"annotations/{name}.json", json.dumps(content))
+    write(tmp_path / "training.json", "{}")
+    by_split, result = split_of(tmp_path, pairs)
+    assert by_split == {"train": ["a1", "a2"], "validation": ["b1"]}
+    assert result.source == "lists: instances_val2017.json, rgb_train.json, thermal_train.json"
+    options = {"train_list": "annotations/rgb_*.json", "test_list": "annotations/*val*"}
+    assert split_of(tmp_path, pairs, **options)[0] == {"train": ["a1", "a2"], "test": ["b1"]}
 
 
 def test_lists_of_kaist_name_flat_frames(tmp_path):
