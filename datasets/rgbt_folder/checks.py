@@ -102,12 +102,10 @@ def check_copy(
 
 def _check_pairs(plan: Plan, conditions: Conditions) -> dict[int, CheckedPair]:
     """Check all pairs that have a split; return the results by their indices."""
-    pairs, ids = plan.found.pairs, image_ids(plan.found.pairs)
+    ids = image_ids(plan.found.pairs)
 
     def check(index):
-        split, condition = plan.splits.of_pairs[index], conditions.of_pairs[index]
-        files = plan.labels.of_pairs[index]
-        return check_pair(pairs[index], ids[index], split, condition, files, plan.class_names, plan.registration)
+        return check_pair(plan, index, ids[index], conditions.of_pairs[index])
 
     used = [index for index, split in enumerate(plan.splits.of_pairs) if split]
     with ThreadPoolExecutor() as threads:
