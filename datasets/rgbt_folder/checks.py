@@ -1,5 +1,6 @@
 """Check of a folder of pairs: images, labels and counts."""
 
+import filecmp
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -127,12 +128,14 @@ def _find_copies(plan, checked, contents):
     first: dict[tuple[int, ...], int] = {}
     findings, between_splits = [], 0
     for index in checked:
-        name, split = plan.found.pairs[index].visible_name, plan.splits.of_pairs[index]
-        size, _, checksum = contents[name]
-        other = first.setdefault((size, checksum), index)
-        if size > 0 and other != index:
-            other_name, other_split = plan.found.pairs[other].visible_name, plan.splits.of_pairs[other]
-            findings.append(Finding(COPIED, f"{split}: {name}: as {other_split}: {other_name}"))
+        pair, split = plan.found.pairs[index], plan.splits.of_pairs[index]
+        size, _, checksum = contents[pair.visible_name]
+        first_index = first.setdefault((size, checksum), index)
+        other, other_split = plan.found.pairs[first_index], plan.splits.of_pairs[first_index]
+        # Checksums of images are of their start and end only.
+        if size > 0 and first_index != index and filecmp.cmp(pair.visible, other.visible, shallow=False):
+            text = f"{split}: {pair.visible_name}: as {other_split}: {other.visible_name}"
+            findings.append(Finding(COPIED, text))
             between_splits += split != other_split
     return _Copies(findings, between_splits)
 

@@ -56,6 +56,7 @@ class _Candidate(NamedTuple):
 
 
 class _Match(NamedTuple):
+    side: str
     ignored_folders: int  # outer folders of the label file that say something else than the pair's
     file: LabelFile
 
@@ -85,18 +86,18 @@ def match_labels(root: Path, pairs: Sequence[Pair], config: Any, not_labels: Ite
     """
     # If the folder is itself one split, its labels may say so.
     owners = _Owners(pairs, _ALWAYS_TELL - {SPLIT_OF.get(root.name.lower()), CONDITION_OF.get(root.name.lower())})
-    by_pair: list[dict[str, list[_Match]]] = [defaultdict(list) for _ in pairs]
+    by_pair: list[list[_Match]] = [[] for _ in pairs]
     findings, files = [], []
     for index, pair in enumerate(pairs):
         if "labels" in pair.cells:
             candidate = _listed(root, pair, config)
-            by_pair[index][candidate.side].append(_Match(0, candidate.file))
+            by_pair[index].append(_Match(candidate.side, 0, candidate.file))
             files.append(candidate.file.path)
     skipped = {os.path.abspath(path) for path in (*not_labels, *files)}
     for candidate in _candidates(root, config.label_folder, skipped, owners.kinds):
         found, ignored_folders = owners.find(candidate)
         if len(found) == 1 and "labels" not in pairs[found[0]].cells:
-            by_pair[found[0]][candidate.side].append(_Match(ignored_folders, candidate.file))
+            by_pair[found[0]].append(_Match(candidate.side, ignored_folders, candidate.file))
         elif len(found) > 1:
             names = ", ".join(first_few([pairs[index].name for index in found], 2))
             findings.append(Finding(SEVERAL_PAIRS, f"{candidate.file}: {names}"))
@@ -104,16 +105,16 @@ def match_labels(root: Path, pairs: Sequence[Pair], config: Any, not_labels: Ite
             findings.append(Finding(NOT_USED, str(candidate.file)))
         if candidate.file.coco or len(found) == 1:
             files.append(candidate.file.path)
-    chosen = [_choose(matches, config.labels) for matches in by_pair]
+    sides = ("visible", "lwir") if config.labels == "both" else (config.labels,)
+    chosen = [_choose(matches, sides) for matches in by_pair]
     _check_single(pairs, chosen)
     other_side = 0
-    for matches, files_of_side in zip(by_pair, chosen, strict=True):
-        used = [match for matched in files_of_side.values() for match in matched]
+    for matches, by_side in zip(by_pair, chosen, strict=True):
+        used = [match for matched in by_side.values() for match in matched]
         other_side += bool(matches) and not used
-        asked = ("visible", "lwir", "pair") if config.labels == "both" else (config.labels, "pair")
-        surpassed = [match for side in asked for match in matches.get(side, []) if match not in used]
-        findings += [Finding(SURPASSED, str(match.file)) for match in surpassed]
-    of_pairs = [{side: matched[0].file for side, matched in sides.items() if matched} for sides in chosen]
+        rest = [match for match in matches if match.side in (*sides, "pair") and match not in used]
+        findings += [Finding(SURPASSED, str(match.file)) for match in rest]
+    of_pairs = [{side: matched[0].file for side, matched in by_side.items() if matched} for by_side in chosen]
     return MatchedLabels(of_pairs, other_side, findings, sorted(set(files)))
 
 
@@ -203,16 +204,15 @@ def _told_by(names, kinds):
     return tuple(filter(None, (meaning_of(names).modality, *(told_by(names, kind) for kind in kinds))))
 
 
-def _choose(matches, asked):
-    """Return the best label files of the sides that are asked for, by side; labels of the pair are of every side."""
+def _choose(matches, sides):
+    """Return the label files of a pair that agree best, by side; labels of the pair are of every side."""
     chosen = {}
-    for side in ("visible", "lwir") if asked == "both" else (asked,):
-        candidates = [*matches.get(side, []), *matches.get("pair", [])]
+    for side in sides:
+        candidates = [match for match in matches if match.side in (side, "pair")]
         fewest = min((match.ignored_folders for match in candidates), default=0)
         chosen[side] = [match for match in candidates if match.ignored_folders == fewest]
-    if asked == "both" and chosen["visible"] == chosen["lwir"]:
-        return {"pair": chosen["visible"]}
-    return chosen
+    first, *others = chosen.values()
+    return {"pair": first} if others == [first] else chosen
 
 
 def _check_single(pairs, chosen):
