@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 
 from datasets import checks
 from datasets.fetched import CheckedCopy, Copy
@@ -53,9 +53,9 @@ def check_copy(
     _check_labelled(copy.root, plan, names, config)
     conditions = conditions_of_names(plan.found.pairs, config)
     checked = _check_pairs(plan, conditions)
-    copies = _find_copies(plan, checked, contents)
+    copies, crossing = _find_copies(plan, checked, contents)
     findings = [*plan.found.findings, *plan.splits.findings, *plan.labels.findings]
-    findings += [finding for result in checked.values() for finding in result.findings] + copies.findings
+    findings += [finding for result in checked.values() for finding in result.findings] + copies
     _check_usable(checked.values(), findings, copy, allow_incomplete)
     counts = Counter(label.label for result in checked.values() if result.item for label in result.item.objects)
     meanings = labels.choose_meanings(counts, config)
@@ -83,10 +83,8 @@ def check_copy(
         left_out = expected[split] - len(kept[split])
         consequence = checks.NOT_COMPARABLE if split == scored else ""
         warnings += checks.incomplete_warning(split, left_out, expected[split], consequence)
-    if copies.between_splits:
-        warnings.append(
-            f"images that are also in another split: {copies.between_splits:,}; scores on images of training say little"
-        )
+    if crossing:
+        warnings.append(f"images that are also in another split: {crossing:,}; scores on images of training say little")
     if "train" not in names:
         print(checks.NO_TRAINING_IMAGE, flush=True)
     table = summary.describe(kept, counts, meanings, facts)
@@ -118,13 +116,8 @@ def _check_pairs(plan: Plan, conditions: Conditions) -> dict[int, CheckedPair]:
             raise
 
 
-class _Copies(NamedTuple):
-    findings: list[Finding]
-    between_splits: int
-
-
 def _find_copies(plan, checked, contents):
-    """Return the visible images whose file has the content of another pair's; each should be there once."""
+    """Return findings on visible images that are copies of another pair's, and how many of them cross splits."""
     first: dict[tuple[int, ...], int] = {}
     findings, between_splits = [], 0
     for index in checked:
@@ -137,7 +130,7 @@ def _find_copies(plan, checked, contents):
             text = f"{split}: {pair.visible_name}: as {other_split}: {other.visible_name}"
             findings.append(Finding(COPIED, text))
             between_splits += split != other_split
-    return _Copies(findings, between_splits)
+    return findings, between_splits
 
 
 def _check_usable(checked, findings, copy, allow_incomplete):

@@ -11,18 +11,19 @@ from datasets.rgbt_folder.words import CONDITION_OF, SPLIT_OF, meaning_of
 from dcrl_jax.errors import InputError
 
 _LAST_NUMBER = re.compile(r"\d+(?=\D*$)")
-# A time of day, after its date, or a long number: it tells frames from each other, and no video from another.
+# A time of day, after its date, or a long number: often that of a frame, of which a second has up to thirty.
 _TIME = re.compile(r"\d{9,}|\d{4}([-_. T]?\d\d){4,}")
+_PAIRS_OF_TIME = 100
 
 
 def sequence_names(pairs: Sequence[Pair], config: Any) -> list[str]:
     """Return the name of each pair's sequence.
 
     It is the cell of the column ``sequence``; else what ``config.sequence`` finds in the name without the folder of the
-    split, its groups if it has some; else the folders of the name; else the name without its last number and times. The
-    last two rules count only if they tell at least two sequences, and most pairs are not alone in theirs. With
-    ``config.sequence_images``, each sequence is cut into blocks of so many images, in the order of the numbers in their
-    names.
+    split, its groups if it has some; else the folders of the name; else the name without its last number. The last two
+    rules count only if they tell at least two sequences, and most pairs are not alone in theirs; times in names count
+    only if there are a hundred pairs to each, since they may be those of frames. With ``config.sequence_images``, each
+    sequence is cut into blocks of so many images, in the order of the numbers in their names.
 
     Raises:
         InputError: ``config.sequence`` does not find anything in a name.
@@ -77,10 +78,13 @@ def _plain_sequences(pairs, config):
     if config.sequence:
         return [_match(config.sequence, short_name(pair)) for pair in pairs]
     folders = ["/".join(_telling(pair.name)) for pair in pairs]
-    numbered = [f"{folder}/{_before_number(pair.name)}".strip("/") for folder, pair in zip(folders, pairs, strict=True)]
-    for names in (folders, numbered):
+    stems = [_before_number(pair.name) for pair in pairs]
+    timed = [f"{folder}/{stem}".strip("/") for folder, stem in zip(folders, stems, strict=True)]
+    numbered = [f"{folder}/{_TIME.sub('', stem)}".strip("/") for folder, stem in zip(folders, stems, strict=True)]
+    for names, least in ((folders, 1), (timed, _PAIRS_OF_TIME), (numbered, 1)):
         counts = Counter(names).values()
-        if len(counts) > 1 and 2 * sum(count == 1 for count in counts) <= len(names):
+        are_sequences = 2 * sum(count == 1 for count in counts) <= len(names) >= least * len(counts)
+        if len(counts) > 1 and are_sequences:
             return names
     return [""] * len(pairs)
 
@@ -94,7 +98,7 @@ def _telling(name):
 def _before_number(name):
     stem = name.rpartition("/")[2]
     number = _LAST_NUMBER.search(stem)
-    return _TIME.sub("", stem[: number.start()]) if number else stem
+    return stem[: number.start()] if number else stem
 
 
 def _with_numbers(name):
