@@ -1,16 +1,18 @@
 """Check of a folder of pairs: images, labels and counts."""
 
+import filecmp
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import PurePosixPath
 from typing import Any
 
 from datasets import checks
 from datasets.fetched import CheckedCopy, Copy
 from datasets.rgbt_folder import labels, splits, summary
 from datasets.rgbt_folder.conditions import BY_BRIGHTNESS, Conditions, conditions_of_names
-from datasets.rgbt_folder.files import image_ids
-from datasets.rgbt_folder.matching import NOT_USED
+from datasets.rgbt_folder.files import below, image_ids, image_names
+from datasets.rgbt_folder.matching import NOT_USED, SEVERAL_PAIRS
 from datasets.rgbt_folder.options import SPLITS
 from datasets.rgbt_folder.pair_check import (
     BACKGROUND,
@@ -22,17 +24,23 @@ from datasets.rgbt_folder.pair_check import (
     check_pair,
 )
 from datasets.rgbt_folder.plan import Plan
+from dcrl_jax.annotations.types import Finding
 from dcrl_jax.errors import InputError, first_few
 from dcrl_jax.progress import progress_bar
 
+COPIED = "visible image that is a copy of another pair's"
 
-def check_copy(copy: Copy, config: Any, plan: Plan, allow_incomplete: bool) -> CheckedCopy:
+
+def check_copy(
+    copy: Copy, config: Any, plan: Plan, contents: Mapping[str, Sequence[int]], allow_incomplete: bool
+) -> CheckedCopy:
     """Check all images and labels, print the result, and return the usable pairs by split.
 
     Args:
         copy: the user's folder; its file of findings gets the list of all problems.
         config: a FolderConfig.
         plan: of the folder.
+        contents: size, time and checksum of each file of the plan, by its name.
         allow_incomplete: whether pairs of the scored split, and pairs of two sizes, may be left out.
 
     Raises:
@@ -42,12 +50,13 @@ def check_copy(copy: Copy, config: Any, plan: Plan, allow_incomplete: bool) -> C
     of_pairs = plan.splits.of_pairs
     print(f"{copy.root}: {len(of_pairs):,} pairs, {plan.found.source}", flush=True)
     names = [split for split in SPLITS if split in of_pairs]
-    _check_labelled(plan, names, config)
+    _check_labelled(copy.root, plan, names, config)
     conditions = conditions_of_names(plan.found.pairs, config)
     checked = _check_pairs(plan, conditions)
+    copies, crossing = _find_copies(plan, checked, contents)
     findings = [*plan.found.findings, *plan.splits.findings, *plan.labels.findings]
-    findings += [finding for result in checked.values() for finding in result.findings]
-    _check_sizes(checked.values(), findings, copy, allow_incomplete)
+    findings += [finding for result in checked.values() for finding in result.findings] + copies
+    _check_usable(checked.values(), findings, copy, allow_incomplete)
     counts = Counter(label.label for result in checked.values() if result.item for label in result.item.objects)
     meanings = labels.choose_meanings(counts, config)
     kept: dict[str, list[Item]] = {split: [] for split in names}
@@ -55,21 +64,30 @@ def check_copy(copy: Copy, config: Any, plan: Plan, allow_incomplete: bool) -> C
         if result.item:
             objects = labels.apply_meanings(result.item.objects, meanings)
             kept[str(of_pairs[index])].append(result.item._replace(objects=objects))
-    by_brightness = [index for index in checked if conditions.of_pairs[index] is None]
-    facts = _facts(plan, config, checked, _describe_conditions(conditions, len(by_brightness), len(checked)))
-    table = summary.describe(kept, counts, meanings, facts)
-    warnings = [f"{BY_BRIGHTNESS}: {len(by_brightness):,} of {len(checked):,} pairs"] if by_brightness else []
-    warnings += _count_unlabelled(findings, of_pairs, names)
+    by_brightness = sum(conditions.of_pairs[index] is None for index in checked)
+    facts = _facts(plan, config, checked, conditions.describe(by_brightness, len(checked)))
+    warnings = [f"{BY_BRIGHTNESS}: {by_brightness:,} of {len(checked):,} pairs"] if by_brightness else []
+    if unknown := labels.unknown_labels(counts, config):
+        warnings.append(f"no object has the label {', '.join(unknown)}, which person_labels or ignore_labels names")
     scored = "test" if "test" in names or "validation" not in names else "validation"
     expected = Counter(of_pairs)
     # Lines of lists that name no pair are pairs that are missing.
     expected.update(text.partition(":")[0] for kind, text in plan.splits.findings if kind == splits.NO_PAIR)
+    unlabelled = Counter(text.partition(": ")[0] for kind, text in findings if kind == NO_LABELS)
     for split in names:
+        if unlabelled[split]:
+            share = f"{unlabelled[split]:,} of {of_pairs.count(split):,} images"
+            warnings.append(f"{split} split: {share} have no labels, {BACKGROUND}")
+        if kept[split] and not any(checks.count_people(item.objects) for item in kept[split]):
+            warnings.append(f"{split} split: no image has a person")
         left_out = expected[split] - len(kept[split])
         consequence = checks.NOT_COMPARABLE if split == scored else ""
         warnings += checks.incomplete_warning(split, left_out, expected[split], consequence)
+    if crossing:
+        warnings.append(f"images that are also in another split: {crossing:,}; scores on images of training say little")
     if "train" not in names:
         print(checks.NO_TRAINING_IMAGE, flush=True)
+    table = summary.describe(kept, counts, meanings, facts)
     metadata = {
         "table": "\n".join([table, *splits.advice(names)]),
         "warnings": warnings,
@@ -83,18 +101,10 @@ def check_copy(copy: Copy, config: Any, plan: Plan, allow_incomplete: bool) -> C
 
 def _check_pairs(plan: Plan, conditions: Conditions) -> dict[int, CheckedPair]:
     """Check all pairs that have a split; return the results by their indices."""
-    pairs, ids = plan.found.pairs, image_ids(plan.found.pairs)
+    ids = image_ids(plan.found.pairs)
 
     def check(index):
-        return check_pair(
-            pairs[index],
-            ids[index],
-            plan.splits.of_pairs[index],
-            conditions.of_pairs[index],
-            plan.labels.of_pairs[index],
-            plan.class_names,
-            plan.registration,
-        )
+        return check_pair(plan, index, ids[index], conditions.of_pairs[index])
 
     used = [index for index, split in enumerate(plan.splits.of_pairs) if split]
     with ThreadPoolExecutor() as threads:
@@ -106,20 +116,44 @@ def _check_pairs(plan: Plan, conditions: Conditions) -> dict[int, CheckedPair]:
             raise
 
 
-def _check_sizes(checked, findings, copy, allow_incomplete):
-    """Raise an error if images of a pair differ in size and such pairs may not be left out."""
-    differing = Counter(
-        result.sizes for result in checked if any(finding.kind == SIZES_DIFFER for finding in result.findings)
-    )
-    if not differing or allow_incomplete:
+def _find_copies(plan, checked, contents):
+    """Return findings on visible images that are copies of another pair's, and how many of them cross splits."""
+    first: dict[tuple[int, ...], int] = {}
+    findings, between_splits = [], 0
+    for index in checked:
+        pair, split = plan.found.pairs[index], plan.splits.of_pairs[index]
+        size, _, checksum = contents[pair.visible_name]
+        first_index = first.setdefault((size, checksum), index)
+        other, other_split = plan.found.pairs[first_index], plan.splits.of_pairs[first_index]
+        # Checksums of images are of their start and end only.
+        if size > 0 and first_index != index and filecmp.cmp(pair.visible, other.visible, shallow=False):
+            text = f"{split}: {pair.visible_name}: as {other_split}: {other.visible_name}"
+            findings.append(Finding(COPIED, text))
+            between_splits += split != other_split
+    return findings, between_splits
+
+
+def _check_usable(checked, findings, copy, allow_incomplete):
+    """Raise an error if no pair is usable, or images of a pair differ in size and may not be left out."""
+    differing = Counter(result.sizes for result in checked if any(kind == SIZES_DIFFER for kind, _ in result.findings))
+    is_usable = any(result.item for result in checked)
+    if is_usable and (allow_incomplete or not differing):
         return
     checks.report_findings(findings, copy.findings)
+    if not differing:
+        reasons = [finding for finding in findings if finding.kind in LEAVES_OUT]
+        counts = summary.count_texts(kind for kind, _ in reasons)
+        raise InputError(f"no pair can be used: {counts}, such as {reasons[0].text}; {copy.findings} lists them.")
     counts = "; ".join(first_few([f"{sizes}: {count:,} pairs" for sizes, count in differing.most_common()], 5))
+    leave_out = (
+        " Or leave these pairs out with --allow_incomplete (config.data.options.allow_incomplete=True)."
+        if is_usable
+        else ""
+    )
     raise InputError(
         f"the images of a pair differ in size: {counts}. If both cameras show the same scene at two resolutions, give "
         "lwir_to_visible=stretch (config.data.options.lwir_to_visible); if not, the part of the thermal image that the "
-        "visible one shows, as four numbers, or a homography, as nine. Or leave these pairs out with "
-        "--allow_incomplete (config.data.options.allow_incomplete=True)."
+        f"visible one shows, as four numbers, or a homography, as nine.{leave_out}"
     )
 
 
@@ -141,17 +175,7 @@ def _facts(plan: Plan, config: Any, checked: Mapping[int, CheckedPair], conditio
     }
 
 
-def _describe_conditions(conditions: Conditions, by_brightness: int, pairs: int) -> str:
-    """Return what decides on day and night."""
-    if not by_brightness:
-        return conditions.source
-    remedy = "if names tell it, set night=REGEX"
-    if by_brightness == pairs:
-        return f"by the brightness of visible images; {remedy}"
-    return f"{conditions.source}; of {by_brightness:,} pairs by the brightness of the visible image; {remedy}"
-
-
-def _check_labelled(plan: Plan, names: Sequence[str], config: Any) -> None:
+def _check_labelled(root, plan: Plan, names: Sequence[str], config: Any) -> None:
     """Raise an error if a split has no label at all, or images without labels are an error."""
     for split in names:
         indices = [index for index, name in enumerate(plan.splits.of_pairs) if name == split]
@@ -159,7 +183,7 @@ def _check_labelled(plan: Plan, names: Sequence[str], config: Any) -> None:
         examples = ", ".join(first_few([plan.found.pairs[index].name for index in missing], 3))
         if len(missing) == len(indices):
             raise InputError(
-                f"no label for any of the {len(indices):,} {split} images ({examples}). {_hint(plan, config)}"
+                f"no label for any of the {len(indices):,} {split} images ({examples}). {_hint(root, plan, config)}"
             )
         if missing and config.missing_labels == "error":
             raise InputError(
@@ -168,29 +192,26 @@ def _check_labelled(plan: Plan, names: Sequence[str], config: Any) -> None:
             )
 
 
-def _hint(plan, config):
+def _hint(root, plan, config):
     if plan.labels.other_side:
         other = {"visible": "lwir", "lwir": "visible"}[config.labels]
         return (
             f"{plan.labels.other_side:,} pairs have labels of the {other} image, by a word in their path: use them "
             f"with labels={other} (config.data.options.labels)."
         )
-    unused = [text for kind, text in plan.labels.findings if kind == NOT_USED]
+    shared = [text for kind, text in plan.labels.findings if kind == SEVERAL_PAIRS]
+    if shared:
+        return f"Of each label file, it must be clear whose it is; put it into the folder of its pair: {shared[0]}."
+    unused = [below(text, root) for kind, text in plan.labels.findings if kind == NOT_USED]
     found = f"Label files of no image that is there: {', '.join(first_few(unused, 3))}. " if unused else ""
-    where = config.label_folder or "the folder"
+    stems = {name.rpartition("/")[2] for pair in plan.found.pairs for name in image_names(pair)}
+    folders = [path.parent for path in map(PurePosixPath, unused) if path.stem in stems and path.parent.parts]
+    # Within the folder that is named, only what is below it tells.
+    remedy = f"label_folder={folders[0]} reads those in a folder of another name. " if folders else ""
+    remedy = "" if config.label_folder else remedy
     return (
-        f"{found}Expected in {where} a file .txt or .xml with the name of the pair or of one of its images, in a "
-        "folder that is called as that of the images but for words such as labels; or COCO's JSON. A CSV list can "
-        "name them: pairs=FILE.csv with the columns visible, lwir, labels."
+        f"{found}Expected in {config.label_folder or 'the folder'} a file .txt or .xml with the name of the pair or of "
+        "one of its images, in a folder that is called as that of the images but for words such as labels; or COCO's "
+        f"JSON, which CVAT, Label Studio and Roboflow export. {remedy}A CSV list can name the files: pairs=FILE.csv "
+        "with the columns visible, lwir, labels."
     )
-
-
-def _count_unlabelled(findings, of_pairs, names):
-    """Return a line for each split that has images without labels."""
-    counts = Counter(text.partition(": ")[0] for kind, text in findings if kind == NO_LABELS)
-    sizes = Counter(of_pairs)
-    return [
-        f"{split} split: {counts[split]:,} of {sizes[split]:,} images have no labels, {BACKGROUND}"
-        for split in names
-        if counts[split]
-    ]

@@ -24,6 +24,13 @@ class Conditions(NamedTuple):
     of_pairs: list[str | None]  # "day" or "night" of each pair; None where only the image can tell
     source: str  # what decides, for the user
 
+    def describe(self, by_brightness: int, pairs: int) -> str:
+        """Return what decides on day and night; ``by_brightness`` of the pairs have no name that tells."""
+        remedy = "by the brightness of visible images; if names tell it, set night=REGEX"
+        if by_brightness == pairs:
+            return remedy
+        return f"{self.source}; of {by_brightness:,} pairs {remedy}" if by_brightness else self.source
+
 
 def conditions_of_names(pairs: Sequence[Pair], config: Any) -> Conditions:
     """Return the condition of each pair, as far as names tell.
@@ -59,9 +66,5 @@ def condition_of_image(path: Path) -> str:
     """
     with PIL.Image.open(path) as image:
         image.draft("L", (160, 128))  # JPEG: decodes a smaller image
-        luma = np.asarray(image.convert("L").reduce(_step(image.width)), np.float32)
+        luma = np.asarray(image.convert("L").reduce(max(1, image.width // 160)), np.float32)
     return "night" if luma[: max(1, luma.shape[0] // 3)].mean() < DARK_LUMA else "day"
-
-
-def _step(width):
-    return max(1, width // 160)

@@ -2,6 +2,7 @@
 
 import glob
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -97,16 +98,21 @@ def image_names(pair: Pair) -> tuple[str, str, str]:
 
 def resolve(root: Path, path: Path, cell: str) -> Path:
     """Return the file that a cell of the list ``path`` names: below the folder, or beside the list."""
-    names = [cell, cell.replace("\\", "/")]  # Windows
+    plain = cell.replace("\\", "/")  # Windows
+    names = [cell, plain, *(unicodedata.normalize(form, plain) for form in ("NFC", "NFD"))]
     candidates = [folder / name for name in names for folder in (root, path.parent)]
-    return next((file for file in candidates if file.is_file()), root / names[1])
+    return next((file for file in candidates if file.is_file()), root / plain)
 
 
 def below(path: Path, root: Path) -> str:
-    """Return the path of a file relative to a folder, with slashes; it has ``..`` if the file is elsewhere."""
+    """Return the path of a file relative to a folder, with slashes; it has ``..`` if the file is elsewhere.
+
+    Letters are composed (NFC): macOS writes ``ü`` as two characters, other systems as one.
+    """
     name, start = os.fspath(path), os.path.join(root, "")
     # For a hundred thousand files, relpath takes seconds.
-    return name.removeprefix(start) if name.startswith(start) else os.path.relpath(name, root)
+    name = name.removeprefix(start) if name.startswith(start) else os.path.relpath(name, root)
+    return unicodedata.normalize("NFC", name)
 
 
 def without_suffix(name: str) -> str:
@@ -137,6 +143,12 @@ def _pairs_of_list(root, name):
     problems, pairs, names, line_of = [], [], set(), {}
     for line, cells in read_rows(path, ("visible", "lwir"), COLUMNS, problems):
         files = [resolve(root, path, cells[side]) for side in ("visible", "lwir")]
+        missing = [file for file in files if not file.is_file()]
+        if len(missing) == 2 and not pairs:
+            raise InputError(
+                f"{path}:{line}: neither {missing[0]} nor {missing[1]} is a file. Paths start at {root} or beside the "
+                f"list. A line with the names of columns has visible, lwir; if given {', '.join(COLUMNS)}."
+            )
         visible_name, lwir_name = (below(file, root) for file in files)
         first = line_of.setdefault(visible_name, line)
         if first != line:
@@ -151,7 +163,9 @@ def _pairs_of_list(root, name):
     raise_if_any(problems, f"{path}", "Correct these lines.")
     if not pairs:
         raise InputError(f"{path}: no pair; expected lines with the paths of a visible and a thermal image.")
-    return FoundPairs(sorted(pairs, key=lambda pair: pair.name), [], f"the list {name}")
+    columns = [column for column in COLUMNS if any(column in pair.cells for pair in pairs)]
+    source = f"the list {name}, columns {', '.join(('visible', 'lwir', *columns))}"
+    return FoundPairs(sorted(pairs, key=lambda pair: pair.name), [], source)
 
 
 def _no_pair(root, config, found, pairing):

@@ -16,6 +16,7 @@ from dcrl_jax.registration import Registration, map_boxes
 PERSON_LABELS = ("person", "persons", "pedestrian", "pedestrians", "human", "humans")
 # The label of people where no other label is theirs (M3FD); where one is, a group (KAIST).
 GROUP = "people"
+OTHER_PERSON = "other person"  # what ``person`` becomes if person_labels has other labels only
 SAME_OBJECT = 0.5  # least IoU of the boxes of one object in both images
 
 Size = tuple[int, int]  # width and height in pixels
@@ -27,10 +28,6 @@ class PairLabels(NamedTuple):
     annotations: list[Annotation]  # labels as in the files; boxes in pixels of the visible image
     findings: list[Finding]
     formats: list[str]  # of each file
-
-
-class NoClassNames(InputError):
-    """YOLO's labels have numbers, and nothing names their classes."""
 
 
 def read_labels(
@@ -51,13 +48,13 @@ def read_labels(
         class_names: YOLO's names by number; None if they are not known.
 
     Raises:
-        InputError: a file cannot be read, is malformed.
-        NoClassNames: a file has YOLO's labels, and ``class_names`` is None.
+        InputError: a file cannot be read or is malformed; NoClassNames if only the names of YOLO's classes lack.
     """
     annotations: dict[str, list[Annotation]] = {}
     findings, formats = [], []
     for side, file in files.items():
-        labels = _read(file, lwir_size if side == "lwir" else size, class_names)
+        own_size = lwir_size if side == "lwir" else size
+        labels = _with_size(file, own_size) if file.coco else label_files.read(file.path, own_size, class_names)
         annotations[side] = labels.annotations
         if side == "lwir" and registration and labels.annotations:
             boxes = np.array([annotation.box for annotation in labels.annotations], np.float64)
@@ -108,10 +105,12 @@ def choose_meanings(counts: Mapping[str, int], config: Any) -> dict[str, str]:
     if not config.person_labels and not any(label.lower() in people for label in counts):
         people = {GROUP}
     ignored = {label.lower() for label in config.ignore_labels}
-    meanings = {
-        label: PERSON if label.lower() in people else IGNORE if label.lower() in ignored or "*" in ignored else label
-        for label in counts
-    }
+    meanings = {label: OTHER_PERSON if label == PERSON else label for label in counts}
+    for label in counts:
+        if label.lower() in people:
+            meanings[label] = PERSON
+        elif label.lower() in ignored or "*" in ignored:
+            meanings[label] = IGNORE
     if PERSON not in meanings.values():
         ordered = sorted(counts, key=lambda label: (-counts[label], label))
         found = ", ".join(first_few([f"{label} ({counts[label]:,})" for label in ordered], 20)) or "no object at all"
@@ -123,23 +122,18 @@ def choose_meanings(counts: Mapping[str, int], config: Any) -> dict[str, str]:
     return meanings
 
 
+def unknown_labels(counts: Mapping[str, int], config: Any) -> list[str]:
+    """Return the labels that options name and no object has."""
+    found = {label.lower() for label in counts} | {"*"}
+    return [label for label in (*config.person_labels, *config.ignore_labels) if label.lower() not in found]
+
+
 def apply_meanings(annotations: Sequence[Annotation], meanings: Mapping[str, str]) -> list[Annotation]:
     """Return annotations with the labels that they become; an ignore region is ignored."""
     named = ((annotation, meanings[annotation.label]) for annotation in annotations)
     return [
         annotation._replace(label=label, ignore=annotation.ignore or label == IGNORE) for annotation, label in named
     ]
-
-
-def _read(file, size, class_names):
-    if file.coco:
-        return _with_size(file, size)
-    try:
-        return label_files.read(file.path, size, class_names)
-    except InputError as error:
-        if class_names is None and _is_yolo(file.path, size):
-            raise NoClassNames(str(error)) from error
-        raise
 
 
 def _with_size(file, size):
@@ -149,14 +143,6 @@ def _with_size(file, size):
         return file.coco.labels
     text = f"{file}: {said[0]}x{said[1]} pixels, but the image has {size[0]}x{size[1]}"
     return file.coco.labels._replace(findings=[*file.coco.labels.findings, Finding(OTHER_SIZE, text)])
-
-
-def _is_yolo(path, size):
-    """Return whether labels could be read if the names of classes were known."""
-    try:
-        return label_files.read(path, size, [f"class {number}" for number in range(10_000)]).format == "YOLO"
-    except InputError:
-        return False
 
 
 def _iou(box, other):

@@ -15,7 +15,7 @@ from dcrl_jax.annotations.problems import raise_if_any
 from dcrl_jax.annotations.types import Finding
 from dcrl_jax.errors import InputError, first_few
 
-NOT_USED = "label file of no image that is there"
+NOT_USED = "label file, or another text, of no image that is there"
 SURPASSED = "label file that is not used, since the folders of another one agree better"
 SEVERAL_PAIRS = "label file whose name several pairs have; put it into the folder of its pair"
 # The sides of a pair; "pair" are labels that do not say on which image they were drawn.
@@ -56,6 +56,7 @@ class _Candidate(NamedTuple):
 
 
 class _Match(NamedTuple):
+    side: str
     ignored_folders: int  # outer folders of the label file that say something else than the pair's
     file: LabelFile
 
@@ -85,18 +86,18 @@ def match_labels(root: Path, pairs: Sequence[Pair], config: Any, not_labels: Ite
     """
     # If the folder is itself one split, its labels may say so.
     owners = _Owners(pairs, _ALWAYS_TELL - {SPLIT_OF.get(root.name.lower()), CONDITION_OF.get(root.name.lower())})
-    by_pair: list[dict[str, list[_Match]]] = [defaultdict(list) for _ in pairs]
+    by_pair: list[list[_Match]] = [[] for _ in pairs]
     findings, files = [], []
     for index, pair in enumerate(pairs):
         if "labels" in pair.cells:
             candidate = _listed(root, pair, config)
-            by_pair[index][candidate.side].append(_Match(0, candidate.file))
+            by_pair[index].append(_Match(candidate.side, 0, candidate.file))
             files.append(candidate.file.path)
     skipped = {os.path.abspath(path) for path in (*not_labels, *files)}
-    for candidate in _candidates(root, config.label_folder, skipped):
+    for candidate in _candidates(root, config.label_folder, skipped, owners.kinds):
         found, ignored_folders = owners.find(candidate)
         if len(found) == 1 and "labels" not in pairs[found[0]].cells:
-            by_pair[found[0]][candidate.side].append(_Match(ignored_folders, candidate.file))
+            by_pair[found[0]].append(_Match(candidate.side, ignored_folders, candidate.file))
         elif len(found) > 1:
             names = ", ".join(first_few([pairs[index].name for index in found], 2))
             findings.append(Finding(SEVERAL_PAIRS, f"{candidate.file}: {names}"))
@@ -104,16 +105,16 @@ def match_labels(root: Path, pairs: Sequence[Pair], config: Any, not_labels: Ite
             findings.append(Finding(NOT_USED, str(candidate.file)))
         if candidate.file.coco or len(found) == 1:
             files.append(candidate.file.path)
-    chosen = [_choose(matches, config.labels) for matches in by_pair]
+    sides = ("visible", "lwir") if config.labels == "both" else (config.labels,)
+    chosen = [_choose(matches, sides) for matches in by_pair]
     _check_single(pairs, chosen)
     other_side = 0
-    for matches, files_of_side in zip(by_pair, chosen, strict=True):
-        used = [match for matched in files_of_side.values() for match in matched]
+    for matches, by_side in zip(by_pair, chosen, strict=True):
+        used = [match for matched in by_side.values() for match in matched]
         other_side += bool(matches) and not used
-        asked = ("visible", "lwir", "pair") if config.labels == "both" else (config.labels, "pair")
-        surpassed = [match for side in asked for match in matches.get(side, []) if match not in used]
-        findings += [Finding(SURPASSED, str(match.file)) for match in surpassed]
-    of_pairs = [{side: matched[0].file for side, matched in sides.items() if matched} for sides in chosen]
+        rest = [match for match in matches if match.side in (*sides, "pair") and match not in used]
+        findings += [Finding(SURPASSED, str(match.file)) for match in rest]
+    of_pairs = [{side: matched[0].file for side, matched in by_side.items() if matched} for by_side in chosen]
     return MatchedLabels(of_pairs, other_side, findings, sorted(set(files)))
 
 
@@ -141,6 +142,9 @@ class _Owners:
             paths = [PurePosixPath(name).parent.parts for name in (pair.visible_name, pair.lwir_name)]
             self._words.append(frozenset().union(*(meaning_of(parts).words for parts in paths)))
             self._by_image |= {pair.visible_name: index, pair.lwir_name: index}
+        told = frozenset().union(*self._words)
+        # What folders of images do not say, a COCO file or the folder of labels cannot contradict.
+        self.kinds = [kind for kind in (SPLIT_OF, CONDITION_OF) if told & set(kind.values())]
 
     def find(self, candidate: _Candidate) -> tuple[list[int], int]:
         """Return the pairs that a label file may belong to, one if it is clear, and how many outer folders disagree."""
@@ -171,40 +175,44 @@ class _Owners:
         return None
 
 
-def _candidates(root, label_folder, skipped):
+def _candidates(root, label_folder, skipped, kinds):
     """Yield all label files and the images of COCO files."""
     folder = root / label_folder if label_folder else root
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; label_folder is a folder within {root}.")
-    # The folder of labels may say the modality, but its other words tell no label file from another.
-    modality = meaning_of(PurePosixPath(label_folder or "").parts).modality
-    around = (modality,) if modality else ()
+    # The folder of labels may say the modality, and what folders of images say: split, day or night. Its other words
+    # tell no label file from another.
+    around = _told_by(PurePosixPath(label_folder or "").parts, kinds)
     for path in walk(folder, (*label_files.SUFFIXES, ".json")):
         if os.path.abspath(path) in skipped or path.name.lower() in _CLASS_LISTS:
             continue
-        folders = (*around, *path.relative_to(folder).parent.parts)
-        if path.suffix.lower() != ".json":
-            yield _Candidate(LabelFile(path), folders, without_suffix(path.stem))
+        name = PurePosixPath(below(path, folder))
+        folders = (*around, *name.parent.parts)
+        if name.suffix.lower() != ".json":
+            yield _Candidate(LabelFile(path), folders, without_suffix(name.stem))
         elif coco_files.is_coco(path):
-            # COCO's file_name is often bare: the name of the file itself then says the split and the modality.
-            names = (*folders, path.stem)
-            told = (told_by(names, SPLIT_OF), told_by(names, CONDITION_OF), meaning_of(names).modality)
-            hints = tuple(filter(None, told))
+            # COCO's file_name is often bare: the name of the file itself then says these.
+            names = (*folders, name.stem)
+            hints = _told_by(names, kinds)
             for image in coco_files.read(path):
                 name = PurePosixPath(image.file_name)
                 yield _Candidate(LabelFile(path, image), (*hints, *name.parent.parts), without_suffix(name.name))
 
 
-def _choose(matches, asked):
-    """Return the best label files of the sides that are asked for, by side; labels of the pair are of every side."""
+def _told_by(names, kinds):
+    """Return the modality and the words of some kinds that names of folders tell."""
+    return tuple(filter(None, (meaning_of(names).modality, *(told_by(names, kind) for kind in kinds))))
+
+
+def _choose(matches, sides):
+    """Return the label files of a pair that agree best, by side; labels of the pair are of every side."""
     chosen = {}
-    for side in ("visible", "lwir") if asked == "both" else (asked,):
-        candidates = [*matches.get(side, []), *matches.get("pair", [])]
+    for side in sides:
+        candidates = [match for match in matches if match.side in (side, "pair")]
         fewest = min((match.ignored_folders for match in candidates), default=0)
         chosen[side] = [match for match in candidates if match.ignored_folders == fewest]
-    if asked == "both" and chosen["visible"] == chosen["lwir"]:
-        return {"pair": chosen["visible"]}
-    return chosen
+    first, *others = chosen.values()
+    return {"pair": first} if others == [first] else chosen
 
 
 def _check_single(pairs, chosen):

@@ -10,42 +10,22 @@ import tensorflow_datasets as tfds
 
 from dcrl_jax.errors import InputError
 
-LABEL_SIDES = ("visible", "lwir", "both")
-MISSING_LABELS = ("background", "error")
 SPLITS = ("train", "validation", "test")
-# How pairs are split: by what the folder says, by sequence in any case, or not at all.
-SPLIT_RULES = ("auto", "sequence", *SPLITS)
-
-
-# What each option is; the prepare command has them as flags.
-HELP = {
-    "name": "word for the prepared data, so that several folders lie beside each other",
-    "pairs": "CSV list within the folder, columns: visible, lwir; if given labels, split, condition, sequence",
-    "visible": "folder or pattern of the visible images within the folder, e.g. '**/*_RGB.jpg'; needs lwir",
-    "lwir": "folder or pattern of the thermal images; equal wildcards, then equal names make a pair",
-    "labels": "the images on which the labels were drawn; both: the objects that either image shows",
-    "label_folder": "folder within the folder; label files elsewhere are not read",
-    "person_labels": "labels that become person, with commas (default: person, pedestrian, ...; the result says which)",
-    "ignore_labels": "labels that become regions to ignore, with commas; * for all but people",
-    "class_names": "names of YOLO's classes from 0, with commas (default: a list of names in the folder)",
-    "missing_labels": "what an image without a label file is: an image without objects, or an error",
-    "split": "auto: as lists or folders say, else by sequence; or the one split of all pairs",
-    "train_list": "pattern within the folder: lists of the training pairs, one a line",
-    "validation_list": "the same of the validation pairs",
-    "test_list": "the same of the test pairs",
-    "sequence": "regular expression searched in the name of a pair without its split: its groups name the sequence",
-    "sequence_images": "cut every sequence into blocks of so many consecutive images; 0: do not",
-    "test_share": "share of the pairs that become the test split, where sequences are chosen",
-    "split_seed": "seed of the choice of sequences",
-    "night": "regular expression that the names of pairs by night contain, e.g. 'N$'",
-    "lwir_to_visible": "where the thermal image lies in the visible one: stretch, four or nine numbers, or a file",
+CHOICES = {
+    "labels": ("visible", "lwir", "both"),
+    "missing_labels": ("background", "error"),
+    "split": ("auto", "sequence", *SPLITS),
 }
-CHOICES = {"labels": LABEL_SIDES, "missing_labels": MISSING_LABELS, "split": SPLIT_RULES}
+_WORDS = ("person_labels", "ignore_labels", "class_names")
+
+
+def _option(default: Any, text: str) -> Any:
+    return dataclasses.field(default=default, metadata={"help": text})
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class FolderConfig(tfds.core.BuilderConfig):
-    """The options, see ``HELP``. The name of the prepared data is ``NAME-CHECKSUM`` of all options.
+    """The options. The name of the prepared data is ``NAME-CHECKSUM`` of all options.
 
     Options with several values take a text with commas or a sequence, and become tuples.
 
@@ -53,39 +33,60 @@ class FolderConfig(tfds.core.BuilderConfig):
         InputError: an option is out of range, or two exclude each other.
     """
 
-    name: str = "pairs"
-    pairs: str | None = None
-    visible: str | None = None
-    lwir: str | None = None
-    labels: str = "visible"
-    label_folder: str | None = None
-    person_labels: str | Sequence[str] = ()
-    ignore_labels: str | Sequence[str] = ()
-    class_names: str | Sequence[str] = ()
-    missing_labels: str = "background"
-    split: str = "auto"
-    train_list: str | None = None
-    validation_list: str | None = None
-    test_list: str | None = None
-    sequence: str | None = None
-    sequence_images: int = 0
-    test_share: float = 0.2
-    split_seed: int = 0
-    night: str | None = None
-    lwir_to_visible: str | Sequence[float] | None = None
+    name: str = _option("pairs", "word for the prepared data, so that several folders lie beside each other")
+    pairs: str | None = _option(
+        None, "CSV list within the folder, columns: visible, lwir; if given labels, split, condition, sequence"
+    )
+    visible: str | None = _option(
+        None, "folder or pattern of the visible images within the folder, e.g. '**/*_RGB.jpg'; needs lwir"
+    )
+    lwir: str | None = _option(
+        None, "folder or pattern of the thermal images; equal wildcards, then equal names make a pair"
+    )
+    labels: str = _option("visible", "the images on which the labels were drawn; both: the objects that either shows")
+    label_folder: str | None = _option(None, "folder within the folder; label files elsewhere are not read")
+    person_labels: str | Sequence[str] = _option(
+        (), "labels that become person, with commas (default: person, pedestrian, ...; the result says which)"
+    )
+    ignore_labels: str | Sequence[str] = _option(
+        (), "labels that become regions to ignore, with commas; * for all but people"
+    )
+    class_names: str | Sequence[str] = _option(
+        (), "names of YOLO's classes from 0, with commas (default: a list of names in the folder)"
+    )
+    missing_labels: str = _option(
+        "background", "what an image without a label file is: an image without objects, or an error"
+    )
+    split: str = _option("auto", "auto: as lists or names say, else by sequence; or the one split of all pairs")
+    train_list: str | None = _option(None, "pattern within the folder: lists of the training pairs, one a line")
+    validation_list: str | None = _option(None, "the same of the validation pairs")
+    test_list: str | None = _option(None, "the same of the test pairs")
+    sequence: str | None = _option(
+        None, "regular expression searched in the name of a pair without its split: its groups name the sequence"
+    )
+    sequence_images: int = _option(0, "cut every sequence into blocks of so many consecutive images; 0: do not")
+    test_share: float = _option(0.2, "share of the pairs that become the test split, where sequences are chosen")
+    split_seed: int = _option(0, "seed of the choice of sequences")
+    night: str | None = _option(None, "regular expression that the names of pairs by night contain, e.g. 'N$'")
+    lwir_to_visible: str | Sequence[float] | None = _option(
+        None, "where the thermal image lies in the visible one: stretch, four or nine numbers, or a file"
+    )
 
     def __post_init__(self):
         for option, default in defaults().items():
             value = getattr(self, option)
             if value not in CHOICES.get(option, (value,)):
-                known = ", ".join(CHOICES[option])
-                raise InputError(f"rgbt_folder: {option} is {value!r}; it must be one of: {known}.")
+                raise InputError(
+                    f"rgbt_folder: {option} is {value!r}; it must be one of: {', '.join(CHOICES[option])}."
+                )
             if default is None and value is not None and not isinstance(value, str) and option != "lwir_to_visible":
                 raise InputError(f"rgbt_folder: {option} must be a text, not {value!r}.")
             if value == "" and default is None:
                 setattr(self, option, None)
-        for field in ("person_labels", "ignore_labels", "class_names"):
-            setattr(self, field, _words(field, getattr(self, field)))
+            if type(default) is int and (type(value) is not int or value < 0):
+                raise InputError(f"rgbt_folder: {option} must be a whole number of at least 0, not {value!r}.")
+        for option in _WORDS:
+            setattr(self, option, _words(option, getattr(self, option)))
         both = {label.lower() for label in self.person_labels} & {label.lower() for label in self.ignore_labels}
         if both:
             raise InputError(f"rgbt_folder: person_labels and ignore_labels both have {', '.join(sorted(both))}.")
@@ -95,12 +96,12 @@ class FolderConfig(tfds.core.BuilderConfig):
             raise InputError("rgbt_folder: visible and lwir belong together; give both, or neither.")
         if self.pairs and self.visible:
             raise InputError("rgbt_folder: a list of pairs names all images; give pairs, or visible and lwir.")
-        for field in ("sequence", "night"):
-            _check_expression(field, getattr(self, field))
-        for option in ("sequence_images", "split_seed"):
-            value = getattr(self, option)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-                raise InputError(f"rgbt_folder: {option} must be a whole number of at least 0, not {value!r}.")
+        for option in ("sequence", "night"):
+            expression = getattr(self, option)
+            try:
+                re.compile(expression or "")
+            except re.error as error:
+                raise InputError(f"rgbt_folder: {option} is {expression!r}, no regular expression: {error}.") from error
         if not isinstance(self.test_share, float) or not 0 < self.test_share < 1:
             raise InputError(f"rgbt_folder: test_share must be between 0 and 1, not {self.test_share!r}.")
         if isinstance(self.lwir_to_visible, Sequence) and not isinstance(self.lwir_to_visible, str):
@@ -121,20 +122,16 @@ class FolderConfig(tfds.core.BuilderConfig):
         return {split: getattr(self, f"{split}_list") for split in SPLITS}
 
 
+HELP = {field.name: field.metadata["help"] for field in dataclasses.fields(FolderConfig) if "help" in field.metadata}
+
+
 def defaults() -> dict[str, Any]:
     """Return the default of each option, in their order."""
     return {field.name: field.default for field in dataclasses.fields(FolderConfig) if field.name in HELP}
 
 
-def _words(name, value):
+def _words(option, value):
     parts = value.split(",") if isinstance(value, str) else value or ()
     if not all(isinstance(part, str) for part in parts):
-        raise InputError(f"rgbt_folder: {name} is {value!r}; expected words, separated by commas.")
+        raise InputError(f"rgbt_folder: {option} is {value!r}; expected words, separated by commas.")
     return tuple(part.strip() for part in parts if part.strip())
-
-
-def _check_expression(name, expression):
-    try:
-        re.compile(expression or "")
-    except re.error as error:
-        raise InputError(f"rgbt_folder: {name} is {expression!r}, no regular expression: {error}.") from error

@@ -1,6 +1,5 @@
 """Check of one pair: its images, its labels, day or night."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,10 +9,8 @@ from datasets import checks
 from datasets.checks import IMAGE_UNREADABLE
 from datasets.rgbt_folder import labels
 from datasets.rgbt_folder.conditions import condition_of_image
-from datasets.rgbt_folder.files import Pair
-from datasets.rgbt_folder.matching import LabelFile
-from datasets.rgbt_folder.plan import ClassNames
-from datasets.rgbt_folder.summary import describe_sizes
+from datasets.rgbt_folder.plan import Plan
+from dcrl_jax.annotations.label_files import NoClassNames
 from dcrl_jax.annotations.types import UNREADABLE, Annotation, Finding
 from dcrl_jax.decoding import decode
 from dcrl_jax.errors import InputError
@@ -47,36 +44,28 @@ class CheckedPair(NamedTuple):
     formats: list[str]  # of the label files
 
 
-def check_pair(
-    pair: Pair,
-    image_id: str,
-    split: str,
-    condition: str | None,
-    files: Mapping[str, LabelFile],
-    class_names: ClassNames,
-    registration: Registration | None,
-) -> CheckedPair:
-    """Check the images and read the labels of one pair.
+def check_pair(plan: Plan, index: int, image_id: str, condition: str | None) -> CheckedPair:
+    """Check the images and read the labels of one pair of a plan; findings begin with the name of its split.
 
     Args:
-        pair: its files.
+        plan: of the folder.
+        index: of the pair.
         image_id: its name in the records.
-        split: its split, with which all findings begin.
         condition: day or night; None if the brightness of the visible image is to tell.
-        files: its label files by side.
-        class_names: of YOLO's labels.
-        registration: of the thermal camera; None if thermal images are stored as they are.
 
     Raises:
         InputError: YOLO's labels need the names of their classes, or the registration does not fit the images.
     """
+    pair, split, registration = plan.found.pairs[index], plan.splits.of_pairs[index], plan.registration
+    files = plan.labels.of_pairs[index]
     facts = checks.look_at_image(pair.visible, f"{split}: {pair.visible}", "visible")
     lwir_facts = checks.look_at_image(pair.lwir, f"{split}: {pair.lwir}", "lwir")
     findings = [*facts.findings, *lwir_facts.findings]
     if facts.size is None or lwir_facts.size is None:
         return CheckedPair(None, findings, "", [])
     size, lwir_size = facts.size, lwir_facts.size
-    sizes = describe_sizes(size, lwir_size)
+    sizes = [f"{width}x{height}" for width, height in (size, lwir_size)]
+    sizes = sizes[0] if size == lwir_size else f"visible {sizes[0]} thermal {sizes[1]}"
     if registration:
         map_boxes(np.zeros((0, 4)), registration, lwir_size, size)  # raises if these sizes do not fit
         findings += _check_warpable(pair.lwir, f"{split}: {pair.lwir}")
@@ -87,10 +76,10 @@ def check_pair(
     if not files:
         findings.append(Finding(NO_LABELS, f"{split}: {pair.name}"))
     try:
-        found = labels.read_labels(files, size, lwir_size, registration, class_names.names)
+        found = labels.read_labels(files, size, lwir_size, registration, plan.class_names.names)
         condition = condition or condition_of_image(pair.visible)
-    except labels.NoClassNames as error:
-        raise InputError(class_names.problem or str(error)) from error
+    except NoClassNames as error:
+        raise InputError(plan.class_names.problem or str(error)) from error
     except InputError as error:
         return CheckedPair(None, [*findings, Finding(UNREADABLE, f"{split}: {error}")], sizes, [])
     except (OSError, SyntaxError, ValueError) as error:  # of Pillow: an image whose middle is broken

@@ -44,7 +44,7 @@ def make_plan(root: Path, config: Any) -> Plan:
     registration = read_registration(config.lwir_to_visible, root)
     splits = split_pairs(root, found.pairs, config)
     class_names = _find_names(root, config)
-    others = [*splits.files]
+    others = [path for path in splits.files if path.suffix.lower() != ".json"]  # COCO's lists are labels, too
     others += [root / config.pairs] if config.pairs else []
     others += [root / class_names.source] if class_names.names and not config.class_names else []
     labels = match_labels(root, found.pairs, config, others)

@@ -58,7 +58,7 @@ or give the folder to the run itself, --config.data.manual_dir=FOLDER."""
         """Return the usable part of the folder; see ``checks.check_copy``."""
         plan = self._plan or make_plan(copy.root, self.builder_config)
         self._plan = None
-        return checks.check_copy(copy, self.builder_config, plan, self.allow_incomplete)
+        return checks.check_copy(copy, self.builder_config, plan, self._source.contents, self.allow_incomplete)
 
     def make_records(self, items: Sequence[Item]) -> Iterator[dict[str, Any]]:
         """Yield the records of checked pairs, in order."""

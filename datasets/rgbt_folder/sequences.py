@@ -11,6 +11,9 @@ from datasets.rgbt_folder.words import CONDITION_OF, SPLIT_OF, meaning_of
 from dcrl_jax.errors import InputError
 
 _LAST_NUMBER = re.compile(r"\d+(?=\D*$)")
+# A time of day, after its date, or a long number: often that of a frame, of which a second has up to thirty.
+_TIME = re.compile(r"\d{9,}|\d{4}([-_. T]?\d\d){4,}")
+_PAIRS_OF_TIME = 100
 
 
 def sequence_names(pairs: Sequence[Pair], config: Any) -> list[str]:
@@ -18,8 +21,9 @@ def sequence_names(pairs: Sequence[Pair], config: Any) -> list[str]:
 
     It is the cell of the column ``sequence``; else what ``config.sequence`` finds in the name without the folder of the
     split, its groups if it has some; else the folders of the name; else the name without its last number. The last two
-    rules count only if they tell at least two sequences. With ``config.sequence_images``, each sequence is cut into
-    blocks of so many images in the order of their names.
+    rules count only if they tell at least two sequences, and most pairs are not alone in theirs; times in names count
+    only if there are a hundred pairs to each, since they may be those of frames. With ``config.sequence_images``, each
+    sequence is cut into blocks of so many images, in the order of the numbers in their names.
 
     Raises:
         InputError: ``config.sequence`` does not find anything in a name.
@@ -27,9 +31,10 @@ def sequence_names(pairs: Sequence[Pair], config: Any) -> list[str]:
     names = _plain_sequences(pairs, config)
     if not config.sequence_images:
         return names
-    counts, blocks = Counter(), []
-    for name in names:  # pairs are sorted by name
-        blocks.append(f"{name or 'images'}#{counts[name] // config.sequence_images + 1}")
+    counts, blocks = Counter(), [""] * len(names)
+    for index in sorted(range(len(pairs)), key=lambda index: _with_numbers(pairs[index].name)):
+        name = names[index]
+        blocks[index] = f"{name or 'images'}#{counts[name] // config.sequence_images + 1}"
         counts[name] += 1
     return blocks
 
@@ -51,12 +56,12 @@ def choose_sequences(names: Sequence[str], share: float, seed: int) -> list[str]
 
 
 def explain_one_sequence(pairs: Sequence[Pair]) -> str:
-    """Return the message for a folder of which all pairs are one sequence."""
+    """Return the message for a folder whose names tell no sequences."""
     examples = ", ".join(pair.name for pair in pairs[:3])
     return (
-        f"all {len(pairs):,} pairs are of one sequence by their names ({examples}), so none can be "
-        "held out for testing: frames of one video are nearly alike, and a detector that trained on some of them "
-        "scores too well on the others. Say what is a sequence, or which pairs test:\n"
+        f"the names of the {len(pairs):,} pairs ({examples}) do not tell sequences, of which some could be held out "
+        "for testing: frames of one video are nearly alike, and a detector that trained on some of them scores too "
+        "well on the others. Say what is a sequence, or which pairs test:\n"
         "  sequence=REGEX               the part of a pair's name that names its sequence, such as '^..' for LLVIP's "
         "190001\n"
         "  sequence_images=N            blocks of N consecutive images are sequences; neighbours of two blocks are "
@@ -73,23 +78,32 @@ def _plain_sequences(pairs, config):
     if config.sequence:
         return [_match(config.sequence, short_name(pair)) for pair in pairs]
     folders = ["/".join(_telling(pair.name)) for pair in pairs]
-    if len(set(folders)) > 1:
-        return folders
-    numbered = [f"{folder}/{_before_number(pair.name)}".strip("/") for folder, pair in zip(folders, pairs, strict=True)]
-    return numbered if len(set(numbered)) > 1 else folders
+    stems = [_before_number(pair.name) for pair in pairs]
+    timed = [f"{folder}/{stem}".strip("/") for folder, stem in zip(folders, stems, strict=True)]
+    numbered = [f"{folder}/{_TIME.sub('', stem)}".strip("/") for folder, stem in zip(folders, stems, strict=True)]
+    for names, least in ((folders, 1), (timed, _PAIRS_OF_TIME), (numbered, 1)):
+        counts = Counter(names).values()
+        are_sequences = 2 * sum(count == 1 for count in counts) <= len(names) >= least * len(counts)
+        if len(counts) > 1 and are_sequences:
+            return names
+    return [""] * len(pairs)
 
 
 def _telling(name):
     """Return the folders of a pair's name that may be sequences: not those of a split, day and night, or content."""
-    folders = name.split("/")[:-1]
     told = {*SPLIT_OF.values(), *CONDITION_OF.values()}
-    return [folder for folder in folders if meaning_of((folder,)).words - told]
+    return [folder for folder in name.split("/")[:-1] if meaning_of((folder,)).words - told]
 
 
 def _before_number(name):
     stem = name.rpartition("/")[2]
-    number = list(_LAST_NUMBER.finditer(stem))
-    return stem[: number[-1].start()] if number else stem
+    number = _LAST_NUMBER.search(stem)
+    return stem[: number.start()] if number else stem
+
+
+def _with_numbers(name):
+    """Return a key that sorts ``frame_9`` before ``frame_10``."""
+    return [int(part) if index % 2 else part for index, part in enumerate(re.split(r"([0-9]+)", name))]
 
 
 def _match(expression, name):

@@ -1,6 +1,7 @@
 """What the check of a folder prints and stores: the table of counts, and which pairs its contact sheet shows."""
 
 import itertools
+import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -19,29 +20,20 @@ def describe(
     meanings: Mapping[str, str],
     facts: Mapping[str, str],
 ) -> str:
-    """Return the result of a check as text: facts, the labels and what they become, and the counts by split.
+    """Return the result of a check as text.
 
     Args:
-        kept: the checked pairs by split.
+        kept: the checked pairs by split, to be counted.
         label_counts: the number of objects by label, as in the files.
         meanings: what each label becomes.
         facts: lines of a name and a text; empty texts are left out.
     """
     lines = [f"{name}: {text}" for name, text in facts.items() if text]
-    label_rows = [
-        [label, count, _explain(meanings[label])]
-        for label, count in sorted(label_counts.items(), key=lambda entry: (-entry[1], entry[0]))
-    ]
+    by_count = sorted(label_counts.items(), key=lambda entry: (-entry[1], entry[0]))
+    label_rows = [[label, count, _explain(meanings[label])] for label, count in by_count]
     rows = [row for split, items in kept.items() for row in _count(split, items)]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            format_table(label_rows, ["label", "objects", "becomes"]),
-            "",
-            format_table(rows, ["", "all", *CONDITIONS]),
-        ]
-    )
+    labels = format_table(label_rows, ["label", "objects", "becomes"])
+    return "\n".join([*lines, "", labels, "", format_table(rows, ["", "all", *CONDITIONS])])
 
 
 def count_texts(texts: Iterable[str]) -> str:
@@ -49,40 +41,20 @@ def count_texts(texts: Iterable[str]) -> str:
     return ", ".join(f"{text} {count:,}" for text, count in Counter(texts).most_common())
 
 
-def describe_sizes(size: tuple[int, int], lwir_size: tuple[int, int]) -> str:
-    """Return the sizes of the visible and the thermal image, or the one of both."""
-    visible, lwir = (f"{width}x{height}" for width, height in (size, lwir_size))
-    return visible if visible == lwir else f"visible {visible} thermal {lwir}"
-
-
 def choose_examples(kept: Mapping[str, Sequence[Any]]) -> list[list[Any]]:
-    """Return split and index of the pairs to look at: in turn of each split by day and by night, spread over all.
-
-    Pairs with people come first.
-    """
+    """Return split and index of twelve pairs to look at: of each split by day and night in turn, people first."""
+    drawn = random.Random(0)
     groups = []
     for split, items in kept.items():
         for condition in CONDITIONS:
             indices = [index for index, item in enumerate(items) if item.condition == condition]
-            with_people = [index for index in indices if count_people(items[index].objects)]
-            rest = sorted(set(indices) - set(with_people))
-            groups.append([[split, index] for index in (*_spread(with_people), *_spread(rest))])
+            drawn.shuffle(indices)
+            indices.sort(key=lambda index: not count_people(items[index].objects))
+            groups.append([[split, index] for index in indices])
     turns = itertools.chain.from_iterable(itertools.zip_longest(*groups))
     chosen = list(itertools.islice(filter(None, turns), EXAMPLES))
     order = {split: number for number, split in enumerate(kept)}
     return sorted(chosen, key=lambda entry: (order[entry[0]], kept[entry[0]][entry[1]].condition, entry[1]))
-
-
-def _spread(indices):
-    """Return up to twelve of some indices, evenly spread."""
-    count = min(EXAMPLES, len(indices))
-    # Of every number of them, the first ones are spread, too: halves, then quarters...
-    positions = sorted(range(count), key=lambda number: (_reversed_bits(number), number))
-    return [indices[position * len(indices) // count] for position in positions]
-
-
-def _reversed_bits(number):
-    return int(f"{number:04b}"[::-1], 2)
 
 
 def _explain(meaning):

@@ -27,6 +27,7 @@ _CONTENT = frozenset(
         "ann anns annot annots annotation annotations gt groundtruth label labels bbox bboxes box boxes object objects",
         "coco json pascal txt voc xml yolo detection",
         "data dataset frame frames framespos framesneg image images img imgs imagesets main jpegimages",
+        "bild bilder beschriftung beschriftungen annotationen",
     )
     for word in words.split()
 )

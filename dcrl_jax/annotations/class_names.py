@@ -40,7 +40,7 @@ def find_class_names(files: Mapping[str, Path]) -> tuple[list[str], str] | None:
         if found and found[0] != names:
             raise InputError(
                 f"{path}: the class names {_shown(names)} are not those of {files[found[1]]}, {_shown(found[0])}. "
-                "Delete the wrong file, or give the names with the option class_names."
+                "Delete the wrong file"
             )
         found = found or (names, name)
     return found

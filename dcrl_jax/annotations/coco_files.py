@@ -9,6 +9,7 @@ it, an object that is ``occluded`` or ``truncated``, at all or by a share, is pa
 
 import codecs
 import re
+import unicodedata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,7 +36,7 @@ Id = int | float | str
 class CocoImage(NamedTuple):
     """One image of a file and its labels."""
 
-    file_name: str  # with / between folders
+    file_name: str  # with / between folders; composed letters (NFC)
     size: tuple[int, int] | None  # width and height in pixels as the file says; None if it does not
     labels: Labels  # labels are the names of the categories; a crowd is ignored
     id: Id  # by which results name the image
@@ -178,7 +179,7 @@ def _image_names(place: str, entries: list[_Image]) -> list[str]:
     entry_of_id: dict[Id, int] = {}
     entry_of_name: dict[str, int] = {}
     for count, entry in enumerate(entries, start=1):
-        name = (entry.file_name or entry.im_name or "").replace("\\", "/")
+        name = unicodedata.normalize("NFC", entry.file_name or entry.im_name or "").replace("\\", "/")
         if not name:
             raise InputError(f"{place}, entry {count}: has no file_name")
         if entry.id in entry_of_id:

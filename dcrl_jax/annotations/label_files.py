@@ -25,6 +25,10 @@ Known formats of the labels of one image:
   CVC-14 text, `x y w h 1 0 0 0 0 id 0` with the centre x y"""
 
 
+class NoClassNames(InputError):
+    """YOLO's labels have numbers, and nothing names their classes."""
+
+
 class Labels(NamedTuple):
     """The labels of one image."""
 
@@ -48,6 +52,7 @@ def parse(text: str, place: str, size: tuple[int, int] | None, class_names: Sequ
         class_names: YOLO's names by class number; None if they are not known. Only YOLO's labels need them.
 
     Raises:
+        NoClassNames: the labels are YOLO's, and ``class_names`` is None.
         InputError: the text is malformed or in no known format; names the place, and the line or object.
     """
     kind = _format_of(text, place)
@@ -74,9 +79,12 @@ def read(path: Path, size: tuple[int, int] | None, class_names: Sequence[str] | 
     """Read the labels of one image; for the arguments and errors see ``parse``.
 
     Raises:
-        InputError: also if the file cannot be read.
+        InputError: also if the file cannot be read, or is XML by its name and empty.
     """
-    return parse(read_text(path), str(path), size, class_names)
+    text = read_text(path)
+    if path.suffix.lower() == ".xml" and not text.strip():
+        raise InputError(f"{path}: an empty file; XML of an image without objects has an <annotation>")
+    return parse(text, str(path), size, class_names)
 
 
 def drop_unusable(
@@ -126,7 +134,7 @@ def _parse_yolo(
     text: str, place: str, size: tuple[int, int] | None, class_names: Sequence[str] | None
 ) -> tuple[list[Annotation], list[Finding]]:
     if class_names is None:
-        raise InputError(
+        raise NoClassNames(
             f"{place}: YOLO labels have numbers for classes, and nothing names them. Give the names in their order "
             "with the option class_names, or put classes.txt, obj.names or data.yaml beside the labels."
         )

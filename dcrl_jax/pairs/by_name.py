@@ -3,6 +3,7 @@
 import functools
 import os
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -15,6 +16,8 @@ _INITIALS = {
     "visible": re.compile(r"^v(?=\d+$)|(?<=\d)v$", re.I),
     "lwir": re.compile(r"^[it](?=\d+$)|(?<=\d)[it]$", re.I),
 }
+# Roboflow names each image 1_jpg.rf.HASH.jpg, with another hash in each export.
+_ROBOFLOW = re.compile(r"(_(jpe?g|png|bmp|webp|tiff?))?\.rf\.\w+$", re.I)
 
 
 class NamedPair(NamedTuple):
@@ -39,7 +42,8 @@ def pair_by_name(names: Iterable[str], lwir_names: Iterable[str] | None = None) 
 
     The names of a pair are equal but for suffix and modality words: first those of ``Words.certain``, which are a
     folder or the end of a file's name after ``_``; then, among files without a partner, all words, also between
-    ``_ - .`` or spaces anywhere in a folder or file, and with a number (``rgb_1/`` and ``thermal_1/``).
+    ``_ - .`` or spaces anywhere in a folder or file, and with a number (``rgb_1/`` and ``thermal_1/``). Letters may be
+    composed in two ways, as macOS does. Of files that are still without a partner, Roboflow's hash does not count.
 
     Args:
         names: distinct paths relative to one folder, with slashes and suffixes. They are of both modalities, or of
@@ -52,7 +56,7 @@ def pair_by_name(names: Iterable[str], lwir_names: Iterable[str] | None = None) 
         files = [*(("visible", name) for name in names), *(("lwir", name) for name in lwir_names)]
     pairs, problems = {}, []
     rest = {modality: [] for modality in MODALITY_WORDS}
-    for read in (_read_certain, _read_with_partner, _read_initial):
+    for read in (_read_certain, _read_with_partner, _read_initial, _read_roboflow):
         keyed = defaultdict(lambda: defaultdict(list))
         for file in files:
             reading = read(*file)
@@ -97,8 +101,8 @@ class _Reading(NamedTuple):
 
 def _read_certain(side: str | None, name: str) -> _Reading:
     """Read the words of ``Words.certain``; a name without any is that of a visible file."""
-    *folders, file = name.split("/")
-    stem, kept, modality = os.path.splitext(file)[0], [], None
+    folders, stem = _split(name)
+    kept, modality = [], None
     for folder in folders:
         folder_modality = MODALITY_OF.get(folder.lower())
         modality = folder_modality or modality
@@ -114,8 +118,11 @@ def _read_certain(side: str | None, name: str) -> _Reading:
 
 def _read_with_partner(side: str | None, name: str) -> _Reading:
     """Read all words; the innermost one decides."""
-    *folders, file = name.split("/")
-    parts = [*map(_read_folder, folders), _read_part(os.path.splitext(file)[0])]
+    return _read_all_words(side, *_split(name))
+
+
+def _read_all_words(side, folders, stem):
+    parts = [*map(_read_folder, folders), _read_part(stem)]
     modality, rank = next(((m, rank) for _, m, rank in reversed(parts) if m), (None, 0))
     kept = [text for text, _, _ in parts]
     return _Reading(side or modality, "/".join([*filter(None, kept[:-1]), kept[-1] or "pair"]), rank)
@@ -128,6 +135,18 @@ def _read_initial(side: str | None, name: str) -> _Reading:
         return reading
     folder, slash, stem = reading.key.rpartition("/")
     return reading._replace(key=folder + slash + _INITIALS[reading.modality].sub("", stem))
+
+
+def _read_roboflow(side: str | None, name: str) -> _Reading:
+    """Read all words of a name without Roboflow's hash."""
+    folders, stem = _split(name)
+    return _read_all_words(side, folders, _ROBOFLOW.sub("", stem))
+
+
+def _split(name):
+    """Return the folders and the stem of a path."""
+    *folders, file = unicodedata.normalize("NFC", name).split("/")
+    return folders, os.path.splitext(file)[0]
 
 
 def _read_part(part):

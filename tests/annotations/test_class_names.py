@@ -80,7 +80,7 @@ def test_first_of_equal_files_is_named_and_different_ones_are_refused(tmp_path):
         find(tmp_path, val__classes_txt="car\nperson", data_yaml=yaml, obj_names=TEXT)
     assert str(caught.value) == (
         f"{tmp_path}/val/classes.txt: the class names car, person are not those of {tmp_path}/data.yaml, person, "
-        "traffic light, Fußgänger. Delete the wrong file, or give the names with the option class_names."
+        "traffic light, Fußgänger. Delete the wrong file"
     )
 
 

@@ -248,6 +248,14 @@ def test_encoding_and_suffix_do_not_matter(tmp_path, name, start):
     assert label_files.read(path, (640, 512), None) == ([PERSON._replace(label="Fußgänger")], [], "VOC")
 
 
+def test_an_empty_file_is_an_image_without_objects_but_not_as_xml(tmp_path):
+    for name in ("1.txt", "1.XML"):
+        (tmp_path / name).write_text("\n")
+    assert label_files.read(tmp_path / "1.txt", None, None) == ([], [], "")
+    with pytest.raises(InputError, match=r"1\.XML: an empty file; XML of an image without objects has an <annotation>"):
+        label_files.read(tmp_path / "1.XML", None, None)
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [

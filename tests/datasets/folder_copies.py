@@ -1,5 +1,7 @@
 """Small folders of pairs for tests."""
 
+import zlib
+
 import cv2
 import numpy as np
 
@@ -12,7 +14,7 @@ WIDTH, HEIGHT = 32, 24
 def write_image(path, channels=3, width=WIDTH, height=HEIGHT, dtype=np.uint8, low=0, high=None):
     """Write an image of noise, which differs with the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(len(str(path.name)) + channels)
+    noise = np.random.default_rng(zlib.crc32("/".join(path.parts[-3:]).encode()))
     image = noise.integers(low, high or np.iinfo(dtype).max, (height, width, channels), dtype)
     path.write_bytes(cv2.imencode(path.suffix, image if channels == 3 else image[..., 0])[1].tobytes())
     return path

@@ -99,17 +99,18 @@ def write_flir_aligned(root: Path) -> Path:
 def write_cvc14(root: Path) -> Path:
     """Write pairs of CVC-14: by day and night, own boxes of each camera, grey TIFF files of both."""
     rows = {"Visible": "20 30 10 24 1 0 0 0 0 7 0\n", "FIR": "23 30 10 24 1 0 0 0 0 7 0\n40  20 8 20 1 0 0 0 0 8 0\n"}
-    for day, time, split, count in (
+    sequences = (
         ("Day", "2014_05_05_17_29_23", "Train", 3),
         ("Day", "2014_05_01_23_14_33", "NewTest", 2),
         ("Night", "2014_05_01_23_14_33", "Train", 3),
         ("Night", "2014_05_04_23_14_09", "NewTest", 2),
-    ):
+    )
+    for number, (day, time, split, count) in enumerate(sequences):
         for index in range(count):
             name = f"{time}_{323000 + index}"
             for camera, text in rows.items():
                 folder = root / day / camera / split
-                write(folder / f"FramesPos/{name}.tif", image_bytes(index, 80, 59, 1, "TIFF"))
+                write(folder / f"FramesPos/{name}.tif", image_bytes(10 * number + index, 80, 59, 1, "TIFF"))
                 write(folder / f"Annotations/{name}.txt", text if index else "")
     return root
 

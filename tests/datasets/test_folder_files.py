@@ -61,8 +61,15 @@ def test_a_list_names_pairs_with_their_cells(tmp_path):
         ("cam0/1", "cam1/x1.png", {"split": "train", "condition": "Night"}),
         ("cam0/2", "cam1/x2.png", {}),
     ]
-    write(tmp_path / "pairs.csv", "visible,lwir\na.png,b.png\na.png,c.png\nd.png,\n")
-    with pytest.raises(InputError, match=r"2 problems\n  .*csv:3: a\.png is in line 2 already\.\n  .*csv:4: 'd\.png,'"):
+    assert result.source == "the list lists/pairs.csv, columns visible, lwir, split, condition"
+    path = write(tmp_path / "pairs.csv", "visible,lwir\ncam0/1.png,cam1/x1.png\ncam0/1.png,c.png\nd.png,\n")
+    message = r"2 problems\n  .*csv:3: cam0/1\.png is in line 2 already\.\n  .*csv:4: 'd\.png,'"
+    with pytest.raises(InputError, match=message):
+        files.find_pairs(tmp_path, config(pairs="pairs.csv"))
+    path.write_text("RGB image;thermal image\ncam0/1.png;cam1/x1.png\n")
+    with pytest.raises(
+        InputError, match=r"csv:1: neither .*/RGB image nor .*/thermal image is a file.*names of columns"
+    ):
         files.find_pairs(tmp_path, config(pairs="pairs.csv"))
 
 

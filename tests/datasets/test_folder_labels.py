@@ -6,7 +6,7 @@ from folder_copies import config, write
 from datasets.rgbt_folder import labels
 from datasets.rgbt_folder.matching import LabelFile
 from dcrl_jax.annotations.coco_files import CocoImage
-from dcrl_jax.annotations.label_files import Labels
+from dcrl_jax.annotations.label_files import Labels, NoClassNames
 from dcrl_jax.annotations.types import OTHER_SIZE, Annotation
 from dcrl_jax.errors import InputError
 from dcrl_jax.registration import Registration
@@ -34,12 +34,19 @@ def test_objects_of_both_images_are_merged_one_to_one_the_best_first():
         ("People Car", {}, "person Car"),
         ("person PEOPLE rider", {"person_labels": "People, person"}, "person person rider"),
         ("person person? car", {"ignore_labels": ("person?",)}, "person ignore car"),
+        ("person Person rider", {"person_labels": "rider"}, "other_person Person person"),
         ("person rider car", {"ignore_labels": "*", "person_labels": ["rider"]}, "ignore person ignore"),
     ],
 )
 def test_what_labels_become(found, options, expected):
     meanings = labels.choose_meanings(dict.fromkeys(found.split(), 1), config(**options))
-    assert meanings == dict(zip(found.split(), expected.split(), strict=True))
+    expected = [label.replace("_", " ") for label in expected.split()]
+    assert meanings == dict(zip(found.split(), expected, strict=True))
+
+
+def test_labels_that_only_options_name_are_told():
+    options = config(person_labels="Walker, persn", ignore_labels="*, ppl")
+    assert labels.unknown_labels({"walker": 3, "person": 2}, options) == ["persn", "ppl"]
 
 
 def test_no_label_of_people_is_an_error_with_the_labels_found():
@@ -83,7 +90,9 @@ def test_thermal_labels_are_read_and_mapped_in_pixels_of_their_image(tmp_path):
 
 def test_an_image_of_a_coco_file_may_state_another_size(tmp_path):
     content = Labels([person(1)], [], "COCO")
-    files = [LabelFile(tmp_path / "c.json", CocoImage("a.png", size, content)) for size in (None, (320, 240), (9, 8))]
+    files = [
+        LabelFile(tmp_path / "c.json", CocoImage("a.png", size, content, 1)) for size in (None, (320, 240), (9, 8))
+    ]
     results = [read({"pair": file}) for file in files]
     assert [found.annotations for found in results] == [[person(1)]] * 3
     text = f"{tmp_path}/c.json, a.png: 9x8 pixels, but the image has 320x240"
@@ -91,9 +100,9 @@ def test_an_image_of_a_coco_file_may_state_another_size(tmp_path):
 
 
 def test_yolo_labels_without_class_names_are_told_from_malformed_ones(tmp_path):
-    with pytest.raises(labels.NoClassNames, match=r"a\.txt: YOLO labels have numbers.*the option class_names"):
+    with pytest.raises(NoClassNames, match=r"a\.txt: YOLO labels have numbers.*the option class_names"):
         read({"pair": write(tmp_path / "a.txt", "3 0.5 0.5 0.25 0.5\n")})
     with pytest.raises(InputError, match=r"b\.txt") as caught:
         read({"pair": write(tmp_path / "b.txt", "a word or two\n")})
-    assert not isinstance(caught.value, labels.NoClassNames)
+    assert not isinstance(caught.value, NoClassNames)
     assert read({"pair": write(tmp_path / "c.txt", "")}) == ([], [], ["empty file"])

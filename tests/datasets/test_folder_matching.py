@@ -42,6 +42,9 @@ LAYOUTS = {  # the images of a pair, its label file, and the side whose label it
     "suffix of the image": ("rgb/1.png", "ir/1.png", "labels/1.png.txt", "pair"),
     "word at the end": ("rgb/1.png", "ir/1.png", "labels/1_thermal.txt", "lwir"),
     "annotator": ("train/rgb/1.png", "train/ir/1.png", "Anna, v2/train/1.txt", "pair"),
+    "German": ("Bilder/rgb/1.png", "Bilder/ir/1.png", "Beschriftungen/1.txt", "pair"),
+    "composed letters": ("rgb/\u00fc.png", "ir/\u00fc.png", "labels/u\u0308.txt", "pair"),
+    "Roboflow": ("rgb/1_jpg.rf.a1.jpg", "ir/1_jpg.rf.b2.jpg", "labels/ir/1_jpg.rf.b2.txt", "lwir"),
     "other words of a split": ("val/rgb/1.png", "val/ir/1.png", "labels_validation/1.txt", "pair"),
 }
 
@@ -89,6 +92,17 @@ def test_two_label_files_of_a_pair_are_an_error_that_names_both(tmp_path):
     assert matched(tmp_path, pairs, [], label_folder="labels")[0] == [{"visible": "labels/1.txt"}]
     with pytest.raises(InputError, match="no such folder; label_folder is a folder within"):
         matched(tmp_path, pairs, [], label_folder="label")
+
+
+def test_a_folder_of_labels_of_one_split_is_for_that_split(tmp_path):
+    pairs = [pair(tmp_path, f"{split}/vi/{name}.png", f"{split}/ir/{name}.png") for split, name in ("a1", "b2")]
+    pairs += [pair(tmp_path, f"{split}/vi/{split}.png", f"{split}/ir/{split}.png") for split in ("train", "test")]
+    files = ["v2/train/train.txt", "v2/train/test.txt"]
+    of_pairs, findings = matched(tmp_path, pairs, files, label_folder="v2/train")
+    assert of_pairs == [{}, {}, {"visible": files[0]}, {}]
+    assert findings == [(NOT_USED, files[1])]
+    flat = [pair(tmp_path, "rgb/test.png", "ir/test.png")]
+    assert matched(tmp_path, flat, [], label_folder="v2/train")[0] == [{"visible": files[1]}]
 
 
 def test_the_label_file_whose_folders_agree_best_is_taken(tmp_path):
@@ -141,6 +155,13 @@ def test_images_of_coco_files_are_label_files_at_their_path(tmp_path, json_name,
     pairs = [pair(tmp_path, f"{split}/vi/1.png", f"{split}/ir/1.png") for split in ("train", "val")]
     of_pairs, _ = matched(tmp_path, pairs, [])
     assert of_pairs == [{side: f"{json_name}, {name}" for side, name in expected.items()}, {}]
+
+
+def test_a_coco_file_of_a_split_has_the_labels_of_images_in_no_folder_of_a_split(tmp_path):
+    content = {"images": [{"id": 1, "file_name": "1.png"}], "annotations": [], "categories": []}
+    write(tmp_path / "instances_val.json", json.dumps(content))
+    of_pairs, findings = matched(tmp_path, [pair(tmp_path, "rgb/1.png", "ir/1.png")], [])
+    assert (of_pairs, findings) == ([{"visible": "instances_val.json, 1.png"}], [])
 
 
 @pytest.mark.parametrize(("folder", "is_its_own"), [("test", True), ("TESTSET", True), ("images", False)])

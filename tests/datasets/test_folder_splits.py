@@ -1,5 +1,7 @@
 """The splits of a folder of pairs, by list, folder and sequence."""
 
+import json
+
 import pytest
 from folder_copies import config, pair, write
 
@@ -22,24 +24,32 @@ def split_of(root, pairs, /, **options):
 
 
 @pytest.mark.parametrize(
-    ("folders", "expected"),
+    ("folders", "expected", "source"),
     [
-        (["train", "NewTest/FramesPos", "cam/valid", "Trainset/x", "contest"], "train test validation train None"),
-        (["Train_LLVIP_vi", "Test_LLVIP_vi", "training data"], "train test train"),
-        (["train_station/test/a", "train_station/b"], "test None"),
+        (
+            ["train", "NewTest/FramesPos", "cam/valid", "Trainset/x", "contest"],
+            "train test validation train None",
+            "the folders",
+        ),
+        (["Train_LLVIP_vi", "Test_LLVIP_vi", "training data"], "train test train", "words in the names"),
+        (["train_station/test/a", "train_station/b"], "test None", "the folders"),
+        (["rgb/train_", "rgb/val-", "rgb/Test "], "train validation test", "words in the names"),
     ],
 )
-def test_folders_decide(tmp_path, folders, expected):
-    pairs = [pair(tmp_path, f"{folder}/{index}.png", "x.png", str(index)) for index, folder in enumerate(folders)]
+def test_names_decide(tmp_path, folders, expected, source):
+    ends = ["" if folder[-1] in "_- " else "/" for folder in folders]
+    folders = [folder + end for folder, end in zip(folders, ends, strict=True)]
+    pairs = [pair(tmp_path, f"{folder}{index}.png", "x.png", str(index)) for index, folder in enumerate(folders)]
     result = splits.split_pairs(tmp_path, pairs, config())
     assert [str(split) for split in result.of_pairs] == expected.split()
-    assert result.source == "the folders"
+    assert result.source == source
     left_out = [(splits.NO_SPLIT, str(index)) for index, split in enumerate(expected.split()) if split == "None"]
     assert result.findings == left_out
 
 
 def test_a_word_in_some_folders_is_no_split(tmp_path):
-    pairs = [pair(tmp_path, f"{folder}/0.png", "x.png", f"{folder}/0") for folder in ("train_station", "park")]
+    names = [f"{folder}/{frame}" for folder in ("train_station", "park") for frame in range(2)]
+    pairs = [pair(tmp_path, f"{name}.png", "x.png", name) for name in names]
     assert split_of(tmp_path, pairs)[1].source.startswith("by sequence: 1 of 2 test")
 
 
@@ -85,8 +95,24 @@ def test_lists_called_after_a_split_are_found_if_they_name_pairs(tmp_path):
     write(tmp_path / "labels" / "test.txt", "0 0.5 0.5 0.1 0.1\n")
     assert split_of(tmp_path, pairs)[0] == {"train": ["a1", "a2"], "validation": ["b1"]}
     write(tmp_path / "train.txt", "a1\n")
-    with pytest.raises(InputError, match=r"train\.txt and ImageSets/Main/train\.txt are lists.*train_list=FILE"):
+    with pytest.raises(InputError, match=r"train\.txt and ImageSets/Main/train\.txt name different.*train_list=FILE"):
         split_of(tmp_path, pairs)
+    write(tmp_path / "train.txt", "a2\na1\n")
+    assert split_of(tmp_path, pairs)[0] == {"train": ["a1", "a2"], "validation": ["b1"]}
+
+
+def test_coco_files_of_splits_are_lists(tmp_path):
+    pairs = pairs_of(tmp_path, ["a1", "a2", "b1"])
+    for name, images in (("rgb_train", ["a1", "a2"]), ("thermal_train", ["a2", "a1"]), ("instances_val2017", ["b1"])):
+        rows = [{"id": number, "file_name": f"{image}.png"} for number, image in enumerate(images)]
+        content = {"images": rows, "annotations": [], "categories": []}
+        write(tmp_path / f"annotations/{name}.json", json.dumps(content))
+    write(tmp_path / "training.json", "{}")
+    by_split, result = split_of(tmp_path, pairs)
+    assert by_split == {"train": ["a1", "a2"], "validation": ["b1"]}
+    assert result.source == "lists: instances_val2017.json, rgb_train.json, thermal_train.json"
+    options = {"train_list": "annotations/rgb_*.json", "test_list": "annotations/*val*"}
+    assert split_of(tmp_path, pairs, **options)[0] == {"train": ["a1", "a2"], "test": ["b1"]}
 
 
 def test_lists_of_kaist_name_flat_frames(tmp_path):
@@ -150,12 +176,24 @@ def test_the_share_is_met_as_nearly_as_sequences_allow(counts, share, expected):
 @pytest.mark.parametrize(
     ("names", "options", "expected"),
     [
-        (["set00/V000/1", "set00/V001/1"], {}, ["set00/V000", "set00/V001"]),
+        (["V000/1", "V000/2", "V001/1", "V001/2"], {}, ["V000", "V000", "V001", "V001"]),
         (["day/a_1", "day/b_1", "night/a_1"], {}, ["a_", "b_", "a_"]),
-        (["walk/a_1", "walk/b_1"], {}, ["walk/a_", "walk/b_"]),
+        (["walk/a_1", "walk/a_2", "walk/b_1"], {}, ["walk/a_", "walk/a_", "walk/b_"]),
+        # One folder or one name for each pair, dates with a time, and random names tell frames, not sequences.
+        (["p1/pair", "p2/pair", "p3/pair"], {}, ["", "", ""]),
+        (["2014_05_05_17_29_23_0", "2014_05_05_17_29_23_5", "2014_05_05_17_29_24_0"], {}, ["", "", ""]),
+        (["DJI_20240601112000_0001", "DJI_20240601112001_0002"], {}, ["", ""]),
+        (["1717245600123_1", "1717245600123_2", "1717245600456_1"], {}, ["", "", ""]),
+        (["3a9f0c", "b4862b", "c0ffee"], {}, ["", "", ""]),
+        (
+            [f"20240601_12{minute}00_{frame:03}" for minute in (10, 15) for frame in range(100)],
+            {},
+            ["20240601_121000_"] * 100 + ["20240601_121500_"] * 100,
+        ),
         (["190001", "190002", "260001"], {"sequence": "^.."}, ["19", "19", "26"]),
         (["a-1-x", "b-1-y"], {"sequence": "-(.)-(.)"}, ["1/x", "1/y"]),
         (["000", "001", "002", "003", "004"], {"sequence_images": 2}, [f"images#{i}" for i in (1, 1, 2, 2, 3)]),
+        (["f1", "f10", "f11", "f2"], {"sequence_images": 2}, [f"images#{i}" for i in (1, 2, 2, 1)]),
         (["a/0", "a/1", "b/0"], {"sequence_images": 1}, ["a#1", "a#2", "b#1"]),
     ],
 )
@@ -171,7 +209,9 @@ def test_the_column_sequence_decides(tmp_path):
 
 def test_one_sequence_is_never_split_by_frame(tmp_path):
     pairs = pairs_of(tmp_path, ["190001", "190002", "190003"])
-    with pytest.raises(InputError, match=r"all 3 pairs are of one sequence.*nearly alike") as caught:
+    with pytest.raises(
+        InputError, match=r"names of the 3 pairs \(190001, .*do not tell sequences.*nearly alike"
+    ) as caught:
         split_of(tmp_path, pairs)
     for remedy in ("sequence=REGEX", "sequence_images=N", "pairs=FILE.csv", "train_list, test_list", "split=train"):
         assert f"\n  {remedy}" in str(caught.value)

@@ -13,6 +13,7 @@ from prepared_data import findings_of, lines_of_counts, names, prepare, read, ro
 
 from datasets import checks, msrs
 from datasets.rgbt_folder import RgbtFolder, open_builder
+from datasets.rgbt_folder.checks import COPIED
 from datasets.rgbt_folder.pair_check import NO_LABELS, SIZES_DIFFER
 from dcrl_jax import decoding
 from dcrl_jax.annotations.types import UNREADABLE
@@ -189,7 +190,7 @@ def test_a_file_that_describes_the_registration_is_a_source(tmp_path, raw):
         (
             "other labels",
             {"label_folder": "wrong"},
-            r"Label files of no image that is there: .*/wrong/x\.xml\. Exp",
+            r"Label files of no image that is there: wrong/x\.xml\. Exp",
         ),
         (
             "thermal labels",
@@ -257,6 +258,62 @@ def test_a_line_of_the_test_list_without_a_pair_is_a_missing_test_image(tmp_path
     (raw / "lists" / "a.txt").write_text("train/d1\n")
     with pytest.raises(InputError, match=r"1 file changed: lists/a\.txt"):
         prepare(open_folder(tmp_path, **options), raw)
+
+
+def unusable_labels(raw):
+    write(raw / "classes.txt", "person\n")
+    for path in raw.glob("Annotations/*/*.xml"):
+        write(path.with_suffix(".txt"), "0 12 8 4 9\n")
+        path.unlink()
+
+
+def labels_of_several(raw):
+    shutil.rmtree(raw / "Annotations")
+    for name in ("d1", "d2", "n1"):
+        write_image(raw / "visible" / "test" / f"{name}.png")
+        write_image(raw / "lwir" / "test" / f"{name}.png")
+        write(raw / "labels" / f"{name}.xml", VOC.format("person", 4, 2, 12, 20))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (unusable_labels, r"no pair can be used: annotation unreadable 5, such as .*txt:1: x = 12 is not relative"),
+        (labels_of_several, r"put it into the folder of its pair: .*/labels/d1\.xml: t.*/d1, t.*/d1\."),
+    ],
+    ids=["labels in pixels", "labels of several pairs"],
+)
+def test_a_folder_of_which_nothing_can_be_used_says_why(tmp_path, raw, change, message):
+    change(raw)
+    with pytest.raises(InputError, match=f"(?s){message}"):
+        prepare(open_folder(tmp_path), raw)
+
+
+def test_labels_in_a_folder_of_another_name_are_read_as_the_message_says(tmp_path):
+    raw = write_pairs(tmp_path / "raw", ["a_1", "a_2", "b_1", "b_2"], "cam/rgb/{}.png", "cam/ir/{}.png")
+    for name in ("a_1", "a_2", "b_1", "b_2"):
+        write(raw / "Anna" / f"{name}.xml", VOC.format("person", 4, 2, 12, 20))
+    message = refusal(tmp_path, raw)
+    assert "Label files of no image that is there: Anna/a_1.xml, " in message
+    assert "label_folder=Anna reads those in a folder of another name." in message
+    assert len(read(prepare(open_folder(tmp_path, label_folder="Anna"), raw), "train")) == 2
+
+
+def test_copies_of_images_and_splits_without_people_are_warnings(tmp_path, raw):
+    shutil.copy(raw / "visible" / "test" / "d1.png", raw / "visible" / "train" / "d2.png")
+    shutil.copy(raw / "visible" / "train" / "d1.png", raw / "visible" / "train" / "n1.png")
+    for path in (raw / "Annotations" / "test").iterdir():
+        path.write_text("<annotation></annotation>")
+    builder = prepare(open_folder(tmp_path, person_labels="pedestrian,rider"), raw)
+    assert findings_of(tmp_path / "data") == [
+        (COPIED, "train: visible/train/d2.png: as test: visible/test/d1.png"),
+        (COPIED, "train: visible/train/n1.png: as train: visible/train/d1.png"),
+    ]
+    assert sources.warnings_of(builder)[1:] == (
+        "no object has the label rider, which person_labels or ignore_labels names",
+        "test split: no image has a person",
+        "images that are also in another split: 1; scores on images of training say little",
+    )
 
 
 def records_of(builder):

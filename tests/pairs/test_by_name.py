@@ -30,6 +30,10 @@ from dcrl_jax.pairs.by_name import NamedPair, pair_by_name
         ("rgb_ir/visible/ir_1.png", "rgb_ir/lwir/ir_1.png", "rgb_ir/ir_1"),
         ("visible.PNG", "lwir.png", "pair"),
         ("a.jpg", "a_ir.jpg", "a"),
+        ("rgb/u\u0308.png", "ir/\u00fc.png", "\u00fc"),
+        ("rgb/1_jpg.rf.0a1b.jpg", "thermal/1_png.rf.9f8e.jpg", "1"),
+        ("rgb.v1i/train/1.rf.0a1b.jpg", "thermal.v1i/train/1.rf.9f8e.jpg", "v1i/train/1"),
+        ("rgb/1.rf.0a1b.jpg", "thermal/1.rf.0a1b.jpg", "1.rf.0a1b"),
     ],
 )
 def test_pair_is_found_by_the_habits_of_the_field(visible, lwir, name):

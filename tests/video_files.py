@@ -24,7 +24,7 @@ def write_video(path, frames, rate=10, codec="libx264", pix_fmt="yuv420p", times
 
 def shared_video(name):
     """Return the path of a video of the shared cases; skip the test if it is missing."""
-    path = Path(__file__).parents[3] / "shared" / "cases" / "videos" / name
+    path = Path(__file__).parents[2] / "shared" / "cases" / "videos" / name
     if not path.is_file():
         pytest.skip(f"needs {path}")
     return path
