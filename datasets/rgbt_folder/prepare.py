@@ -14,6 +14,7 @@ from datasets.command import command_options, prepare, prepare_parser
 from datasets.rgbt_folder.contact_sheet import write_contact_sheet
 from datasets.rgbt_folder.options import CHOICES, HELP, defaults
 from datasets.rgbt_folder.rgbt_folder import open_builder
+from dcrl_jax.registration import read_registration
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -28,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--contact_sheet", type=Path, help="the picture (default: beside the prepared data)")
     with command_options(parser, arguments) as options:
         manual_dir, sheet = options.pop("manual_dir"), options.pop("contact_sheet")
+        # As a run does, so that both name the prepared data alike.
+        registration = read_registration(options["lwir_to_visible"], Path(manual_dir))
+        options["lwir_to_visible"] = registration.describe() if registration else None
         builder = open_builder(**options)
         prepare(builder, manual_dir)
         path = sheet or Path(builder.data_path).parent / "contact_sheet.png"

@@ -64,6 +64,18 @@ def test_the_command_prints_the_result_and_draws_pairs_that_it_names(tmp_path, c
     assert "--contact_sheet=sheet.docx cannot be written" in capsys.readouterr().err
 
 
+def test_a_registration_means_the_same_as_a_file_and_as_numbers(tmp_path, capsys):
+    root = write_pairs(tmp_path / "raw", [f"{split}/{i}" for split in ("train", "test") for i in range(2)])
+    for path in root.glob("visible/*/*.png"):
+        write(root / "labels" / path.parent.name / f"{path.stem}.txt", "0 0.5 0.5 0.25 0.5\n")
+    write(root / "where.txt", "0 0 32\n24\n")
+    arguments = [f"--manual_dir={root}", f"--data_dir={tmp_path / 'data'}", "--class_names=person"]
+    prepare.main([*arguments, "--lwir_to_visible=where.txt"])
+    assert "prepared already" not in capsys.readouterr().out
+    prepare.main([*arguments, "--lwir_to_visible=0, 0, 32, 24"])
+    assert "prepared already" in capsys.readouterr().out
+
+
 def test_boxes_lie_where_the_objects_are():
     """White people on black, of which the frame of the box covers the edge."""
     image = np.zeros((48, 64, 3), np.uint8)
