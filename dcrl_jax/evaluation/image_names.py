@@ -21,20 +21,19 @@ class Names:
 
     def __init__(self, image_ids: Sequence[str], file_names: Sequence[str] | None = None):
         self.image_ids = image_ids
-        self._by_name: dict[str, str] = {}
-        ambiguous = set()
+        # The images of both cameras may be in one set: their names differ only in the last word.
+        by_name: dict[str, set[str]] = {}
         for names in (image_ids, file_names or ()):
             for image_id, name in zip(image_ids, names, strict=False):
-                plain = _plain_name(name)
-                if self._by_name.setdefault(plain, image_id) != image_id:
-                    ambiguous.add(plain)
-        for plain in ambiguous:
-            del self._by_name[plain]
+                for spelling in _spellings(name):
+                    by_name.setdefault(spelling, set()).add(image_id)
+        self._by_name = {name: min(images) for name, images in by_name.items() if len(images) == 1}
         self._by_name |= {image_id: image_id for image_id in image_ids}
 
     def find(self, name: str) -> str | None:
         """Return the id of the image of this name; None if the split has no such image."""
-        return self._by_name.get(name.strip()) or self._by_name.get(_plain_name(name))
+        spellings = (name.strip(), *_spellings(name))
+        return next((self._by_name[spelling] for spelling in spellings if spelling in self._by_name), None)
 
     def find_all(self, places: Mapping[str, str], source: Path) -> dict[str, str]:
         """Return the image ids of several names.
@@ -56,11 +55,13 @@ class Names:
         return {name: image_id for name, image_id in found.items() if image_id is not None}
 
 
-def _plain_name(name: str) -> str:
-    """Return what the spellings of an image's name have in common."""
+def _spellings(name: str) -> tuple[str, ...]:
+    """Return what an image's name may have in common with its other spellings, the most exact first."""
     name = name.strip()
-    frame = spelled_frame(name)
-    return frame or _LAST_WORD.sub("", PurePosixPath(name.replace("\\", "/")).stem)
+    if frame := spelled_frame(name):
+        return (frame,)
+    stem = PurePosixPath(name.replace("\\", "/")).stem
+    return stem, _LAST_WORD.sub("", stem)
 
 
 def list_beside(path: Path) -> Path:

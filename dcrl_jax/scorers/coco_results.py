@@ -54,9 +54,9 @@ def read_coco_results(path: Path, annotated: CocoAnnotations) -> CocoResults:
     if not annotated.category_ids:
         read = CocoResults({PEOPLE: read_results(path, *names)}, [], [], [])
     elif annotated.is_people:
-        read = _find_people(path, read_categories(path, *names), annotated)
+        read = _find_people(path, _by_own_id(read_categories(path, *names), annotated), annotated)
     else:
-        read = _name(path, read_categories(path, *names), annotated)
+        read = _name(path, _by_own_id(read_categories(path, *names), annotated), annotated)
         exchanged = find_exchanged(annotated, read.categories)
         if exchanged:
             listing = ", ".join(f"those of {name} on {other}" for name, other in exchanged.items())
@@ -72,6 +72,17 @@ def read_coco_results(path: Path, annotated: CocoAnnotations) -> CocoResults:
             "of an image and category"
         )
     return read
+
+
+def _by_own_id(by_id: Mapping[Id | None, Results], annotated: CocoAnnotations) -> dict[Id | None, Results]:
+    """Return results by the ids of the annotations, which results may also give as a text, or by their names."""
+    id_of: dict[str, Id] = {name.casefold(): category for category, name in annotated.category_ids.items()}
+    id_of |= {str(category): category for category in annotated.category_ids}
+    groups: dict[Id | None, list[Results]] = {}
+    for category, results in by_id.items():
+        is_known = category is None or category in annotated.category_ids
+        groups.setdefault(category if is_known else id_of.get(str(category).casefold(), category), []).append(results)
+    return {category: merge_results(parts) for category, parts in groups.items()}
 
 
 def _find_people(path: Path, by_id: Mapping[Id | None, Results], annotated: CocoAnnotations) -> CocoResults:

@@ -220,6 +220,28 @@ def test_results_name_images_by_id_or_file(annotations, tmp_path, capsys, names,
     assert printed[4].split()[1:] == ["55.45", "55.45", "55.45", "50.50", "-", "100.00", "66.67", "57.15"]
 
 
+@pytest.mark.parametrize(
+    ("annotation_id", "result_id"), [(1, "1"), (1, 1.0), (1, "Person"), ("1", 1), ("1", "1"), ("person", "person")]
+)
+def test_ids_of_categories_may_be_texts_or_names(tmp_path, capsys, annotation_id, result_id):
+    categories = [CATEGORIES[0] | {"id": annotation_id}, *CATEGORIES[1:]]
+    objects = [(image, annotation_id if category == 1 else category, box) for image, category, box in ANNOTATIONS]
+    annotations = write(tmp_path / "test.json", categories=categories, annotations=objects)
+    rows = [(image, result_id if category == 1 else category, *rest) for image, category, *rest in FOUND]
+    results = write_results(tmp_path / "mine.json", rows)
+    printed = run(capsys, annotations, results)
+    assert printed[4].split()[1] == "55.45"
+    assert not any(line.startswith("warning") for line in printed)
+    assert "error" not in "".join(run(capsys, annotations, results, "--categories=all"))
+
+
+def test_images_of_both_cameras_may_be_in_one_set(tmp_path, capsys):
+    files = {31: "0001_visible.jpg", 7: "0001_lwir.jpg", 12: "0002_visible.jpg"}
+    annotations = write(tmp_path / "test.json", images=[{"id": key, "file_name": name} for key, name in files.items()])
+    rows = [(files[image][:-4], *rest) for image, *rest in FOUND]
+    assert run(capsys, annotations, write_results(tmp_path / "mine.json", rows))[4].split()[1] == "55.45"
+
+
 def test_ids_of_images_may_be_texts(tmp_path, capsys):
     images = [image | {"id": f"night_{image['id']}"} for image in IMAGES]
     moved = [(f"night_{image}", *rest) for image, *rest in ANNOTATIONS]
