@@ -12,7 +12,7 @@ from datasets.rgbt_folder.conditions import condition_of_image
 from datasets.rgbt_folder.plan import Plan
 from dcrl_jax.annotations.label_files import NoClassNames
 from dcrl_jax.annotations.types import UNREADABLE, Annotation, Finding
-from dcrl_jax.decoding import decode
+from dcrl_jax.decoding import decode, grey_lwir
 from dcrl_jax.errors import InputError
 from dcrl_jax.registration import Registration, map_boxes
 
@@ -95,6 +95,7 @@ def _check_warpable(path, place):
     """Return the finding on a thermal image that cannot be warped and stored as PNG."""
     try:
         pixels, dtype = decode(path.read_bytes(), place)
+        grey_lwir(pixels, dtype, place)
     except (InputError, OSError) as error:
         return [Finding(IMAGE_UNREADABLE, str(error))]
     if pixels.dtype not in (np.uint8, np.uint16):

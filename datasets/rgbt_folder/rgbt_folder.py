@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import PIL.Image
 import tensorflow_datasets as tfds
 
@@ -92,11 +91,8 @@ def _read_images(item: Item) -> tuple[bytes, bytes]:
     visible, lwir = item.visible.read_bytes(), item.lwir.read_bytes()
     if item.registration is None:
         return visible, lwir
-    pixels, _ = decoding.decode(lwir, str(item.lwir))
-    return visible, _encode_png(register_lwir(pixels, item.registration, item.size))
-
-
-def _encode_png(pixels: np.ndarray) -> bytes:
+    # One channel first, as in detection.
+    pixels = decoding.grey_lwir(*decoding.decode(lwir, str(item.lwir)), str(item.lwir))
     file = io.BytesIO()
-    PIL.Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels).save(file, "PNG")
-    return file.getvalue()
+    PIL.Image.fromarray(register_lwir(pixels, item.registration, item.size)[..., 0]).save(file, "PNG")
+    return visible, file.getvalue()

@@ -167,6 +167,14 @@ def test_thermal_images_of_another_size_need_the_option_that_says_where_they_lie
     thermal = decoding.decode((raw / "lwir" / "train" / "d1.png").read_bytes(), "lwir")[0]
     assert abs(float(lwir.mean()) - thermal.mean()) < 500
     assert 20_000 <= lwir.min() <= lwir.max() <= 30_000
+    opaque = PIL.Image.merge("LA", [PIL.Image.new("L", (WIDTH, HEIGHT), grey) for grey in (200, 255)])
+    opaque.save(raw / "lwir" / "train" / "d1.png")
+    record = read(
+        prepare(open_folder(tmp_path, lwir_to_visible=(0, 0, WIDTH, 2 * HEIGHT), labels="lwir"), raw), "train"
+    )[0]
+    lwir, _ = decoding.decode(record["lwir"], "lwir")
+    assert lwir.shape == (HEIGHT, WIDTH)
+    assert (lwir[HEIGHT // 4].min(), lwir[-1].max()) == (200, 0)
     with pytest.raises(InputError, match=r"lwir_to_visible 100.*does not lie in its visible image"):
         prepare(open_folder(tmp_path, lwir_to_visible=(100, 0, 200, 9), labels="lwir"), raw)
 
