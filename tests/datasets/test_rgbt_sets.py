@@ -310,8 +310,10 @@ def test_damage_that_spoils_a_score_is_refused(tmp_path, damage):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick_compile", "shallow_backbone")
-@pytest.mark.parametrize("name", ["cvc14", "m3fd"])
-def test_a_recipe_trains_a_step_and_is_scored(tmp_path, tiny_config, capsys, name):
+@pytest.mark.parametrize(
+    ("name", "images", "people"), [("llvip", 3, 5), ("flir-aligned", 2, 2), ("cvc14", 4, 2), ("m3fd", 2, 2)]
+)
+def test_a_recipe_trains_a_step_and_is_scored(tmp_path, tiny_config, capsys, name, images, people):
     root = WRITERS[name](tmp_path / "raw")
     config, tiny = teacher.get_config(name), tiny_config("teacher")
     if name == "m3fd":  # thermal images of half the size
@@ -329,8 +331,7 @@ def test_a_recipe_trains_a_step_and_is_scored(tmp_path, tiny_config, capsys, nam
     config.train.update(batch_size=batch_size, steps=1, log_every_steps=1, evaluate_every_epochs=100.0)
     config.eval.update(batch_size=2, min_height_px=8.0)
     result = train.train_and_evaluate(config, tmp_path / "run")
-    images = {"cvc14": 4, "m3fd": 2}[name]
     assert result.scores["reasonable-all"].images == images
-    assert result.scores["reasonable-all"].people == {"cvc14": 2, "m3fd": 2}[name]
+    assert result.scores["reasonable-all"].people == people
     assert np.isfinite(result.scores["reasonable-all"].miss_rate)
     assert "DCRL-PDN (teacher), step 1, rgbt_folder test" in capsys.readouterr().out
