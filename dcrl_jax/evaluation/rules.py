@@ -159,7 +159,7 @@ def describe_subset(subset: Subset) -> str:
         frozenset({PARTIAL}): "partly occluded",
         frozenset({HEAVY}): "heavily occluded",
     }
-    rules = [f"at least {subset.min_height_px:g} pixels tall"]
+    rules = [f"at least {subset.min_height_px:g} pixels tall" if subset.min_height_px > 0 else "of any height"]
     if np.isfinite(subset.max_height_px):
         rules.append(f"at most {subset.max_height_px:g}")
     if subset.occlusions in occlusions:

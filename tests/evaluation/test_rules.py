@@ -91,6 +91,7 @@ def test_names_and_descriptions_of_subsets():
         *("occlusion-none", "occlusion-partial", "occlusion-heavy"),
     ]
     assert [subset.short_name for subset in NIGHTOWLS_SUBSETS] == ["reasonable", "small", "occluded", "all"]
+    assert describe_subset(Subset("", occlusions=frozenset({0}))) == "of any height, not occluded"
     assert [describe_subset(subset) for subset in (CALTECH_REASONABLE, *NIGHTOWLS_SUBSETS[1:])] == [
         "at least 50 pixels tall, at most partly occluded, inside x 5 to 635, y 5 to 475",
         "at least 50 pixels tall, at most 75, at most partly occluded",
