@@ -266,6 +266,11 @@ def keys_affecting(*effects: str) -> list[Key]:
     return [key for key in KEYS if not set(effects).isdisjoint(key.affects.split())]
 
 
+def data_set_name(data: ConfigDict) -> str:
+    """Return the name of the data set of a config's ``data`` keys; that of an own folder is an option."""
+    return data.options.get("name") or data.name
+
+
 def has_key(config: ConfigDict, name: str) -> bool:
     """Return whether a config has a key, given with dots, e.g. 'data.name'."""
     for part in name.split("."):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jinja2
 from ml_collections import ConfigDict
 
-from dcrl_jax.config import keys_affecting
+from dcrl_jax.config import data_set_name, keys_affecting
 from dcrl_jax.decoding import image_rules_of
 from dcrl_jax.published import HUB
 from dcrl_jax.registration import registration_of
@@ -100,7 +100,7 @@ def model_card(
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
     )
     data = ConfigDict(config["data"])
-    name = _data_set(config)
+    name = data_set_name(data)
     return environment.from_string(template).render(
         config=config,
         step=step,
@@ -126,12 +126,6 @@ def model_card(
     )
 
 
-def _data_set(config):
-    """Return the name of the data set; that of an own folder of pairs is one of its options."""
-    name = config["data"]["name"]
-    return config["data"]["options"]["name"] if name == "rgbt_folder" else name
-
-
 def _title(config):
     fine_tuned = config["init"].get("roles")
     roles = fine_tuned or [config["role"] if _is_distilled(config) else "baseline"]
@@ -153,7 +147,7 @@ def _tags(config):
         "faster-rcnn",
         "illumination-invariant",
         role,
-        _data_set(config),
+        data_set_name(ConfigDict(config["data"])),
     ]
     if role == "teacher":
         tags += ["multispectral", "rgb-thermal"]

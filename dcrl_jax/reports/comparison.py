@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dcrl_jax import tables
+from dcrl_jax.config import data_set_name
 from dcrl_jax.evaluation.evaluate import Bench, Evaluation
 from dcrl_jax.evaluation.miss_rate import percent_or_none
 from dcrl_jax.reports import curves
@@ -39,7 +40,7 @@ def write_comparison(evaluations: Mapping[str, Evaluation], bench: Bench, folder
     }
     (folder / "scores.json").write_text(json.dumps(rates, indent=1) + "\n")
     data = bench.config.data
-    title = f"{data.name}, {data.test_split}"
+    title = f"{data_set_name(data)}, {data.test_split}"
     curves.miss_rate_figure(
         {name: next(iter(evaluation.scores.values())) for name, evaluation in evaluations.items()},
         folder / "miss_rate.png",

@@ -10,6 +10,7 @@ import cv2
 import jinja2
 import numpy as np
 
+from dcrl_jax.config import data_set_name
 from dcrl_jax.evaluation.evaluate import Bench, Evaluation, decode_image
 from dcrl_jax.evaluation.mistakes import MIN_SCORE, worst_mistakes
 from dcrl_jax.evaluation.rules import Subset, assign_roles, describe_subset
@@ -126,7 +127,7 @@ def write_page(evaluation: Evaluation, bench: Bench, path: Path, name: str, file
     template = environment.from_string(page.read_text("utf-8"))
     text = template.render(
         name=name,
-        data=f"{bench.config.data.name}, {bench.config.data.test_split}",
+        data=f"{data_set_name(bench.config.data)}, {bench.config.data.test_split}",
         warnings=evaluation.warnings,
         sections=sections,
     )

@@ -2,10 +2,12 @@
 
 from ml_collections import ConfigDict
 
+from dcrl_jax.config import data_set_name
+
 
 def is_same_data_set(data: ConfigDict, other: ConfigDict) -> bool:
-    """Return whether two configs' ``data`` keys name the same data set; own folders have names of their own."""
-    return data.name == other.name and data.options.get("name") == other.options.get("name")
+    """Return whether two configs' ``data`` keys name the same data set."""
+    return data.name == other.name and data_set_name(data) == data_set_name(other)
 
 
 def registration_mismatch(data: ConfigDict, other: ConfigDict, owner: str) -> list[str]:

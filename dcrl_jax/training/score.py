@@ -7,7 +7,7 @@ import jax
 from ml_collections import ConfigDict
 
 from dcrl_jax import checkpoints, parallel
-from dcrl_jax.config import config_mismatches
+from dcrl_jax.config import config_mismatches, data_set_name
 from dcrl_jax.data import sources
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation import evaluate as evaluation
@@ -78,7 +78,7 @@ def score_checkpoint(
             metrics=metrics,
         )
     data = config.data
-    print(f"\n{name}, {data.name} {data.test_split}\n\n{summary(result)}")
+    print(f"\n{name}, {data_set_name(data)} {data.test_split}\n\n{summary(result)}")
     print(f"\nresults, curves and pictures: {folder}", flush=True)
     return result
 

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from dcrl_jax import checkpoints
 from dcrl_jax.checkpoints import leaves_by_path
-from dcrl_jax.config import has_key, keys_affecting, value_of
+from dcrl_jax.config import data_set_name, has_key, keys_affecting, value_of
 from dcrl_jax.errors import InputError, first_few
 from dcrl_jax.models import pretrained
 from dcrl_jax.models.network import Network, anchor_range_px
@@ -120,7 +120,7 @@ def _difference(path: str, saved: Arrays, shapes: Arrays) -> str:
 def _inputs(config: ConfigDict) -> str:
     smallest, largest = anchor_range_px(config)
     data = config.data
-    return f"{data.name} at {data.width_px}x{data.height_px}, anchors {smallest:.0f} to {largest:.0f} px"
+    return f"{data_set_name(data)} at {data.width_px}x{data.height_px}, anchors {smallest:.0f} to {largest:.0f} px"
 
 
 def _remedy(config: ConfigDict, saved: ConfigDict) -> str:

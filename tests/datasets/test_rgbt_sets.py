@@ -334,4 +334,4 @@ def test_a_recipe_trains_a_step_and_is_scored(tmp_path, tiny_config, capsys, nam
     assert result.scores["reasonable-all"].images == images
     assert result.scores["reasonable-all"].people == people
     assert np.isfinite(result.scores["reasonable-all"].miss_rate)
-    assert "DCRL-PDN (teacher), step 1, rgbt_folder test" in capsys.readouterr().out
+    assert f"DCRL-PDN (teacher), step 1, {config.data.options.name} test" in capsys.readouterr().out
