@@ -7,7 +7,7 @@ a person in the visible and the thermal image. The file of an image without peop
 import re
 
 from dcrl_jax.annotations.labels import PERSON
-from dcrl_jax.annotations.text import number
+from dcrl_jax.annotations.text import number, numbered_lines
 from dcrl_jax.annotations.types import Annotation
 from dcrl_jax.errors import InputError
 
@@ -30,9 +30,7 @@ def parse(text: str) -> list[Annotation]:
         InputError: a malformed line; names its number, counted from 1.
     """
     annotations = []
-    for count, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
+    for count, line in numbered_lines(text):
         try:
             if not _LINE.fullmatch(line):
                 raise ValueError(line)

@@ -5,6 +5,7 @@ import contextlib
 import io
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from dcrl_jax.errors import InputError
@@ -46,6 +47,11 @@ def read_text(path: str | os.PathLike[str]) -> str:
         with contextlib.suppress(UnicodeError, LookupError):
             return io.TextIOWrapper(io.BytesIO(content), encoding=encoding).read()
     raise InputError(f"{path}: is not a text file; expected UTF-8")
+
+
+def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a text that are not blank, with their numbers, counted from 1."""
+    return ((count, line) for count, line in enumerate(text.split("\n"), start=1) if line.strip())
 
 
 def number(text: str) -> float:

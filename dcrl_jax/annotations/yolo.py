@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from dcrl_jax.annotations.text import number
+from dcrl_jax.annotations.text import number, numbered_lines
 from dcrl_jax.annotations.types import NO_SIZE, OUTSIDE, Annotation, Finding
 from dcrl_jax.errors import InputError, first_few
 
@@ -39,9 +39,7 @@ def parse(text: str, size: tuple[int, int], class_names: Sequence[str], place: s
         place: the file's name, for messages.
     """
     parsed = Parsed([], [], [])
-    for count, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
+    for count, line in numbered_lines(text):
         try:
             label, values = _parse_line(line, class_names)
         except InputError as error:

@@ -43,6 +43,12 @@ def _has_list(config, split):
     return config.data.options.get(f"{split}_list") is not None
 
 
+def _names_the_split(config):
+    options = config.data.options
+    given = any(_has_list(config, split) for split in ("train", "validation", "test"))
+    return given or options.get("split") in ("train", "validation", "test")
+
+
 # For a single detector. A config lacks the sections of other roles.
 _RULES = (
     _Rule(("data.manual_dir",), lambda c: c.data.name.startswith("synthetic"), "synthetic scenes are rendered"),
@@ -107,6 +113,11 @@ _RULES = (
     _Rule(("distillation.epsilon", "distillation.delta"), lambda c: not c.loss.box_weight, "loss.box_weight is 0"),
     _Rule(("data.options.train_stride",), lambda c: _has_list(c, "train"), "data.options.train_list overrides it"),
     _Rule(("data.options.test_stride",), lambda c: _has_list(c, "test"), "data.options.test_list overrides it"),
+    _Rule(
+        ("data.options.test_share", "data.options.split_seed"),
+        _names_the_split,
+        "lists, or data.options.split, name the test pairs",
+    ),
 )
 
 

@@ -50,6 +50,8 @@ def check(recipe, keys):
         ("teacher", {"init.checkpoint": "a", "init.vgg16": "b"}, "init.checkpoint overrides it"),
         ("teacher", {"cfl.shared_fraction": 0.0005, "cfl.aggregation": "average"}, "leaves one part"),
         ("baseline", OPTIONS | {"data.options.train_stride": 3}, "train_list overrides it"),
+        ("teacher:folder", {"data.options.split": "train", "data.options.split_seed": 3}, "name the test pairs"),
+        ("teacher:flir-aligned", {"data.options.test_share": 0.5}, "name the test pairs"),
         ("student", {"segmentation.stages": (), "distillation.seg": True}, "stages is empty"),
         ("student", {"segmentation.stages": (), "distillation.xi": 0.25}, "stages is empty"),
         ("student", {"loss.segmentation_weight": 0.0, "distillation.xi": 0.25}, "segmentation_weight is 0"),
@@ -91,6 +93,7 @@ def test_unread_key_is_refused_with_the_reason(recipe, keys, unread):
         ("teacher", {"optimizer.weight_decay": 5e-4, "train.accumulation_steps": 4}),
         ("student:msrs", {"data.manual_dir": "/data", "teacher.train.steps": 9}),
         ("row:table4/fea", {"distillation.rho": 0.1}),
+        ("teacher:m3fd", {"data.options.test_share": 0.5, "data.options.split_seed": 3}),
     ],
 )
 def test_key_that_a_run_reads_is_accepted(recipe, keys):

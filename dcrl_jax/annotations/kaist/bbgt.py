@@ -7,7 +7,7 @@ or 1.
 
 import re
 
-from dcrl_jax.annotations.text import number
+from dcrl_jax.annotations.text import number, numbered_lines
 from dcrl_jax.annotations.types import Annotation
 from dcrl_jax.errors import InputError
 
@@ -22,9 +22,7 @@ def parse(text: str) -> list[Annotation]:
         InputError: another version, or a malformed line; names its number, counted from 1.
     """
     annotations = []
-    for count, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
+    for count, line in numbered_lines(text):
         if line.startswith("%"):
             header = _HEADER.fullmatch(line)
             if header is None or header[1] != "3" or annotations:

@@ -1,6 +1,6 @@
 """The sanitized training labels of MSDS-RCNN: one object per line, ``person|ignore x1 y1 x2 y2``, in pixels."""
 
-from dcrl_jax.annotations.text import number
+from dcrl_jax.annotations.text import number, numbered_lines
 from dcrl_jax.annotations.types import Annotation
 from dcrl_jax.errors import InputError
 
@@ -15,9 +15,7 @@ def parse(text: str) -> list[Annotation]:
         InputError: a malformed line; names its number, counted from 1.
     """
     annotations = []
-    for count, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
+    for count, line in numbered_lines(text):
         fields = line.split()
         if len(fields) != FIELDS:
             raise InputError(f"line {count}: {len(fields)} fields instead of 5, person|ignore x1 y1 x2 y2")

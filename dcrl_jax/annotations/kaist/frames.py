@@ -7,7 +7,7 @@ import os
 import re
 
 from dcrl_jax.annotations.modality_words import MODALITY_OF
-from dcrl_jax.annotations.text import read_text
+from dcrl_jax.annotations.text import numbered_lines, read_text
 from dcrl_jax.errors import InputError
 
 WIDTH_PX, HEIGHT_PX = 640, 512
@@ -121,10 +121,8 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
         InputError: the file cannot be read, a line is no frame of KAIST, a frame is listed twice, or the list is empty.
     """
     ids: dict[str, int] = {}
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in numbered_lines(read_text(path)):
         name = line.strip()
-        if not name:
-            continue
         image_id = parse_name(name)
         if image_id is None:
             raise InputError(
