@@ -73,6 +73,10 @@ ABOVE_0 = Check(lambda value: value > 0, "be above 0")
 EMPTY_OR_ABOVE_0 = Check(lambda value: value is None or value > 0, "be above 0")
 NOT_NEGATIVE = Check(lambda value: value >= 0, "not be negative")
 SHARE = Check(lambda value: 0 <= value <= 1, "lie in 0..1")
+SIZE = Check(
+    lambda value: len(value) in (0, 2) and all(isinstance(side, int) and side > 0 for side in value),
+    "hold no numbers or a height and a width in pixels",
+)
 STAGES = Check(lambda value: set(value) <= {"rpg", "rdr"}, "hold nothing but rpg and rdr")
 
 _SECTION_ROLES = {"cfl": ("teacher",), "fusion": ("teacher",), "distillation": ("student",), "teacher": ("student",)}
@@ -107,6 +111,9 @@ KEYS = (
     Key("data.train_border_px", (), _numbers(0, 4), "", "ours", "x1, y1, x2, y2 as annotated; people who leave it "
         "become ignore regions; (): no border"),
     Key("data.train_drop_empty", False, None, "", "ours", "whether training leaves out images without a pedestrian"),
+    Key("data.crop", (), SIZE, "", "ours", "height and width in pixels of the part of a training pair, at "
+        "the size of the network's input, that a step sees; three of four show a person; (): the whole pair",
+        added=True),
     Key("data.flip_probability", 0.5, SHARE, "", "peers", "of a horizontal flip of the pair"),
     Key("data.brightness_jitter", 0.0, SHARE, "", "ours", "relative change of the visible image's brightness"),
     Key("data.blank_probability", 0.0, SHARE, "card", "ours", "of one modality being blank, so that a teacher learns "
@@ -325,6 +332,11 @@ def _problems(config: ConfigDict) -> Iterator[str]:
             present = has_key(config, key.name) or not key.added
             if present and not key.check.holds(value_of(config, key.name)):
                 yield problem(key.name, key.check.must)
+    size = (value_of(config, "data.height_px"), value_of(config, "data.width_px"))
+    if any(part > whole for part, whole in zip(config.data.get("crop", ()), size, strict=False)):
+        yield problem("data.crop", "not exceed data.height_px and data.width_px")
+    if config.data.get("crop") and config.role == "teacher" and not value_of(config, "fusion.grid"):
+        yield problem("data.crop", "be () where fusion.grid=() needs inputs of one size")
     for stage in ("rpn", "roi"):
         if value_of(config, f"{stage}.max_positive") > value_of(config, f"{stage}.sampled"):
             yield problem(f"{stage}.max_positive", f"not exceed {stage}.sampled")

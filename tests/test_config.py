@@ -56,6 +56,8 @@ def test_program_reads_every_key():
         ("baseline", "train.steps", -1, "must be above 0"),
         ("baseline", "optimizer.weight_decay", -1.0, "must not be negative"),
         ("baseline", "data.flip_probability", 1.5, "must lie in 0..1"),
+        ("baseline", "data.crop", (240.0, 320), "must hold no numbers or a height and a width in pixels"),
+        ("baseline", "data.crop", (513, 640), "must not exceed data.height_px and data.width_px"),
         ("baseline", "rpn.offset_std", (1.0, 2.0), "must hold 4 numbers"),
         ("baseline", "eval.rules", "coco", "must be one of: kaist, caltech, nightowls"),
         ("baseline", "eval.border_px", ("a", "b", "c", "d"), "must hold 0 or 4 numbers"),

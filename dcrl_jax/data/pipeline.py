@@ -5,6 +5,7 @@ transform the records. The state of an iterator is a few integers that count the
 ahead, so that a checkpoint of the training loop resumes with the very next batch.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ from dcrl_jax.progress import progress_bar
 from dcrl_jax.structures import CHANNELS, MODALITIES, Batch
 
 # Each use of randomness has its own stream, so that switching one on or off does not change the draws of the others.
-_SHUFFLE, _FLIP, _BRIGHTNESS, _BLANK = range(4)
+_SHUFFLE, _FLIP, _BRIGHTNESS, _BLANK, _CROP = range(5)
 # Prefetched batches on the host, and as many on the devices.
 _PREFETCHED = 2
 
@@ -69,6 +70,7 @@ def train_iterator(
     seed: int,
     box_filter: BoxFilter,
     augmentation: Augmentation,
+    crop: tuple[int, int] | None = None,
     modalities: Sequence[str] = MODALITIES,
     image_rules: ImageRules = DEFAULT_RULES,
     process_index: int = 0,
@@ -85,13 +87,14 @@ def train_iterator(
 
     Args:
         source: records, from ``open_split``.
-        height: height of the network input in pixels; images are stretched to it.
-        width: width of the network input in pixels.
+        height: height in pixels that images are stretched to.
+        width: width that images are stretched to.
         max_boxes: length G of the padded boxes (``data.max_boxes``).
         batch_size: images per batch of this process.
         seed: seed of the order and the augmentation, at least 0.
         box_filter: the rules that decide which objects are people and which are ignore regions.
         augmentation: amounts of the random changes; ``Augmentation()`` for none.
+        crop: height and width of the random part of a stretched pair that is returned; None for all of it.
         modalities: the images to decode; without ``lwir`` the thermal images are not read and ``Batch.lwir`` is None.
         image_rules: which images are taken, and how they become uint8.
         process_index: index of this process, 0..process_count - 1.
@@ -116,6 +119,9 @@ def train_iterator(
 
     # Shuffle and augment before sharding: there, a record's position does not depend on the number of processes.
     dataset = grain.MapDataset.range(len(source)).shuffle(seed=_stream_seed(seed, _SHUFFLE)).map(load)
+    if crop is not None:
+        random_crop = functools.partial(transforms.random_crop, size=crop, box_filter=box_filter)
+        dataset = dataset.random_map(random_crop, seed=_stream_seed(seed, _CROP))
     random_maps = (
         (_FLIP, transforms.random_flip, augmentation.flip_probability),
         (_BRIGHTNESS, transforms.random_brightness, augmentation.brightness),

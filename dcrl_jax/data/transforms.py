@@ -24,6 +24,11 @@ from dcrl_jax.structures import MODALITIES
 
 Pair = dict[str, Any]
 
+# Share of the crops of ``random_crop`` that show a person, if there is one. Whole images are mostly background.
+CROPS_OF_PEOPLE = 0.75
+# An object with a smaller share of its area in a crop becomes an ignore region.
+MIN_SHARE_IN_CROP = 0.5
+
 # Grey value of a blanked modality, like a camera that is switched off, in training and in evaluation.
 BLANK_GREY = 0
 
@@ -105,6 +110,28 @@ def resize_pair(pair: Pair, height: int, width: int) -> Pair:
     return pair | resized | {"boxes": pair["boxes"] * np.array([x_scale, y_scale, x_scale, y_scale], np.float32)}
 
 
+def crop_pair(pair: Pair, x: int, y: int, height: int, width: int) -> Pair:
+    """Cut the part of ``height`` and ``width`` with its top left corner at (``x``, ``y``) out of images and boxes.
+
+    Boxes are clipped and objects outside are left out. An object with less than ``MIN_SHARE_IN_CROP`` of its area
+    inside becomes an ignore region.
+    """
+    boxes = pair["boxes"] - np.array([x, y, x, y], np.float32)
+    clipped = np.clip(boxes, 0, np.array([width, height, width, height], np.float32))
+    areas, clipped_areas = (np.prod(xyxy[:, 2:] - xyxy[:, :2], axis=1) for xyxy in (boxes, clipped))
+    kept = np.flatnonzero(clipped_areas > 0)
+    ignore = pair["ignore"] | (clipped_areas < MIN_SHARE_IN_CROP * areas)
+    return {
+        **pair,
+        **{name: pair[name][y : y + height, x : x + width] for name in _images(pair)},
+        "boxes": clipped[kept],
+        "labels": tuple(pair["labels"][index] for index in kept),
+        "annotated": pair["annotated"][kept],
+        "occlusion": pair["occlusion"][kept],
+        "ignore": ignore[kept],
+    }
+
+
 def flip_pair(pair: Pair) -> Pair:
     """Mirror images and boxes left to right."""
     width = np.float32(pair["visible"].shape[1])
@@ -123,6 +150,25 @@ def scale_brightness(pair: Pair, factor: float) -> Pair:
 def blank(pair: Pair, modality: str) -> Pair:
     """Set the image of ``modality`` (``visible`` or ``lwir``) to ``BLANK_GREY``."""
     return pair | {modality: np.full_like(pair[modality], BLANK_GREY)}
+
+
+def random_crop(pair: Pair, rng: np.random.Generator, size: tuple[int, int], box_filter: BoxFilter) -> Pair:
+    """Cut out a part of ``size``, height and width; ``CROPS_OF_PEOPLE`` of the parts are placed around a random person.
+
+    Every place that shows the person completely is equally likely, or of a larger person every place within the box.
+    """
+    width_height = np.array(size[::-1])
+    last = np.array(pair["visible"].shape[1::-1]) - width_height
+    low, high = np.zeros(2), last
+    is_person, _ = filter_boxes(box_filter, pair["annotated"], pair["labels"], pair["occlusion"], pair["ignore"])
+    wants_person, choice, place = rng.random() < CROPS_OF_PEOPLE, rng.random(), rng.random(2)
+    if wants_person and is_person.any():
+        people = pair["boxes"][is_person]
+        top_left, bottom_right = people[int(choice * len(people))].reshape(2, 2)
+        ends = np.sort([bottom_right - width_height, top_left], axis=0)
+        low, high = np.clip(ends, 0, last)
+    x, y = np.round(low + place * (high - low)).astype(int)
+    return crop_pair(pair, x, y, *size)
 
 
 def random_flip(pair: Pair, rng: np.random.Generator, probability: float) -> Pair:

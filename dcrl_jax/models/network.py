@@ -68,6 +68,20 @@ def build_network(config: ConfigDict) -> Network:
     return Network(build_model(config), build_anchors(config), detection_rules(config))
 
 
+def crop_config(config: ConfigDict) -> ConfigDict:
+    """Return the config of the network of a training step: its input is a crop, with anchors of the same heights.
+
+    It is the config itself unless ``data.crop`` is set.
+    """
+    if not config.data.get("crop"):
+        return config
+    own = config.copy_and_resolve_references()
+    height, width = config.data.crop
+    own.anchors.reference_height_px *= height / config.data.height_px
+    own.data.height_px, own.data.width_px = height, width
+    return own
+
+
 def build_model(config: ConfigDict) -> Model:
     """Build the modules of the teacher, student or baseline that a config describes.
 

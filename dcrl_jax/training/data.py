@@ -64,6 +64,7 @@ def train_batches(
         seed=config.seed,
         box_filter=box_filter_of(data),
         augmentation=Augmentation(data.flip_probability, data.brightness_jitter, data.blank_probability),
+        crop=tuple(data.crop) or None,
         modalities=_modalities(config),
         image_rules=image_rules_of(data),
         process_index=jax.process_index(),

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from dcrl_jax import checkpoints, parallel
 from dcrl_jax.data import pipeline, sources
 from dcrl_jax.evaluation import evaluate as evaluation
+from dcrl_jax.models.network import build_network, crop_config
 from dcrl_jax.training import workdir as workdirs
 from dcrl_jax.training.data import check_first_record, empty_batch, open_train_source, sample_images
 from dcrl_jax.training.fit import fit_training_step
@@ -48,6 +49,8 @@ def train(
         KeyboardInterrupt, Preempted: a signal stopped the run; a checkpoint is saved.
     """
     network, mesh = detector.network, parallel.device_mesh()
+    step_config = crop_config(config)
+    step_network = network if step_config is config else build_network(step_config)
     parallel.check_batch(config.train.batch_size, jax.device_count(), config.train.accumulation_steps or 1)
     resumes = has_checkpoint(workdir)
 
@@ -84,8 +87,8 @@ def train(
             state = run.restore(state)
         fit = None
         if int(jax.device_get(state.step)) < run.last_step:
-            batch = jax.device_put(empty_batch(config, mesh.devices.size), parallel.batch_sharding(mesh))
-            fit = fit_training_step(network, optimizer, config, state, batch, teacher)
+            batch = jax.device_put(empty_batch(step_config, mesh.devices.size), parallel.batch_sharding(mesh))
+            fit = fit_training_step(step_network, optimizer, step_config, state, batch, teacher)
         learning_rates = jax.device_get(jax.jit(jax.vmap(schedule))(np.arange(run.last_step)))
         run.begin(state, fit.parts if fit else None, fingerprint, learning_rates, metadata.get("source_checksum"))
         run_steps(run, fit.run if fit else None, state, bench)

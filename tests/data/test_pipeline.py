@@ -136,6 +136,17 @@ def test_augmentation_is_new_in_every_epoch_and_independent_of_the_others():
     assert len(set(batch.visible[:, 0, 0, 0].tolist())) > 5
 
 
+def test_crops_are_new_in_every_epoch_and_leave_the_other_draws_alone():
+    options = {"length": 4, "height": 20, "width": 30, "augmentation": EVERY}
+    whole, parts = batches_of(4, **options), batches_of(4, **options, crop=(8, 12))
+    assert parts[0].visible.shape == (2, 8, 12, 3)
+    np.testing.assert_array_equal(indices(parts), indices(whole))
+    for left, right in zip(whole, parts, strict=True):  # each image has one grey value
+        np.testing.assert_array_equal(left.visible[:, 0, 0], right.visible[:, 0, 0])
+    epochs = [np.concatenate([b.boxes[np.argsort(b.index)] for b in half]) for half in (parts[:2], parts[2:])]
+    assert (epochs[0] != epochs[1]).any()
+
+
 @pytest.mark.parametrize("on_devices", [False, True])
 def test_training_on_rgb_only_equals_training_on_pairs_without_lwir(on_devices):
     sharding = device_sharding(2) if on_devices else None

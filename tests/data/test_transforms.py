@@ -106,6 +106,51 @@ def test_resized_box_still_covers_its_object():
         assert [*bright.min(0), *(bright.max(0) + 1)] == [y1, x1, y2, x2]
 
 
+def test_crop_cuts_images_and_boxes_and_ignores_what_is_mostly_cut_off():
+    inside, cut, half, outside = person(8, 5, 4, 10), person(2, 5, 5, 10), person(18, 7, 4, 10), person(0, 0, 2, 5)
+    pair = decode(inside, cut, half, outside, person(6, 15, 3, 4, occlusion=1, label="cyclist"))
+    part = transforms.crop_pair(pair, 5, 4, 12, 15)
+    np.testing.assert_array_equal(part["visible"], pair["visible"][4:16, 5:20])
+    np.testing.assert_array_equal(part["lwir"], pair["lwir"][4:16, 5:20])
+    assert part["boxes"].tolist() == [[3, 1, 7, 11], [0, 1, 2, 11], [13, 3, 15, 12], [1, 11, 4, 12]]
+    assert part["labels"] == ("person", "person", "person", "cyclist")
+    assert part["annotated"].tolist() == [[8, 5, 4, 10], [2, 5, 5, 10], [18, 7, 4, 10], [6, 15, 3, 4]]
+    assert part["occlusion"].tolist() == [0, 0, 0, 1]
+    # 2 of 5 columns are 40 %; 9 of 10 rows of 2 of 4 columns are 45 %; 1 of 4 rows is 25 %.
+    assert part["ignore"].tolist() == [False, True, True, True]
+    assert len(pair["labels"]) == 5
+
+
+@pytest.mark.parametrize(
+    ("box", "size", "places"),
+    [
+        ((20, 6, 4, 10), (12, 8), {(x, y) for x in range(16, 21) for y in range(4, 7)}),  # complete in every crop
+        ((26, 8, 4, 10), (12, 8), {(22, y) for y in range(6, 9)}),  # at the right border
+        ((5, 2, 6, 16), (12, 4), {(x, y) for x in range(5, 8) for y in range(2, 7)}),  # larger than the crop
+    ],
+)
+def test_random_crops_show_a_person_in_every_place_that_can(box, size, places):
+    # The smaller person is a cyclist, which the filter ignores.
+    pair, rng = decode(person(*box), person(0, 0, 3, 4, label="cyclist")), np.random.default_rng(0)
+    found = []
+    for _ in range(600):
+        part = transforms.random_crop(pair, rng, size, BoxFilter())
+        assert part["visible"].shape == (*size, 3)
+        assert part["lwir"].shape == (*size, 1)
+        corner = np.argwhere((pair["visible"] == part["visible"][0, 0]).all(axis=-1))
+        found.append(tuple(corner[0, ::-1].tolist()))
+    around = sum(place in places for place in found)
+    assert places <= set(found)
+    assert set(found) - places  # one of four lies anywhere
+    assert 0.7 < around / len(found) < 0.95
+
+
+def test_random_crops_of_an_image_without_people_lie_anywhere():
+    pair, rng = decode(), np.random.default_rng(0)
+    parts = [transforms.random_crop(pair, rng, (19, 29), BoxFilter())["visible"] for _ in range(60)]
+    assert {part[0, 0].tobytes() for part in parts} == {pair["visible"][y, x].tobytes() for y in (0, 1) for x in (0, 1)}
+
+
 def test_flip_moves_both_images_and_the_boxes_together():
     pair = decode(person(2, 3, 4, 10))
     flipped = transforms.flip_pair(pair)

@@ -7,7 +7,7 @@ import pytest
 
 from configs import baseline, student, teacher
 from dcrl_jax.models.detect import DetectionRules, ProposalRules
-from dcrl_jax.models.network import build_anchors, build_model, build_network, detection_rules
+from dcrl_jax.models.network import build_anchors, build_model, build_network, crop_config, detection_rules
 from dcrl_jax.structures import MODALITIES
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -85,6 +85,17 @@ def test_anchors_are_9_heights_from_30_to_500_pixels_of_512_in_each_cell():
     small = build_anchors(config)
     assert small.shape == (8 * 10 * 9, 4)
     np.testing.assert_allclose(small[:9, 3] - small[:9, 1], height / 4, rtol=1e-5)
+
+
+def test_network_of_crops_has_the_anchors_of_the_whole_input():
+    config = teacher.get_config()
+    assert crop_config(config) is config
+    config.data.crop = (256, 320)
+    anchors = build_anchors(crop_config(config))
+    assert anchors.shape == (32 * 40 * 9, 4)
+    np.testing.assert_allclose(anchors[:9], build_anchors(config)[:9], rtol=1e-6)
+    assert detection_rules(crop_config(config)).proposals.image_size == (256, 320)
+    assert detection_rules(config).proposals.image_size == (512, 640)
 
 
 def test_rules_of_detection_come_from_the_config(tiny_config):

@@ -26,8 +26,10 @@ STEPS, TEACHER_STEPS = 4, 3
 
 @pytest.fixture(scope="module")
 def config(tiny_config, tmp_path_factory):
-    """A student of four steps, whose teacher takes three; both are scored after the second and the last."""
-    return on_tiny_scenes(tiny_config("student"), tmp_path_factory.mktemp("data"), STEPS, evaluate_every=2)
+    """A student of four steps, whose teacher takes three; both see crops, and are scored after the second and last."""
+    config = on_tiny_scenes(tiny_config("student"), tmp_path_factory.mktemp("data"), STEPS, evaluate_every=2)
+    config.data.crop = (24, 32)
+    return config
 
 
 @pytest.fixture(scope="module")
