@@ -111,6 +111,8 @@ KEYS = (
     Key("data.train_border_px", (), _numbers(0, 4), "", "ours", "x1, y1, x2, y2 as annotated; people who leave it "
         "become ignore regions; (): no border"),
     Key("data.train_drop_empty", False, None, "", "ours", "whether training leaves out images without a pedestrian"),
+    Key("data.unlabelled", "", None, "", "ours", "folder of pairs without labels, of which a student also learns; its "
+        "teacher's detections stand in for annotations", added=True),
     Key("data.crop", (), SIZE, "", "ours", "height and width in pixels of the part of a training pair, at "
         "the size of the network's input, that a step sees; three of four show a person; (): the whole pair",
         added=True),

@@ -50,7 +50,9 @@ def check_copy(
     of_pairs = plan.splits.of_pairs
     print(f"{copy.root}: {len(of_pairs):,} pairs, {plan.found.source}", flush=True)
     names = [split for split in SPLITS if split in of_pairs]
-    _check_labelled(copy.root, plan, names, config)
+    is_labelled = config.labels != "none"
+    if is_labelled:
+        _check_labelled(copy.root, plan, names, config)
     conditions = conditions_of_names(plan.found.pairs, config)
     checked = _check_pairs(plan, conditions)
     copies, crossing = _find_copies(plan, checked, contents)
@@ -58,7 +60,7 @@ def check_copy(
     findings += [finding for result in checked.values() for finding in result.findings] + copies
     _check_usable(checked.values(), findings, copy, allow_incomplete)
     counts = Counter(label.label for result in checked.values() if result.item for label in result.item.objects)
-    meanings = labels.choose_meanings(counts, config)
+    meanings = labels.choose_meanings(counts, config) if is_labelled else {}
     kept: dict[str, list[Item]] = {split: [] for split in names}
     for index, result in checked.items():
         if result.item:
@@ -67,6 +69,7 @@ def check_copy(
     by_brightness = sum(conditions.of_pairs[index] is None for index in checked)
     facts = _facts(plan, config, checked, conditions.describe(by_brightness, len(checked)))
     warnings = [f"{BY_BRIGHTNESS}: {by_brightness:,} of {len(checked):,} pairs"] if by_brightness else []
+    warnings += [] if is_labelled else ["labels=none: the pairs have no labels and serve as data.unlabelled only"]
     if unknown := labels.unknown_labels(counts, config):
         warnings.append(f"no object has the label {', '.join(unknown)}, which person_labels or ignore_labels names")
     scored = "test" if "test" in names or "validation" not in names else "validation"
@@ -75,10 +78,10 @@ def check_copy(
     expected.update(text.partition(":")[0] for kind, text in plan.splits.findings if kind == splits.NO_PAIR)
     unlabelled = Counter(text.partition(": ")[0] for kind, text in findings if kind == NO_LABELS)
     for split in names:
-        if unlabelled[split]:
+        if unlabelled[split] and is_labelled:
             share = f"{unlabelled[split]:,} of {of_pairs.count(split):,} images"
             warnings.append(f"{split} split: {share} have no labels, {BACKGROUND}")
-        if kept[split] and not any(checks.count_people(item.objects) for item in kept[split]):
+        if is_labelled and kept[split] and not any(checks.count_people(item.objects) for item in kept[split]):
             warnings.append(f"{split} split: no image has a person")
         left_out = expected[split] - len(kept[split])
         consequence = checks.NOT_COMPARABLE if split == scored else ""

@@ -84,6 +84,8 @@ def match_labels(root: Path, pairs: Sequence[Pair], config: Any, not_labels: Ite
     Raises:
         InputError: a file of the list is missing, a COCO file is malformed, or a pair has two label files of one side.
     """
+    if config.labels == "none":
+        return MatchedLabels([{} for _ in pairs], 0, [], [])
     # If the folder is itself one split, its labels may say so.
     owners = _Owners(pairs, _ALWAYS_TELL - {SPLIT_OF.get(root.name.lower()), CONDITION_OF.get(root.name.lower())})
     by_pair: list[list[_Match]] = [[] for _ in pairs]

@@ -12,7 +12,7 @@ from dcrl_jax.errors import InputError
 
 SPLITS = ("train", "validation", "test")
 CHOICES = {
-    "labels": ("visible", "lwir", "both"),
+    "labels": ("visible", "lwir", "both", "none"),
     "missing_labels": ("background", "error"),
     "split": ("auto", "sequence", *SPLITS),
 }
@@ -43,7 +43,10 @@ class FolderConfig(tfds.core.BuilderConfig):
     lwir: str | None = _option(
         None, "folder or pattern of the thermal images; equal wildcards, then equal names make a pair"
     )
-    labels: str = _option("visible", "the images on which the labels were drawn; both: the objects that either shows")
+    labels: str = _option(
+        "visible",
+        "the images on which the labels were drawn; both: the objects that either shows; none: no labels",
+    )
     label_folder: str | None = _option(None, "folder within the folder; label files elsewhere are not read")
     person_labels: str | Sequence[str] = _option(
         (), "labels that become person, with commas (default: person, pedestrian, ...; the result says which)"

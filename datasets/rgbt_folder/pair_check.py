@@ -73,7 +73,7 @@ def check_pair(plan: Plan, index: int, image_id: str, condition: str | None) -> 
         findings.append(Finding(SIZES_DIFFER, f"{split}: {pair.lwir}: {sizes}"))
     if any(finding.kind in LEAVES_OUT for finding in findings):
         return CheckedPair(None, findings, sizes, [])
-    if not files:
+    if not files and plan.is_labelled:
         findings.append(Finding(NO_LABELS, f"{split}: {pair.name}"))
     try:
         found = labels.read_labels(files, size, lwir_size, registration, plan.class_names.names)

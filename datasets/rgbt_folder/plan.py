@@ -31,6 +31,7 @@ class Plan(NamedTuple):
     splits: Splits
     class_names: ClassNames
     registration: Registration | None
+    is_labelled: bool  # whether labels are read
     files: dict[str, Path]  # all files that can change the records, by their names below the folder
 
 
@@ -52,7 +53,7 @@ def make_plan(root: Path, config: Any) -> Plan:
         others.append(root / config.lwir_to_visible)
     images = [path for pair in found.pairs for path in (pair.visible, pair.lwir)]
     files = {below(path, root): path for path in (*images, *labels.files, *others)}
-    return Plan(found, labels, splits, class_names, registration, files)
+    return Plan(found, labels, splits, class_names, registration, config.labels != "none", files)
 
 
 def _find_names(root, config):

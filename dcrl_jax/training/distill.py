@@ -69,6 +69,7 @@ def teacher_config(config: ConfigDict) -> ConfigDict:
         teacher = own.teacher
         del own.teacher, own.distillation
         own.role = "teacher"
+        own.data.unlabelled = ""
         for section in TEACHER_SECTIONS:
             own[section] = teacher[section]
         own.backbone.width = teacher.width or own.backbone.width

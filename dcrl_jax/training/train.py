@@ -19,6 +19,7 @@ from dcrl_jax.training.run import Run, has_checkpoint
 from dcrl_jax.training.score import parallel_network, score_checkpoint
 from dcrl_jax.training.start import first_params, read_start
 from dcrl_jax.training.step import FrozenTeacher, TrainState
+from dcrl_jax.training.unlabelled import add_unlabelled
 
 
 def train_and_evaluate(
@@ -60,6 +61,9 @@ def train(
     print(sources.describe(builder), flush=True)
     source = open_train_source(builder, config.data)
     check_first_record(source, config)
+    labelled = source
+    if teacher and config.data.unlabelled:
+        source = add_unlabelled(source, config, teacher, workdir)
     pipeline.open_split(builder, config.data.test_split)
     bench = evaluation.open_bench(detector, builder, config.data.validation_split, config, mesh)
     workdirs.check_config_of(workdir, config)
@@ -74,7 +78,7 @@ def train(
     params = (
         network.init_params(0)
         if resumes
-        else first_params(network, config, start, lambda: sample_images(source, config))
+        else first_params(network, config, start, lambda: sample_images(labelled, config))
     )
     schedule = build_schedule(config, len(source))
     optimizer = build_optimizer(config, schedule)

@@ -52,6 +52,9 @@ def _names_the_split(config):
 # For a single detector. A config lacks the sections of other roles.
 _RULES = (
     _Rule(("data.manual_dir",), lambda c: c.data.name.startswith("synthetic"), "synthetic scenes are rendered"),
+    _Rule(
+        ("data.unlabelled",), lambda c: not training_rules(c).distillation.any, "only a student with a teacher reads it"
+    ),
     _Rule(("data.lwir_range_unit",), lambda c: not c.data.lwir_range, "data.lwir_range is empty"),
     _Rule(("optimizer.momentum",), lambda c: c.optimizer.name != "sgd", "only optimizer.name=sgd has one"),
     _Rule(

@@ -233,6 +233,13 @@ def test_labels_that_cannot_be_used_are_refused_with_a_remedy(tmp_path, raw, cha
         prepare(open_folder(tmp_path, **options), raw)
 
 
+def test_labels_of_none_reads_no_label_and_says_so(tmp_path, raw, capsys):
+    train = read(prepare(open_folder(tmp_path, labels="none", split="train"), raw), "train")
+    assert [len(record["objects"]["label"]) for record in train] == [0] * 5
+    assert "labels=none: the pairs have no labels and serve as data.unlabelled only" in capsys.readouterr().out
+    assert findings_of(tmp_path / "data") == []
+
+
 def test_class_names_that_disagree_do_not_matter_without_yolo_labels(tmp_path, raw):
     write(raw / "classes.txt", "person\n")
     write(raw / "data.yaml", "names: [car]\n")

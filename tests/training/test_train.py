@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from training_cases import assert_same_bits, changed, json_lines, newest_params, on_tiny_scenes
+from training_cases import assert_same_bits, changed, json_lines, newest_params, on_tiny_scenes, write_pairs
 
 from dcrl_jax import checkpoints
 from dcrl_jax.errors import InputError, Preempted
@@ -26,9 +26,13 @@ STEPS, TEACHER_STEPS = 4, 3
 
 @pytest.fixture(scope="module")
 def config(tiny_config, tmp_path_factory):
-    """A student of four steps, whose teacher takes three; both see crops, and are scored after the second and last."""
+    """A student of four steps, whose teacher takes three; both see crops and are scored twice.
+
+    The student also sees two pairs without labels.
+    """
     config = on_tiny_scenes(tiny_config("student"), tmp_path_factory.mktemp("data"), STEPS, evaluate_every=2)
     config.data.crop = (24, 32)
+    config.data.unlabelled = str(write_pairs(tmp_path_factory.mktemp("unlabelled")))
     return config
 
 
@@ -149,6 +153,7 @@ def test_one_command_leaves_teacher_student_scores_and_comparison(finished):
         assert names | {"panel.png"} <= {path.name for path in (folder / "evaluation").iterdir()}
     assert set(result.detections) == set((workdir / "evaluation" / "images.txt").read_text().split())
     assert len(result.detections) == 5
+    assert set(json.loads((workdir / "unlabelled.json").read_text())) == {"street/0", "street/1"}
     compared = json.loads((workdir / "comparison" / "scores.json").read_text())
     for role, folder in (("teacher", workdir / "teacher"), ("student", workdir)):
         scores = json.loads((folder / "evaluation" / "scores.json").read_text())

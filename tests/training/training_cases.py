@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import sys
 
+import cv2
 import jax
 import numpy as np
 
@@ -31,6 +32,16 @@ def make_batch():
         index=np.arange(4, dtype=np.int32),
         valid=np.ones(4, bool),
     )
+
+
+def write_pairs(folder, count=2):
+    """Write pairs of noise of 40x32 pixels without any label; return their folder."""
+    rng = np.random.default_rng(count)
+    for name, channels in (("rgb", 3), ("thermal", 1)):
+        (folder / name / "street").mkdir(parents=True, exist_ok=True)
+        for index in range(count):
+            cv2.imwrite(str(folder / name / "street" / f"{index}.png"), rng.integers(0, 256, (32, 40, channels)))
+    return folder
 
 
 def assert_learns(gradient):
