@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from dcrl_jax import parallel, published
-from dcrl_jax.config import add_later_keys
+from dcrl_jax.config import add_later_keys, validation_is_test
 from dcrl_jax.errors import InputError, first_few
 from dcrl_jax.parallel import across_processes, within_process
 
@@ -290,7 +290,7 @@ def restore_params(path: str) -> tuple[Any, ConfigDict, int]:
         config = _restore_config(folder / str(step))
         resume_folder = _absolute(path) / RESUME_FOLDER
         newest = newest_step(resume_folder)
-        is_chosen_by_test = config.data.validation_split == config.data.test_split
+        is_chosen_by_test = validation_is_test(config.data)
         # A split that chose parameters is no test of them.
         if folder == _absolute(path) / BEST_FOLDER and is_chosen_by_test and newest is not None:
             folder, step = resume_folder, newest

@@ -93,6 +93,8 @@ KEYS = (
     Key("data.test_split", "test", None, "scoring", "", "name of the split to score on"),
     Key("data.validation_split", "test", None, "", "ours", "scored during training to choose the best checkpoint. "
         "KAIST has none of its own. Where it is the test split, the last parameters are scored, not the best"),
+    Key("data.validation_videos", (), None, "", "ours", "training images whose names begin so, such as set02/V003, are "
+        "the validation split instead; complete videos, since neighbouring frames are near copies", added=True),
     Key("data.height_px", 512, ABOVE_0, "input", "KAIST", "of the network's input"),
     Key("data.width_px", 640, ABOVE_0, "input", "KAIST", "of the network's input"),
     Key("data.lwir_range", (), _numbers(0, 2), "input card", "ours", "values of thermal images of more than 8 bits "
@@ -127,6 +129,9 @@ KEYS = (
     Key("backbone.stride", 8, _one_of(8, 16), "outputs card", "peers", "pixels; 8 leaves out pool4"),
     Key("backbone.dtype", "float32", _one_of("float32", "bfloat16"), "card", "", "of the activations; parameters and "
         "losses are float32"),
+    Key("backbone.frozen_blocks", 0, Check(lambda value: value in range(5), "be one of: 0, 1, 2, 3, 4"), "", "paper",
+        "blocks of VGG-16, from conv1 on, whose convolutions keep their first values; Faster R-CNN keeps two",
+        added=True),
     Key("backbone.remat", False, _one_of(False, True), "running", "", "compute each block again in the backward pass: "
         "more time, less memory"),
 
@@ -278,6 +283,11 @@ def keys_affecting(*effects: str) -> list[Key]:
 def data_set_name(data: ConfigDict) -> str:
     """Return the name of the data set of a config's ``data`` keys; that of an own folder is an option."""
     return data.options.get("name") or data.name
+
+
+def validation_is_test(data: ConfigDict) -> bool:
+    """Return whether the test split is scored during training, so that it cannot choose the parameters."""
+    return not data.get("validation_videos") and data.validation_split == data.test_split
 
 
 def has_key(config: ConfigDict, name: str) -> bool:

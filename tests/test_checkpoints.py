@@ -259,6 +259,9 @@ def test_newest_counts_without_a_best_or_if_the_test_split_chose_it(workdir, tmp
     (folder / "40").mkdir()
     assert checkpoints.restore_params(str(tmp_path))[2] == 20
     assert checkpoints.restore_params(str(tmp_path / "best"))[2] == 5
+    config.data.validation_videos = ("set00",)  # training images, which may choose
+    save_best(tmp_path, (7, 0.4), config=config)
+    assert checkpoints.restore_params(str(tmp_path))[2] == 7
     shutil.rmtree(tmp_path / checkpoints.BEST_FOLDER)
     assert checkpoints.restore_params(str(tmp_path))[2] == 20
 

@@ -20,6 +20,7 @@ from safetensors.numpy import save
 from benchmarks.gpu.record import RECIPES, TINY, TINY_FUSION, Record
 from dcrl_jax import parallel
 from dcrl_jax.data import sources
+from dcrl_jax.data.records import open_split
 from dcrl_jax.evaluation import evaluate as evaluation
 from dcrl_jax.files import append_json_line
 from dcrl_jax.models.network import Network, build_network
@@ -171,7 +172,8 @@ class Training:
         pmapped = parallel.parallel_step(step, self._mesh, len(frozen))
         self._step: Callable = pmapped.lower(state, *frozen, batch).compile()
         detector = evaluation.parallelize(network, self._mesh)
-        self.bench = evaluation.open_bench(detector, builder, config.data.test_split, config, self._mesh)
+        test = open_split(builder, config.data.test_split)
+        self.bench = evaluation.open_bench(detector, builder, test, config, self._mesh)
         self.evaluate(state.params, is_first=False)
 
     def run(

@@ -60,6 +60,24 @@ def drop_empty(source: Sequence[Any], box_filter: BoxFilter) -> Sequence[Any]:
     return _Selection(source, [index for index in indices if has_people(source[index])])
 
 
+def split_by_name(source: Sequence[Any], beginnings: Sequence[str]) -> tuple[Sequence[Any], Sequence[Any]]:
+    """Return the records whose ``image_id`` begins with none of some texts, and the others; read all records once.
+
+    Raises:
+        InputError: no ``image_id`` begins with one of the texts, or all records do with one of them.
+    """
+    ids = [
+        text(source[index]["image_id"]) for index in progress_bar(range(len(source)), "names", len(source), "images")
+    ]
+    for beginning in beginnings:
+        if not any(image_id.startswith(beginning) for image_id in ids):
+            raise InputError(f"no training image has a name that begins with {beginning!r}; the first is {ids[0]!r}.")
+    is_named = np.array([image_id.startswith(tuple(beginnings)) for image_id in ids])
+    if is_named.all():
+        raise InputError(f"all {len(ids):,} training images have names that begin with {', '.join(beginnings)}.")
+    return _Selection(source, np.flatnonzero(~is_named).tolist()), _Selection(source, np.flatnonzero(is_named).tolist())
+
+
 def train_iterator(
     source: Sequence[Any],
     *,

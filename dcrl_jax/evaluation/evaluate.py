@@ -169,14 +169,9 @@ def detect_split(
 
 
 def open_bench(
-    detector: ParallelNetwork, builder: tfds.core.DatasetBuilder, split: str, config: ConfigDict, mesh: Mesh
+    detector: ParallelNetwork, builder: tfds.core.DatasetBuilder, source: Sequence[Any], config: ConfigDict, mesh: Mesh
 ) -> Bench:
-    """Open a split of a prepared data set to score a detector from ``parallelize`` on it.
-
-    Raises:
-        InputError: the split is missing.
-    """
-    source = pipeline.open_split(builder, split)
+    """Return records of a prepared data set, ready to score a detector from ``parallelize`` on them."""
     truths = read_truths(source)
     return Bench(config, mesh, source, truths, detector, (*sources.warnings_of(builder), *truths.warnings))
 

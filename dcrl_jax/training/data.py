@@ -33,11 +33,30 @@ def open_train_source(builder: tfds.core.DatasetBuilder, data: ConfigDict) -> Se
         InputError: the split is missing or empty.
     """
     source = pipeline.open_split(builder, data.train_split)
+    if data.validation_videos:
+        source, _ = pipeline.split_by_name(source, data.validation_videos)
     if not data.train_drop_empty:
         return source
     kept = pipeline.drop_empty(source, box_filter_of(data))
     print(f"training images with people: {len(kept):,} of {len(source):,}", flush=True)
     return kept
+
+
+def open_validation_source(builder: tfds.core.DatasetBuilder, data: ConfigDict) -> Sequence[Any]:
+    """Return the records that a config's ``data`` keys select to score during training.
+
+    Raises:
+        InputError: the split is missing, or has no image of ``data.validation_videos``.
+    """
+    if not data.validation_videos:
+        return pipeline.open_split(builder, data.validation_split)
+    _, source = pipeline.split_by_name(pipeline.open_split(builder, data.train_split), data.validation_videos)
+    return source
+
+
+def validation_name(data: ConfigDict) -> str:
+    """Return the name of these records in logs: that of their split, or ``validation`` if videos are chosen."""
+    return "validation" if data.validation_videos else data.validation_split
 
 
 def train_batches(

@@ -1,5 +1,9 @@
 """Optimizers and learning-rate schedules from a config."""
 
+import functools
+import re
+from typing import Any
+
 import jax
 import optax
 from ml_collections import ConfigDict
@@ -56,7 +60,20 @@ def build_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.Gradi
         parts.append(optax.adam(schedule) if keys.name == "adam" else optax.sgd(schedule, momentum=keys.momentum))
     if keys.fusion_rate_scale != 1.0:
         parts.append(optax.masked(optax.scale(keys.fusion_rate_scale), _is_fusion))
+    if config.backbone.frozen_blocks:
+        parts.append(optax.masked(optax.set_to_zero(), functools.partial(frozen_mask, config.backbone.frozen_blocks)))
     return optax.chain(*parts)
+
+
+def frozen_mask(blocks: int, params: Any) -> Any:
+    """Return a tree like ``params`` that is True for the convolutions of VGG-16's first ``blocks`` blocks."""
+
+    def is_frozen(path, _):
+        names = [key.key for key in path]
+        convolution = re.match(r"(?:conv|norm)(\d)_", names[1]) if names[0].startswith("backbone") else None
+        return convolution is not None and int(convolution[1]) <= blocks
+
+    return jax.tree_util.tree_map_with_path(is_frozen, params)
 
 
 def _is_fusion(params):

@@ -20,7 +20,7 @@ from dcrl_jax.files import append_json_line, folder_lock, read_json_lines
 from dcrl_jax.reports.losses import COCO
 from dcrl_jax.signals import latch_signals
 from dcrl_jax.training import workdir as workdirs
-from dcrl_jax.training.data import train_batches
+from dcrl_jax.training.data import train_batches, validation_name
 from dcrl_jax.training.logs import RunLog
 from dcrl_jax.training.optimizer import total_steps
 from dcrl_jax.training.step import TrainState
@@ -235,7 +235,7 @@ class Run:
 
     def _score(self, bench, state):
         result = evaluation.evaluate(bench, state.params)
-        split = self.config.data.validation_split
+        split = validation_name(self.config.data)
         miss_rates = {name: score.miss_rate for name, score in result.scores.items()}
         coco = result.coco["all"]
         values = miss_rates | {f"{COCO}ap": coco.ap, f"{COCO}ap50": coco.ap50}

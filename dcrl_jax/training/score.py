@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from dcrl_jax import checkpoints, parallel
 from dcrl_jax.config import config_mismatches, data_set_name
 from dcrl_jax.data import sources
+from dcrl_jax.data.records import open_split
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation import evaluate as evaluation
 from dcrl_jax.models.cfl_features import cfl_magnitudes
@@ -86,7 +87,8 @@ def score_checkpoint(
 def open_test_bench(config: ConfigDict, detector: evaluation.ParallelNetwork) -> evaluation.Bench:
     """Open the config's test split for the detector of this config, or for a student's teacher."""
     builder = sources.prepare(config.data)
-    return evaluation.open_bench(detector, builder, config.data.test_split, config, parallel.device_mesh())
+    source = open_split(builder, config.data.test_split)
+    return evaluation.open_bench(detector, builder, source, config, parallel.device_mesh())
 
 
 def _check_config(config: ConfigDict, trained: ConfigDict, checkpoint: str) -> None:

@@ -28,12 +28,18 @@ def read_start(network: Network, config: ConfigDict) -> Arrays:
 
     Raises:
         InputError: the checkpoint is missing or cannot be read, has another role than the recipe needs, or lacks an
-            array of the backbone; or the recipe needs a checkpoint and the config names none.
+            array of the backbone; the recipe needs a checkpoint and the config names none; or frozen blocks would be
+            random.
     """
     if not config.init.checkpoint and config.init.roles:
         raise InputError(
             f"this recipe fine-tunes a trained {_either(config.init.roles)}: give --config.init.checkpoint=PATH, the "
             "workdir of its training, one checkpoint in it, or hf://OWNER/NAME."
+        )
+    if config.backbone.frozen_blocks and not (config.init.checkpoint or config.init.vgg16):
+        raise InputError(
+            f"config.backbone.frozen_blocks is {config.backbone.frozen_blocks}, but these blocks would keep random "
+            "values. Set it to 0, or give --config.init.vgg16=FILE or --config.init.checkpoint=PATH."
         )
     return _from_checkpoint(network, config) if config.init.checkpoint else {}
 

@@ -14,6 +14,7 @@ from dcrl_jax.losses.detection import weighted_sum
 from dcrl_jax.models.network import Network
 from dcrl_jax.parallel import AXIS, indices_in_global_batch
 from dcrl_jax.structures import Array
+from dcrl_jax.training.optimizer import frozen_mask
 from dcrl_jax.training.terms import TrainingRules, detection_terms, distillation_terms, forward
 
 
@@ -54,6 +55,10 @@ def make_loss(
     """
 
     def loss(params, frozen, batch, keys):
+        if rules.frozen_blocks:
+            # The optimizer keeps these parameters; this spares their gradients.
+            is_frozen = frozen_mask(rules.frozen_blocks, params)
+            params = jax.tree.map(lambda leaf, stop: jax.lax.stop_gradient(leaf) if stop else leaf, params, is_frozen)
         run = forward(network, params, batch, keys, rules)
         terms = detection_terms(run)
         if teacher is not None:

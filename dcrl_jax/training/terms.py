@@ -24,6 +24,7 @@ class TrainingRules(NamedTuple):
     stride: int
     distillation: Distillation
     weights: dict[str, float]
+    frozen_blocks: int  # of the backbones
 
 
 def training_rules(config: ConfigDict) -> TrainingRules:
@@ -51,6 +52,7 @@ def training_rules(config: ConfigDict) -> TrainingRules:
         stride=config.backbone.stride,
         distillation=terms,
         weights=weights,
+        frozen_blocks=config.backbone.frozen_blocks,
     )
 
 

@@ -12,7 +12,13 @@ from dcrl_jax.data import pipeline, sources
 from dcrl_jax.evaluation import evaluate as evaluation
 from dcrl_jax.models.network import build_network, crop_config
 from dcrl_jax.training import workdir as workdirs
-from dcrl_jax.training.data import check_first_record, empty_batch, open_train_source, sample_images
+from dcrl_jax.training.data import (
+    check_first_record,
+    empty_batch,
+    open_train_source,
+    open_validation_source,
+    sample_images,
+)
 from dcrl_jax.training.fit import fit_training_step
 from dcrl_jax.training.optimizer import build_optimizer, build_schedule
 from dcrl_jax.training.run import Run, has_checkpoint
@@ -65,7 +71,7 @@ def train(
     if teacher and config.data.unlabelled:
         source = add_unlabelled(source, config, teacher, workdir)
     pipeline.open_split(builder, config.data.test_split)
-    bench = evaluation.open_bench(detector, builder, config.data.validation_split, config, mesh)
+    bench = evaluation.open_bench(detector, builder, open_validation_source(builder, config.data), config, mesh)
     workdirs.check_config_of(workdir, config)
     metadata = builder.info.metadata or {}
     if resumes:

@@ -55,6 +55,9 @@ _RULES = (
     _Rule(
         ("data.unlabelled",), lambda c: not training_rules(c).distillation.any, "only a student with a teacher reads it"
     ),
+    _Rule(
+        ("data.validation_split",), lambda c: bool(c.data.validation_videos), "data.validation_videos takes its place"
+    ),
     _Rule(("data.lwir_range_unit",), lambda c: not c.data.lwir_range, "data.lwir_range is empty"),
     _Rule(("optimizer.momentum",), lambda c: c.optimizer.name != "sgd", "only optimizer.name=sgd has one"),
     _Rule(

@@ -44,8 +44,11 @@ def test_fixed_memory_is_parameters_gradient_optimizer_and_teacher():
 
 
 @pytest.mark.usefixtures("shallow_backbone")
-@pytest.mark.parametrize(("role", "changes"), [("teacher", {"remat": True}), ("student", {"dtype": "bfloat16"})])
-def test_an_image_needs_less_with_remat_and_with_bfloat16(role, changes):
+@pytest.mark.parametrize(
+    ("role", "changes"),
+    [("teacher", {"remat": True}), ("student", {"dtype": "bfloat16"}), ("baseline", {"frozen_blocks": 2})],
+)
+def test_an_image_needs_less_with_remat_bfloat16_or_frozen_blocks(role, changes):
     config, changed = (config_of(role, "kaist", rehearse=True) for _ in range(2))
     changed.backbone.update(changes)
     assert 0 < step_memory.image_bytes(changed) < step_memory.image_bytes(config)

@@ -244,6 +244,19 @@ def test_invalid_arguments_are_refused_at_once(options, message):
         batches_of(0, **options)
 
 
+def test_videos_are_split_off_by_the_beginnings_of_their_names():
+    source = make_source(23)
+    rest, videos = pipeline.split_by_name(source, ("I0001", "I00003"))
+    assert [record["image_id"] for record in videos] == [b"I00003", *(b"I000%d" % i for i in range(10, 20))]
+    assert len(rest) == 12
+    for beginnings, message in (
+        (("I0001", "I1"), "begins with 'I1'; the first is 'I00000'"),
+        (("I",), "all 23 training"),
+    ):
+        with pytest.raises(InputError, match=message):
+            pipeline.split_by_name(source, beginnings)
+
+
 def test_records_without_people_are_dropped_and_the_order_is_kept():
     source = make_source(8)
     for i, key, values in ((4, "label", [b"people"]), (5, "occlusion", [2, 0]), (7, "occlusion", [2])):

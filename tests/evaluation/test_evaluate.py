@@ -35,7 +35,9 @@ def config(tmp_path_factory):
 
 def open_bench(config, run, modalities=MODALITIES):
     network = ParallelNetwork(SimpleNamespace(modalities=modalities), run)
-    return evaluation.open_bench(network, sources.prepare(config.data), "test", config, parallel.device_mesh())
+    builder = sources.prepare(config.data)
+    source = pipeline.open_split(builder, "test")
+    return evaluation.open_bench(network, builder, source, config, parallel.device_mesh())
 
 
 class Oracle:

@@ -119,6 +119,20 @@ def test_fusion_rate_scale_scales_only_the_fusion(name):
     assert np.all(updates["backbone"]["conv"]["kernel"] != 0)
 
 
+def test_frozen_blocks_keep_their_convolutions_whatever_decays():
+    config = make_config(name="adamw", weight_decay=0.1)
+    config.backbone.frozen_blocks = 2
+    convolutions = {name: np.float32([1]) for name in ("conv1_2", "norm2_1", "conv3_1")}
+    params = {"backbones_lwir": convolutions, "rpn": {"conv1_1": np.float32([1])}}
+    optimizer = build_optimizer(config, optax.constant_schedule(0.1))
+    updates, _ = optimizer.update(params, optimizer.init(params), params)
+    moved = jax.tree.map(lambda update: bool(update != 0), updates)
+    assert moved == {
+        "backbones_lwir": {"conv1_2": False, "norm2_1": False, "conv3_1": True},
+        "rpn": {"conv1_1": True},
+    }
+
+
 @pytest.mark.parametrize("expected", [optax.sgd(lambda _: 0.1, 0.9), optax.adam(lambda _: 0.1)], ids=["sgd", "adam"])
 def test_state_without_weight_decay_is_that_of_earlier_checkpoints(expected, request):
     name = request.node.callspec.id

@@ -119,6 +119,13 @@ def test_another_backbone_is_refused_with_the_keys_of_its_network(begin, capsys,
     assert capsys.readouterr().out == ""
 
 
+def test_frozen_blocks_need_a_start_that_is_not_random(tiny_config):
+    config = tiny_config()
+    config.backbone.frozen_blocks = 2
+    with pytest.raises(InputError, match=r"frozen_blocks is 2, but these blocks would keep random values"):
+        start.read_start(None, config)
+
+
 @pytest.mark.parametrize(("row", "wanted"), [("", "student or a baseline"), ("dcrd", "student")])
 def test_fine_tuning_needs_a_checkpoint(row, wanted):
     config = finetune.get_config(f"synthetic_visible{row and '/'}{row}")
