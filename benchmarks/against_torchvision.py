@@ -41,7 +41,7 @@ PAUSE_SECONDS = 0.3
 
 def measure(stride: int, repeats: int) -> list[object]:
     """Return the row of a frame at a stride: the proposals of both detectors, and the result of ``compare``."""
-    config = student.get_config()
+    config = student.get_config("kaist/literal")
     config.backbone.stride = stride
     network = build_network(config)
     params = network.init_params(0)
@@ -72,7 +72,7 @@ def measure(stride: int, repeats: int) -> list[object]:
 
 def measure_step(images: int, repeats: int) -> list[object]:
     """Return the row of a training step of a batch: the result of ``compare``."""
-    config = baseline.get_config()
+    config = baseline.get_config("kaist/literal")
     config.segmentation.stages = ()
     training = TrainingStep(config)
     step = repeated(training.on(), training.place(training.initial(), images))

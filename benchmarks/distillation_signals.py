@@ -18,11 +18,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
+from benchmarks.term_gradients import measure_terms
 from dcrl_jax import checkpoints
 from dcrl_jax.command_line import Parser, exit_on_error
 from dcrl_jax.data import pipeline, sources
@@ -36,7 +36,7 @@ from dcrl_jax.ops.boxes import iou_matrix
 from dcrl_jax.structures import Batch
 from dcrl_jax.tables import format_table
 from dcrl_jax.training import distill
-from dcrl_jax.training.terms import detection_terms, distillation_terms, forward, training_rules
+from dcrl_jax.training.terms import forward, training_rules
 
 HOURS = ("day", "night")
 BATCHES = 25  # of training scenes
@@ -80,41 +80,16 @@ class Runs:
 
 def term_table(runs: Runs) -> str:
     """Return table 1: the size, the weight and the gradient of every term."""
-    network, teacher, rules = runs.network, runs.teacher, runs.rules
-
-    def terms_of(params, batch, keys):
-        run = forward(network, params, batch, keys, rules)
-        added = distillation_terms(run, network, params, teacher.network, teacher.params, batch, rules)
-        return detection_terms(run) | added
-
-    @jax.jit
-    def measure(params, batch, keys, weights):
-        def loss(backbone):
-            terms = terms_of({**params, "backbone": backbone}, batch, keys)
-            return sum(weights[name] * terms[name] for name in terms), terms
-
-        gradient, terms = jax.grad(loss, has_aux=True)(params["backbone"])
-        return jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(gradient))), terms
-
+    network, weights = runs.network, runs.rules.weights
     batches = runs.read(runs.config.data.train_split)[:BATCHES]
     stages = {"initial": network.init_params(runs.config.seed), "trained": runs.params}
-    weights = rules.weights
-    names = sorted(jax.eval_shape(terms_of, runs.params, batches[0], runs.keys(0)))
-    rows = {name: [weights[name]] for name in names} | {"all together": [None]}
-    for params in stages.values():
-        sizes, norms = {name: [] for name in names}, {name: [] for name in rows}
-        for number, batch in enumerate(batches):
-            for name in rows:
-                row_weights = {term: weights[term] if name in (term, "all together") else 0.0 for term in names}
-                norm, terms = measure(params, batch, runs.keys(number), row_weights)
-                norms[name].append(float(norm))
-            for term in names:
-                sizes[term].append(float(terms[term]))
-        for name, row in rows.items():
-            total = sum(weights[term] * np.mean(values) for term, values in sizes.items() if weights[term])
-            row += [np.mean(sizes[name]) if name in sizes else total, np.mean(norms[name])]
+    found = [
+        measure_terms(network, params, runs.rules, batches, runs.config.seed, runs.teacher)
+        for params in stages.values()
+    ]
+    rows = [[name, weights.get(name), *(value for terms in found for value in terms[name])] for name in found[0]]
     columns = ["term", "weight"] + [f"{stage}: {value}" for stage in stages for value in ("size", "weighted gradient")]
-    return format_table([[name, *row] for name, row in rows.items()], columns, decimals=3)
+    return format_table(rows, columns, decimals=3)
 
 
 def feature_table(runs: Runs) -> str:

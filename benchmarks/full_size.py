@@ -69,16 +69,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with exit_on_error():
         if options.flops:
             for recipe in (teacher, student, baseline):
-                config = recipe.get_config()
+                config = recipe.get_config("kaist/literal")
                 print(f"{config.role}: {TrainingStep(config).image_flops() / 1e12:.3f} TFLOP an image", flush=True)
             return
         print(f"{describe_machine_and_peak()}\n", flush=True)
         if options.role == "teacher":
-            measure(teacher.get_config())
+            measure(teacher.get_config("kaist/literal"))
         else:
-            baseline_s = measure(baseline.get_config())
+            baseline_s = measure(baseline.get_config("kaist/literal"))
             print()
-            student_s = measure(student.get_config())
+            student_s = measure(student.get_config("kaist/literal"))
             print(f"\nthe frozen teacher's share of the student's step: {1 - baseline_s / student_s:.2f}")
 
 

@@ -117,7 +117,7 @@ def print_sizes() -> None:
     rows = []
     for recipe in (teacher, student):
         for dtype, remat in SETTINGS:
-            config = recipe.get_config()
+            config = recipe.get_config("kaist/literal")
             config.backbone.update(dtype=dtype, remat=remat)
             fixed, per_image = np.array([fixed_bytes(config), image_bytes(config)]) / GIB
             name = f"{config.role}, {dtype}{', remat' if remat else ''}"
@@ -157,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with exit_on_error():
         if options.parts:
             for recipe in (teacher, student):
-                print_parts(recipe.get_config())
+                print_parts(recipe.get_config("kaist/literal"))
         else:
             print_sizes()
 

@@ -11,6 +11,8 @@ MSRS's pairs. Values are ours unless a comment names their source.
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from configs.imagenet import start_from_imagenet
+
 # By the argument of a recipe: differences from ``use_folder``'s settings.
 FOLDERS: dict[str, dict[str, object]] = {
     "folder": {},
@@ -67,18 +69,7 @@ def use_folder(config: ConfigDict, name: str) -> ConfigDict:
     config.data.max_boxes = 128
     config.anchors.smallest_px = 20.0  # smaller than in KAIST, since everybody who is labelled counts
     config.roi.hidden = 1024
-    config.init.vgg16 = "hf://timm/vgg16.tv_in1k/model.safetensors"  # ImageNet's, paper V-B
-    config.init.rescale = True  # a gate of 0 or 1 from the first step on without it
-    if config.role == "teacher":
-        config.cfl.init = "identity"  # loss of 2.14 instead of 3.04 after 130 steps on MSRS
-        config.optimizer.fusion_rate_scale = 0.1
-    config.loss.per_branch_weight = 1.0  # a teacher's branch goes on learning while its weight is small
-    config.optimizer.name = "adamw"
-    config.optimizer.learning_rate = 1e-4  # Adam's 1e-3 kills half of conv5, configs/README.md
-    config.optimizer.schedule = "cosine"
-    config.optimizer.warmup_steps = 50
-    config.optimizer.weight_decay = 1e-4
-    config.optimizer.clip_norm = 10.0
+    start_from_imagenet(config)
     config.train.batch_size = 8
     config.train.epochs = 24.0
     config.train.evaluate_every_epochs = 6.0

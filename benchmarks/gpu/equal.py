@@ -27,7 +27,7 @@ OFFSET_STD = (0.1, 0.1, 0.2, 0.2)  # torchvision's weights (10, 10, 5, 5), in bo
 def run(record: Record) -> None:
     """Record the largest differences from torchvision's values, then from the CPU's step, small steps first."""
     compare_values(record)
-    for name, data, images in (("step, small", "synthetic", 8), ("step, one image of full size", "kaist", 1)):
+    for name, data, images in (("step, small", "synthetic", 8), ("step, one image of full size", "kaist/literal", 1)):
         # On a CPU all precisions are the same.
         for role in ("teacher",) if record.rehearse else ("teacher", "student"):
             if record.seconds_left() < 0:

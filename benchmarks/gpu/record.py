@@ -104,7 +104,7 @@ class Record:
 
 
 def config_of(role: str, data: str, rehearse: bool) -> ConfigDict:
-    """Return the recipe of a role on a data set, 'kaist' or 'synthetic'; in a rehearsal at toy size."""
+    """Return the recipe of a role on a data set; in a rehearsal at toy size."""
     config = RECIPES[role].get_config(data)
     if rehearse:
         config.update_from_flattened_dict(TINY)
@@ -115,7 +115,7 @@ def config_of(role: str, data: str, rehearse: bool) -> ConfigDict:
 
 
 def precise_config(role: str, precision: str, rehearse: bool) -> tuple[ConfigDict, str]:
-    """Return KAIST's recipe of a role in one of ``PRECISIONS``, and the precision for ``default_matmul_precision``."""
-    config = config_of(role, "kaist", rehearse)
+    """Return the paper's recipe of a role on KAIST in one of ``PRECISIONS``, and the precision for ``default_matmul_precision``."""
+    config = config_of(role, "kaist/literal", rehearse)
     config.backbone.dtype, matmul = PRECISIONS[precision]
     return config, matmul

@@ -15,7 +15,7 @@ from dcrl_jax.training.fit import tree_bytes
 
 @pytest.mark.parametrize("role", list(RECIPES))
 def test_the_operations_of_a_step_are_those_of_the_table(role):
-    counted = TrainingStep(RECIPES[role].get_config()).flops(images=1)
+    counted = TrainingStep(RECIPES[role].get_config("kaist/literal")).flops(images=1)
     assert counted / 1e12 == pytest.approx(throughput.TERAFLOPS_PER_IMAGE[role], rel=0.01)
 
 
@@ -35,7 +35,7 @@ def test_the_baselines_operations_equal_a_count_by_hand():
 
 
 def test_fixed_memory_is_parameters_gradient_optimizer_and_teacher():
-    configs = {role: config_of(role, "kaist", rehearse=True) for role in ("teacher", "student")}
+    configs = {role: config_of(role, "kaist/literal", rehearse=True) for role in ("teacher", "student")}
     sizes = {role: tree_bytes(build_network(config).param_shapes()) for role, config in configs.items()}
     # Adam keeps two moments, SGD one; counters take a few bytes.
     assert step_memory.fixed_bytes(configs["teacher"]) == pytest.approx(4 * sizes["teacher"], abs=100)
@@ -49,7 +49,7 @@ def test_fixed_memory_is_parameters_gradient_optimizer_and_teacher():
     [("teacher", {"remat": True}), ("student", {"dtype": "bfloat16"}), ("baseline", {"frozen_blocks": 2})],
 )
 def test_an_image_needs_less_with_remat_bfloat16_or_frozen_blocks(role, changes):
-    config, changed = (config_of(role, "kaist", rehearse=True) for _ in range(2))
+    config, changed = (config_of(role, "kaist/literal", rehearse=True) for _ in range(2))
     changed.backbone.update(changes)
     assert 0 < step_memory.image_bytes(changed) < step_memory.image_bytes(config)
 
@@ -65,7 +65,7 @@ def test_a_deviation_is_relative_and_names_the_worst_tensor():
 @pytest.mark.usefixtures("quick_compile", "shallow_backbone")
 def test_a_step_is_measured(monkeypatch, capsys):
     monkeypatch.setattr(full_size, "STEPS", 1)
-    assert full_size.measure(config_of("baseline", "kaist", rehearse=True)) > 0
+    assert full_size.measure(config_of("baseline", "kaist/literal", rehearse=True)) > 0
     printed = capsys.readouterr().out
     assert "memory of a further image: 0.00 GiB" in printed
     assert "step 1: " in printed

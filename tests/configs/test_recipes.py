@@ -24,7 +24,7 @@ from dcrl_jax.training.distill import teacher_config
 
 RECIPES = {"teacher": teacher, "student": student, "baseline": baseline}
 every_recipe = pytest.mark.parametrize("role", RECIPES)
-every_data_set = pytest.mark.parametrize("data", ["kaist", "synthetic", "msrs", *FOLDERS])
+every_data_set = pytest.mark.parametrize("data", ["kaist", "kaist/literal", "synthetic", "msrs", *FOLDERS])
 
 # Sec. V-A and V-B.
 PAPER = {
@@ -53,8 +53,8 @@ DISTILLATION |= {"distillation.temperature": 1.0, "distillation.delta": 0.0}
         ("student", PAPER | OF_STUDENT | DISTILLATION | {f"teacher.{key}": value for key, value in OF_TEACHER.items()}),
     ],
 )
-def test_default_is_the_paper_s_recipe(role, values):
-    config = RECIPES[role].get_config()
+def test_literal_recipe_is_the_paper_s(role, values):
+    config = RECIPES[role].get_config("kaist/literal")
     assert config.role == role
     assert {key: value_of(config, key) for key in values} == values
 

@@ -37,7 +37,7 @@ def test_full_size_teacher_has_the_parameters_of_its_layers():
         cfl.append(half * channels + 2 * (9 * half // 2 * channels + half * channels))
     assert vgg == VGG
     branch = {"backbones": VGG, "rpns": RPN, "roi_heads": HEAD}
-    assert full_size(teacher.get_config()) == {
+    assert full_size(teacher.get_config("kaist/literal")) == {
         **{f"{kind}_{m}": n for kind, n in branch.items() for m in MODALITIES},
         **{f"cfl_blocks_{block}": number for block, number in enumerate(cfl)},
         **{f"segmentation_{stage}": 2 * 512 * 2 + 2 for stage in ("rpg", "rdr")},
@@ -48,8 +48,8 @@ def test_full_size_teacher_has_the_parameters_of_its_layers():
 def test_full_size_student_has_one_branch_and_the_adaption_layer():
     segmentation = dict.fromkeys(("segmentation_rpg", "segmentation_rdr"), 512 * 2 + 2)
     expected = {"backbone": VGG, "rpn": RPN, "roi_head": HEAD, **segmentation}
-    assert full_size(baseline.get_config()) == expected
-    assert full_size(student.get_config()) == expected | {"adaption_layer": 512 * 1024 + 1024}
+    assert full_size(baseline.get_config("kaist/literal")) == expected
+    assert full_size(student.get_config("kaist/literal")) == expected | {"adaption_layer": 512 * 1024 + 1024}
 
 
 @pytest.mark.parametrize("role", ["teacher", "student"])
@@ -73,7 +73,7 @@ def test_every_key_of_a_model_reaches_it(tiny_config, role):
 
 
 def test_anchors_are_9_heights_from_30_to_500_pixels_of_512_in_each_cell():
-    anchors = build_anchors(teacher.get_config())
+    anchors = build_anchors(teacher.get_config("kaist/literal"))
     assert anchors.shape == (64 * 80 * 9, 4)
     width, height = (anchors[:9, 2:] - anchors[:9, :2]).T
     np.testing.assert_allclose(height[[0, 4, 8]], [30, np.sqrt(30 * 500), 500], rtol=1e-5)
@@ -88,7 +88,7 @@ def test_anchors_are_9_heights_from_30_to_500_pixels_of_512_in_each_cell():
 
 
 def test_network_of_crops_has_the_anchors_of_the_whole_input():
-    config = teacher.get_config()
+    config = teacher.get_config("kaist/literal")
     assert crop_config(config) is config
     config.data.crop = (256, 320)
     anchors = build_anchors(crop_config(config))

@@ -13,7 +13,7 @@ IMAGES = 640  # ten steps of 64 an epoch
 
 
 def make_config(train=None, **optimizer):
-    config = teacher.get_config()
+    config = teacher.get_config("kaist/literal")
     config.optimizer.update(optimizer)
     config.train.update(train or {})
     return config

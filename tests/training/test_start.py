@@ -41,11 +41,11 @@ def test_recipes_on_kaist_start_from_vgg16_and_the_others_from_nothing(recipe, m
     network = SimpleNamespace(init_params=lambda seed: {"a": "random", "b": "random"})
     monkeypatch.setattr(start.pretrained, "load_vgg16", lambda path, params: (path, params))
     source = "hf://timm/vgg16.tv_in1k/model.safetensors"
-    assert start.first_params(network, recipe.get_config(), {}, no_images) == (source, {"a": "random", "b": "random"})
+    assert start.first_params(network, recipe.get_config("kaist/literal"), {}, no_images) == (source, {"a": "random", "b": "random"})
     assert capsys.readouterr().out == f"init: VGG-16 convolutions from {source}\n"
-    from_checkpoint, from_nothing = recipe.get_config(), recipe.get_config()
+    from_checkpoint, from_nothing = recipe.get_config("kaist/literal"), recipe.get_config()
     from_checkpoint.init.checkpoint, from_nothing.init.vgg16 = "runs/other", ""
-    for config in (recipe.get_config("synthetic"), recipe.get_config("msrs"), from_checkpoint, from_nothing):
+    for config in (recipe.get_config("synthetic"), from_checkpoint, from_nothing):
         assert start.first_params(network, config, {"b": "given"}, no_images) == {"a": "random", "b": "given"}
 
 
@@ -53,7 +53,7 @@ def test_features_are_rescaled_if_the_config_says_so(monkeypatch, capsys):
     network = SimpleNamespace(init_params=lambda seed: {"a": "random"}, model="model")
     monkeypatch.setattr(start.pretrained, "load_vgg16", lambda path, params: "vgg16")
     monkeypatch.setattr(start, "rescale", lambda *arguments: arguments)
-    config, images = baseline.get_config(), [np.zeros((3, 4, 4, 3), np.uint8)]
+    config, images = baseline.get_config("kaist/literal"), [np.zeros((3, 4, 4, 3), np.uint8)]
     config.init.rescale = True
     assert start.first_params(network, config, {}, lambda: images) == ("model", "vgg16", images)
     assert capsys.readouterr().out.endswith("init: all features scaled to RMS 1 on 3 training images\n")

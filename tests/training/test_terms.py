@@ -55,19 +55,19 @@ OTHERS = {f"distillation.{k}": v for k, v in {"rho": 0.125, "zeta": 0.75, "epsil
     ids=["eq1-paper", "eq1", "eq1-baseline", "eq14-paper", "eq14", "nothing distilled"],
 )
 def test_weights_follow_eq_1_and_eq_14(recipe, changes, weights):
-    config = recipe.get_config()
+    config = recipe.get_config("kaist/literal")
     config.update_from_flattened_dict(changes)
     assert weights_of(config) == dict(zip((*OWN, *SOFT, "fea"), weights, strict=True))
 
 
 def test_only_a_student_distils():
-    config = student.get_config()
+    config = student.get_config("kaist/literal")
     values = {"fea": True, "cls": True, "bbr": False, "seg": True, "rho": 0.1, "zeta": 0.2, "temperature": 3.0}
     values |= {"epsilon": 0.4, "delta": 0.6, "xi": 0.7}
     config.distillation.update(values)
     assert training_rules(config).distillation == Distillation(**values)
     for recipe in (teacher, baseline):
-        assert training_rules(recipe.get_config()).distillation == NO_DISTILLATION
+        assert training_rules(recipe.get_config("kaist/literal")).distillation == NO_DISTILLATION
     # Masks of no stage are none.
     config.segmentation.stages = ()
     config.distillation.update(fea=False, cls=False)
@@ -75,7 +75,7 @@ def test_only_a_student_distils():
 
 
 def test_rules_come_from_the_config():
-    config = teacher.get_config()
+    config = teacher.get_config("kaist/literal")
     config.rpn.update(positive_iou=0.61, negative_iou=0.21, ignore_ioa=0.41, match_best_anchor=False)
     config.rpn.update(sampled=99, max_positive=33, offset_std=(1.0, 2.0, 3.0, 4.0), kept_training=777)
     config.roi.update(positive_iou=0.55, ignore_ioa=0.45, sampled=44, max_positive=11)
