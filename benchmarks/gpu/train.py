@@ -49,22 +49,13 @@ FURTHER: list[tuple[str, int, dict[str, object]]] = [
     ("baseline", 2, {}),
 ]
 
-# Changes of ``:msrs``, a recipe of small scale, to full width.
-FULL_WIDTH = {
-    "backbone.width": 1.0,
-    "backbone.norm": "none",
+# Changes of ``:msrs``, whose crops are for CPUs.
+WHOLE_PAIRS = {
     "backbone.dtype": "bfloat16",
-    "data.height_px": 480,
-    "data.width_px": 640,
+    "data.crop": (),
     "roi.hidden": 448,  # so that the student's parameters can be copied back
-    "rpn.before_nms": 6000,
-    "rpn.kept_training": 1000,
-    "rpn.kept_testing": 300,
-    "init.rescale": True,
-    "optimizer.learning_rate": 1e-4,
     "train.log_every_steps": 10,
 }
-TEACHER: dict[str, object] = {"cfl.init": "identity"}
 _SCENES: dict[str, object] = {
     **TINY,
     "data.max_boxes": 16,  # a rendered scene may have as many people
@@ -136,7 +127,7 @@ def run(record: Record, vgg16: Path | None, pairs: Path | None) -> None:
 
 def real_setting(vgg16: Path, pairs: Path) -> Setting:
     """Return the setting of a training on real pairs."""
-    return Setting("msrs", {**FULL_WIDTH, "init.vgg16": str(vgg16), "data.manual_dir": str(pairs)}, TEACHER)
+    return Setting("msrs", {**WHOLE_PAIRS, "init.vgg16": str(vgg16), "data.manual_dir": str(pairs)}, {})
 
 
 def training_config(role: str, setting: Setting, steps: int, batch: int, data_dir: Path) -> ConfigDict:

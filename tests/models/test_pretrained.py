@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from dcrl_jax.errors import InputError
 from dcrl_jax.models.network import build_network
-from dcrl_jax.models.pretrained import load_vgg16, local_file
+from dcrl_jax.models.pretrained import load_vgg16, local_file, narrowed
 
 # Our names of the convolutions among the layers of torchvision's and timm's ``features``.
 NUMBERS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
@@ -71,6 +71,21 @@ def test_every_backbone_gets_every_convolution_and_nothing_else_changes(trees, t
     jax.tree.map(np.testing.assert_array_equal, dict(loaded), expected)
 
 
+def test_a_narrower_backbone_keeps_the_channels_of_the_largest_weights():
+    kernels = [np.zeros((3, 3, 3, 4), np.float32), np.zeros((3, 3, 4, 3), np.float32)]
+    kernels[0][1, 1, 0] = [3, 1, 2, 4]
+    kernels[1][0, 2, :, 0] = [1, 9, 5, 0.5]  # the norms of what reads them
+    kernels[1][1, 1, :, 1] = 7
+    layers = {f"conv1_{i + 1}": {"kernel": k, "bias": np.arange(k.shape[3])} for i, k in enumerate(kernels)}
+    found = narrowed(layers, {"conv1_1": 2, "conv1_2": 3})
+    # 3 * sqrt(50), sqrt(130), 2 * sqrt(74), 4 * sqrt(49.25): the first and the last.
+    np.testing.assert_array_equal(found["conv1_1"]["kernel"][1, 1, 0], [3, 4])
+    assert found["conv1_1"]["bias"].tolist() == [0, 3]
+    np.testing.assert_array_equal(found["conv1_2"]["kernel"], kernels[1][:, :, [0, 3]])
+    whole = narrowed(layers, {"conv1_1": 4, "conv1_2": 3})
+    jax.tree.map(np.testing.assert_array_equal, whole, layers)
+
+
 def test_half_precision_becomes_float32_and_classifiers_are_ignored(params, tensors, tmp_path):
     half = {name: values.astype(np.float16) for name, values in tensors.items()}
     heads = dict.fromkeys(("classifier.6.weight", "head.fc.bias", "pre_logits.fc1.weight"), np.ones(3, np.float32))
@@ -87,7 +102,9 @@ def test_half_precision_becomes_float32_and_classifiers_are_ignored(params, tens
         pytest.param({"features.1.running_mean": np.ones(4)}, ["mean: not a layer of VGG-16"], id="other network"),
         pytest.param(dict.fromkeys(KEYS), [": missing", "and 21 more"], id="many problems"),
         pytest.param(
-            {"features.5.weight": np.ones((9, 4, 3, 3))}, ["(3, 3, 4, 9) in the file, (3, 3, 4, 4) in"], id="width"
+            {"features.5.weight": np.ones((3, 4, 3, 3)), "features.5.bias": np.ones(3)},
+            ["conv2_1 kernel: (3, 3, 4, 3) in the file, (3, 3, 4, 4) in"],
+            id="width",
         ),
         pytest.param({"features.0.weight": np.ones(9)}, ["conv1_1 kernel: (9,) in the file"], id="rank"),
     ],
@@ -97,7 +114,10 @@ def test_file_that_does_not_fit_is_refused(params, tensors, tmp_path, changes, m
     path = write(changed or {"classifier.0.bias": np.ones(1, np.float32)}, tmp_path)
     message = refusal(path, params)
     assert message.startswith(f"{path} does not fit VGG-16")
-    for part in (*messages, "config.backbone.width=1.0; or start from random weights with --config.init.vgg16= "):
+    for part in (
+        *messages,
+        "config.backbone.width of at most 1; or start from random weights with --config.init.vgg16= ",
+    ):
         assert part in message
     assert message.count(": missing") <= 5
 

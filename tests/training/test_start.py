@@ -41,7 +41,10 @@ def test_recipes_on_kaist_start_from_vgg16_and_the_others_from_nothing(recipe, m
     network = SimpleNamespace(init_params=lambda seed: {"a": "random", "b": "random"})
     monkeypatch.setattr(start.pretrained, "load_vgg16", lambda path, params: (path, params))
     source = "hf://timm/vgg16.tv_in1k/model.safetensors"
-    assert start.first_params(network, recipe.get_config("kaist/literal"), {}, no_images) == (source, {"a": "random", "b": "random"})
+    assert start.first_params(network, recipe.get_config("kaist/literal"), {}, no_images) == (
+        source,
+        {"a": "random", "b": "random"},
+    )
     assert capsys.readouterr().out == f"init: VGG-16 convolutions from {source}\n"
     from_checkpoint, from_nothing = recipe.get_config("kaist/literal"), recipe.get_config()
     from_checkpoint.init.checkpoint, from_nothing.init.vgg16 = "runs/other", ""
