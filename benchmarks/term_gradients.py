@@ -47,7 +47,7 @@ def measure_terms(
         run = forward(network, params, batch, keys, rules)
         terms = detection_terms(run)
         if teacher is not None:
-            terms |= distillation_terms(run, network, params, teacher.network, *frozen, batch, rules)
+            terms |= distillation_terms(run, network, params, teacher.network, frozen[0], batch, rules)
         return {name: term for name, term in terms.items() if rules.weights[name]}
 
     @jax.jit

@@ -115,7 +115,7 @@ def config_of(role: str, data: str, rehearse: bool) -> ConfigDict:
 
 
 def precise_config(role: str, precision: str, rehearse: bool) -> tuple[ConfigDict, str]:
-    """Return the paper's recipe of a role on KAIST in one of ``PRECISIONS``, and the precision for ``default_matmul_precision``."""
+    """Return the paper's recipe of a role in one of ``PRECISIONS``, and the value for ``default_matmul_precision``."""
     config = config_of(role, "kaist/literal", rehearse)
     config.backbone.dtype, matmul = PRECISIONS[precision]
     return config, matmul

@@ -54,7 +54,8 @@ def load_vgg16(path: str, params: Any) -> Any:
         raise InputError(
             f"{file} does not fit VGG-16 at the configured width:\n  {shown}\n"
             "Use a file of torchvision's vgg16 or timm's vgg16.tv_in1k, and config.backbone.width of at most 1; or "
-            "start from random weights with --config.init.vgg16= (and --config.backbone.norm=group, which such a start needs)."
+            "start from random weights with --config.init.vgg16= (and --config.backbone.norm=group, which such a start "
+            "needs)."
         )
     return params | {name: params[name] | jax.tree.map(jnp.asarray, layers) for name in backbones}
 
