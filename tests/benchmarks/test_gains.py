@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import distillation_gain, finetune_gain
+from benchmarks import distillation_gain, finetune_gain, real_pairs
+from configs import baseline
+from dcrl_jax import checkpoints
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation.miss_rate import ImageDetections, ImageTruth, match, score_subsets
 from dcrl_jax.evaluation.rules import CONDITIONS, reasonable
@@ -112,3 +114,24 @@ def test_finetuning_tables_show_both_states_each_seed_and_differences():
     assert "-10.00 [" in differences.splitlines()[-2]
     assert "-20.00 [" in differences.splitlines()[-1]
     json.dumps(figures)
+
+
+def test_real_pairs_are_scored_against_every_label_set(tmp_path, monkeypatch, capsys):
+    config = baseline.get_config("msrs")
+    (tmp_path / "config.json").write_text(json.dumps(checkpoints.config_to_json(config)))
+    asked = []
+
+    def score_runs(config, workdirs):
+        asked.append((config.data.options.labels, list(workdirs)))
+        return {"student": detector(0.75), "baseline": detector(0.5), "teacher": detector(0.9)}
+
+    monkeypatch.setattr(real_pairs, "score_runs", score_runs)
+    real_pairs.main(["--students", "s", "--baselines", str(tmp_path), "--teacher", "t"])
+    assert asked == [(labels, ["teacher", "student", "baseline"]) for labels in ("fusion", "visible", "infrared")]
+    printed = capsys.readouterr().out
+    lines = [line.split() for line in printed.splitlines() if line.startswith("student - baseline")]
+    assert [line[3] for line in lines] == ["-25.00"] * 3
+    assert "miss rate, %, labels infrared" in printed
+    with pytest.raises(SystemExit):
+        real_pairs.main(["--students", "s", "s", "--baselines", "b"])
+    assert "2 students and 1 baselines" in capsys.readouterr().err
