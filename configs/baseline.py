@@ -1,8 +1,9 @@
 """The RGB-only baseline: the student's network trained on its own losses, without a teacher (paper Table IV).
 
-    python main.py --config=configs/baseline.py            the student's recipe on KAIST, without distillation
-    python main.py --config=configs/baseline.py:synthetic  generated scenes, minutes on two CPU cores
-    python main.py --config=configs/baseline.py:msrs       RGB images of MSRS
+    python main.py --config=configs/baseline.py                KAIST, the default that trains: batch 64, 12 epochs
+    python main.py --config=configs/baseline.py:kaist/literal  KAIST, the paper's letter: batch 64, SGD, 150 epochs
+    python main.py --config=configs/baseline.py:synthetic      generated scenes, minutes on two CPU cores
+    python main.py --config=configs/baseline.py:msrs           RGB images of MSRS
 
 The paper reports a miss rate of 46.23 % in its Table IV and 52.08 % in its Table V (reasonable, all; original
 annotations).

@@ -1,8 +1,9 @@
 """DCRD-PDN, the student: RGB alone, distilled from the frozen teacher (paper Sec. IV, V-B).
 
-    python main.py --config=configs/student.py            the paper's recipe on KAIST: batch 64, SGD, 150 epochs
-    python main.py --config=configs/student.py:synthetic  generated scenes, minutes on two CPU cores
-    python main.py --config=configs/student.py:msrs       real pairs of MSRS
+    python main.py --config=configs/student.py                KAIST, the default that trains: batch 64, 12 epochs
+    python main.py --config=configs/student.py:kaist/literal  KAIST, the paper's letter: batch 64, SGD, 150 epochs
+    python main.py --config=configs/student.py:synthetic      generated scenes, minutes on two CPU cores
+    python main.py --config=configs/student.py:msrs           real pairs of MSRS
 
 The teacher is trained first, in the workdir's ``teacher/``, unless ``--config.teacher.checkpoint`` names one. The paper
 reports a miss rate of 25.89 % (reasonable, all; original annotations) beside 46.23 % of the baseline and 23.37 % of the

@@ -1,8 +1,9 @@
 """DCRL-PDN, the teacher: paired RGB and thermal images (paper Sec. III, V-B).
 
-    python main.py --config=configs/teacher.py            the paper's recipe on KAIST: batch 64, 100 epochs
-    python main.py --config=configs/teacher.py:synthetic  generated scenes, minutes on two CPU cores
-    python main.py --config=configs/teacher.py:msrs       real pairs of MSRS
+    python main.py --config=configs/teacher.py                KAIST, the default that trains: batch 64, 12 epochs
+    python main.py --config=configs/teacher.py:kaist/literal  KAIST, the paper's letter: batch 64, Adam, 100 epochs
+    python main.py --config=configs/teacher.py:synthetic      generated scenes, minutes on two CPU cores
+    python main.py --config=configs/teacher.py:msrs           real pairs of MSRS
 
 The paper reports a miss rate of 23.37 % (reasonable, all; trained and tested on the original annotations) and 9.16 %
 on the improved ones.
