@@ -147,8 +147,8 @@ def test_rows_are_valid_baselines_that_differ_only_in_their_start(data):
 @pytest.mark.parametrize(
     ("data", "size", "anchors_px", "subsets"),
     [
-        ("caltech", (640, 480), (28.125, 468.75), (CALTECH_REASONABLE,)),
-        ("nightowls", (1024, 640), (37.5, 625.0), NIGHTOWLS_SUBSETS),
+        ("caltech", (640, 480), (22.5, 300.0), (CALTECH_REASONABLE,)),
+        ("nightowls", (1024, 640), (30.0, 400.0), NIGHTOWLS_SUBSETS),
         ("synthetic_visible", (160, 112), (6.5625, 109.375), reasonable(16.0, None)),
     ],
 )
