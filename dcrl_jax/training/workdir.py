@@ -15,7 +15,7 @@ import jax
 from ml_collections import ConfigDict
 
 from dcrl_jax import checkpoints
-from dcrl_jax.config import keys_affecting
+from dcrl_jax.config import KEYS, keys_affecting
 from dcrl_jax.errors import InputError, first_few
 from dcrl_jax.files import append_json_line, read_json_lines, write_atomically
 
@@ -29,6 +29,8 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "ten
 def check_config_of(workdir: Path, config: ConfigDict) -> None:
     """Check that the run in a workdir, if there is one, has the same config.
 
+    A run that an earlier version began lacks the keys that were added since; it means their defaults.
+
     Raises:
         InputError: keys differ that must not change when a run resumes; lists up to 20 of them with both values.
     """
@@ -40,6 +42,9 @@ def check_config_of(workdir: Path, config: ConfigDict) -> None:
     except ValueError as error:
         raise InputError(f"{path}: not valid JSON ({error}). Remove this file if the run is to go on.") from error
     own = _flatten(checkpoints.config_to_json(config))
+    added = {key.name: key.default for key in KEYS if key.added}
+    later = {name: added[short] for name in own if (short := name.removeprefix("teacher.")) in added}
+    former = json.loads(json.dumps(later)) | former
     absent = "not there"
     differences = [
         f"config.{key}: {json.dumps(former[key]) if key in former else absent} in the workdir, "

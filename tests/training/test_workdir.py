@@ -57,6 +57,26 @@ def test_length_places_and_scoring_may_change(tmp_path, config, key, value, may_
         workdir.check_config_of(tmp_path, config)
 
 
+def test_run_of_an_earlier_version_means_the_defaults_of_later_keys(tmp_path, config):
+    workdir.record(tmp_path, config, 0)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    del saved["data"]["crop"], saved["teacher"]["cfl"]["init"], saved["rpn"]["nms_iou"]
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    config.rpn.nms_iou = 0.6
+    config.data.crop, config.teacher.cfl.init = (16, 24), "identity"
+    with pytest.raises(InputError) as refusal:
+        workdir.check_config_of(tmp_path, config)
+    assert str(refusal.value).splitlines()[1:4] == [
+        "  config.data.crop: [] in the workdir, [16, 24] now",
+        "  config.rpn.nms_iou: not there in the workdir, 0.6 now",
+        '  config.teacher.cfl.init: "gaussian" in the workdir, "identity" now',
+    ]
+    config.data.crop, config.teacher.cfl.init = (), "gaussian"
+    saved["rpn"]["nms_iou"] = 0.6
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    workdir.check_config_of(tmp_path, config)
+
+
 def test_other_differences_are_named_with_both_values(tmp_path, config):
     workdir.record(tmp_path, config, 0)
     config.seed = 1
