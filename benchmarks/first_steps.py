@@ -7,7 +7,8 @@ Reads the workdirs of finished runs, whose data must still be there, and prints 
 1. the mean loss of the first and of the last tenth of the steps; then, on ``IMAGES`` training images at the trained
    parameters, the share of conv5 channels that are 0 everywhere, the RMS of conv5, and the mean, least and largest
    weight of the thermal modality (mu of Eq. 11);
-2. every term of the loss: the norm of its weighted gradient by the backbones, at the first and the trained parameters.
+2. every term of the loss: the norm of its weighted gradient by the backbones, at the first and the trained parameters,
+   the mean of ``GRADIENT_BATCHES`` batches.
 """
 
 from collections.abc import Sequence
@@ -36,7 +37,8 @@ from dcrl_jax.training.start import first_params, read_start
 from dcrl_jax.training.step import FrozenTeacher
 from dcrl_jax.training.terms import training_rules
 
-IMAGES = 16
+IMAGES = 8
+GRADIENT_BATCHES = 1
 
 
 def measure(workdir: Path) -> tuple[dict[str, Any], dict[str, str]]:
@@ -50,7 +52,8 @@ def measure(workdir: Path) -> tuple[dict[str, Any], dict[str, str]]:
     batches = _batches(source, config)
     teacher = _teacher_of(config, workdir)
     rules = training_rules(crop_config(config))
-    norms = [measure_terms(network, own, rules, batches, config.seed, teacher) for own in (start, params)]
+    some = batches[:GRADIENT_BATCHES]
+    norms = [measure_terms(network, own, rules, some, config.seed, teacher) for own in (start, params)]
     losses = [line["train/loss"] for line in read_json_lines(workdir / METRICS_FILE) if "train/loss" in line]
     tenth = max(1, len(losses) // 10)
     figures = {
