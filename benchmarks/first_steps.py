@@ -5,8 +5,8 @@
 Reads the workdirs of finished runs, whose data must still be there, and prints two tables with a column for each run:
 
 1. the mean loss of the first and of the last tenth of the steps; then, on ``IMAGES`` training images at the trained
-   parameters, the share of conv5 channels that are 0 everywhere, the RMS of conv5, and the mean, least and largest
-   weight of the thermal modality (mu of Eq. 11);
+   parameters, the share of conv5 channels that are 0 everywhere (also at the first ones), the RMS of conv5, and the
+   mean, least and largest weight of the thermal modality (mu of Eq. 11);
 2. every term of the loss: the norm of its weighted gradient by the backbones, at the first and the trained parameters,
    the mean of ``GRADIENT_BATCHES`` batches.
 """
@@ -37,7 +37,7 @@ from dcrl_jax.training.start import first_params, read_start
 from dcrl_jax.training.step import FrozenTeacher
 from dcrl_jax.training.terms import training_rules
 
-IMAGES = 8
+IMAGES = 64  # in fewer images, living channels of ImageNet's conv5 may be 0 too
 GRADIENT_BATCHES = 1
 
 
@@ -60,6 +60,7 @@ def measure(workdir: Path) -> tuple[dict[str, Any], dict[str, str]]:
         "steps": step,
         "loss, first tenth": f"{np.mean(losses[:tenth]):.2f}",
         "loss, last tenth": f"{np.mean(losses[-tenth:]):.2f}",
+        **{f"{name}, first": value for name, value in _features(network, start, batches).items() if "dead" in name},
         **_features(network, params, batches),
     }
     return figures, {name: f"{first.norm:.3g}, {norms[1][name].norm:.3g}" for name, first in norms[0].items()}
