@@ -5,8 +5,9 @@
     python -m benchmarks.input_throughput --data_dir=DIR --threads=8,16
     python -m benchmarks.input_throughput --config.data.brightness_jitter=0.2
 
-The batches are those of training (``training.data.train_batches``) with the configs of configs/student.py (pairs; the
-teacher's are the same) and configs/baseline.py (RGB only), onto the devices of the machine. Rendered pairs are scenes
+The batches are those of training (``training.data.train_batches``) with the paper's configs, ``:kaist/literal`` of
+configs/student.py (pairs; the teacher's are the same) and of configs/baseline.py (RGB only), onto the devices of the
+machine. Rendered pairs are scenes
 of datasets/synthetic_rgbt, stored as JPEG in the layout and the file sizes of KAIST (visible 640x512, some 60 kB;
 thermal in one channel, some 35 kB) and prepared by the builder of KAIST. They are in memory after the first epoch, so
 no disk is measured.
@@ -130,7 +131,7 @@ def recipes(data: dict[str, Any], overrides: Sequence[str]) -> dict[str, ConfigD
     """
     configs = {}
     for name, role in RECIPES.items():
-        recipe = parse_recipe([f"--config={ROOT / 'configs' / role}.py", *overrides])
+        recipe = parse_recipe([f"--config={ROOT / 'configs' / role}.py:kaist/literal", *overrides])
         assert recipe is not None
         configs[name] = recipe.config
         configs[name].update_from_flattened_dict(data)

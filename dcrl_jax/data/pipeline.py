@@ -71,7 +71,10 @@ def split_by_name(source: Sequence[Any], beginnings: Sequence[str]) -> tuple[Seq
     ]
     for beginning in beginnings:
         if not any(image_id.startswith(beginning) for image_id in ids):
-            raise InputError(f"no training image has a name that begins with {beginning!r}; the first is {ids[0]!r}.")
+            raise InputError(
+                f"no training image has a name that begins with {beginning!r}; the first is {ids[0]!r}. "
+                "Set config.data.validation_videos."
+            )
     is_named = np.array([image_id.startswith(tuple(beginnings)) for image_id in ids])
     if is_named.all():
         raise InputError(f"all {len(ids):,} training images have names that begin with {', '.join(beginnings)}.")
