@@ -4,9 +4,9 @@
 
 Reads the workdirs of finished runs, whose data must still be there, and prints two tables with a column for each run:
 
-1. the mean loss of the first and of the last tenth of the steps; then, on ``IMAGES`` training images at the trained
-   parameters, the share of conv5 channels that are 0 everywhere (also at the first ones), the RMS of conv5, and the
-   mean, least and largest weight of the thermal modality (mu of Eq. 11);
+1. the mean loss of the first and of the last tenth of the steps, without the losses of each branch; then, on ``IMAGES``
+   training images at the trained parameters, the share of conv5 channels that are 0 everywhere (also at the first
+   ones), the RMS of conv5, and the mean, least and largest weight of the thermal modality (mu of Eq. 11);
 2. every term of the loss: the norm of its weighted gradient by the backbones, at the first and the trained parameters,
    the mean of ``GRADIENT_BATCHES`` batches.
 """
@@ -53,13 +53,18 @@ def measure(workdir: Path) -> tuple[dict[str, Any], dict[str, str]]:
     teacher = _teacher_of(config, workdir)
     rules = training_rules(crop_config(config))
     some = batches[:GRADIENT_BATCHES]
-    norms = [measure_terms(network, own, rules, some, config.seed, teacher) for own in (start, params)]
-    losses = [line["train/loss"] for line in read_json_lines(workdir / METRICS_FILE) if "train/loss" in line]
+    norms = [measure_terms(network, each, rules, some, config.seed, teacher) for each in (start, params)]
+    own = [name for name in rules.weights if not name.endswith("_branches")]
+    losses = [
+        sum(rules.weights[name] * line.get(f"train/{name}", 0.0) for name in own)
+        for line in read_json_lines(workdir / METRICS_FILE)
+        if "train/loss" in line
+    ]
     tenth = max(1, len(losses) // 10)
     figures = {
         "steps": step,
-        "loss, first tenth": f"{np.mean(losses[:tenth]):.2f}",
-        "loss, last tenth": f"{np.mean(losses[-tenth:]):.2f}",
+        "loss without the branches' own, first tenth": f"{np.mean(losses[:tenth]):.2f}",
+        "same, last tenth": f"{np.mean(losses[-tenth:]):.2f}",
         **{f"{name}, first": value for name, value in _features(network, start, batches).items() if "dead" in name},
         **_features(network, params, batches),
     }
@@ -85,7 +90,7 @@ def _features(network, params, batches) -> dict[str, str]:
     """Return the figures of the conv5 maps and of the modality weights on some batches."""
 
     @jax.jit
-    def run(images):
+    def run(params, images):
         features, outputs = propose_regions(network.model, params, *images)
         maps = jax.tree.leaves(features.maps if hasattr(features, "maps") else features)
         alive = [jnp.any(x > 0, axis=(0, 1, 2)) for x in maps]
@@ -93,7 +98,7 @@ def _features(network, params, batches) -> dict[str, str]:
 
     alive, squares, weights = [], [], []
     for batch in batches:
-        found = jax.device_get(run([getattr(batch, name) for name in network.modalities]))
+        found = jax.device_get(run(params, [getattr(batch, name) for name in network.modalities]))
         for values, each in zip((alive, squares, weights), found, strict=True):
             values.append(each)
     figures = {}

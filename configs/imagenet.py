@@ -1,7 +1,7 @@
 """The default that trains a network of full width from ImageNet's VGG-16, where the paper's letter does not.
 
-Each line departs from the paper. benchmarks/README.md#first-steps and #real-pairs have the measurements; what is only
-reasoned says so. ``configs/*.py:kaist/literal`` is the paper's letter.
+Each line departs from the paper. benchmarks/runs.md#first-steps and benchmarks/README.md#gpu have the measurements;
+what is only reasoned says so. ``configs/*.py:kaist/literal`` is the paper's letter.
 """
 
 from ml_collections import ConfigDict

@@ -30,28 +30,30 @@ def open_train_source(builder: tfds.core.DatasetBuilder, data: ConfigDict) -> Se
     """Return the training records that a config's ``data`` keys select.
 
     Raises:
-        InputError: the split is missing or empty.
+        InputError: the split is missing or empty, or has no image of ``data.validation_videos``.
     """
-    source = pipeline.open_split(builder, data.train_split)
-    if data.validation_videos:
-        source, _ = pipeline.split_by_name(source, data.validation_videos)
-    if not data.train_drop_empty:
-        return source
-    kept = pipeline.drop_empty(source, box_filter_of(data))
-    print(f"training images with people: {len(kept):,} of {len(source):,}", flush=True)
-    return kept
+    return _train_and_videos(builder, data)[0]
 
 
-def open_validation_source(builder: tfds.core.DatasetBuilder, data: ConfigDict) -> Sequence[Any]:
-    """Return the records that a config's ``data`` keys select to score during training.
+def open_sources(builder: tfds.core.DatasetBuilder, data: ConfigDict) -> tuple[Sequence[Any], Sequence[Any]]:
+    """Return the records of ``open_train_source``, and those that score the run during training.
 
     Raises:
-        InputError: the split is missing, or has no image of ``data.validation_videos``.
+        InputError: as ``open_train_source``, or the validation split is missing.
     """
-    if not data.validation_videos:
-        return pipeline.open_split(builder, data.validation_split)
-    _, source = pipeline.split_by_name(pipeline.open_split(builder, data.train_split), data.validation_videos)
-    return source
+    source, videos = _train_and_videos(builder, data)
+    return source, pipeline.open_split(builder, data.validation_split) if videos is None else videos
+
+
+def _train_and_videos(builder, data):
+    """Return the training records, and those of ``data.validation_videos`` or None."""
+    source, videos = pipeline.open_split(builder, data.train_split), None
+    if data.validation_videos:
+        source, videos = pipeline.split_by_name(source, data.validation_videos)
+    if data.train_drop_empty:
+        total, source = len(source), pipeline.drop_empty(source, box_filter_of(data))
+        print(f"training images with people: {len(source):,} of {total:,}", flush=True)
+    return source, videos
 
 
 def validation_name(data: ConfigDict) -> str:

@@ -12,20 +12,14 @@ from dcrl_jax.data import pipeline, sources
 from dcrl_jax.evaluation import evaluate as evaluation
 from dcrl_jax.models.network import build_network, crop_config
 from dcrl_jax.training import workdir as workdirs
-from dcrl_jax.training.data import (
-    check_first_record,
-    empty_batch,
-    open_train_source,
-    open_validation_source,
-    sample_images,
-)
+from dcrl_jax.training.data import check_first_record, empty_batch, open_sources, sample_images
 from dcrl_jax.training.fit import fit_training_step
 from dcrl_jax.training.optimizer import build_optimizer, build_schedule
 from dcrl_jax.training.run import Run, has_checkpoint
 from dcrl_jax.training.score import parallel_network, score_checkpoint
 from dcrl_jax.training.start import first_params, read_start
 from dcrl_jax.training.step import FrozenTeacher, TrainState
-from dcrl_jax.training.unlabelled import add_unlabelled
+from dcrl_jax.training.unlabelled import DETECTIONS_FILE, JoinedRecords, open_unlabelled, save_detections
 
 
 def train_and_evaluate(
@@ -65,13 +59,10 @@ def train(
     start = {} if resumes else read_start(network, config)
     builder = sources.prepare(config.data)
     print(sources.describe(builder), flush=True)
-    source = open_train_source(builder, config.data)
-    check_first_record(source, config)
-    labelled = source
-    if teacher and config.data.unlabelled:
-        source = add_unlabelled(source, config, teacher, workdir)
+    labelled, validation = open_sources(builder, config.data)
+    check_first_record(labelled, config)
     pipeline.open_split(builder, config.data.test_split)
-    bench = evaluation.open_bench(detector, builder, open_validation_source(builder, config.data), config, mesh)
+    bench = evaluation.open_bench(detector, builder, validation, config, mesh)
     workdirs.check_config_of(workdir, config)
     metadata = builder.info.metadata or {}
     if resumes:
@@ -79,6 +70,11 @@ def train(
     fingerprint = checkpoints.fingerprint(teacher.params) if teacher else None
     if resumes and teacher and fingerprint:
         workdirs.check_teacher_of(workdir, fingerprint, teacher.source)
+
+    source, unlabelled = labelled, None
+    if teacher and config.data.unlabelled:
+        unlabelled = open_unlabelled(config, teacher, workdir / DETECTIONS_FILE if resumes else None)
+        source = JoinedRecords(labelled, unlabelled)
 
     # VGG-16 may have to be downloaded, so wait until the data is known to be complete.
     params = (
@@ -89,6 +85,8 @@ def train(
     schedule = build_schedule(config, len(source))
     optimizer = build_optimizer(config, schedule)
     with Run(workdir, config, source) as run:
+        if unlabelled and not resumes and parallel.is_first_process():
+            save_detections(unlabelled, workdir / DETECTIONS_FILE)
         state = TrainState(np.int32(0), params, jax.jit(optimizer.init)(params))
         # Copy the state: the step reuses its buffers, which no other array may share.
         state = parallel.replicate(jax.tree.map(np.array, jax.device_get(state)), mesh)

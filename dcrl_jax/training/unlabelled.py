@@ -23,6 +23,7 @@ from dcrl_jax.training.step import FrozenTeacher
 DETECTIONS_FILE = "unlabelled.json"
 # A detection from the first score on is a person, one from the second score on a region to ignore.
 PERSON_SCORE, IGNORE_SCORE = 0.5, 0.1
+MIN_SIDE_PX = 1.0  # of the rest of a box that the border of the image cuts off
 
 
 class AnnotatedRecords(Sequence):
@@ -34,7 +35,7 @@ class AnnotatedRecords(Sequence):
 
     def __init__(self, source: Sequence[Any], detections: Mapping[str, ImageDetections], max_boxes: int):
         """Take the records of ``open_split``, and the detections by image id in pixels of the images."""
-        self._source, self._detections, self._max_boxes = source, detections, max_boxes
+        self._source, self.detections, self._max_boxes = source, detections, max_boxes
 
     def __len__(self) -> int:
         return len(self._source)
@@ -45,9 +46,8 @@ class AnnotatedRecords(Sequence):
 
     def objects_of(self, image_id: str) -> dict[str, Any]:
         """Return the objects of an image in the form of ``datasets.records``."""
-        boxes, scores = self._detections[image_id]
-        # A box at the border of the image may have no size left.
-        kept = np.flatnonzero((scores >= IGNORE_SCORE) & (boxes[:, 2:].min(axis=1, initial=np.inf) > 0))
+        boxes, scores = self.detections[image_id]
+        kept = np.flatnonzero((scores >= IGNORE_SCORE) & np.all(boxes[:, 2:] >= MIN_SIDE_PX, axis=1))
         kept = kept[np.argsort(-scores[kept], kind="stable")][: self._max_boxes]
         is_person = scores[kept] >= PERSON_SCORE
         return {
@@ -58,7 +58,7 @@ class AnnotatedRecords(Sequence):
         }
 
 
-class _Joined(Sequence):
+class JoinedRecords(Sequence):
     """The records of one sequence after those of another."""
 
     def __init__(self, first: Sequence[Any], second: Sequence[Any]):
@@ -72,37 +72,33 @@ class _Joined(Sequence):
         return self._first[index] if index < own else self._second[index - own]
 
 
-def add_unlabelled(source: Sequence[Any], config: ConfigDict, teacher: FrozenTeacher, workdir: Path) -> Sequence[Any]:
-    """Return a student's training records and after them the pairs of ``data.unlabelled``.
-
-    The teacher looks at the pairs once; its detections are in the workdir, for a resumed run and for the user.
+def open_unlabelled(config: ConfigDict, teacher: FrozenTeacher, saved: Path | None) -> AnnotatedRecords:
+    """Return the pairs of ``data.unlabelled`` with the detections of a student's teacher as their annotations.
 
     Args:
-        source: the annotated records.
         config: the student's config.
-        teacher: its teacher.
-        workdir: the student's workdir.
+        teacher: its teacher, which looks at the pairs unless ``saved`` has its detections.
+        saved: the file of ``save_detections`` that a resumed run has; None if the run is new.
 
     Raises:
-        InputError: the folder holds no pairs, the detections cannot be written, or those of an earlier start are of
-            other pairs.
+        InputError: the folder holds no pairs, or the saved detections cannot be read or are of other pairs.
     """
     builder = sources.prepare(_folder_data(config.data))
     print(f"unlabelled {sources.describe(builder)}", flush=True)
     pairs = pipeline.open_split(builder, "train")
     image_ids = [text(pairs[index]["image_id"]) for index in range(len(pairs))]
-    path = workdir / DETECTIONS_FILE
-    if parallel.any_process(path.is_file()):
-        detections = _read(path, image_ids)
-    else:
-        detections = _detect(pairs, config, teacher)
-        if parallel.is_first_process():
-            _write(path, detections)
+    detections = _read(saved, image_ids) if saved else _detect(pairs, config, teacher)
     annotated = AnnotatedRecords(pairs, detections, config.data.max_boxes)
     labels = [label for image_id in image_ids for label in annotated.objects_of(image_id)["label"]]
     people, ignored = labels.count(PERSON), labels.count(IGNORE)
     print(f"unlabelled pairs: the teacher sees {people:,} people, and {ignored:,} regions to ignore", flush=True)
-    return _Joined(source, annotated)
+    return annotated
+
+
+def save_detections(records: AnnotatedRecords, path: Path) -> None:
+    """Write the detections that stand in for annotations, for a resumed run and for the user."""
+    rows = {name: np.column_stack([found.boxes, found.scores]).tolist() for name, found in records.detections.items()}
+    write_atomically(path, json.dumps(rows, indent=0) + "\n")
 
 
 def _folder_data(data: ConfigDict) -> ConfigDict:
@@ -124,17 +120,18 @@ def _detect(pairs, config, teacher) -> Mapping[str, ImageDetections]:
     return detect_split(detector, params, batches, read_truths(pairs), teacher.network.input_size).detections
 
 
-def _write(path, detections: Mapping[str, ImageDetections]) -> None:
-    rows = {name: np.column_stack([found.boxes, found.scores]).tolist() for name, found in detections.items()}
-    write_atomically(path, json.dumps(rows, indent=0) + "\n")
-
-
 def _read(path: Path, image_ids: Sequence[str]) -> dict[str, ImageDetections]:
-    rows = json.loads(path.read_bytes())
-    if sorted(rows) != sorted(image_ids):
+    try:
+        rows = json.loads(path.read_bytes())
+        arrays = {name: np.array(values, np.float64).reshape(-1, 5) for name, values in rows.items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path}: the teacher's detections of this run's first start cannot be read ({error}). Restore the file, "
+            "or start a new --workdir."
+        ) from error
+    if sorted(arrays) != sorted(image_ids):
         raise InputError(
             f"{path} has the teacher's detections on {len(rows):,} pairs, but config.data.unlabelled now holds "
             f"{len(image_ids):,}, or others. Restore the folder, or start a new --workdir."
         )
-    arrays = {name: np.array(values, np.float64).reshape(-1, 5) for name, values in rows.items()}
     return {name: ImageDetections(array[:, :4], array[:, 4]) for name, array in arrays.items()}
