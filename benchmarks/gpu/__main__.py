@@ -20,7 +20,7 @@ from dcrl_jax.command_line import Parser, exit_on_error
 
 ROOT = Path(__file__).resolve().parents[2]
 # Shares of the time; what a stage leaves over goes to the stages after it.
-SHARES = {"facts": 0.05, "equal": 0.2, "frame": 0.2, "step": 0.25, "profile": 0.12, "train": 0.18}
+SHARES = {"facts": 0.03, "equal": 0.13, "frame": 0.12, "step": 0.17, "profile": 0.1, "train": 0.45}
 REHEARSAL_SHARES = {"facts": 0.03, "equal": 0.32, "frame": 0.13, "step": 0.12, "profile": 0.1, "train": 0.3}
 # A stage that does not stop by itself is ended this long after its time.
 GRACE_SECONDS = 20.0
@@ -75,7 +75,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", nargs="+", choices=STAGES, default=STAGES, help="run these stages only")
     options = parser.parse_args(arguments)
     # Absolute, because the worker runs in another folder.
-    paths = [f"--{name}={path.absolute()}" for name in ("output", "vgg16", "pairs") if (path := getattr(options, name))]
+    paths = [
+        f"--{name}={path.absolute()}"
+        for name in ("output", "vgg16", "pairs", "unlabelled")
+        if (path := getattr(options, name))
+    ]
     with exit_on_error():
         options.output.mkdir(parents=True, exist_ok=True)
         chosen = [stage for stage in STAGES if stage in options.only]

@@ -2,8 +2,8 @@
 
     python -m benchmarks.gpu.pack --vgg16=FILE --pairs=DIR --output=.gpu
 
-The folder gets wheels/ for Python 3.12, vgg16.safetensors, and pairs/, whose images are encoded again as JPEG. See
-benchmarks/README.md.
+The folder gets wheels/ for Python 3.12, vgg16.safetensors, and pairs/, and unlabelled/ if --unlabelled names pairs
+without labels; images are encoded again as JPEG. See benchmarks/README.md.
 """
 
 import shutil
@@ -19,7 +19,8 @@ from dcrl_jax.command_line import Parser, exit_on_error
 from dcrl_jax.errors import InputError
 
 LIMIT_BYTES = 60 * 2**20
-PAIRS_BYTES = 17_000_000
+PAIRS_BYTES = 13_000_000
+UNLABELLED_BYTES = 5_000_000
 QUALITIES = (95, 90, 85, 80, 70, 60)  # of JPEG, from the best
 PYTHON = "3.12"
 # What the program needs beside JAX, Flax, Optax, Orbax, NumPy, SciPy, OpenCV, Matplotlib, safetensors and tqdm.
@@ -74,10 +75,10 @@ def fetch_wheels(packages: Sequence[str], folder: Path) -> None:
 
 
 def shrink_pairs(source: Path, target: Path, limit_bytes: int = PAIRS_BYTES) -> int:
-    """Copy a folder in MSRS's layout with its images as JPEG, at the best quality that keeps the limit.
+    """Copy a folder with its text files, and its images as JPEG at the best quality that keeps the limit.
 
     Args:
-        source: holds train/, test/ and labels/.
+        source: the folder.
         target: replaced if it exists.
         limit_bytes: largest size of all files together.
 
@@ -112,7 +113,7 @@ def folder_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def pack(vgg16: Path, pairs: Path, output: Path, packages: Sequence[str]) -> None:
+def pack(vgg16: Path, pairs: Path, unlabelled: Path | None, output: Path, packages: Sequence[str]) -> None:
     """Write the folder, completely or not at all.
 
     Raises:
@@ -128,6 +129,8 @@ def pack(vgg16: Path, pairs: Path, output: Path, packages: Sequence[str]) -> Non
         fetch_wheels(packages, partial / "wheels")
         print("pairs", flush=True)
         quality = shrink_pairs(pairs, partial / "pairs")
+        if unlabelled:
+            quality = min(quality, shrink_pairs(unlabelled, partial / "unlabelled", UNLABELLED_BYTES))
         shutil.copyfile(vgg16, partial / "vgg16.safetensors")
         size = folder_bytes(partial)
         if size > LIMIT_BYTES:
@@ -136,7 +139,7 @@ def pack(vgg16: Path, pairs: Path, output: Path, packages: Sequence[str]) -> Non
                 "with fewer pairs."
             )
         partial.rename(output)
-    print(f"{output}: {size / 2**20:.1f} MiB, images as JPEG of quality {quality}")
+    print(f"{output}: {size / 2**20:.1f} MiB, images as JPEG of quality {quality} or better")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -144,10 +147,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = Parser(__doc__)
     parser.add_argument("--vgg16", type=Path, required=True, help="ImageNet's VGG-16, safetensors")
     parser.add_argument("--pairs", type=Path, required=True, help="a folder in MSRS's layout")
+    parser.add_argument("--unlabelled", type=Path, help="a folder of pairs without labels")
     parser.add_argument("--output", type=Path, required=True, help="a new folder")
     options = parser.parse_args(arguments)
     with exit_on_error():
-        pack(options.vgg16, options.pairs, options.output, PACKAGES)
+        pack(options.vgg16, options.pairs, options.unlabelled, options.output, PACKAGES)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.gpu.worker import STAGES
 from dcrl_jax.command_line import Parser
+from dcrl_jax.evaluation.rules import CONDITIONS
 from dcrl_jax.tables import format_table
 
 
@@ -25,13 +28,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rehearsal = ", a rehearsal" if content["rehearsal"] else ""
         unfinished = "" if content["finished"] else ", cut off"
         print(f"{name}: {content['device']}, {content['date']}, jax {content['jax']}{rehearsal}{unfinished}\n")
-        if name in _TABLES:
-            print(f"{table_of(name, content['results'])}\n")
+        for table in (name, f"{name}, in pairs"):
+            if table in _TABLES and any(map(_TABLES[table][0], content["results"])):
+                print(f"{table_of(table, content['results'])}\n")
 
 
-def table_of(stage: str, results: Sequence[dict[str, Any]]) -> str:
-    """Return the table of a stage in Markdown."""
-    is_shown, row, columns = _TABLES[stage]
+def table_of(name: str, results: Sequence[dict[str, Any]]) -> str:
+    """Return a table of a stage's results in Markdown."""
+    is_shown, row, columns = _TABLES[name]
     return format_table([row(result) for result in results if is_shown(result)], columns, markdown=True)
 
 
@@ -67,14 +71,27 @@ def _step(result):
 
 
 def _training(result):
-    name = ", ".join([result["name"], f"seed {result['seed']}", *(f"{k}={v}" for k, v in result["changes"].items())])
-    rates = [result["scores"][f"reasonable-{hours}"]["miss_rate_percent"] for hours in ("all", "day", "night")]
-    rates = ["no people" if rate is None else f"{rate:.2f}" for rate in rates]
-    speed = result["images_per_second"]
-    return [name, *rates, result["steps"], f"{speed:.0f}" if speed else None]
+    scores = result["scores"]
+    rates = [scores[f"reasonable-{condition}"]["miss_rate_percent"] for condition in CONDITIONS]
+    changes = ", ".join(f"{key}={value}" for key, value in result["changes"].items())
+    return [result["run"], *map(_percent, rates), result["last"]["step"], result["seconds"], changes]
 
 
-# For each stage with a table: whether a result has a row, the row of a result, and the columns.
+def _difference(result):
+    cells = []
+    for condition in CONDITIONS:
+        mean, low, high = result["difference"][condition]
+        cells.append(f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]")
+    found = ", ".join(_percent(np.mean(values["all"])) for values in result["found_percent_at_1_fppi"].values())
+    name = f"{result['runs']} - {result['reference']}, {len(result['seeds'])} seeds"
+    return [name, result["labels"], *cells, found]
+
+
+def _percent(value):
+    return "no people" if value is None else f"{value:.2f}"
+
+
+# By stage: whether a result has a row, the row of a result, and the columns.
 _TABLES = {
     "facts": (lambda result: result["name"] == "peak", _peak, ["matrix product", "TFLOP/s"]),
     "frame": (
@@ -90,7 +107,12 @@ _TABLES = {
     "train": (
         lambda result: "scores" in result,
         _training,
-        ["miss rate, %", "all", "day", "night", "steps", "images/s"],
+        ["miss rate, %", *CONDITIONS, "steps", "seconds", "changes"],
+    ),
+    "train, in pairs": (
+        lambda result: result["name"] == "difference",
+        _difference,
+        ["points [95 % interval]", "labels", *CONDITIONS, "found at 1 false alarm an image, %"],
     ),
 }
 

@@ -1,62 +1,43 @@
-"""Training on real pairs from ImageNet's weights: teacher, student and baseline, in as many seeds as the time allows.
+"""Training on real pairs from ImageNet's weights: teacher, students and baselines, each by ``main.py``.
 
-All programs are compiled at the same time in one process, because compiling takes longer than a short training.
+Every run is a process of its own. Several share the device, because compiling takes longer than a short training;
+students wait for their teacher. Runs come in the order of ``trainings`` for as long as the time lasts. Last come the
+differences in pairs.
 """
 
-import concurrent.futures
 import json
+import os
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import jax
-import numpy as np
-import tensorflow_datasets as tfds
-from flax import traverse_util
-from ml_collections import ConfigDict
-from safetensors.numpy import save
+from typing import NamedTuple
 
 from benchmarks.gpu.record import RECIPES, TINY, TINY_FUSION, Record
-from dcrl_jax import parallel
+from benchmarks.paired_runs import as_lists, difference_table, miss_rates, score_runs
+from datasets.msrs.msrs import LABEL_SETS
+from dcrl_jax.checkpoints import config_from_json
 from dcrl_jax.data import sources
-from dcrl_jax.data.records import open_split
-from dcrl_jax.evaluation import evaluate as evaluation
-from dcrl_jax.files import append_json_line
-from dcrl_jax.models.network import Network, build_network
-from dcrl_jax.reports.report import write_report
-from dcrl_jax.training.data import empty_batch, open_train_source, sample_images, train_batches
+from dcrl_jax.evaluation.rules import CONDITIONS
+from dcrl_jax.files import read_json_lines
 from dcrl_jax.training.logs import METRICS_FILE
-from dcrl_jax.training.optimizer import build_optimizer, build_schedule
-from dcrl_jax.training.start import first_params
-from dcrl_jax.training.step import TrainState, make_step
-from dcrl_jax.training.terms import training_rules
+from dcrl_jax.training.unlabelled import folder_data
 
-BATCH, BATCH_IN_REHEARSAL, STEPS_IN_REHEARSAL = 8, 4, 4
-MAX_STEPS = 500  # 24 epochs of MSRS's pairs
-START_SECONDS = 150.0  # for data and compilation
-# Share of the time after the start that the first seed of all roles takes.
-FIRST_SEED = 0.85
-PARAMETERS_BYTES, PART_BYTES = 60_000_000, 15_000_000  # limits of the parameters that are copied, and of each file
-# Images/s that are assumed for roles that the stage ``step`` has not measured.
-IMAGES_PER_SECOND = {"teacher": 140.0, "student": 210.0, "baseline": 380.0}  # of an H100
-# After the first seed of all roles, these runs follow while the time lasts: role, seed, changes.
-FURTHER: list[tuple[str, int, dict[str, object]]] = [
-    ("student", 1, {}),
-    ("baseline", 1, {}),
-    ("teacher", 0, {"cfl.init": "gaussian"}),
-    ("student", 2, {}),
-    ("baseline", 2, {}),
-]
+ROOT = Path(__file__).resolve().parents[2]
+PROCESSES = 7  # at a time: 16 CPU cores compile for them
+STOP_SECONDS = 40.0  # before the end of the stage no run is waited for any longer: the comparisons follow
+SEEDS = (0, 1, 2)
 
-# Changes of ``:msrs``, whose crops are for CPUs.
-WHOLE_PAIRS = {
+# Changes of ``:msrs``, whose crops and batch are for CPUs.
+WHOLE_PAIRS: dict[str, object] = {
     "backbone.dtype": "bfloat16",
     "data.crop": (),
-    "roi.hidden": 448,  # so that the student's parameters can be copied back
-    "train.log_every_steps": 10,
+    "train.batch_size": 8,
+    "train.steps": 500,  # 24 epochs of MSRS's pairs
+    "train.evaluate_every_epochs": 100.0,
 }
-_SCENES: dict[str, object] = {
+SCENES: dict[str, object] = {
     **TINY,
     "data.max_boxes": 16,  # a rendered scene may have as many people
     "data.options.height_px": 48,
@@ -64,202 +45,210 @@ _SCENES: dict[str, object] = {
     "data.options.train": 16,
     "data.options.validation": 4,
     "data.options.test": 4,
-    "eval.batch_size": 4,
+    "train.batch_size": 4,
+    "train.steps": 4,
+    "train.evaluate_every_epochs": 1.0,
     "train.log_every_steps": 1,
+    "eval.batch_size": 4,
+}
+# Students that differ from the default, by name: their changes. The widths have baselines of their own.
+VARIANTS: dict[str, dict[str, object]] = {
+    "people": {"distillation.region": "people"},
+    "people-shared": {"distillation.region": "people", "distillation.part": "shared"},
+    "low": {"distillation.blur": 5},
+    "contrast": {"distillation.contrast": 0.5},
+}
+WIDTHS: dict[str, dict[str, object]] = {
+    "half": {"backbone.width": 0.5, "roi.hidden": 256},  # 15 MB in bfloat16
+    "quarter": {"backbone.width": 0.25, "roi.hidden": 256},
 }
 
 
-class Setting(NamedTuple):
-    """What the trainings have in common."""
+class Training(NamedTuple):
+    """A run: the name of its workdir, its role, and its changes of the recipe."""
 
-    data: str  # the recipes' argument
+    name: str
+    role: str
     changes: dict[str, object]
-    teacher_changes: dict[str, object]
 
 
-REHEARSAL = Setting("synthetic", _SCENES, TINY_FUSION)
+def trainings(unlabelled: Path | None, rehearse: bool) -> list[Training]:
+    """Return the runs, those that are worth most first.
+
+    Args:
+        unlabelled: a folder of pairs without labels; None leaves out the student that learns from them.
+        rehearse: one run of each role.
+    """
+    variants = ({"unlabelled": {"data.unlabelled": str(unlabelled)}} if unlabelled else {}) | VARIANTS
+    runs = [Training("teacher", "teacher", {})]
+    runs += [Training(f"{role}-{seed}", role, {"seed": seed}) for seed in SEEDS for role in ("baseline", "student")]
+    if rehearse:
+        return runs[:3]
+    runs += [
+        Training(f"{name}-{s}", "student", {"seed": s, **changes}) for s in (0, 1) for name, changes in variants.items()
+    ]
+    for seed in (0, 1):
+        for name, changes in WIDTHS.items():
+            runs.append(Training(f"{name}-baseline-{seed}", "baseline", {"seed": seed, **changes}))
+            wide = {"teacher.width": 1.0}
+            runs.append(Training(f"{name}-student-{seed}", "student", {"seed": seed, **changes, **wide}))
+    return runs
 
 
-def run(record: Record, vgg16: Path | None, pairs: Path | None) -> None:
-    """Record each training with its scores; its report and results are written beside the JSON file.
+def run(record: Record, vgg16: Path | None, pairs: Path | None, unlabelled: Path | None) -> None:
+    """Record each run with its scores, then the comparisons; workdirs lie beside the JSON file.
 
     Args:
         record: of the stage.
         vgg16: ImageNet's weights; not needed in a rehearsal.
         pairs: a folder in MSRS's layout; not needed in a rehearsal.
+        unlabelled: a folder of pairs without labels, or None.
     """
     if not record.rehearse and not (vgg16 and pairs):
         record.add("nothing trained", reason="--vgg16 and --pairs were not given")
         return
-    setting = real_setting(vgg16, pairs) if vgg16 and pairs and not record.rehearse else REHEARSAL
-    batch = BATCH_IN_REHEARSAL if record.rehearse else BATCH
-    steps = STEPS_IN_REHEARSAL if record.rehearse else _steps(record, batch)
-    configs = {role: training_config(role, setting, steps, batch, record.folder / "data") for role in RECIPES}
-    builder = sources.prepare(configs["teacher"].data)
-    teacher = build_network(configs["teacher"])
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        tasks = {
-            role: pool.submit(Training, config, builder, teacher if role == "student" else None)
-            for role, config in configs.items()
-        }
-        trainings = {role: task.result() for role, task in tasks.items()}
-        record.add("compiled", seconds_left=record.seconds_left(), steps=steps, batch=batch)
-
-        def train(role: str, seed: int = 0, changes: Mapping[str, object] | None = None, frozen: Any = None) -> Any:
-            started = time.monotonic()
-            params, metrics = trainings[role].run(record, seed, changes or {}, frozen)
-            result = trainings[role].evaluate(params, is_first=seed == 0)
-            seconds = time.monotonic() - started
-            facts = {"seed": seed, "changes": dict(changes or {}), "seconds": seconds, **metrics}
-            # The pictures of a report take a while; the device goes on.
-            reports.append(pool.submit(_report, record, role, trainings[role], facts, result, params))
-            return params, seconds
-
-        reports: list[concurrent.futures.Future] = []
-        frozen, _ = train("teacher")
-        longest = max(train(role, frozen=frozen if role == "student" else None)[1] for role in ("student", "baseline"))
-        for role, seed, changes in [] if record.rehearse else FURTHER:
-            if record.seconds_left() > 1.5 * longest:
-                train(role, seed, changes, frozen if role == "student" else None)
-        for report in reports:
-            report.result()
+    data = "synthetic" if record.rehearse else "msrs"
+    common = {"data.data_dir": str(record.folder / "data")} | (SCENES if record.rehearse else WHOLE_PAIRS)
+    if not record.rehearse:
+        common |= {"init.vgg16": str(vgg16), "data.manual_dir": str(pairs)}
+    runs = trainings(unlabelled, record.rehearse)
+    _prepare(data, common, None if record.rehearse else unlabelled)
+    _train(record, [(each, main_command(each, data, common, record.folder)) for each in runs])
+    for comparison in comparisons(record.folder, runs):
+        _compare(record, comparison)
 
 
-def real_setting(vgg16: Path, pairs: Path) -> Setting:
-    """Return the setting of a training on real pairs."""
-    return Setting("msrs", {**WHOLE_PAIRS, "init.vgg16": str(vgg16), "data.manual_dir": str(pairs)}, {})
-
-
-def training_config(role: str, setting: Setting, steps: int, batch: int, data_dir: Path) -> ConfigDict:
-    """Return the config of a role's training."""
-    config = RECIPES[role].get_config(setting.data)
-    config.update_from_flattened_dict(setting.changes)
-    if role == "teacher":
-        config.update_from_flattened_dict(setting.teacher_changes)
-    config.train.steps, config.train.batch_size, config.data.data_dir = steps, batch, str(data_dir)
-    return config
-
-
-class Training:
-    """The training of one role, compiled."""
-
-    def __init__(self, config: ConfigDict, builder: tfds.core.DatasetBuilder, teacher: Network | None):
-        """Compile the step and the detection.
-
-        Args:
-            config: the role's config.
-            builder: the prepared data set.
-            teacher: of a student.
-        """
-        self.config, self._mesh = config, parallel.device_mesh()
-        self._source = open_train_source(builder, config.data)
-        network = build_network(config)
-        self._optimizer = build_optimizer(config, build_schedule(config, len(self._source)))
-        step = make_step(network, self._optimizer, training_rules(config), config.seed, teacher)
-        frozen = () if teacher is None else (parallel.replicate(teacher.init_params(1), self._mesh),)
-        sharding = parallel.batch_sharding(self._mesh)
-        batch = jax.device_put(empty_batch(config, self._mesh.devices.size), sharding)
-        state = self._initial(config)
-        pmapped = parallel.parallel_step(step, self._mesh, len(frozen))
-        self._step: Callable = pmapped.lower(state, *frozen, batch).compile()
-        detector = evaluation.parallelize(network, self._mesh)
-        test = open_split(builder, config.data.test_split)
-        self.bench = evaluation.open_bench(detector, builder, test, config, self._mesh)
-        self.evaluate(state.params, is_first=False)
-
-    def run(
-        self, record: Record, seed: int, changes: Mapping[str, object], frozen: Any = None
-    ) -> tuple[Any, dict[str, Any]]:
-        """Train from the seed's parameters, until the end or until the stage's time is over.
-
-        Args:
-            record: of the stage.
-            seed: of parameters and order of the images.
-            changes: config keys that change the parameters at the start.
-            frozen: the parameters of a student's teacher, on the devices.
-
-        Returns:
-            The parameters on the devices, and the figures of the run with the mean metrics of every few steps.
-        """
-        config = self.config.copy_and_resolve_references()
-        config.seed = seed
-        config.update_from_flattened_dict(dict(changes))
-        state, every = self._initial(config), config.train.log_every_steps
-        batches = train_batches(self._source, config, parallel.batch_sharding(self._mesh))
-        lines, pending, started, step = [], [], time.monotonic(), 0
-        while step < config.train.steps and record.seconds_left() > 0:
-            state, metrics = self._step(state, *([] if frozen is None else [frozen]), next(batches))
-            pending.append(metrics)
-            step += 1
-            if step % every == 0 or step == config.train.steps or record.seconds_left() <= 0:
-                rows = jax.device_get(pending)
-                pending.clear()
-                means = {f"train/{name}": float(np.mean([row[name] for row in rows])) for name in rows[0]}
-                lines.append({"step": step, "seconds": time.monotonic() - started} | means)
-                if step % (5 * every) == 0:
-                    print(f"{config.role}, step {step}: {lines[-1]}", flush=True)
-        batches.close()
-        rate = None
-        if len(lines) > 3:  # without the first steps, in which the input starts
-            first, last = lines[2], lines[-1]
-            rate = (last["step"] - first["step"]) * config.train.batch_size / (last["seconds"] - first["seconds"])
-        return state.params, {"steps": step, "images_per_second": rate, "lines": lines}
-
-    def evaluate(self, params: Any, is_first: bool) -> evaluation.Evaluation:
-        """Score parameters on the test split; those of the first seed also with each modality blanked."""
-        return evaluation.evaluate(self.bench, params, blanked=is_first)
-
-    def _initial(self, config):
-        params = first_params(build_network(config), config, {}, lambda: sample_images(self._source, config))
-        state = TrainState(np.int32(0), params, jax.jit(self._optimizer.init)(params))
-        # Copies, because the step reuses the buffers of its state.
-        return parallel.replicate(jax.tree.map(np.array, jax.device_get(state)), self._mesh)
-
-
-def _steps(record: Record, batch: int) -> int:
-    """Return the number of steps of every run, so that the first seed takes its share of the time."""
-    rates = {role: _measured_rate(record.folder, role) or rate for role, rate in IMAGES_PER_SECOND.items()}
-    seconds = FIRST_SEED * (record.seconds_left() - START_SECONDS)
-    return min(MAX_STEPS, max(10, int(seconds / sum(batch / rate for rate in rates.values()))))
-
-
-def _report(
-    record: Record, role: str, training: Training, facts: dict[str, Any], result: evaluation.Evaluation, params: Any
-) -> None:
-    """Write the report and the results of a run, then its record."""
-    name = "-".join([role, str(facts["seed"]), *map(str, facts["changes"].values())])
-    folder = record.folder / name
-    folder.mkdir()
-    for line in facts.pop("lines"):
-        append_json_line(folder / METRICS_FILE, line)
-    write_report(result, training.bench, folder, f"{role}, step {facts['steps']}", metrics=folder / METRICS_FILE)
-    is_copied = role == "student" and facts["seed"] == 0
-    files = _copy_parameters(params, record.folder, role) if is_copied else []
-    scores = json.loads((folder / "scores.json").read_text())
-    kept = {key: scores[key] for key in ("scores", "blanked", "modality_weights")}
-    record.add(role, folder=name, **facts, **kept, parameter_files=files)
-
-
-def _measured_rate(folder: Path, role: str) -> float | None:
-    """Return the least images/s of a role's bfloat16 step that the stage ``step`` measured, or None."""
-    path = folder / "step.json"
-    if not path.is_file():
-        return None
-    rates = [
-        result["images_per_second"]
-        for result in json.loads(path.read_text())["results"]
-        if result.get("role") == role and result.get("precision") == "bfloat16" and "images_per_second" in result
+def main_command(training: Training, data: str, common: Mapping[str, object], folder: Path) -> list[str]:
+    """Return the command of a run whose workdir lies in a folder."""
+    changes = {**common, **training.changes}
+    if training.role == "teacher" and data == "synthetic":
+        changes |= TINY_FUSION
+    if training.role == "student":
+        changes["teacher.checkpoint"] = str(folder / "teacher")
+    recipe = [f"--config={ROOT / 'configs' / training.role}.py:{data}", f"--workdir={folder / training.name}"]
+    return [
+        sys.executable,
+        str(ROOT / "main.py"),
+        *recipe,
+        *(f"--config.{key}={value}" for key, value in changes.items()),
     ]
-    return min(rates, default=None)
 
 
-def _copy_parameters(params: Any, folder: Path, role: str) -> list[str]:
-    """Write the parameters as bfloat16, in pieces of one safetensors file, unless they exceed PARAMETERS_BYTES."""
-    flat = traverse_util.flatten_dict(jax.device_get(params), sep=".")
-    content = save({name: np.asarray(array).astype(jax.numpy.bfloat16) for name, array in flat.items()})
-    if len(content) > PARAMETERS_BYTES:
-        return []
-    names = [f"{role}.safetensors.{number}" for number in range(-(-len(content) // PART_BYTES))]
-    for number, name in enumerate(names):
-        (folder / name).write_bytes(content[number * PART_BYTES : (number + 1) * PART_BYTES])
-    return names
+def _prepare(data: str, common: Mapping[str, object], unlabelled: Path | None) -> None:
+    """Prepare the data, which runs that start together would do at the same time."""
+    config = RECIPES["student"].get_config(data)
+    config.update_from_flattened_dict({key: value for key, value in common.items() if key.startswith("data.")})
+    sources.prepare(config.data)
+    if unlabelled:
+        config.data.unlabelled = str(unlabelled)
+        sources.prepare(folder_data(config.data))
+
+
+class _Run(NamedTuple):
+    """A run in progress."""
+
+    training: Training
+    process: subprocess.Popen
+    log: Path
+    started: float
+
+
+def _train(record: Record, runs: Sequence[tuple[Training, list[str]]]) -> None:
+    """Run the commands, at most PROCESSES at a time, and record each run that ends, until the time is over."""
+    waiting, running = list(runs), []
+    try:
+        while (waiting or running) and record.seconds_left() > STOP_SECONDS:
+            is_taught = _is_finished(record.folder / "teacher")
+            ready = [each for each in waiting if each[0].role != "student" or is_taught]
+            if ready and len(running) < PROCESSES:
+                waiting.remove(ready[0])
+                running.append(_start(record.folder, *ready[0]))
+            for run in [run for run in running if run.process.poll() is not None]:
+                running.remove(run)
+                _record(record, run)
+                if run.training.role == "teacher" and run.process.returncode:
+                    waiting = [each for each in waiting if each[0].role != "student"]
+            time.sleep(0.2)
+        for training in [*(run.training for run in running), *(each for each, _ in waiting)]:
+            record.add("not finished", run=training.name)
+    finally:
+        for run in running:
+            run.process.kill()
+            run.process.wait()
+
+
+def _start(folder, training, command):
+    log = folder / f"{training.name}.log"
+    with open(log, "wb") as output:
+        process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT, env=os.environ)
+    return _Run(training, process, log, time.monotonic())
+
+
+def _record(record: Record, run: _Run) -> None:
+    training = run.training
+    workdir, seconds = record.folder / training.name, time.monotonic() - run.started
+    facts = {"run": training.name, "changes": training.changes, "seconds": seconds}
+    if run.process.returncode:
+        record.add("failed", **facts, status=run.process.returncode, output=run.log.read_text(errors="replace")[-1000:])
+        return
+    scores = json.loads((workdir / "evaluation" / "scores.json").read_text())
+    lines = [line for line in read_json_lines(workdir / METRICS_FILE) if "train/loss" in line]
+    kept = {key: scores[key] for key in ("scores", "blanked", "modality_weights")}
+    record.add(training.role, **facts, **kept, first=lines[0], last=lines[-1])
+
+
+def _is_finished(workdir):
+    # A run writes its scores last.
+    return (workdir / "evaluation" / "scores.json").is_file()
+
+
+class Comparison(NamedTuple):
+    """Runs of a kind beside those of another, in the order of their seeds."""
+
+    runs: str
+    reference: str
+    seeds: list[int]
+
+
+def comparisons(folder: Path, runs: Sequence[Training]) -> list[Comparison]:
+    """Return what can be compared in pairs: students with baselines, variants with the default student."""
+    finished = {run.name for run in runs if _is_finished(folder / run.name)}
+    kinds = dict.fromkeys(run.name.rpartition("-")[0] for run in runs if run.role == "student")
+    found = []
+    for kind in kinds:
+        references = [kind.replace("student", "baseline")] if "student" in kind else ["student", "baseline"]
+        for reference in references:
+            seeds = [seed for seed in SEEDS if {f"{kind}-{seed}", f"{reference}-{seed}"} <= finished]
+            found += [Comparison(kind, reference, seeds)] if seeds else []
+    return found
+
+
+def _compare(record: Record, comparison: Comparison) -> None:
+    """Record the miss rates of two kinds of runs and their difference, by label set."""
+    name, reference, seeds = comparison
+    config = config_from_json(json.loads((record.folder / f"{name}-{seeds[0]}" / "config.json").read_text()))
+    for labels in LABEL_SETS if config.data.name == "msrs" else ("",):
+        if labels:
+            config.data.options.labels = labels
+        pairs = [
+            score_runs(config, {each: record.folder / f"{each}-{seed}" for each in (name, reference)}) for seed in seeds
+        ]
+        _, differences = difference_table(pairs, {name: reference})
+        rates = as_lists(miss_rates(pairs))
+        found = {each: _found_at_1(pairs, each) for each in (name, reference)}
+        record.add(
+            "difference",
+            **comparison._asdict(),
+            labels=labels,
+            miss_rate_percent=rates,
+            difference=differences[name],
+            found_percent_at_1_fppi=found,
+        )
+
+
+def _found_at_1(pairs, name) -> dict[str, list[float]]:
+    """Return the share of people, %, that each run finds at one false positive per image, by condition."""
+    return {
+        condition: [float(100 * (1 - pair[name][condition][0].miss_at_reference[-1])) for pair in pairs]
+        for condition in CONDITIONS
+    }

@@ -23,6 +23,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder of the JSON files")
     parser.add_argument("--vgg16", type=Path, help="ImageNet's VGG-16, safetensors; train needs it")
     parser.add_argument("--pairs", type=Path, help="a folder in MSRS's layout; train needs it")
+    parser.add_argument("--unlabelled", type=Path, help="a folder of pairs without labels, for one more student")
     parser.add_argument("--rehearse", action="store_true", help="every stage at toy size, on any machine")
 
 
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         record = Record(options.stage, options.output, options.seconds, options.rehearse)
         stage = importlib.import_module(f"benchmarks.gpu.{options.stage}")
         # Only the training needs files.
-        stage.run(record, *([options.vgg16, options.pairs] if options.stage == "train" else []))
+        stage.run(record, *([options.vgg16, options.pairs, options.unlabelled] if options.stage == "train" else []))
         record.finish()
 
 

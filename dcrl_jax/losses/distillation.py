@@ -7,6 +7,9 @@ Eq. 17 a penalty where the teacher's error is smaller, Eq. 18 a cross entropy wi
 Means are those of ``losses.detection``: per image, over the same anchors, RoIs or pixels as the detection term, then
 over images. The teacher's outputs are constants without gradient.
 
+Terms that are not the paper's, each off by default: L_F inside people only, on CFL's shared features, or on low
+frequencies; ``contrast``, on the RoIs that the teacher is sure of.
+
 Notation: B images, R sampled anchors or RoIs, h x w cells of the conv5 map, C its channels in the student.
 """
 
@@ -15,11 +18,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from flax import linen as nn
 
 from dcrl_jax.losses.detection import masked_mean
 from dcrl_jax.structures import Array, Targets
 
 STAGES = ("rpg", "rdr")
+CONTRAST_TEMPERATURE = 0.1
 
 
 class Distillation(NamedTuple):
@@ -36,6 +41,11 @@ class Distillation(NamedTuple):
     delta: float  # margin of Eq. 17
     xi: float  # weight of the annotated masks, Eq. 18
     relative: bool = False  # whether Eq. 15 is in units of the teacher's features
+    region: str = "map"  # where Eq. 15 counts: in the whole 'map', or inside 'people'
+    part: str = "outputs"  # E^t of Eq. 15: the conv5 CFL's 'outputs' o, or its 'shared' features S
+    blur: int = 1  # Eq. 15 compares means of this many cells a side
+    contrast: float = 0.0  # weight of ``contrast``, which compares the features of Eq. 15
+    sure: float = 0.0  # least probability of the teacher's class of a RoI in ``contrast``
 
     @property
     def any(self) -> bool:
@@ -46,7 +56,7 @@ class Distillation(NamedTuple):
 NO_DISTILLATION = Distillation(False, False, False, False, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0)
 
 
-def features(adapted: Array, teacher: Array, relative: bool = False) -> jax.Array:
+def features(adapted: Array, teacher: Array, relative: bool = False, counted: Array | None = None) -> jax.Array:
     """Return L_F, Eq. 15, divided by the number of elements: the mean squared difference of A(E^s) and E^t.
 
     Args:
@@ -55,12 +65,62 @@ def features(adapted: Array, teacher: Array, relative: bool = False) -> jax.Arra
         relative: whether to divide each image's difference by the mean square of E^t, so that the term of a student
             that predicts zeros is 1 and rho means the same for features of any scale. By itself, the term grows with
             their square: a teacher of full width had a mean square of 40, and L_F was five sixths of the loss.
+        counted: bool [B, h, w], the cells in the mean; None is all of them. An image without any adds 0.
     """
     teacher = jax.lax.stop_gradient(teacher)
-    if not relative:
+    if not relative and counted is None:
         return jnp.mean(jnp.square(adapted - teacher))
-    error, scale = (jnp.mean(jnp.square(x), axis=(1, 2, 3), dtype=jnp.float32) for x in (adapted - teacher, teacher))
-    return jnp.mean(error / jnp.maximum(scale, jnp.finfo(jnp.float32).tiny))
+    where = None if counted is None else counted[..., None]
+    error, scale = (_mean_square_of_each(x, where) for x in (adapted - teacher, teacher))
+    return jnp.mean(error / jnp.maximum(scale, jnp.finfo(jnp.float32).tiny) if relative else error)
+
+
+def _mean_square_of_each(features, where):
+    """Return the mean square of each image's features, float32 [B], where ``where`` [B, h, w, 1] holds; else 0."""
+    square = jnp.square(features)
+    if where is None:
+        return jnp.mean(square, axis=(1, 2, 3), dtype=jnp.float32)
+    total = jnp.sum(jnp.where(where, square, 0.0), axis=(1, 2, 3), dtype=jnp.float32)
+    return total / (jnp.maximum(jnp.sum(where, axis=(1, 2, 3)), 1) * features.shape[-1])
+
+
+def low_frequencies(features: Array, cells: int) -> jax.Array:
+    """Return the mean of ``cells`` x ``cells`` cells around each cell of [B, h, w, C], of those inside the map."""
+    return nn.avg_pool(features, (cells, cells), padding="SAME", count_include_pad=False)
+
+
+def contrast(pooled: Array, teacher: Array, teacher_logits: Array, is_sampled: Array, sure: float) -> jax.Array:
+    """Return how well a RoI's features tell the teacher's of the same RoI from the teacher's of the other class.
+
+    InfoNCE (van den Oord et al., 2018) on cosine similarities at a temperature of ``CONTRAST_TEMPERATURE``. RoIs count
+    that are sampled and whose class the teacher is sure of; the negatives of a RoI are those of the other class. RoIs
+    of the same class are no negatives, since many of them show the same person.
+
+    Args:
+        pooled: A(E^s) of each RoI, float32 [B, R, D].
+        teacher: E^t of each RoI, the same shape.
+        teacher_logits: d^t of each RoI, float32 [B, R, 2].
+        is_sampled: bool [B, R].
+        sure: the least probability of the teacher's class.
+
+    Returns:
+        float32 [], the mean over the RoIs that count, then over images.
+    """
+    teacher, teacher_logits = jax.lax.stop_gradient((teacher, teacher_logits))
+    probability = jax.nn.softmax(teacher_logits)
+    counted = is_sampled & (jnp.max(probability, axis=-1) >= sure)
+    is_person = probability[..., 1] > 0.5
+    own, others = (_directions(jnp.where(counted[..., None], x, 1.0)) for x in (pooled, teacher))
+    similarity = jnp.einsum("brd,bsd->brs", own, others) / CONTRAST_TEMPERATURE
+    same = jnp.diagonal(similarity, axis1=1, axis2=2)
+    negative = counted[:, None, :] & (is_person[:, :, None] != is_person[:, None, :])
+    total = jax.nn.logsumexp(jnp.where(negative, similarity, -jnp.inf), axis=-1)
+    return masked_mean(jnp.logaddexp(same, total) - same, counted)
+
+
+def _directions(vectors):
+    norm = jnp.sqrt(jnp.sum(jnp.square(vectors), axis=-1, keepdims=True) + jnp.finfo(jnp.float32).eps)
+    return vectors / norm
 
 
 def soft_cross_entropy(logits: Array, teacher_logits: Array, temperature: float = 1.0) -> jax.Array:
@@ -128,7 +188,7 @@ def loss_weights(rules: Distillation, box_weight: float, segmentation_weight: fl
         segmentation_weight: eta of Eq. 1.
     """
     zeta, xi = (rules.zeta if rules.cls else 1.0), (rules.xi if rules.seg else 1.0)
-    weights = {"fea": rules.rho if rules.fea else 0.0}
+    weights = {"fea": rules.rho if rules.fea else 0.0, "contrast": rules.contrast if rules.fea else 0.0}
     for stage in STAGES:
         weights |= {
             f"{stage}_cls": zeta,

@@ -83,7 +83,7 @@ def open_unlabelled(config: ConfigDict, teacher: FrozenTeacher, saved: Path | No
     Raises:
         InputError: the folder holds no pairs, or the saved detections cannot be read or are of other pairs.
     """
-    builder = sources.prepare(_folder_data(config.data))
+    builder = sources.prepare(folder_data(config.data))
     print(f"unlabelled {sources.describe(builder)}", flush=True)
     pairs = pipeline.open_split(builder, "train")
     image_ids = [text(pairs[index]["image_id"]) for index in range(len(pairs))]
@@ -101,7 +101,7 @@ def save_detections(records: AnnotatedRecords, path: Path) -> None:
     write_atomically(path, json.dumps(rows, indent=0) + "\n")
 
 
-def _folder_data(data: ConfigDict) -> ConfigDict:
+def folder_data(data: ConfigDict) -> ConfigDict:
     """Return the ``data`` keys of the folder of pairs without labels, whose cameras are those of the labelled ones."""
     own = data.copy_and_resolve_references()
     with own.unlocked():

@@ -6,10 +6,13 @@ import pytest
 from training_cases import assert_learns, assert_same_bits, make_batch
 
 from configs import baseline, student, teacher
+from dcrl_jax.losses import distillation as losses
 from dcrl_jax.losses.detection import weighted_sum
 from dcrl_jax.losses.distillation import NO_DISTILLATION, Distillation
+from dcrl_jax.models.cfl_features import cfl_features
 from dcrl_jax.models.detect import ProposalRules
 from dcrl_jax.models.network import build_network
+from dcrl_jax.ops.roi_align import roi_align
 from dcrl_jax.training import terms as training_terms
 from dcrl_jax.training.step import make_loss
 from dcrl_jax.training.targets import RdrRules, RpgRules
@@ -29,7 +32,7 @@ ALL_ADDED = set.union(*ADDED.values())
 def weights_of(config):
     """Return the weights by the name of the term without its stage, in which both stages must agree."""
     weights = training_rules(config).weights
-    assert set(weights) == {f"{stage}_{term}" for stage in STAGES for term in OWN + SOFT} | {"fea"}
+    assert set(weights) == {f"{stage}_{term}" for stage in STAGES for term in OWN + SOFT} | {"fea", "contrast"}
     for term in OWN + SOFT:
         assert weights[f"rpg_{term}"] == weights[f"rdr_{term}"], term
     return {"fea": weights["fea"]} | {term: weights[f"rpg_{term}"] for term in OWN + SOFT}
@@ -65,7 +68,7 @@ def test_only_a_student_distils():
     values = {"fea": True, "cls": True, "bbr": False, "seg": True, "rho": 0.1, "zeta": 0.2, "temperature": 3.0}
     values |= {"epsilon": 0.4, "delta": 0.6, "xi": 0.7}
     config.distillation.update(values)
-    assert training_rules(config).distillation == Distillation(**values)
+    assert training_rules(config).distillation == Distillation(**values, sure=0.8)
     for recipe in (teacher, baseline):
         assert training_rules(recipe.get_config("kaist/literal")).distillation == NO_DISTILLATION
     # Masks of no stage are none.
@@ -208,6 +211,49 @@ def test_eq_15_compares_with_the_conv5_maps_of_both_branches(setting, clean, tea
     adapted = np.asarray(run.features, np.float64) @ layer["kernel"][0, 0] + layer["bias"]
     expected = np.mean((adapted - np.concatenate(teacher_outputs[0].maps, axis=-1)) ** 2)
     np.testing.assert_allclose(terms["fea"], expected, rtol=1e-5)
+
+
+OURS = {
+    "people": {"region": "people", "relative": True},
+    "shared": {"part": "shared"},
+    "low": {"blur": 3},
+    "contrast": {"contrast": 2.0, "sure": 0.6},
+}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_terms_of_ours_compare_what_their_keys_say(setting, clean, teacher_outputs, name):
+    config, networks, params = setting
+    config = config.copy_and_resolve_references()
+    config.distillation.update(OURS[name])
+    batch, (run, before, _) = make_batch(), clean
+    terms = jax.jit(lambda params: all_terms(networks, params, batch, config)[1])(params)
+    changed = {key for key in terms if not np.isclose(terms[key], before.get(key, np.nan), rtol=1e-4)}
+    assert changed == {"contrast" if name == "contrast" else "fea"}
+
+    layer, (features, soft) = params[0]["adaption_layer"], teacher_outputs
+    adapted = np.asarray(run.features, np.float64) @ layer["kernel"][0, 0] + layer["bias"]
+    goal = np.concatenate(features.maps, axis=-1)
+    if name == "contrast":
+        pooled = [
+            jax.vmap(lambda x, rois: roi_align(x, rois, 8, 1, 4)[:, 0, 0])(np.float32(x), run.rois)
+            for x in (adapted, goal)
+        ]
+        expected = losses.contrast(*pooled, soft["rdr"].logits, run.rdr.targets.is_sampled, 0.6)
+        np.testing.assert_allclose(terms["contrast"], expected, rtol=1e-4)
+        return
+    counted = np.ones(goal.shape[:3], bool)
+    if name == "people":
+        counted = run.rpg.is_pedestrian
+        assert 0 < counted.sum() < counted.size
+    if name == "shared":
+        goal = np.concatenate(cfl_features(networks[1].model, params[1], batch.visible, batch.lwir)[-1].shared, axis=-1)
+    if name == "low":
+        adapted, goal = (losses.low_frequencies(np.float32(x), 3) for x in (adapted, goal))
+    error, scale = (np.mean(np.square(x), axis=-1) for x in (adapted - goal, goal))
+    parts = [(e[c].mean(), s[c].mean()) for e, s, c in zip(error, scale, counted, strict=True) if c.any()]
+    expected = sum(e / s if name == "people" else e for e, s in parts) / len(counted)
+    np.testing.assert_allclose(terms["fea"], expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("stage", STAGES)
