@@ -2,7 +2,7 @@
 
 Every run is a process of its own. Several share the device, because compiling takes longer than a short training;
 students wait for their teacher. Runs come in the order of ``trainings`` for as long as the time lasts. Last come the
-differences in pairs.
+differences in pairs, and what became of the networks in their first steps.
 """
 
 import json
@@ -26,7 +26,7 @@ from dcrl_jax.training.unlabelled import folder_data
 
 ROOT = Path(__file__).resolve().parents[2]
 PROCESSES = 7  # at a time: 16 CPU cores compile for them
-STOP_SECONDS = 40.0  # before the end of the stage no run is waited for any longer: the comparisons follow
+STOP_SECONDS = 100.0  # before the end of the stage no run is waited for any longer: comparisons and first steps follow
 SEEDS = (0, 1, 2)
 
 # Changes of ``:msrs``, whose crops and batch are for CPUs.
@@ -58,6 +58,11 @@ VARIANTS: dict[str, dict[str, object]] = {
     "low": {"distillation.blur": 5},
     "contrast": {"distillation.contrast": 0.5},
 }
+# Teachers beside the default, for their losses, dead channels and modality weights.
+TEACHERS: dict[str, dict[str, object]] = {
+    "gaussian-teacher": {"cfl.init": "gaussian"},
+    "slow-teacher": {"optimizer.learning_rate": 5e-5},
+}
 WIDTHS: dict[str, dict[str, object]] = {
     "half": {"backbone.width": 0.5, "roi.hidden": 256},  # 15 MB in bfloat16
     "quarter": {"backbone.width": 0.25, "roi.hidden": 256},
@@ -87,6 +92,7 @@ def trainings(unlabelled: Path | None, rehearse: bool) -> list[Training]:
     runs += [
         Training(f"{name}-{s}", "student", {"seed": s, **changes}) for s in (0, 1) for name, changes in variants.items()
     ]
+    runs += [Training(name, "teacher", changes) for name, changes in TEACHERS.items()]
     for seed in (0, 1):
         for name, changes in WIDTHS.items():
             runs.append(Training(f"{name}-baseline-{seed}", "baseline", {"seed": seed, **changes}))
@@ -116,6 +122,7 @@ def run(record: Record, vgg16: Path | None, pairs: Path | None, unlabelled: Path
     _train(record, [(each, main_command(each, data, common, record.folder)) for each in runs])
     for comparison in comparisons(record.folder, runs):
         _compare(record, comparison)
+    _first_steps(record, [run.name for run in runs if run.role == "teacher" or run.name == "student-0"])
 
 
 def main_command(training: Training, data: str, common: Mapping[str, object], folder: Path) -> list[str]:
@@ -166,7 +173,7 @@ def _train(record: Record, runs: Sequence[tuple[Training, list[str]]]) -> None:
             for run in [run for run in running if run.process.poll() is not None]:
                 running.remove(run)
                 _record(record, run)
-                if run.training.role == "teacher" and run.process.returncode:
+                if run.training.name == "teacher" and run.process.returncode:
                     waiting = [each for each in waiting if each[0].role != "student"]
             time.sleep(0.2)
         for training in [*(run.training for run in running), *(each for each, _ in waiting)]:
@@ -252,3 +259,21 @@ def _found_at_1(pairs, name) -> dict[str, list[float]]:
         condition: [float(100 * (1 - pair[name][condition][0].miss_at_reference[-1])) for pair in pairs]
         for condition in CONDITIONS
     }
+
+
+def _first_steps(record: Record, names: Sequence[str]) -> None:
+    """Record the tables of ``benchmarks.first_steps`` on the finished runs of some names."""
+    workdirs = [str(record.folder / name) for name in names if _is_finished(record.folder / name)]
+    if not workdirs or record.seconds_left() < 0:
+        return
+    command = [sys.executable, "-m", "benchmarks.first_steps", *workdirs]
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, timeout=record.seconds_left(), check=False
+        )
+    except subprocess.TimeoutExpired:
+        record.add("not finished", run="first steps")
+        return
+    record.add(
+        "first steps", status=done.returncode, tables=done.stdout if not done.returncode else done.stderr[-1000:]
+    )

@@ -329,6 +329,9 @@ def test_rehearsal_of_all_stages(tmp_path, capsys):
         assert (tmp_path / training["run"] / "evaluation" / "report.html").is_file()
     (difference,) = results["train"]["difference"]
     assert (difference["runs"], difference["reference"], difference["seeds"]) == ("student", "baseline", [0])
+    (first,) = results["train"]["first steps"]
+    assert first["status"] == 0
+    assert "dead channels of conv5" in first["tables"]
 
     tables.main([str(tmp_path)])
     printed = capsys.readouterr().out
