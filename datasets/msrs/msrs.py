@@ -7,8 +7,6 @@ Lele-3/MSRS-detection-label, which has three label sets: drawn on the visible, t
 import contextlib
 import os
 import re
-import shutil
-import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +16,7 @@ import requests
 import tensorflow_datasets as tfds
 
 from datasets import checks, records
+from datasets.archives import unpack
 from datasets.preparation import Source, check_source, named_folder, preparation_lock, read_contents, record_source
 from dcrl_jax import decoding
 from dcrl_jax.annotations import yolo
@@ -403,14 +402,7 @@ def _check_is_reachable(url: str, download_dir: Path) -> None:
 def _extract(archive: Path) -> Path:
     """Unpack a zip file beside itself and return the folder; TFDS's own extraction needs TensorFlow."""
     folder = archive.with_name(f"{archive.name}.extracted")
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        with zipfile.ZipFile(archive) as content:
-            content.extractall(folder)
-    except zipfile.BadZipFile as error:
-        raise InputError(
-            f"MSRS: the download {archive} is not a zip archive ({error}). Delete it and retry."
-        ) from error
+    unpack(archive, folder)
     return folder
 
 
