@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import scipy.io
 
-from dcrl_jax.annotations.caltech import bbgt, frames, vbb
+from dcrl_jax.annotations.caltech import bbgt, frames, mat, vbb
 from dcrl_jax.annotations.caltech.folders import Files
 from dcrl_jax.annotations.text import read_text
 from dcrl_jax.annotations.types import MISSING, UNREADABLE, Annotation, Finding
@@ -83,13 +82,12 @@ def read_toolbox(path: str | os.PathLike[str]) -> list[np.ndarray]:
     Raises:
         InputError: the file cannot be read or is no such file.
     """
+    cells = mat.read(path, "gt")
     try:
-        with open(path, "rb") as file:
-            cells = scipy.io.loadmat(file)["gt"]
-        truths = [np.asarray(cell, np.float64).reshape(-1, 5) for cell in cells.ravel()]
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except Exception as error:  # SciPy's parser raises all kinds of exceptions
+        if not isinstance(cells, tuple):
+            raise ValueError("no cell `gt`")
+        truths = [np.asarray(cell, np.float64).reshape(-1, 5) for cell in cells]
+    except (TypeError, ValueError) as error:
         raise InputError(
             f"{path}: no truth of the toolbox ({error}); expected a MAT file with `gt`, a cell of rows x y w h ignore "
             "for each image"

@@ -6,11 +6,11 @@ height), ``occl`` and ``lock``.
 """
 
 import os
+from typing import Any
 
 import numpy as np
-import scipy.io
 
-from dcrl_jax.annotations.caltech import occlusion
+from dcrl_jax.annotations.caltech import mat, occlusion
 from dcrl_jax.annotations.types import Annotation
 from dcrl_jax.errors import InputError
 
@@ -28,41 +28,35 @@ def read(path: str | os.PathLike[str]) -> list[list[Annotation]]:
     Raises:
         InputError: the file cannot be read, is no .vbb file, or an object is malformed.
     """
-    try:
-        with open(path, "rb") as file:
-            content = scipy.io.loadmat(file)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except Exception as error:  # SciPy's parser raises all kinds of exceptions
-        raise InputError(f"{path}: no .vbb file, or cut off ({error}); get it again") from error
-    struct = content.get("A")
-    names = getattr(struct, "dtype", np.dtype(float)).names or ()
-    if struct is None or struct.size != 1 or not set(_FIELDS) <= set(names):
+    struct: Any = mat.read(path, "A")
+    if not isinstance(struct, list) or len(struct) != 1 or not set(_FIELDS) <= set(struct[0]):
         raise InputError(f"{path}: no .vbb file: expected a struct A with {', '.join(_FIELDS)}")
-    annotation = struct.flat[0]
+    annotation = struct[0]
+    labels, lists = annotation["objLbl"], annotation["objLists"]
     try:
         length = int(annotation["nFrame"].item())
-        labels = [str(label.item()) if label.size else "" for label in annotation["objLbl"].ravel()]
-        lists = annotation["objLists"].ravel()
-    except (AttributeError, TypeError, ValueError) as error:
+        if not isinstance(labels, tuple) or not isinstance(lists, tuple):
+            raise TypeError("expected cells objLbl and objLists")
+    except (AttributeError, OverflowError, TypeError, ValueError) as error:
         raise InputError(f"{path}: its struct A is malformed ({error}); get it again") from error
+    labels = [label if isinstance(label, str) else "" for label in labels]
     if length != len(lists):
         raise InputError(f"{path}: annotations of {len(lists)} frames, but nFrame says {length}; get it again")
     return [_parse_frame(path, number, objects, labels) for number, objects in enumerate(lists)]
 
 
 def _parse_frame(path, number, objects, labels):
-    if objects.size == 0:
+    if len(objects) == 0:
         return []
-    if not set(_OBJECT_FIELDS) <= set(objects.dtype.names or ()):
+    if not isinstance(objects, list) or not set(_OBJECT_FIELDS) <= set(objects[0]):
         raise InputError(f"{path}: frame {number}: expected objects with {', '.join(_OBJECT_FIELDS)}")
     annotations = []
-    for entry in objects.ravel():
+    for entry in objects:
         try:
             object_id = int(entry["id"].item())
             box = tuple(float(value) for value in entry["pos"].ravel())
             visible = tuple(float(value) for value in entry["posv"].ravel())
-        except (AttributeError, TypeError, ValueError) as error:
+        except (AttributeError, OverflowError, TypeError, ValueError) as error:
             raise InputError(f"{path}: frame {number}: an object is malformed ({error})") from error
         has_id = 1 <= object_id <= len(labels)
         if not (has_id and len(box) == 4 and len(visible) == 4 and np.isfinite([box, visible]).all()):
