@@ -6,13 +6,11 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
-
 from datasets.fetched import CheckedCopy
 from dcrl_jax.annotations.labels import PERSON
 from dcrl_jax.annotations.repeats import drop_repeats
 from dcrl_jax.annotations.types import NO_SIZE, OUTSIDE, Annotation, Finding, box_text
-from dcrl_jax.decoding import decode, has_16_bits, upright_size
+from dcrl_jax.decoding import decode, has_16_bits, open_image, upright_size
 from dcrl_jax.errors import InputError, first_few
 
 IMAGE_MISSING = "image missing"
@@ -83,7 +81,7 @@ def look_at_image(path: Path, place: str, modality: str = "visible") -> ImageFac
         modality: ``visible`` or ``lwir``.
     """
     try:
-        with path.open("rb") as file, Image.open(file) as image:
+        with path.open("rb") as file, open_image(file, place) as image:
             is_wide, is_grey = has_16_bits(image), image.mode in ("1", "L", "LA")
             image_format, size = image.format, upright_size(image)
             file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))

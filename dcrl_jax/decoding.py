@@ -3,11 +3,16 @@
 Images are turned upright as their orientation tag says: people draw boxes on what their program shows. A visible image
 is RGB of 8 bits per channel. A thermal image is grey. ``ImageRules`` has what a detector may take besides: grey visible
 images, and thermal ones of more than 8 bits with a range of their values, which becomes 0 to 255.
+
+Files may be anybody's: ``open_image`` is the only way to open one, and it takes picture formats and sizes only.
 """
 
+import contextlib
 import io
+import itertools
 import re
-from typing import Any, NamedTuple, cast
+from pathlib import Path
+from typing import IO, Any, NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -17,12 +22,19 @@ from ml_collections import ConfigDict
 
 from dcrl_jax.errors import InputError
 
+# Pillow's names of the formats to open. It knows others that are programs: it gives EPS files to Ghostscript.
+FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "AVIF", "BMP", "DIB", "GIF", "JPEG2000", "PPM", "QOI", "TGA")
+# 256 MiB of RGB. Pillow only warns from here on, and raises an error at twice as many.
+MAX_PIXELS = 2**28 // 3
+MAX_PAGES = 20_000  # of a file; Pillow finds the pages of a TIFF file in a time that grows with the square of these
 # JPEG's rounding may make the channels of a grey image differ by a step.
 GREY_DIFFERENCE = 3
 # Pillow raises an OSError for truncated data, and the other errors for broken headers.
-_UNREADABLE = (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError)
+_UNREADABLE = (OSError, SyntaxError, ValueError)
+_TOO_LARGE = (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning)
 _PAGED_FORMATS = ("AVIF", "GIF", "PNG", "TIFF", "WEBP")  # an MPO file's other images are previews or a second view
 _PHOTOMETRIC = 262  # TIFF tag; 0: the value 0 is white
+_TILE_WIDTH, _TILE_HEIGHT = 322, 323  # TIFF tags
 # Orientation tags of quarter turns (TIFF 6.0, page 36).
 _ORIENTATION, _QUARTER_TURNS = 0x0112, (5, 6, 7, 8)
 
@@ -58,6 +70,44 @@ def image_rules_of(data: ConfigDict) -> ImageRules:
     return ImageRules(tuple(data.lwir_range), data.lwir_range_unit, data.grey_visible)
 
 
+def open_image(file: Path | IO[bytes], name: str | None = None) -> PIL.Image.Image:
+    """Open an image of one of ``FORMATS`` without decoding it.
+
+    Args:
+        file: its path, or the open file.
+        name: for messages; by default the path.
+
+    Raises:
+        InputError: the header states more than ``MAX_PIXELS``.
+        Exception: Pillow's, of all kinds: the file cannot be read, or has another format.
+    """
+    name = name or str(file)
+    try:
+        image = PIL.Image.open(file, formats=FORMATS)
+    except _TOO_LARGE as error:
+        raise too_large(name) from error
+    try:
+        _check_size(image, name)
+    except InputError:
+        image.close()
+        raise
+    return image
+
+
+def too_large(name: str) -> InputError:
+    """Return the error for an image or the frame of a video that would take too much memory."""
+    return InputError(f"{name}: more than {MAX_PIXELS:,} pixels, the limit of an image; make it smaller.")
+
+
+def _check_size(image, name):
+    # A compressed tile may be larger than its image, and is decoded completely.
+    tags = image.tag_v2 if image.format == "TIFF" else {}
+    tile = (tags.get(_TILE_WIDTH, 0), tags.get(_TILE_HEIGHT, 0))
+    for width, height in (image.size, tile):
+        if width * height > MAX_PIXELS:
+            raise too_large(name)
+
+
 def decode_visible(encoded: bytes, name: str, rules: ImageRules = DEFAULT_RULES) -> np.ndarray:
     """Return the RGB image of a file, uint8 [H, W, 3]; ``name`` is for messages.
 
@@ -78,11 +128,11 @@ def decode(encoded: bytes, name: str) -> tuple[np.ndarray, str]:
     The two differ for RGB of 16 bits, of which the pixels have the upper 8.
 
     Raises:
-        InputError: the bytes cannot be decoded.
+        InputError: the bytes cannot be decoded, or hold too many pixels or pages.
     """
     try:
-        with PIL.Image.open(io.BytesIO(encoded)) as image:
-            indices = page_indices(image)
+        with open_image(io.BytesIO(encoded), name) as image:
+            indices = page_indices(image, name)
             if len(indices) == 1:
                 image.seek(indices[0])
                 return _pixels(image, name)
@@ -105,19 +155,38 @@ def decode_page(stack: PIL.Image.Image, index: int, name: str) -> tuple[np.ndarr
         raise InputError(f"{name}: a page that cannot be read as an image.") from error
 
 
-def page_indices(image: PIL.Image.Image) -> list[int]:
-    """Return the indices of the images that an open file holds, without previews and masks of others."""
+def page_indices(image: PIL.Image.Image, name: str) -> list[int]:
+    """Return the indices of the images that an open file holds, without previews and masks of others.
+
+    Raises:
+        InputError: there are more than ``MAX_PAGES``.
+    """
+    if image.format == "TIFF":
+        indices = _tiff_indices(cast(Any, image), name)
+        image.seek(0)
+        return indices
     count = getattr(image, "n_frames", 1) if image.format in _PAGED_FORMATS else 1
-    if image.format != "TIFF":
-        return list(range(count))
+    if count > MAX_PAGES:
+        raise _too_many_pages(name)
+    return list(range(count))
+
+
+def _tiff_indices(image, name):
     indices = []
-    for index in range(count):
-        image.seek(index)
-        # NewSubfileType (TIFF 6.0, page 36): bit 0 is a reduced image, bit 2 a mask.
-        if not cast(Any, image).tag_v2.get(254, 0) & 0b101:
-            indices.append(index)
-    image.seek(0)
+    with contextlib.suppress(EOFError):
+        # One after another, since ``n_frames`` would read all of them first.
+        for index in itertools.count():
+            image.seek(index)
+            if index == MAX_PAGES:
+                raise _too_many_pages(name)
+            # NewSubfileType (TIFF 6.0, page 36): bit 0 is a reduced image, bit 2 a mask.
+            if not image.tag_v2.get(254, 0) & 0b101:
+                indices.append(index)
     return indices
+
+
+def _too_many_pages(name):
+    return InputError(f"{name}: more than {MAX_PAGES:,} images in a file; split it.")
 
 
 def has_16_bits(image: PIL.Image.Image) -> bool:
@@ -133,11 +202,15 @@ def _netpbm_maxima(image):
 
 
 def _pixels(image, name):
+    _check_size(image, name)  # of this page
     is_wide, maxima = has_16_bits(image), _netpbm_maxima(image)
     if image.format == "TIFF" and image.mode.startswith("I;16") and image.tag_v2.get(_PHOTOMETRIC) == 0:
         # Pillow inverts 8 bits only; of more bits, a range of values would not tell what is hot.
         raise InputError(f"{name}: values of 16 bits of which 0 is white (WhiteIsZero); save it with 0 as black.")
-    image.load()
+    try:
+        image.load()
+    except _TOO_LARGE as error:
+        raise too_large(name) from error
     image = PIL.ImageOps.exif_transpose(image)  # a copy, since other pages may follow
     if image.mode == "1":
         image = image.convert("L")

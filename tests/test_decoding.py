@@ -1,10 +1,14 @@
 """The rule of orientation and bit depth, wherever pixels enter."""
 
 import io
+import struct
+import zlib
 
 import cv2
 import numpy as np
+import PIL.EpsImagePlugin
 import PIL.Image
+import PIL.ImageFile
 import pytest
 
 from dcrl_jax import decoding
@@ -176,3 +180,71 @@ def test_tag_behind_the_pixels_of_a_png_file_turns_image_and_size():
         image = PIL.Image.open(io.BytesIO(png))
         assert decoding.upright_size(image) == size
         assert image.convert("RGB").size == (6, 4)  # it can still be decoded
+
+
+def chunk(kind, content):
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png(width, height, *chunks):
+    """A grey PNG file of some bytes that states a size, and has black pixels for no more than a part of it."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    pixels = chunk(b"IDAT", zlib.compress(bytes(100_000)))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + pixels + chunk(b"IEND", b"")
+
+
+def tiff(*pages):
+    """A TIFF file with one pixel for all of its pages, whose tags are given by number."""
+    content = b"II*\0" + struct.pack("<I", 8)
+    for page in pages:
+        # Size, bits, compression, black is zero, and the strip: the file's first byte.
+        tags = {256: 1, 257: 1, 258: 8, 259: 1, 262: 1, 273: 0, 277: 1, 278: 1, 279: 1} | page
+        entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
+        following = len(content) + 2 + len(entries) + 4
+        content += struct.pack("<H", len(tags)) + entries + struct.pack("<I", following)
+    return content[:-4] + bytes(4)
+
+
+TOO_LARGE = "a: more than 89,478,485 pixels, the limit of an image; make it smaller."
+TOO_MANY = "a: more than 20 images in a file; split it."
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (png(50_000, 50_000), TOO_LARGE),
+        (png(10_000, 10_000), TOO_LARGE),
+        (encoded(COLOURS, "bmp")[:18] + struct.pack("<ii", 50_000, 50_000) + encoded(COLOURS, "bmp")[26:], TOO_LARGE),
+        (b"P5 50000 50000 255\n", TOO_LARGE),
+        (tiff({256: 50_000, 257: 50_000}), TOO_LARGE),
+        (tiff({322: 50_000, 323: 50_000}), TOO_LARGE),
+        (tiff({254: 1}, {256: 50_000, 257: 50_000}), TOO_LARGE),
+        (png(1, 1, chunk(b"acTL", struct.pack(">II", 2**31, 0))), TOO_MANY),
+        (tiff(*[{}] * 21), TOO_MANY),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "a: 61 bytes that cannot be read as an"),
+    ],
+    ids=["png", "warned of", "bmp", "pgm", "tiff", "tile", "second page", "apng", "pages", "eps"],
+)
+def test_bombs_and_programs_are_refused_by_their_headers(monkeypatch, content, message):
+    monkeypatch.setattr(decoding, "MAX_PAGES", 20)
+    monkeypatch.setattr(PIL.ImageFile.ImageFile, "load", lambda _: pytest.fail("decoded"))
+    monkeypatch.setattr(PIL.EpsImagePlugin, "Ghostscript", lambda *_, **__: pytest.fail("run"))
+    assert len(content) < 3_000_000
+    with pytest.raises(InputError) as refusal:
+        decoding.decode(content, "a")
+    assert str(refusal.value).startswith(message)
+
+
+def test_page_of_a_stack_has_the_limit_of_an_image():
+    with decoding.open_image(io.BytesIO(tiff({}, {256: 50_000, 257: 50_000}, {})), "a") as stack:
+        assert decoding.page_indices(stack, "a") == [0, 1, 2]
+        assert decoding.decode_page(stack, 2, "a")[0].tolist() == [[ord("I")]]
+        with pytest.raises(InputError, match=f"^{TOO_LARGE}$"):
+            decoding.decode_page(stack, 1, "a")
+
+
+@pytest.mark.parametrize("suffix", ["jpeg", "png", "tiff", "webp", "avif", "bmp", "gif", "jpeg2000", "ppm", "tga"])
+def test_formats_of_cameras_and_tools_are_opened(suffix):
+    pixels, dtype = decoding.decode(encoded(COLOURS, suffix), "a")
+    assert (pixels.shape, dtype) == ((4, 6, 3), "uint8")

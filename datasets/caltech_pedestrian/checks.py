@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-from PIL import Image
-
 from datasets import checks
 from datasets.checks import IMAGE_MISSING, IMAGE_UNREADABLE
 from datasets.fetched import CheckedCopy, Copy
@@ -16,6 +14,7 @@ from dcrl_jax.annotations.caltech.folders import Files
 from dcrl_jax.annotations.caltech.seq import SeqFile
 from dcrl_jax.annotations.labels import CALTECH_IGNORE, PERSON
 from dcrl_jax.annotations.types import MISSING, UNREADABLE, Annotation, Finding, checksum
+from dcrl_jax.decoding import open_image
 from dcrl_jax.errors import InputError
 from dcrl_jax.progress import progress_bar
 from dcrl_jax.tables import format_table
@@ -127,7 +126,8 @@ def _check_video(video: str, split: str, skip: int, files: Files, annotations: s
 def _frame_problem(video: SeqFile, number: int) -> str | None:
     """Return the problem of a frame's JPEG, or None; decode only its header."""
     try:
-        with Image.open(io.BytesIO(seq.read_frame(video, number))) as image:
+        content = io.BytesIO(seq.read_frame(video, number))
+        with open_image(content, f"{video.path}: frame {number}") as image:
             size = image.size
     except InputError as error:
         return str(error)

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import PIL.Image
 
 from datasets.records import CONDITIONS
 from datasets.rgbt_folder.files import Pair, short_name
 from datasets.rgbt_folder.words import CONDITION_OF, told_by
 from dcrl_jax.annotations.problems import raise_if_any
+from dcrl_jax.decoding import open_image
 
 # Mean of the upper third of a visible image, of 255; darker ones are night.
 DARK_LUMA = 56
@@ -64,7 +64,7 @@ def condition_of_image(path: Path) -> str:
     By day that is the sky or what it lights; by night, headlights light only what is below. It is wrong for 2.5 % of
     242 pairs of MSRS and for 9.7 % of 62 pairs of KAIST; the mean of the complete image is wrong for 37 % of KAIST's.
     """
-    with PIL.Image.open(path) as image:
+    with open_image(path) as image:
         image.draft("L", (160, 128))  # JPEG: decodes a smaller image
         luma = np.asarray(image.convert("L").reduce(max(1, image.width // 160)), np.float32)
     return "night" if luma[: max(1, luma.shape[0] // 3)].mean() < DARK_LUMA else "day"

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from dcrl_jax.annotations.repeats import drop_repeats
 from dcrl_jax.annotations.types import REPEATED, Annotation
 from dcrl_jax.data import records
-from dcrl_jax.decoding import upright_size
+from dcrl_jax.decoding import open_image, upright_size
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation.overlaps import ImageTruth
 from dcrl_jax.evaluation.rules import IMAGE_CONDITIONS
@@ -50,7 +49,7 @@ def read_truths(source: Sequence[Any], objects: str = "objects") -> Truths:
             for label, box, level, ignore in zip(annotated["label"], *columns, strict=True)
         ]
         rows.append((records.text(record["image_id"]), IMAGE_CONDITIONS[int(record["condition"])], annotations))
-        sizes.append(upright_size(Image.open(io.BytesIO(record["visible"]))))
+        sizes.append(upright_size(open_image(io.BytesIO(record["visible"]), rows[-1][0])))
     images, warnings = to_truths(rows)
     return Truths(images, sizes, warnings)
 

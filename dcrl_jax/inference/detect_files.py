@@ -11,9 +11,8 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-import PIL.Image
 
-from dcrl_jax.decoding import is_grey
+from dcrl_jax.decoding import is_grey, open_image
 from dcrl_jax.errors import InputError, Preempted
 from dcrl_jax.inference.detector import Detector
 from dcrl_jax.inference.draw import draw_people
@@ -137,7 +136,7 @@ class _Run:
         names = [files.name for files in images]
         picture_of = picture_names(names)
         # A file of many images stays open until the last of them is read.
-        open_stack = functools.lru_cache(2)(PIL.Image.open)
+        open_stack = functools.lru_cache(2)(open_image)
         read = functools.partial(read_scene, self._detector, open_stack=open_stack)
 
         def write(name, picture):

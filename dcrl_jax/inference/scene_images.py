@@ -38,6 +38,8 @@ def _image(file: File, page: int | None, open_stack: OpenStack) -> Path | Page:
     name = f"{file.path}#{page + 1:04d}"
     try:
         return Page(name, open_stack(file.path), file.pages[page])
+    except InputError:
+        raise
     except (OSError, SyntaxError, ValueError) as error:
         raise InputError(f"{name}: a page that cannot be read as an image.") from error
 

@@ -11,9 +11,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dcrl_jax.decoding import MAX_PIXELS, too_large
 from dcrl_jax.errors import InputError
 from dcrl_jax.inference.extras import import_extra
 
+# FFmpeg's names of the formats to open. Others are play lists, which name other files, and pictures.
+FORMATS = (
+    "asf,av1,avi,cine,dirac,dnxhd,dv,flv,gxf,h261,h263,h264,hevc,ivf,live_flv,m4v,matroska,mjpeg,mov,mpeg,mpegts,"
+    "mpegvideo,mpjpeg,mxf,nsv,nut,obu,ogg,rm,vc1,vvc,webm,wtv,yuv4mpegpipe"
+)
 PROBED_PACKETS = 300
 RESTART = 5  # intervals between frames; time stamps that go back by as many are those of a new clock
 
@@ -299,25 +305,34 @@ def _open(path) -> Any:
     av = import_extra("av", "video")
     try:
         # Without the protocol, a name with a colon would be taken for a web address.
-        container = av.open(f"file:{path}")
+        container = av.open(f"file:{path}", options={"format_whitelist": FORMATS})
+    except av.error.ArgumentError as error:  # a format that is not in the list
+        raise _no_video(path) from error
     except (av.error.FFmpegError, OSError) as error:
         raise _no_frame(path, is_open=False) from error
-    streams = _video_streams(container)
-    if streams and streams[0].codec_context:
-        return container
-    container.close()
-    reason = (
-        "an unknown codec; convert it, e.g. to H.264"
-        if streams
-        else "a still image, text, sound or an unknown kind of animation"
-    )
-    raise InputError(f"{path}: no video that can be read: {reason}.")
+    try:
+        streams = _video_streams(container)
+        if not streams:
+            raise _no_video(path)
+        codec = streams[0].codec_context
+        if not codec:
+            raise InputError(f"{path}: no video that can be read: an unknown codec; convert it, e.g. to H.264.")
+        if codec.width * codec.height > MAX_PIXELS:
+            raise too_large(str(path))
+        codec.options = {"max_pixels": str(MAX_PIXELS)}  # of later frames
+    except InputError:
+        container.close()
+        raise
+    return container
+
+
+def _no_video(path):
+    reason = "a still image, text, sound, a play list or an unknown kind of animation"
+    return InputError(f"{path}: no video that can be read: {reason}.")
 
 
 def _video_streams(container):
-    """Return the streams of a video, the one to use first; none of a still image or a text."""
-    if container.format.name in ("image2", "tty") or container.format.name.endswith("_pipe"):
-        return []
+    """Return the streams of a video, the one to use first; none of a still image."""
     if container.metadata.get("major_brand") in ("avif", "heic", "heix", "mif1"):
         return []
     kinds = import_extra("av", "video").stream.Disposition

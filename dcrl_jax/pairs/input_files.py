@@ -8,9 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-import PIL.Image
-
-from dcrl_jax.decoding import page_indices
+from dcrl_jax.decoding import open_image, page_indices
 from dcrl_jax.errors import InputError
 
 # Suffixes that promise an image or a video: such a file is never passed over, whatever its content. Of the third kind
@@ -168,8 +166,8 @@ def _promises(path) -> bool:
 
 def _pages(path) -> tuple[tuple[int, ...], str]:
     try:
-        with PIL.Image.open(path) as image:
-            pages = tuple(page_indices(image))
+        with open_image(Path(path)) as image:
+            pages = tuple(page_indices(image, str(path)))
     except Exception:  # reading the image tells what is wrong
         return (0,), ""
     return pages or (0,), "" if pages else "holds no image but a preview; convert it to PNG or JPEG."
