@@ -24,13 +24,15 @@ from ml_collections import ConfigDict
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from dcrl_jax import parallel, published
-from dcrl_jax.config import add_later_keys, validation_is_test
+from dcrl_jax.config import add_later_keys, check_config, validation_is_test
 from dcrl_jax.errors import InputError, first_few
 from dcrl_jax.parallel import across_processes, within_process
 
 RESUME_FOLDER = "checkpoints"
 BEST_FOLDER = "best"
 FOLDERS = (BEST_FOLDER, RESUME_FOLDER)
+# Of a checkpoint's arrays to its files, which compress trained parameters by some percent; that many bytes are free.
+_MAX_RATIO, _FREE_BYTES = 20, 64 * 2**20
 
 
 def open_manager(folder: Path, keep: int = 1) -> ocp.CheckpointManager:
@@ -66,7 +68,11 @@ def config_to_json(config: ConfigDict) -> dict:
 
 
 def config_from_json(values: dict) -> ConfigDict:
-    """Return the config from the values of ``config_to_json``; lists become tuples."""
+    """Return the config from the values of ``config_to_json``, which may be anybody's; lists become tuples.
+
+    Raises:
+        InputError: the values cannot be those of a config.
+    """
 
     def convert(value):
         if isinstance(value, dict):
@@ -75,7 +81,16 @@ def config_from_json(values: dict) -> ConfigDict:
             return tuple(convert(item) for item in value)
         return value
 
-    return ConfigDict(convert(values))
+    try:
+        config = ConfigDict(convert(values))
+        add_later_keys(config)
+        check_config(config)
+    except InputError:
+        raise
+    # A key may have a dot or the name of a method.
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        raise InputError(f"its config is not one of dcrl_jax: {error}.") from error
+    return config
 
 
 def save_training(manager: ocp.CheckpointManager, state: Any, data_iterator: Any, config: ConfigDict) -> None:
@@ -281,10 +296,8 @@ def restore_params(path: str) -> tuple[Any, ConfigDict, int]:
         InputError: there is no checkpoint at the path, or it cannot be read.
     """
     if published.is_published(path):
-        params, config, step = published.read(path)
-        config = config_from_json(config)
-        add_later_keys(config)
-        return params, config, step
+        params, values, step = published.read(path)
+        return params, _config_of(values, path), step
     try:
         folder, step = _checkpoint_folder(path)
         config = _restore_config(folder / str(step))
@@ -301,13 +314,18 @@ def restore_params(path: str) -> tuple[Any, ConfigDict, int]:
 
 
 def _restore_config(checkpoint: epath.Path) -> ConfigDict:
-    with _explain_damage(checkpoint), ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
-        config = reader.restore(checkpoint / "config")
-    if not isinstance(config, dict):
-        raise _damaged(checkpoint, f"its config is a {type(config).__name__}, not a JSON object")
-    config = config_from_json(config)
-    add_later_keys(config)
-    return config
+    with _explain_damage(checkpoint):
+        values = published.read_config_file(checkpoint / "config" / "metadata")
+    if not isinstance(values, dict):
+        raise _damaged(checkpoint, f"its config is a {type(values).__name__}, not a JSON object")
+    return _config_of(values, checkpoint)
+
+
+def _config_of(values: dict, source: str | epath.Path) -> ConfigDict:
+    try:
+        return config_from_json(values)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from error
 
 
 def _restore_params(checkpoint: epath.Path) -> Any:
@@ -315,8 +333,23 @@ def _restore_params(checkpoint: epath.Path) -> Any:
     with _explain_damage(checkpoint), ocp.StandardCheckpointer() as reader:
         # Ask the handler: the reader would warn that metadata is missing which only a checkpoint of one item has.
         saved = ocp.StandardCheckpointHandler().metadata(checkpoint / "params").tree
+        _check_memory(saved, checkpoint)
         abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), saved)
         return reader.restore(checkpoint / "params", abstract)
+
+
+def _check_memory(saved: Any, checkpoint: epath.Path) -> None:
+    """Check that arrays need about as much memory as their files take; anybody may have stated their shapes."""
+    arrays = 0
+    for path, leaf in leaves_by_path(saved).items():
+        chunk = getattr(getattr(leaf, "storage", None), "chunk_shape", None)
+        if chunk is None or leaf.dtype != np.float32:
+            raise _damaged(checkpoint, f"{path} is no array of float32")
+        arrays += 4 * max(math.prod(leaf.shape), math.prod(chunk))  # a chunk is read whole
+    entries = [entry for pattern in ("*", "*/*", "*/*/*") for entry in (checkpoint / "params").glob(pattern)]
+    files = sum(entry.stat().length for entry in entries if not entry.is_dir())
+    if arrays > _FREE_BYTES + _MAX_RATIO * files:
+        raise _damaged(checkpoint, f"its files of {files:,} bytes state arrays of {arrays:,}")
 
 
 def fingerprint(params: Any) -> str:
@@ -345,7 +378,7 @@ def _explain_damage(folder):
         yield
     except InputError:
         raise
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, TypeError, ValueError, KeyError) as error:
         raise _damaged(folder, error) from error
 
 

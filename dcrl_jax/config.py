@@ -64,18 +64,28 @@ def _one_of(*values):
 
 def _numbers(*lengths):
     def holds(values):
-        return len(values) in lengths and all(isinstance(value, (int, float)) for value in values)
+        return len(values) in lengths and all(map(_is_number, values))
 
     return Check(holds, f"hold {' or '.join(map(str, lengths))} numbers")
+
+
+def _up_to(most):
+    """Return the check of a size that takes memory as soon as a detector is opened, whoever made it."""
+    return Check(lambda value: 0 < value <= most, f"be above 0 and at most {most:,}")
 
 
 ABOVE_0 = Check(lambda value: value > 0, "be above 0")
 EMPTY_OR_ABOVE_0 = Check(lambda value: value is None or value > 0, "be above 0")
 NOT_NEGATIVE = Check(lambda value: value >= 0, "not be negative")
 SHARE = Check(lambda value: 0 <= value <= 1, "lie in 0..1")
+WIDTH_OR_0 = Check(lambda value: 0 <= value <= 4, "be at least 0 and at most 4")
 SIZE = Check(
-    lambda value: len(value) in (0, 2) and all(isinstance(side, int) and side > 0 for side in value),
+    lambda value: len(value) in (0, 2) and all(type(side) is int and side > 0 for side in value),
     "hold no numbers or a height and a width in pixels",
+)
+GRID = Check(
+    lambda value: len(value) in (0, 2) and all(type(side) is int and 0 < side <= 512 for side in value),
+    "hold 0 or 2 whole numbers, above 0 and at most 512",
 )
 STAGES = Check(lambda value: set(value) <= {"rpg", "rdr"}, "hold nothing but rpg and rdr")
 
@@ -95,8 +105,8 @@ KEYS = (
         "KAIST has none of its own. Where it is the test split, the last parameters are scored, not the best"),
     Key("data.validation_videos", (), None, "", "ours", "training images whose names begin so, such as set02/V003, are "
         "the validation split instead; complete videos, since neighbouring frames are near copies", added=True),
-    Key("data.height_px", 512, ABOVE_0, "input", "KAIST", "of the network's input"),
-    Key("data.width_px", 640, ABOVE_0, "input", "KAIST", "of the network's input"),
+    Key("data.height_px", 512, _up_to(4096), "input", "KAIST", "of the network's input"),
+    Key("data.width_px", 640, _up_to(4096), "input", "KAIST", "of the network's input"),
     Key("data.lwir_range", (), _numbers(0, 2), "input card", "ours", "values of thermal images of more than 8 bits "
         "that become 0 and 255; (): such images are refused", added=True),
     Key("data.lwir_range_unit", "counts", _one_of("counts", "percent"), "input card", "ours", "of lwir_range; percent: "
@@ -123,7 +133,7 @@ KEYS = (
     Key("data.blank_probability", 0.0, SHARE, "card", "ours", "of one modality being blank, so that a teacher learns "
         "to use the other; above 0, it also takes one image of a pair"),
 
-    Key("backbone.width", 1.0, ABOVE_0, "shapes network card", "paper", "multiplier of VGG-16's channels"),
+    Key("backbone.width", 1.0, _up_to(4), "shapes network card", "paper", "multiplier of VGG-16's channels"),
     Key("backbone.norm", "none", _one_of("none", "group"), "shapes network card", "paper", "normalisation of "
         "the convolutions' outputs"),
     Key("backbone.stride", 8, _one_of(8, 16), "outputs card", "peers", "pixels; 8 leaves out pool4"),
@@ -138,7 +148,7 @@ KEYS = (
     Key("segmentation.stages", ("rpg", "rdr"), STAGES, "shapes card", "paper Table VI", "stages with the auxiliary "
         "task"),
 
-    Key("anchors.per_cell", 9, ABOVE_0, "shapes outputs", "peers", "heights of anchors"),
+    Key("anchors.per_cell", 9, _up_to(32), "shapes outputs", "peers", "heights of anchors"),
     Key("anchors.aspect_ratio", 0.41, ABOVE_0, "outputs", "peers", "width / height of a pedestrian"),
     Key("anchors.smallest_px", 30.0, ABOVE_0, "outputs", "peers", "height at an input of reference_height_px; scaled "
         "with the input"),
@@ -156,23 +166,23 @@ KEYS = (
     Key("rpn.offset_std", (0.1, 0.1, 0.2, 0.2), _numbers(4), "outputs", "Fast R-CNN", "divisors of the offsets of both "
         "stages"),
     Key("rpn.min_size_px", 4.0, NOT_NEGATIVE, "", "ours", "smaller proposals are dropped"),
-    Key("rpn.before_nms", 6000, ABOVE_0, "", "peers", "proposals before NMS, the best by score"),
+    Key("rpn.before_nms", 6000, _up_to(20_000), "", "peers", "proposals before NMS, the best by score"),
     Key("rpn.nms_iou", 0.7, SHARE, "", "peers", "IoU above which NMS drops the lower-scored proposal"),
-    Key("rpn.kept_training", 1000, ABOVE_0, "", "ours", "proposals after NMS, in training"),
-    Key("rpn.kept_testing", 300, ABOVE_0, "", "peers", "proposals after NMS, in detection"),
+    Key("rpn.kept_training", 1000, _up_to(10_000), "", "ours", "proposals after NMS, in training"),
+    Key("rpn.kept_testing", 300, _up_to(10_000), "", "peers", "proposals after NMS, in detection"),
 
     Key("roi.positive_iou", 0.5, SHARE, "", "peers", "IoU with a pedestrian above which a RoI is positive"),
     Key("roi.ignore_ioa", 0.5, SHARE, "", "ours", "as rpn.ignore_ioa"),
     Key("roi.sampled", 128, ABOVE_0, "", "peers", "RoIs of an image in the loss"),
     Key("roi.max_positive", 32, NOT_NEGATIVE, "", "peers", "of the sampled RoIs"),
-    Key("roi.size", 7, ABOVE_0, "shapes outputs", "peers", "bins on a side"),
-    Key("roi.samples_per_bin", 2, ABOVE_0, "network", "peers", "on a side"),
-    Key("roi.hidden", 4096, ABOVE_0, "shapes card", "peers", "units of fc6 and of fc7"),
+    Key("roi.size", 7, _up_to(32), "shapes outputs", "peers", "bins on a side"),
+    Key("roi.samples_per_bin", 2, _up_to(8), "network", "peers", "on a side"),
+    Key("roi.hidden", 4096, _up_to(16_384), "shapes card", "peers", "units of fc6 and of fc7"),
 
     Key("final.min_score", 0.001, SHARE, "scoring card", "ours", "detections with a lower score are dropped"),
     Key("final.nms_iou", 0.3, SHARE, "scoring card", "peers", "IoU above which NMS drops the lower-scored "
         "detection"),
-    Key("final.max_detections", 100, ABOVE_0, "scoring", "ours", "per image"),
+    Key("final.max_detections", 100, _up_to(10_000), "scoring", "ours", "per image"),
 
     Key("loss.box_weight", 1.0, NOT_NEGATIVE, "", "paper III-A", "lambda of Eq. 1"),
     Key("loss.segmentation_weight", 1.0, NOT_NEGATIVE, "", "paper III-A", "eta of Eq. 1"),
@@ -224,7 +234,7 @@ KEYS = (
     Key("cfl.enabled", True, None, "shapes network card", "paper Fig. 6", "cross-modal feature learning, Eq. 2-7"),
     Key("cfl.shared_fraction", 0.5, SHARE, "shapes network card", "paper V-B", "alpha, the fraction of the channels "
         "that become shared features"),
-    Key("cfl.groups", 2, ABOVE_0, "shapes network", "paper V-B", "G, of the convolutions P"),
+    Key("cfl.groups", 2, _up_to(2048), "shapes network", "paper V-B", "G, of the convolutions P"),
     Key("cfl.aggregation", "attention", _one_of("attention", "average"), "network card", "paper", "Eq. 4-6, or Table "
         "II's row without AAS"),
     Key("cfl.init", "gaussian", _one_of("gaussian", "identity"), "", "ours", "first values of W, V and P; identity: "
@@ -235,9 +245,9 @@ KEYS = (
 
     Key("fusion.strategy", "maf", _one_of("maf", "linear", "average"), "shapes network card", "paper", "Eq. 10-13; the "
         "others are rows of Table III"),
-    Key("fusion.grid", (4, 5), _numbers(0, 2), "shapes", "ours", "cells that the map is averaged to before the MLP; "
+    Key("fusion.grid", (4, 5), GRID, "shapes", "ours", "cells that the map is averaged to before the MLP; "
         "(): flatten the map as it is"),
-    Key("fusion.hidden", 256, ABOVE_0, "shapes", "ours", "units of the MLP"),
+    Key("fusion.hidden", 256, _up_to(16_384), "shapes", "ours", "units of the MLP"),
 
     Key("distillation.fea", True, None, "card", "paper Table IV", "feature level, Eq. 15"),
     Key("distillation.cls", True, None, "card", "paper Table IV", "classification, Eq. 16"),
@@ -260,7 +270,7 @@ KEYS = (
     Key("distillation.xi", 0.5, SHARE, "card", "paper V-B", "share of the annotated masks in Eq. 18"),
 
     Key("teacher.checkpoint", str, None, "", "", "workdir or checkpoint of a trained teacher; empty: train one first"),
-    Key("teacher.width", 0.0, NOT_NEGATIVE, "shapes card", "ours", "backbone.width of the teacher, if the student's is "
+    Key("teacher.width", 0.0, WIDTH_OR_0, "shapes card", "ours", "backbone.width of the teacher, if the student's is "
         "another one; 0: the same", added=True),
     Key("teacher.init.checkpoint", str, None, "", "", "as init.checkpoint, of the teacher"),
 )
@@ -324,33 +334,79 @@ def add_later_keys(config: ConfigDict) -> None:
     with config.unlocked():
         for key in KEYS:
             section, _, name = key.name.partition(".")
-            if key.added and section in config and name not in config[section]:
+            if key.added and isinstance(config.get(section), ConfigDict) and name not in config[section]:
                 config[section][name] = key.default
 
 
 def check_config(config: ConfigDict) -> None:
-    """Check every value of a config.
+    """Check every value of a config, whose values may be of any type: it may be part of anybody's checkpoint.
 
     Raises:
         InputError: values break their checks; lists all of them with their keys and what they must be.
     """
-    problems = list(_problems(config))
+    problems = list(_wrong_values(config)) or list(_contradictions(config))
     if problems:
         raise InputError("\n  ".join(problems))
 
 
-def _problems(config: ConfigDict) -> Iterator[str]:
-    def problem(name, must):
-        return f"config.{name} is {value_of(config, name)!r}; it must {must}."
+def _problem(config, name, must):
+    value = value_of(config, name)
+    text = repr(value.to_dict() if isinstance(value, ConfigDict) else value)
+    return f"config.{name} is {text if len(text) < 200 else f'{text[:200]}...'}; it must {must}."
 
-    if config.role not in ROLES:
-        yield problem("role", f"be one of: {', '.join(ROLES)}")
+
+def _wrong_values(config: ConfigDict) -> Iterator[str]:
+    role = value_of(config, "role")
+    if role not in ROLES:
+        yield _problem(config, "role", f"be one of: {', '.join(ROLES)}")
         return
     for key in KEYS:
-        if config.role in key.roles and key.check:
-            present = has_key(config, key.name) or not key.added
-            if present and not key.check.holds(value_of(config, key.name)):
-                yield problem(key.name, key.check.must)
+        # A missing key is an error, unless it was added later or may have any value.
+        if role not in key.roles or (not has_key(config, key.name) and (key.added or not key.check)):
+            continue
+        value = value_of(config, key.name)
+        if must := _type_problem(key.default, value):
+            yield _problem(config, key.name, must)
+        elif key.check and not key.check.holds(value):
+            yield _problem(config, key.name, key.check.must)
+
+
+def _type_problem(default: Any, value: Any) -> str:
+    """Return what a value must be to have the type of a key's default; empty if it has."""
+    if isinstance(default, type):
+        return "" if value is None else _type_problem(default(), value)
+    if isinstance(default, dict):
+        is_plain = isinstance(value, ConfigDict) and len(value) <= 100 and all(map(_is_plain, value.values()))
+        return "" if is_plain else "hold options of text, finite numbers, True, False, or sequences of these"
+    if isinstance(default, bool):
+        return "" if isinstance(value, bool) else "be True or False"
+    if isinstance(default, int):
+        return "" if _is_number(value) and isinstance(value, int) else "be a whole number"
+    if isinstance(default, float):
+        return "" if _is_number(value) else "be a finite number"
+    if isinstance(default, str):
+        return "" if isinstance(value, str) and _is_plain(value) else "be a text"
+    is_flat = isinstance(value, (tuple, list)) and not any(isinstance(part, (tuple, list)) for part in value)
+    return "" if is_flat and _is_plain(value) else "hold texts or finite numbers"
+
+
+def _is_number(value):
+    # A comparison, since a large whole number has no float.
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
+
+
+def _is_plain(value, depth=0):
+    if isinstance(value, (tuple, list)):
+        return depth < 3 and len(value) <= 1000 and all(_is_plain(part, depth + 1) for part in value)
+    return (
+        value is None or isinstance(value, bool) or _is_number(value) or (isinstance(value, str) and len(value) < 5000)
+    )
+
+
+def _contradictions(config: ConfigDict) -> Iterator[str]:
+    def problem(name, must):
+        return _problem(config, name, must)
+
     size = (value_of(config, "data.height_px"), value_of(config, "data.width_px"))
     if any(part > whole for part, whole in zip(config.data.get("crop", ()), size, strict=False)):
         yield problem("data.crop", "not exceed data.height_px and data.width_px")

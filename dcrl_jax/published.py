@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 from flax import traverse_util
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
@@ -19,6 +20,7 @@ from dcrl_jax.hub import HUB, fetch
 
 PARAMS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
+MAX_CONFIG_BYTES = 2**20  # a hundred times a config's
 FORMAT = 1
 
 
@@ -70,6 +72,23 @@ def read(source: str) -> tuple[Any, dict, int]:
     return jax.device_put(_nest(tensors, source), jax.local_devices()[0]), config, step
 
 
+def read_config_file(file: Path | epath.Path) -> Any:
+    """Return the content of a config's JSON file, which may be anybody's.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is not JSON, too large or too deep.
+    """
+    with file.open("rb") as opened:
+        content = opened.read(MAX_CONFIG_BYTES + 1)
+    if len(content) > MAX_CONFIG_BYTES:
+        raise ValueError(f"it has more than {MAX_CONFIG_BYTES:,} bytes")
+    try:
+        return json.loads(content)
+    except RecursionError as error:
+        raise ValueError("its values are nested too deep") from error
+
+
 def _download(source):
     name, _, revision = source.removeprefix(HUB).partition("@")
     if len(name.split("/")) != 2 or not all(name.split("/")):
@@ -85,7 +104,7 @@ def _unreadable(file, source, error):
 
 def _read_config(file, source):
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = read_config_file(file)
     except (OSError, ValueError) as error:
         raise _unreadable(file, source, error) from error
     is_ours = isinstance(values, dict) and values.get("library") == "dcrl_jax"
@@ -93,7 +112,7 @@ def _read_config(file, source):
         kind = f"of format {values.get('format')}" if is_ours else "not the config of a dcrl_jax model"
         raise InputError(f"{file} is {kind}; expected format {FORMAT}, which --mode=publish of this version writes.")
     config, step = values.get("config"), values.get("step")
-    if not isinstance(config, dict) or not isinstance(step, int):
+    if not isinstance(config, dict) or type(step) is not int:
         raise InputError(f"{file} has no config or no step; expected both, as --mode=publish writes them.")
     return config, step
 

@@ -6,6 +6,7 @@ pixel is (0.5, 0.5). Point lists that count pixels from 0, as OpenCV's do, are h
 """
 
 import functools
+import io
 import json
 import math
 import os
@@ -28,6 +29,7 @@ EXPECTED = (
     "to visible pixels; or a file with such numbers (text, .csv, .json, .npy)"
 )
 _SEPARATORS = re.compile(r"[\s,;()\[\]]+")
+_MAX_BYTES = 2**20  # of a file with numbers
 _LONGEST_SIDE = 32_000  # pixels; OpenCV's remap takes sides below 32,767
 
 
@@ -86,6 +88,11 @@ def read_registration(value: Any, folder: Path) -> Registration | None:
             return _checked(_read_numbers(path), str(path))
         return _checked(numbers, repr(value))
     return _checked(value, repr(value))
+
+
+def names_file(value: Any) -> bool:
+    """Return whether an option of ``read_registration`` is the name of a file."""
+    return isinstance(value, str) and bool(value) and value.strip().lower() != STRETCH and _numbers_of(value) is None
 
 
 def registration_of(data: ConfigDict) -> Registration | None:
@@ -211,14 +218,19 @@ def _numbers_of(text):
 
 def _read_numbers(path):
     try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
+            raise ValueError(f"more than {_MAX_BYTES:,} bytes")
         if path.suffix.lower() == ".npy":
-            return np.load(path, allow_pickle=False)
-        text = path.read_bytes().decode("utf-8-sig")
+            return np.load(io.BytesIO(content), allow_pickle=False)
+        text = content.decode("utf-8-sig")
         if path.suffix.lower() == ".json":
             return json.loads(text)
     except OSError as error:
         raise InputError(f"lwir_to_visible {path}: {error.strerror or error}; {EXPECTED}.") from error
-    except (EOFError, ValueError) as error:
+    # NumPy's header and JSON's brackets may state any size and depth.
+    except (EOFError, MemoryError, RecursionError, ValueError) as error:
         raise InputError(f"lwir_to_visible {path}: cannot be read ({error}); {EXPECTED}.") from error
     numbers = _numbers_of("\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#")))
     if numbers is None:

@@ -1,6 +1,7 @@
 """Saving, resuming, the best parameters, and parameters without the rest."""
 
 import functools
+import json
 import shutil
 
 import grain
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+import tensorstore
 from jax.sharding import Mesh
 
 from configs import teacher
@@ -295,6 +297,64 @@ def test_parameters_of_a_damaged_checkpoint_are_refused(workdir, tmp_path, lost)
     with pytest.raises(InputError) as refusal:
         checkpoints.restore_params(str(folder))
     assert str(refusal.value).startswith(f"{folder} cannot be read as a checkpoint: ")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"shape": [10**10]}, r"its files of [\d,]+ bytes state arrays of 40,000,000,0\d\d\."),
+        ({"chunks": [10**10]}, r"its files of [\d,]+ bytes state arrays of 40,000,000,0\d\d\."),
+        ({"dtype": "<f8"}, r"modality_fusion/logits/bias is no array of float32\."),
+        ({"dtype": "|S9"}, r"data type .* not understood\."),
+    ],
+    ids=["shape", "chunk", "dtype", "text"],
+)
+def test_arrays_that_need_more_than_their_files_are_not_read(workdir, tmp_path, monkeypatch, metadata, message):
+    folder = shutil.copytree(workdir / checkpoints.BEST_FOLDER / "5", tmp_path / "5")
+    array = {"zarr_format": 2, "shape": [2], "chunks": [2], "dtype": "<f4", "order": "C"} | metadata
+    array |= dict.fromkeys(("compressor", "filters", "fill_value"))
+    store = {"driver": "ocdbt", "base": f"file://{folder}/params", "path": "modality_fusion.logits.bias/"}
+    spec = {"driver": "zarr", "kvstore": store, "metadata": array, "create": True, "delete_existing": True}
+    tensorstore.open(spec).result()
+    monkeypatch.setattr(ocp.StandardCheckpointer, "restore", lambda *_: pytest.fail("read"))
+    with pytest.raises(InputError, match=f"^{folder} cannot be read as a checkpoint: {message}"):
+        checkpoints.restore_params(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[" * 100_000, " cannot be read as a checkpoint: its values are nested too deep."),
+        (" " * 2**20 + "{}", " cannot be read as a checkpoint: it has more than 1,048,576 bytes."),
+        (None, " cannot be read as a checkpoint: it has more than 1,048,576 bytes."),
+        ("{}", ": config.role is missing"),
+        (
+            '{"role": "teacher", "seed": 0, "data": 3}',
+            ": config.data.height_px is missing: this config was saved by another",
+        ),
+        ('{"role": "teacher", "a.b": 3}', ": its config is not one of dcrl_jax: ConfigDict does not accept dots"),
+        ('{"role": "teacher", "__class__": 3}', ": its config is not one of dcrl_jax: '__class__ cannot be"),
+        ("data.height_px", ": config.data.height_px is 1000000; it must be above 0 and at most 4,096."),
+        ("rpn.before_nms", ": config.rpn.before_nms is 1000000; it must be above 0 and at most 20,000."),
+        ("anchors.aspect_ratio", ": config.anchors.aspect_ratio is nan; it must be a finite number."),
+    ],
+    ids=["deep", "long", "endless", "empty", "section", "dots", "method", "input", "proposals", "nan"],
+)
+def test_config_that_anybody_may_have_written_is_checked(workdir, tmp_path, content, message):
+    folder = shutil.copytree(workdir / checkpoints.BEST_FOLDER / "5", tmp_path / "5")
+    file = folder / "config" / "metadata"
+    if content is None:
+        file.unlink()
+        file.symlink_to("/dev/zero")
+    elif content[0] in "ard":
+        config, (section, name) = json.loads(file.read_text()), content.split(".")
+        config[section][name] = float("nan") if name == "aspect_ratio" else 10**6
+        file.write_text(json.dumps(config))
+    else:
+        file.write_text(content)
+    with pytest.raises(InputError) as refusal:
+        checkpoints.restore_params(str(folder))
+    assert str(refusal.value).startswith(f"{folder}{message}")
 
 
 @pytest.mark.parametrize(("config", "message"), [(None, "config"), ([1, 2], "its config is a list, not a JSON object")])

@@ -12,6 +12,7 @@ from dcrl_jax.errors import InputError
 from dcrl_jax.losses.distillation import Distillation
 
 PACKAGE = pathlib.Path(configs.__file__).parent
+NAN = float("nan")
 EFFECTS = {"shapes", "network", "outputs", "input", "length", "running", "scoring", "card"}
 
 
@@ -44,12 +45,12 @@ def test_program_reads_every_key():
     [
         ("teacher", "role", "pupil", "must be one of: teacher, student, baseline"),
         ("teacher", "backbone.stride", 4, "must be one of: 8, 16"),
-        ("teacher", "backbone.width", 0.0, "must be above 0"),
+        ("teacher", "backbone.width", 0.0, "must be above 0 and at most 4"),
         ("teacher", "backbone.dtype", "float16", "must be one of: float32, bfloat16"),
         ("teacher", "cfl.aggregation", "sum", "must be one of: attention, average"),
         ("teacher", "cfl.shared_fraction", -0.1, "must lie in 0..1"),
         ("teacher", "fusion.strategy", "attention", "must be one of: maf, linear, average"),
-        ("teacher", "fusion.grid", (4,), "must hold 0 or 2 numbers"),
+        ("teacher", "fusion.grid", (4,), "must hold 0 or 2 whole numbers, above 0 and at most 512"),
         ("teacher", "segmentation.stages", ("rpg", "rds"), "must hold nothing but rpg and rdr"),
         ("baseline", "backbone.norm", "batch", "must be one of: none, group"),
         ("baseline", "train.batch_size", 0, "must be above 0"),
@@ -67,6 +68,30 @@ def test_program_reads_every_key():
         ("student", "distillation.zeta", 1.5, "must lie in 0..1"),
         ("student", "distillation.temperature", 0.0, "must be above 0"),
         ("student", "distillation.rho", -1.0, "must not be negative"),
+        ("teacher", "role", None, "must be one of: teacher, student, baseline"),
+        ("teacher", "seed", True, "must be a whole number"),
+        ("teacher", "seed", 1.5, "must be a whole number"),
+        ("teacher", "train.steps", "9", "must be a whole number"),
+        ("teacher", "cfl.enabled", 1, "must be True or False"),
+        ("teacher", "anchors.aspect_ratio", NAN, "must be a finite number"),
+        ("teacher", "anchors.largest_px", float("inf"), "must be a finite number"),
+        ("teacher", "loss.box_weight", None, "must be a finite number"),
+        ("teacher", "data.name", ("kaist",), "must be a text"),
+        ("teacher", "data.manual_dir", 3, "must be a text"),
+        ("teacher", "backbone.dtype", None, "must be a text"),
+        ("teacher", "data.train_labels", "person", "must hold texts or finite numbers"),
+        ("teacher", "data.train_labels", (("person",),), "must hold texts or finite numbers"),
+        ("teacher", "rpn.offset_std", (0.1, 0.1, 0.2, NAN), "must hold texts or finite numbers"),
+        ("teacher", "rpn.offset_std", (0.1, 0.1, 0.2, True), "must hold 4 numbers"),
+        ("teacher", "segmentation.stages", 7, "must hold texts or finite numbers"),
+        ("teacher", "data.height_px", 10**6, "must be above 0 and at most 4,096"),
+        ("teacher", "backbone.width", 1e9, "must be above 0 and at most 4"),
+        ("teacher", "anchors.per_cell", 10**9, "must be above 0 and at most 32"),
+        ("teacher", "rpn.before_nms", 10**9, "must be above 0 and at most 20,000"),
+        ("teacher", "roi.samples_per_bin", 10**4, "must be above 0 and at most 8"),
+        ("teacher", "roi.hidden", 10**9, "must be above 0 and at most 16,384"),
+        ("teacher", "fusion.grid", (4, 10**9), "must hold 0 or 2 whole numbers, above 0 and at most 512"),
+        ("student", "teacher.width", 100.0, "must be at least 0 and at most 4"),
     ],
 )
 def test_value_that_means_nothing_is_refused(role, key, value, message):
@@ -75,6 +100,32 @@ def test_value_that_means_nothing_is_refused(role, key, value, message):
         config.update_from_flattened_dict({key: value})
     with pytest.raises(InputError, match=re.escape(f"config.{key} is {value!r}; it {message}.")):
         check_config(config)
+
+
+@pytest.mark.parametrize(
+    "options",
+    ["kaist", {"a": NAN}, {"a": {"b": 1}}, {"a": "x" * 10_000}, {"a": ((((1,),),),)}, {"a": (1,) * 10_000}],
+    ids=["text", "nan", "dict", "long text", "nested", "long"],
+)
+def test_options_of_a_data_set_are_plain_values(options):
+    config = default_config("teacher")
+    with config.unlocked(), config.data.ignore_type():
+        config.data.options = options
+    with pytest.raises(
+        InputError, match=r"config\.data\.options is .{,250}; it must hold options of text, finite numbers"
+    ):
+        check_config(config)
+    config = default_config("teacher")
+    with config.unlocked():
+        config.data.options = {
+            "labels": "both",
+            "share": 0.5,
+            "seed": 1,
+            "none": None,
+            "is": True,
+            "H": ((1, 0.5), (2,)),
+        }
+    check_config(config)
 
 
 def test_all_faults_are_in_one_message():

@@ -52,7 +52,7 @@ def test_model_comes_back_to_the_bit_from_files_with_metadata(folder):
 def test_missing_or_damaged_file_is_named(folder, name):
     file = folder / name
     truncated, pointer = file.read_bytes()[:-9], b"version https://git-lfs.github.com/spec/v1\n"
-    for content in (truncated, pointer, b"\xff\xfe"):
+    for content in (truncated, pointer, b"\xff\xfe", b"[" * 100_000, b" " * (2**20 + 1)):
         file.write_bytes(content)
         assert_refused(folder, f"{file} cannot be read: ")
     file.unlink()
@@ -90,6 +90,24 @@ def test_config_of_another_format_is_refused(folder, values, message):
 def test_tensors_that_make_no_float32_tree_are_refused(folder, names, dtype, message):
     save_file(dict.fromkeys(names, np.ones(1, dtype)), folder / "model.safetensors")
     assert_refused(folder, message)
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"a": {"dtype": "F32", "shape": [10**6, 10**6], "data_offsets": [0, 8]}},
+        {"a": {"dtype": "F32", "shape": [10**6, 10**6], "data_offsets": [0, 4 * 10**12]}},
+        {"a": {"dtype": "F32", "shape": [2**63, 2, 2], "data_offsets": [0, 8]}},
+        {name: {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]} for name in "ab"},
+        {"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}},
+        {"a": {"dtype": "O", "shape": [2], "data_offsets": [0, 8]}},
+    ],
+    ids=["shape", "offsets", "overflow", "overlap", "gap", "objects"],
+)
+def test_header_that_states_more_than_the_file_has_is_refused(folder, tensors):
+    header = json.dumps(tensors).encode()
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+    assert_refused(folder, "model.safetensors cannot be read: ")
 
 
 @pytest.mark.parametrize("source", ["hf://", "hf://owner", "hf://owner/", "hf:///name", "hf://a/b/c", "hf://owner@v1"])

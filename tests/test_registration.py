@@ -164,6 +164,10 @@ def test_files_below_the_folder(tmp_path):
         ("object.json", "object.json: not only numbers"),
         ("ragged.json", "ragged.json: not only numbers"),
         ("bools.json", "bools.json: not only numbers"),
+        ("deep.json", "deep.json: cannot be read"),
+        ("large.txt", "large.txt: cannot be read .more than 1,048,576 bytes"),
+        ("large.npy", "large.npy: cannot be read"),
+        ("/dev/zero", "/dev/zero: cannot be read .more than 1,048,576 bytes"),
         ("1, 2, 3", "3 numbers; expected"),
         ("1 0 0 0 1 0", "6 numbers; expected .* add the third row 0, 0, 1"),
         ((1, 0, 0, 0, "1", 0, 0, 0, 1), "not only numbers"),
@@ -190,6 +194,10 @@ def test_other_options_are_refused(value, message, tmp_path):
     (tmp_path / "object.json").write_text('{"H": [1, 0, 0, 0, 1, 0, 0, 0, 1]}')
     (tmp_path / "ragged.json").write_text("[[1, 0, 0], [0, 1], [0, 0, 1]]")
     (tmp_path / "bools.json").write_text("[true, true, true, true]")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    (tmp_path / "large.txt").write_text("1 " * 600_000)
+    numbers = (tmp_path / "whole.npy").read_bytes()
+    (tmp_path / "large.npy").write_bytes(numbers.replace(b"(3, 3), }            ", b"(999999, 9999999), } "))
     with pytest.raises(InputError, match=message):
         read_registration(value, tmp_path)
 

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from dcrl_jax import checkpoints
 from dcrl_jax.errors import InputError
 from dcrl_jax.models.network import Network, build_network
-from dcrl_jax.registration import Registration, read_registration, registration_of
+from dcrl_jax.registration import Registration, names_file, read_registration, registration_of
 
 
 class Trained(NamedTuple):
@@ -64,8 +64,7 @@ def find_registration(config: ConfigDict, lwir_to_visible: str | Sequence[float]
         lwir_to_visible: see ``registration.read_registration``; None or empty for that of the training.
 
     Raises:
-        InputError: the value is invalid, the detector takes no thermal images, or the file that the config names is not
-            there.
+        InputError: the value is invalid, the detector takes no thermal images, or the config names a file.
     """
     if config.role != "teacher":
         if lwir_to_visible is not None:
@@ -73,11 +72,11 @@ def find_registration(config: ConfigDict, lwir_to_visible: str | Sequence[float]
         return None
     if registration := read_registration(lwir_to_visible, Path()):
         return registration
-    try:
-        return registration_of(config.data)
-    except InputError as error:
+    # Training writes numbers. A name may lead to any file of this machine, and the detector may be anybody's.
+    if names_file(value := config.data.options.get("lwir_to_visible")):
         raise InputError(
-            f"{error} The thermal images of this detector's training were registered so, and those that it is to look "
-            "at must be: give the numbers, or a file with them, as --lwir_to_visible (in Python: lwir_to_visible of "
-            "Detector)."
-        ) from error
+            f"config.data.options.lwir_to_visible is {value!r}, a file of the machine of this detector's training, "
+            "which is not opened. Its thermal images were registered so, and those that it is to look at must be: give "
+            "the numbers, or a file with them, as --lwir_to_visible (in Python: lwir_to_visible of Detector)."
+        )
+    return registration_of(config.data)

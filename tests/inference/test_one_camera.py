@@ -125,15 +125,14 @@ def test_grey_visible_images_are_taken_by_a_detector_that_was_trained_with_them(
 PART = "10, 8, 58, 40"
 
 
-@pytest.mark.parametrize("as_option", [True, False])
 @pytest.mark.parametrize(
-    ("value", "size"),
+    ("value", "size", "as_option"),
     [
-        ("stretch", (24, 16)),
-        (PART, (64, 48)),
-        (PART, (WIDTH, HEIGHT)),  # also where the sizes agree
-        ("2 0 -5 0 2 -3 0 0 1", (30, 20)),
-        ("H.csv", (30, 20)),
+        *(("stretch", (24, 16), as_option) for as_option in (True, False)),
+        *((PART, (64, 48), as_option) for as_option in (True, False)),
+        *((PART, (WIDTH, HEIGHT), as_option) for as_option in (True, False)),  # also where the sizes agree
+        *(("2 0 -5 0 2 -3 0 0 1", (30, 20), as_option) for as_option in (True, False)),
+        ("H.csv", (30, 20), False),
     ],
 )
 def test_pairs_are_registered_as_trained_or_as_the_user_says(trained, tmp_path, monkeypatch, value, size, as_option):
@@ -163,12 +162,15 @@ def test_wide_values_and_false_colours_are_registered_as_a_data_set_is(trained):
         detector(VISIBLE, eight[:5, :5])
 
 
-def test_file_of_another_machine_is_asked_for(trained, tmp_path):
+def test_file_that_a_config_names_is_asked_for_and_not_opened(trained, tmp_path):
     params, config = with_data(trained, options={"lwir_to_visible": "calib/H.txt"}, manual_dir=str(tmp_path))
-    with pytest.raises(InputError, match=r"calib/H.txt: No such file .* give the numbers, .* as --lwir_to_visible"):
+    (tmp_path / "calib").mkdir()
+    (tmp_path / "calib/H.txt").write_text("10 20 50 60")
+    message = r"lwir_to_visible is 'calib/H.txt', a file .* not opened.* give the numbers, .* as --lwir_to_visible"
+    with pytest.raises(InputError, match=message):
         Detector(params, config)
     assert Detector(params, config, lwir_to_visible="stretch").registration == Registration(())
-    with pytest.raises(InputError, match="No such file"):
+    with pytest.raises(InputError, match="not opened"):
         Detector(params, config, lwir_to_visible="")  # as an unset variable of a shell gives
     student, config = with_data(trained, "student", options={"lwir_to_visible": "calib/H.txt"})
     assert Detector(student, config).registration is None
