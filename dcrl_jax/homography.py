@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 Size = tuple[int, int]  # width and height of an image in pixels
+# A part of a thousand times the thermal image would have a million samples for a pixel. These take 1 GB.
+_MAX_SAMPLES = 2**24
 
 
 class Samples(NamedTuple):
@@ -68,7 +70,8 @@ def sample(matrix: np.ndarray, first_size: Size, size: Size, longest: int) -> Sa
     x, y, depth = grid(1)
     is_inside = (x >= 0) & (x <= first_size[0]) & (y >= 0) & (y <= first_size[1]) & (depth > 0)
     steps = [np.median(np.hypot(np.diff(x, axis=axis), np.diff(y, axis=axis))) for axis in (0, 1) if x.shape[axis] > 1]
-    per_pixel = max(1, min(math.ceil(max(steps, default=1) - 0.01), longest // max(size)))
+    most = min(longest // max(size), math.isqrt(_MAX_SAMPLES // math.prod(size)))
+    per_pixel = max(1, min(math.ceil(max(steps, default=1) - 0.01), most))
     if per_pixel > 1:
         x, y, _ = grid(per_pixel)
     low, high = -1e6, 1e6  # far outside; float32 holds them

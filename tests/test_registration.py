@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from dcrl_jax import homography
 from dcrl_jax.errors import InputError
+from dcrl_jax.homography import apply
 from dcrl_jax.registration import (
     Registration,
     keep_numbers,
@@ -240,6 +242,16 @@ def test_an_image_that_is_too_long_is_refused():
     with pytest.raises(InputError, match="a side of more than 32000 pixels"):
         register_lwir(np.zeros((2, 40), np.uint8), Registration(()), (2, 40_000))
     assert register_lwir(np.zeros((2, 31_999), np.uint8), Registration(()), (9, 2)).shape == (2, 9)
+
+
+@pytest.mark.parametrize("numbers", [(0.0, 0.0, 1e6, 1e6), (1e-4, 0, 0, 0, 1e-4, 0, 0, 0, 1)])
+def test_a_part_far_beyond_the_thermal_image_takes_no_memory(numbers, monkeypatch):
+    monkeypatch.setattr(homography, "_MAX_SAMPLES", 100_000)
+    sampled = []
+    monkeypatch.setattr(homography, "apply", lambda matrix, x, y: sampled.append(np.size(x)) or apply(matrix, x, y))
+    registered = register_lwir(np.full((48, 64), 9, np.uint8), Registration(numbers), (80, 64))
+    assert registered.shape == (64, 80)
+    assert max(sampled) == 80 * 64 * 4**2
 
 
 @pytest.mark.parametrize(
