@@ -1,6 +1,7 @@
 """Annotations in the form of the scorer, from prepared data sets and from annotation files."""
 
 import io
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,9 @@ from dcrl_jax.decoding import open_image, upright_size
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation.overlaps import ImageTruth
 from dcrl_jax.evaluation.rules import IMAGE_CONDITIONS
+
+# The keys of features.json by which TFDS finds a class: of its former format and of both spellings of the present one.
+_CLASS_KEYS = ("type", "pythonClassName", "python_class_name")
 
 
 class Truths(NamedTuple):
@@ -69,6 +73,7 @@ def read_prepared(folder: Path, split: str) -> PreparedTruths:
     import tensorflow_datasets as tfds
 
     try:
+        _check_features(folder / "features.json")
         builder = tfds.builder_from_directory(folder)
         source = records.open_split(builder, split)
         features: Any = builder.info.features  # a FeaturesDict
@@ -83,6 +88,19 @@ def read_prepared(folder: Path, split: str) -> PreparedTruths:
         raise
     except Exception as error:  # the parsers below raise all kinds of exceptions
         raise InputError(f"{folder}: not readable as a prepared data set ({error}); prepare it again") from error
+
+
+def _check_features(file: Path) -> None:
+    """Raise ValueError if a data set, which may be anybody's, has features of which TFDS would import the module."""
+    classes = []
+
+    def collect(pairs):
+        classes.extend(value for key, value in pairs if key in _CLASS_KEYS and isinstance(value, str))
+
+    if file.is_file():
+        json.loads(file.read_bytes(), object_pairs_hook=collect)
+    if foreign := [name for name in classes if not name.startswith("tensorflow_datasets.")]:
+        raise ValueError(f"{file.name} names {foreign[0]}, which is not of TFDS")
 
 
 def to_truths(images: Iterable[tuple[str, str, Sequence[Annotation]]]) -> tuple[list[ImageTruth], list[str]]:

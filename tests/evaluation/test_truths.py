@@ -1,5 +1,6 @@
 """Annotations of prepared records: what is read and what is not."""
 
+import sys
 from types import SimpleNamespace
 
 import cv2
@@ -81,6 +82,14 @@ def test_prepared_data_set_is_read_or_refused_if_damaged(tmp_path):
     assert (name, warnings) == (None, [])
     with pytest.raises(InputError, match="split 'night' cannot be opened"):
         read_prepared(folder, "night")
+    features = (folder / "features.json").read_text()
+    for key in ("pythonClassName", "python_class_name", "\\u0070ythonClassName"):
+        text = features.replace('"pythonClassName": "tensorflow_datasets.core', f'"{key}": "antigravity.core')
+        (folder / "features.json").write_text(text)
+        with pytest.raises(InputError, match=r"features\.json names antigravity\.core.*, which is not of TFDS"):
+            read_prepared(folder, "test")
+    assert "antigravity" not in sys.modules
+    (folder / "features.json").write_text(features)
     for file in folder.glob("*array_record*"):
         file.write_bytes(b"")
     for _ in range(2):
