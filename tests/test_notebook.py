@@ -13,7 +13,7 @@ from dcrl_jax import checkpoints
 ROOT = pathlib.Path(__file__).parents[1]
 NOTEBOOK = ROOT / "notebooks" / "colab.ipynb"
 # Required packages that every Colab machine has.
-IN_COLAB = ["jax", "numpy", "scipy", "absl-py", "etils", "pillow", "matplotlib", "psutil", "tqdm", "pyyaml"]
+IN_COLAB = ["jax", "numpy", "absl-py", "etils", "pillow", "matplotlib", "psutil", "tqdm", "pyyaml"]
 
 
 def test_packages_that_colab_may_lack_are_installed():

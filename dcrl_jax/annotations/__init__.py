@@ -1,1 +1,1 @@
-"""Readers of the annotation formats. They need NumPy, SciPy and msgspec at most: no JAX and no TFDS."""
+"""Readers of the annotation formats. They need NumPy, msgspec and PyYAML at most: no JAX and no TFDS."""

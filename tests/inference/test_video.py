@@ -12,6 +12,7 @@ import pytest
 from video_files import noise, shared_video, write_video
 
 from dcrl_jax.errors import InputError
+from dcrl_jax.inference import video as videos
 from dcrl_jax.inference.video import Clock, Video, open_writer
 
 TENTH = Fraction(1, 10)
@@ -307,3 +308,32 @@ def test_missing_package_is_named_with_its_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(InputError, match=r"^av is not installed. Install it \(`pip install dcrl_jax\[video\]`\)\.$"):
         Video(tmp_path / "a.mp4")
+
+
+@pytest.mark.parametrize("kind", ["concat", "hls", "sdp"])
+def test_play_list_leads_to_no_other_file(tmp_path, kind):
+    write_video(tmp_path / "other.mp4", noise(2))
+    path = tmp_path / "a.mp4"
+    content = {
+        "concat": "ffconcat version 1.0\nfile other.mp4\n",
+        "hls": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nother.mp4\n#EXT-X-ENDLIST\n",
+        "sdp": "v=0\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+    }
+    path.write_text(content[kind])
+    with pytest.raises(InputError, match=f"^{path}: no (video that|frame) can be read"):
+        read(path)
+
+
+def test_frames_have_the_limit_of_an_image(tmp_path, monkeypatch):
+    write_video(tmp_path / "a.ts", noise(10), codec="mpeg4")
+    monkeypatch.setattr(videos, "MAX_PIXELS", noise(1)[0][..., 0].size - 1)
+    with pytest.raises(InputError, match=f"^{tmp_path}/a.ts: more than 89,478,485 pixels, the limit of an image"):
+        read(tmp_path / "a.ts")
+    # A later frame is larger.
+    monkeypatch.setattr(videos, "MAX_PIXELS", 2 * noise(1)[0][..., 0].size)
+    write_video(tmp_path / "b.ts", noise(10, 480, 640), codec="mpeg4")
+    with (tmp_path / "a.ts").open("ab") as file:
+        file.write((tmp_path / "b.ts").read_bytes())
+    frames, source = read(tmp_path / "a.ts")
+    assert 8 <= len(frames) <= 10
+    assert "damaged" in source.problems()[0]

@@ -25,8 +25,8 @@ MAX_DEPTH = 16  # of cells and structs in one another
 Value = np.ndarray | str | tuple[Any, ...] | list[dict[str, Any]]
 
 _MATRIX, _COMPRESSED = 14, 15
-_DTYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
-_DTYPES = {order: {kind: np.dtype(order + name) for kind, name in _DTYPES.items()} for order in "<>"}
+_NUMBER_TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
+_DTYPES = {order: {kind: np.dtype(order + name) for kind, name in _NUMBER_TYPES.items()} for order in "<>"}
 _ENCODINGS = {1: "utf-8", 2: "utf-8", 4: "utf-16", 16: "utf-8", 17: "utf-16", 18: "utf-32"}
 _CELL, _STRUCT, _CHAR, _NUMBERS = 1, 2, 4, range(6, 16)
 _IS_COMPLEX = 0x0800  # a bit of the flags
