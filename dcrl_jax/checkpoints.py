@@ -348,7 +348,7 @@ def _check_memory(saved: Any, checkpoint: epath.Path) -> None:
         arrays += 4 * max(math.prod(leaf.shape), math.prod(chunk))  # a chunk is read whole
     entries = [entry for pattern in ("*", "*/*", "*/*/*") for entry in (checkpoint / "params").glob(pattern)]
     files = sum(entry.stat().length for entry in entries if not entry.is_dir())
-    if arrays > _FREE_BYTES + _MAX_RATIO * files:
+    if arrays > min(published.MAX_PARAMS_BYTES, _FREE_BYTES + _MAX_RATIO * files):
         raise _damaged(checkpoint, f"its files of {files:,} bytes state arrays of {arrays:,}")
 
 

@@ -5,6 +5,7 @@ config, the step and the number of this format. ``README.md`` is for people; see
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from dcrl_jax.hub import HUB, fetch
 
 PARAMS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
+MAX_PARAMS_BYTES = 8 * 2**30  # a teacher of full width has 1.1 GB
 MAX_CONFIG_BYTES = 2**20  # a hundred times a config's
 FORMAT = 1
 
@@ -120,13 +122,15 @@ def _read_config(file, source):
 def _read_tensors(file, source):
     try:
         with safe_open(str(file), framework="numpy") as opened:
-            tensors = {}
-            for name in sorted(opened.keys()):
+            names, size = sorted(opened.keys()), 0
+            for name in names:
                 dtype = opened.get_slice(name).get_dtype()
                 if dtype != "F32":
                     raise InputError(f"{file}: {name} has type {dtype}; expected float32, F32, for every tensor.")
-                tensors[name] = opened.get_tensor(name)
-            return tensors
+                size += 4 * math.prod(opened.get_slice(name).get_shape())
+            if size > MAX_PARAMS_BYTES:  # of a file with holes, which takes no room on a disk
+                raise InputError(f"{file}: parameters of {size:,} bytes; expected at most {MAX_PARAMS_BYTES:,}.")
+            return {name: opened.get_tensor(name) for name in names}
     except (OSError, SafetensorError) as error:
         raise _unreadable(file, source, error) from error
 

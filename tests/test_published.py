@@ -110,6 +110,15 @@ def test_header_that_states_more_than_the_file_has_is_refused(folder, tensors):
     assert_refused(folder, "model.safetensors cannot be read: ")
 
 
+def test_file_with_holes_is_not_read(folder):
+    size = 4 * 2**32
+    header = json.dumps({"a": {"dtype": "F32", "shape": [2**32], "data_offsets": [0, size]}}).encode()
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(8 + len(header) + size)
+    assert_refused(folder, "parameters of 17,179,869,184 bytes; expected at most 8,589,934,592.")
+
+
 @pytest.mark.parametrize("source", ["hf://", "hf://owner", "hf://owner/", "hf:///name", "hf://a/b/c", "hf://owner@v1"])
 def test_malformed_name_is_refused_without_a_download(source, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda **_: pytest.fail("asked the hub"))

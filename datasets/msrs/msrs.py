@@ -368,8 +368,8 @@ def _check_image(path: Path, modality: str) -> tuple[tuple[int, int] | None, str
         image, dtype = decoding.decode(encoded, str(path))
     except OSError as error:
         return None, f"{path}: cannot be read ({error.strerror})", []
-    except InputError:
-        return None, f"{path}: not a complete image ({len(encoded)} bytes)", []
+    except InputError as error:
+        return None, str(error), []
     size = image.shape[1], image.shape[0]
     try:
         if modality == "vi":

@@ -103,8 +103,8 @@ def test_all_missing_and_broken_files_are_listed_before_writing(tmp_path, raw):
     wide = cv2.imencode(".png", np.zeros((HEIGHT, WIDTH + 8, 3), np.uint8))[1].tobytes()
     changes = {  # the file, its new content (None: deleted), and the problem
         "train/ir/00003N.png": (None, "train/ir/00003N: the image is missing"),
-        "train/vi/00017D.png": (b"", "train/vi/00017D.png: not a complete image (0 bytes)"),
-        "train/ir/00017D.png": (jpeg[:200], "train/ir/00017D.png: not a complete image (200 bytes)"),
+        "train/vi/00017D.png": (b"", "train/vi/00017D.png: 0 bytes that cannot be read as an image."),
+        "train/ir/00017D.png": (jpeg[:200], "train/ir/00017D.png: 200 bytes that cannot be read as an image."),
         "train/vi/00020D.png": (wide, "train/{vi,ir}/00020D: the sizes of the pair differ, 32x24 and 40x24 pixels"),
         "labels/fusion/train/00020D.txt": (
             b"0 0.5 0.5 0.25 0.5\n7 0.5 0.5 0.25 0.5\n",

@@ -137,17 +137,13 @@ def test_object_that_is_no_image_is_refused(image, message):
         read_lwir(image, COLOURS)
 
 
-# The header of a bitmap of 40000 x 40000 pixels.
-BOMB = b"BM" + bytes(8) + np.array([54, 40, 40000, 40000, 1 | 24 << 16, *[0] * 6], "<i4").tobytes() + bytes(100)
-
-
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_file_that_cannot_be_decoded_is_refused_with_its_name(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
     PIL.Image.fromarray(np.random.default_rng(3).integers(0, 256, (60, 80, 3), dtype=np.uint8)).save(path)
     content = path.read_bytes()
     cut = [content[: int(share * len(content))] for share in (0, 0.3, 0.9)]
-    for unreadable in (*cut, b"no image", b"\x89PNG\r\n\x1a\n", BOMB):
+    for unreadable in (*cut, b"no image", b"\x89PNG\r\n\x1a\n"):
         path.write_bytes(unreadable)
         with pytest.raises(InputError) as refusal:
             read_visible(path)
