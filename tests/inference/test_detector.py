@@ -168,7 +168,7 @@ def test_source_that_is_not_published_is_refused(tmp_path):
     ("changes", "message"),
     [
         ({"role": "judge"}, "config.role"),
-        ({"seed": None}, "the config does not describe a detector of this version: "),
+        ({"seed": None}, "config.seed is None; it must be a whole number"),
         ({"data": {"height_px": 32}}, "config.data.width_px is missing: this config was saved by another version"),
         ({}, "the tree of parameters does not fit"),
     ],
