@@ -60,7 +60,7 @@ def load(options: argparse.Namespace) -> Callable[[], object]:
     if options.mode == "publish":
         from dcrl_jax.inference.publish import publish
 
-        return lambda: publish(checkpoint, output)
+        return lambda: publish(checkpoint, output, options.dtype)
     from dcrl_jax.inference.benchmark import benchmark
 
     return lambda: benchmark(checkpoint, config)

@@ -35,7 +35,7 @@ MODES = {
         ("checkpoint", "input", "output"), ("lwir", "lwir_offset_s", "lwir_to_visible", "allow_missing", "min_score")
     ),
     "export": Mode(("checkpoint", "output"), ("lwir_to_visible",)),
-    "publish": Mode(("checkpoint", "output")),
+    "publish": Mode(("checkpoint", "output"), ("dtype",)),
     "benchmark": Mode((), ("checkpoint", "config")),
 }
 
@@ -83,6 +83,8 @@ def parse_main(description: str | None, arguments: Sequence[str] | None = None) 
     parser.add_argument("--lwir_to_visible", metavar="REGISTRATION", help=help_text)
     help_text = "detect: let a teacher look at files without a partner in the other modality"
     parser.add_argument("--allow_missing", action="store_const", const=True, help=help_text)
+    text = "publish: of the parameters; bfloat16 halves the file; default: float32"
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help=text)
     text = "train, eval in several processes: HOST:PORT,COUNT,INDEX, with the address of the first one, or auto"
     parser.add_argument("--distributed", help=text)
     options, overrides = parser.parse_known_args(arguments)
@@ -95,6 +97,7 @@ def parse_main(description: str | None, arguments: Sequence[str] | None = None) 
         options.min_score = 0.5
     if options.lwir_offset_s is None:
         options.lwir_offset_s = 0.0
+    options.dtype = options.dtype or "float32"
     options.config, options.overrides = (recipe.config, recipe.overrides) if recipe else (None, {})
     if recipe and "workdir" in MODES[options.mode].optional and options.workdir is None:
         options.workdir = default_workdir(recipe.path)

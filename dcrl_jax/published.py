@@ -1,7 +1,7 @@
 """The format of a published model: a folder, or a repository on the Hugging Face hub, with parameters and config.
 
-``model.safetensors`` holds the parameters, float32, under their key paths joined by dots. ``config.json`` holds the
-config, the step and the number of this format. ``README.md`` is for people; see ``inference/publish.py``.
+``model.safetensors`` holds the parameters, float32 or bfloat16, under their key paths joined by dots. ``config.json``
+holds the config, the step and the number of this format. ``README.md`` is for people; see ``inference/publish.py``.
 """
 
 import json
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from flax import traverse_util
@@ -24,6 +25,8 @@ CONFIG_FILE = "config.json"
 MAX_PARAMS_BYTES = 8 * 2**30  # a teacher of full width has 1.1 GB
 MAX_CONFIG_BYTES = 2**20  # a hundred times a config's
 FORMAT = 1
+DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(jnp.bfloat16)}
+_NAMES = ("F32", "BF16")  # safetensors'
 
 
 def is_published(path: str) -> bool:
@@ -31,7 +34,7 @@ def is_published(path: str) -> bool:
     return path.startswith(HUB) or (Path(path) / PARAMS_FILE).is_file()
 
 
-def write(folder: Path, params: Any, config: dict, step: int) -> None:
+def write(folder: Path, params: Any, config: dict, step: int, dtype: str = "float32") -> None:
     """Write the parameters and the config of a model.
 
     Args:
@@ -39,12 +42,13 @@ def write(folder: Path, params: Any, config: dict, step: int) -> None:
         params: the parameter tree, float32.
         config: the config as plain JSON values.
         step: the training step of the parameters.
+        dtype: of ``DTYPES``; bfloat16 halves the file and rounds to 8 bits.
 
     Raises:
         OSError: the folder cannot be written to.
     """
     flat = traverse_util.flatten_dict(jax.device_get(params), sep=".")
-    tensors = {name: np.ascontiguousarray(leaf, np.float32) for name, leaf in flat.items()}
+    tensors = {name: np.ascontiguousarray(leaf).astype(DTYPES[dtype]) for name, leaf in flat.items()}
     metadata = {"format": "flax", "library": "dcrl_jax", "role": config["role"], "step": str(step)}
     try:
         save_file(tensors, folder / PARAMS_FILE, metadata)
@@ -63,7 +67,7 @@ def read(source: str) -> tuple[Any, dict, int]:
         source: a folder; or ``hf://OWNER/NAME`` or ``hf://OWNER/NAME@REVISION``, through huggingface_hub's cache.
 
     Returns:
-        The parameter tree on the first local device, the config as plain JSON values, and the step.
+        The parameter tree, float32, on the first local device, the config as plain JSON values, and the step.
 
     Raises:
         InputError: the model cannot be fetched, a file is missing or damaged, or it has another format.
@@ -125,12 +129,12 @@ def _read_tensors(file, source):
             names, size = sorted(opened.keys()), 0
             for name in names:
                 dtype = opened.get_slice(name).get_dtype()
-                if dtype != "F32":
-                    raise InputError(f"{file}: {name} has type {dtype}; expected float32, F32, for every tensor.")
+                if dtype not in _NAMES:
+                    raise InputError(f"{file}: {name} has type {dtype}; expected float32, F32, or bfloat16, BF16.")
                 size += 4 * math.prod(opened.get_slice(name).get_shape())
             if size > MAX_PARAMS_BYTES:  # of a file with holes, which takes no room on a disk
                 raise InputError(f"{file}: parameters of {size:,} bytes; expected at most {MAX_PARAMS_BYTES:,}.")
-            return {name: opened.get_tensor(name) for name in names}
+            return {name: opened.get_tensor(name).astype(np.float32) for name in names}
     except (OSError, SafetensorError) as error:
         raise _unreadable(file, source, error) from error
 

@@ -48,6 +48,18 @@ def test_model_comes_back_to_the_bit_from_files_with_metadata(folder):
     assert (folder / "model.safetensors").stat().st_mode == (folder / "config.json").stat().st_mode
 
 
+def test_bfloat16_halves_the_file_and_rounds_to_eight_bits(folder, tmp_path):
+    (tmp_path / "small").mkdir()
+    published.write(tmp_path / "small", PARAMS, CONFIG, 7, "bfloat16")
+    params, _, _ = published.read(str(tmp_path / "small"))
+    for leaf, expected in zip(jax.tree.leaves(params), jax.tree.leaves(PARAMS), strict=True):
+        assert leaf.dtype == np.float32
+        np.testing.assert_array_equal(leaf, np.asarray(expected).astype(jax.numpy.bfloat16).astype(np.float32))
+        np.testing.assert_allclose(leaf, expected, rtol=2**-8)
+    with safe_open(str(tmp_path / "small" / "model.safetensors"), framework="numpy") as file:
+        assert {file.get_slice(name).get_dtype() for name in ("scale", "backbone.conv1_1.kernel")} == {"BF16"}
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
 def test_missing_or_damaged_file_is_named(folder, name):
     file = folder / name
@@ -82,7 +94,7 @@ def test_config_of_another_format_is_refused(folder, values, message):
 @pytest.mark.parametrize(
     ("names", "dtype", "message"),
     [
-        (["b"], np.float16, "model.safetensors: b has type F16; expected float32, F32, for every tensor"),
+        (["b"], np.float16, "model.safetensors: b has type F16; expected float32, F32, or bfloat16, BF16"),
         (["a", "a.b"], np.float32, "in model.safetensors, the name a.b extends the name of another"),
         (["a.b", "a.b.c.d"], np.float32, "in model.safetensors, the name a.b.c.d extends the name"),
     ],

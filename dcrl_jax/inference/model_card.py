@@ -77,6 +77,7 @@ def model_card(
     config: dict,
     step: int,
     parameters: int,
+    dtype: str,
     initialisation: str,
     scores: dict | None,
     why_no_scores: str,
@@ -88,6 +89,7 @@ def model_card(
         config: the config as plain JSON values, without private paths.
         step: the training step of the parameters.
         parameters: the number of parameters.
+        dtype: of the parameters in the file, float32 or bfloat16; the scores are those of float32.
         initialisation: the origin of the initial parameters of the training.
         scores: the run's scores.json, if it has the scores of these parameters.
         why_no_scores: the reason to show if there are no scores.
@@ -105,6 +107,7 @@ def model_card(
         config=config,
         step=step,
         parameters=parameters,
+        dtype=dtype,
         initialisation=initialisation,
         scores=scores,
         why_no_scores=why_no_scores,

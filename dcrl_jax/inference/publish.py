@@ -29,13 +29,14 @@ class RunRecord(NamedTuple):
     start: dict | None  # the line of environment.jsonl for the training of these parameters
 
 
-def publish(checkpoint: str, output: str | Path) -> None:
+def publish(checkpoint: str, output: str | Path, dtype: str = "float32") -> None:
     """Write a detector's parameters, config and model card into a folder, and print how to publish it.
 
     Args:
         checkpoint: a run's workdir; or a folder of checkpoints or one checkpoint, whose card has no scores.
         output: a new or empty folder. It gets ``model.safetensors``, ``config.json`` and ``README.md``. An error leaves
             the folder as it was.
+        dtype: of ``published.DTYPES``, of the parameters in the file.
 
     Raises:
         InputError: the path holds no checkpoint of a detector, or is published already; or the folder is not empty or
@@ -50,14 +51,16 @@ def publish(checkpoint: str, output: str | Path) -> None:
     record = _read_record(checkpoint, checkpoints.fingerprint(params), step)
     values = without_private_paths(checkpoints.config_to_json(config))
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
-    card = model_card(values, step, count, _initialisation(config), record.scores, record.why_no_scores, record.start)
+    card = model_card(
+        values, step, count, dtype, _initialisation(config), record.scores, record.why_no_scores, record.start
+    )
     with fill_folder(output) as folder:
-        published.write(folder, params, values, step)
+        published.write(folder, params, values, step, dtype)
         (folder / CARD_FILE).write_text(card, encoding="utf-8")
     measured = "its scores" if record.scores else f"no scores: {record.why_no_scores}"
     print(
         f"{config.role}, step {step} of {checkpoint}, with {measured}\n"
-        f"  {published.PARAMS_FILE}  parameters\n  {published.CONFIG_FILE}  config\n"
+        f"  {published.PARAMS_FILE}  parameters, {dtype}\n  {published.CONFIG_FILE}  config\n"
         f"  {CARD_FILE}  model card: read it, and choose the licence of the weights in it\n"
         f"publish it with:  hf upload OWNER/NAME {shlex.quote(str(output))} .\n"
         f'use it with:      Detector.from_pretrained("{published.HUB}OWNER/NAME"), or of "{output}"'

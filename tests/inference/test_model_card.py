@@ -16,7 +16,7 @@ def card(tiny_config):
         config["init"]["roles"] = list(roles)
         if role == "student":
             config["distillation"] |= dict(distillation)
-        return model_card(config, 750, 1234567, "random parameters", scores, "nobody asked", start)
+        return model_card(config, 750, 1234567, "float32", "random parameters", scores, "nobody asked", start)
 
     return write
 

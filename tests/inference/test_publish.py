@@ -58,8 +58,8 @@ def workdir(finished, tmp_path):
 def card(tmp_path):
     """Publishes a checkpoint to tmp_path/out and returns its card."""
 
-    def write(checkpoint):
-        publish(str(checkpoint), tmp_path / "out")
+    def write(checkpoint, **given):
+        publish(str(checkpoint), tmp_path / "out", **given)
         assert sorted(path.name for path in (tmp_path / "out").iterdir()) == FILES
         return (tmp_path / "out/README.md").read_text(encoding="utf-8")
 
@@ -88,6 +88,16 @@ def test_workdir_gives_its_best_parameters_with_their_scores(workdir, models, ca
     printed = capsys.readouterr().out
     assert printed.startswith(f"student, step 7 of {workdir}, with its scores\n")
     assert f"hf upload OWNER/NAME {tmp_path / 'out'} .\n" in printed
+
+
+def test_rounded_parameters_have_the_scores_from_before(workdir, models, card, tmp_path):
+    best = models[1]
+    write_scores(workdir, best)
+    text = card(workdir, dtype="bfloat16")
+    assert_holds(tmp_path / "out", jax.tree.map(lambda leaf: np.float32(leaf.astype(jax.numpy.bfloat16)), best), 7)
+    assert ", bfloat16, of step 7 |" in text
+    assert "\nThese parameters before they were rounded to bfloat16 on the split `test` of" in text
+    assert "| 12.34 |" in text
 
 
 @pytest.mark.parametrize(
