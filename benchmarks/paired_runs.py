@@ -90,6 +90,6 @@ def as_lists(values: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, dict[s
 
 def write_tables(output: Path, text: str, figures: Any) -> None:
     """Write ``table.txt`` and ``gain.json``, and print the tables."""
-    (output / "table.txt").write_text(text + "\n")
-    (output / "gain.json").write_text(json.dumps(figures, indent=1) + "\n")
+    (output / "table.txt").write_text(text + "\n", encoding="utf-8")
+    (output / "gain.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     print(f"\n{text}\n\ntables: {output}", flush=True)

@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.set_verbosity(logging.ERROR)
     quiet_without_gpu()
     with exit_on_error():
-        config = config_from_json(json.loads((options.baselines[0] / "config.json").read_text()))
+        config = config_from_json(json.loads((options.baselines[0] / "config.json").read_text(encoding="utf-8")))
         for labels in LABEL_SETS if config.data.name == "msrs" else ("",):
             if labels:
                 config.data.options.labels = labels

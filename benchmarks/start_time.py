@@ -95,7 +95,7 @@ def run(arguments: Sequence[str], cache: Path) -> Start:
     started = time.monotonic()
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)}
     with subprocess.Popen(
-        arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"
     ) as process:
         times = first_step(process.stdout or (), started)
     if process.returncode:

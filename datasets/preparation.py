@@ -128,7 +128,7 @@ def check_source(builder: tfds.core.DatasetBuilder, root: Path, paths: Mapping[s
         f"delete {builder.data_dir}"
     )
     try:
-        former: Contents = json.loads(path.read_text())
+        former: Contents = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({error}). To prepare {root}, {remedy}.") from error
     differences = _differences(former, read_contents(paths, root, former))

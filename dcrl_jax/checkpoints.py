@@ -10,9 +10,9 @@ import hashlib
 import itertools
 import json
 import math
-import re
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +25,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from dcrl_jax import parallel, published
 from dcrl_jax.config import add_later_keys, check_config, validation_is_test
+from dcrl_jax.disk_errors import disk_failure
 from dcrl_jax.errors import InputError, first_few
 from dcrl_jax.parallel import across_processes, within_process
 
@@ -35,10 +36,14 @@ FOLDERS = (BEST_FOLDER, RESUME_FOLDER)
 _MAX_RATIO, _FREE_BYTES = 20, 64 * 2**20
 
 
-def open_manager(folder: Path, keep: int = 1) -> ocp.CheckpointManager:
-    """Open a run's folder of checkpoints, in which the ``keep`` newest remain.
+@contextlib.contextmanager
+def open_manager(folder: Path, keep: int = 1) -> Iterator[ocp.CheckpointManager]:
+    """Open a run's folder of checkpoints, in which the ``keep`` newest remain; wait for all writes at the end.
 
     Create the folder if needed. Delete incomplete and surplus checkpoints of a killed run.
+
+    Raises:
+        InputError: the folder cannot be written to, or a write failed; earlier checkpoints remain.
     """
     from grain.checkpoint import CheckpointHandler, CheckpointRestore, CheckpointSave  # not needed to read parameters
 
@@ -54,12 +59,27 @@ def open_manager(folder: Path, keep: int = 1) -> ocp.CheckpointManager:
     ):
         registry.add(item, save, handler())
         registry.add(item, restore, handler())
-    options = ocp.CheckpointManagerOptions(preservation_policy=preservation_policy.LatestN(keep))
-    manager = ocp.CheckpointManager(_absolute(folder), options=options, handler_registry=registry)
-    # A run that was killed between writing the newest and deleting the oldest left one too many.
-    for step in sorted(manager.all_steps())[:-keep]:
-        manager.delete(step)
-    return manager
+    options = ocp.CheckpointManagerOptions(
+        preservation_policy=preservation_policy.LatestN(keep),
+        # Where the thread that creates folders fails, the others would wait for it for five minutes.
+        async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
+    )
+    with _explain_failed_write(folder):
+        manager = ocp.CheckpointManager(_absolute(folder), options=options, handler_registry=registry)
+    on_close = _explain_failed_write(folder)
+    try:
+        with _explain_failed_write(folder):
+            # A run that was killed between writing the newest and deleting the oldest left one too many.
+            for step in sorted(manager.all_steps())[:-keep]:
+                manager.delete(step)
+        yield manager
+    except Exception:
+        # This error says more than those of the writes that it interrupts.
+        on_close = contextlib.suppress(Exception)
+        raise
+    finally:
+        with on_close:
+            manager.close()
 
 
 def config_to_json(config: ConfigDict) -> dict:
@@ -116,7 +136,7 @@ def save_training(manager: ocp.CheckpointManager, state: Any, data_iterator: Any
         "data": CheckpointSave(data_iterator),
         "config": ocp.args.JsonSave(config_to_json(config)),
     }
-    with _explain_failed_write(manager):
+    with _explain_failed_write(Path(manager.directory)):
         manager.save(step, args=ocp.args.Composite(**items))
 
 
@@ -126,7 +146,7 @@ def wait_until_written(manager: ocp.CheckpointManager) -> None:
     Raises:
         InputError: a write failed; earlier checkpoints remain.
     """
-    with _explain_failed_write(manager):
+    with _explain_failed_write(Path(manager.directory)):
         manager.wait_until_finished()
 
 
@@ -144,22 +164,21 @@ def _remove_incomplete(folder):
 
 
 @contextlib.contextmanager
-def _explain_failed_write(manager):
+def _explain_failed_write(folder):
     try:
         yield
-    # A failed write of an array is a ValueError, with the system's error in its long text.
-    except (OSError, ValueError) as error:
-        reason = re.search(
-            r"No space left on device|Disk quota exceeded|Read-only file system|File too large", str(error)
-        )
-        if reason is None and not isinstance(error, OSError):
+    except Exception as error:
+        failure = disk_failure(error, folder)
+        if failure is None:
             raise
-        _remove_incomplete(Path(manager.directory))
-        newest = newest_step(Path(manager.directory))
-        kept = f"The checkpoint of step {newest} is kept" if newest is not None else "There is no checkpoint yet"
+        kept = "Finished checkpoints are kept"
+        with contextlib.suppress(OSError):  # a disk that cannot be read either
+            _remove_incomplete(folder)
+            newest = newest_step(folder)
+            kept = f"The checkpoint of step {newest} is kept" if newest is not None else "It holds none yet"
         raise InputError(
-            f"no checkpoint can be written to {manager.directory}: {reason[0] if reason else str(error)[:200]}. "
-            f"{kept}; make room, then give the same command again."
+            f"no checkpoint can be written to {folder}: {failure.reason}. {kept}; {failure.remedy}, then give the same "
+            "command again."
         ) from error
 
 
@@ -238,7 +257,7 @@ def save_best(manager: ocp.CheckpointManager, step: int, params: Any, config: Co
         "config": ocp.args.JsonSave(config_to_json(config)),
         "scores": ocp.args.JsonSave({"miss_rate": miss_rate, "step": step}),
     }
-    with _explain_failed_write(manager):
+    with _explain_failed_write(Path(manager.directory)):
         manager.save(step, args=ocp.args.Composite(**items), force=True)
     return True
 
@@ -379,7 +398,13 @@ def _explain_damage(folder):
     except InputError:
         raise
     except (OSError, TypeError, ValueError, KeyError) as error:
-        raise _damaged(folder, error) from error
+        failure = None if isinstance(error, FileNotFoundError) else disk_failure(error)
+        if failure is None:
+            raise _damaged(folder, error) from error
+        # Another error than damage: the checkpoint may be whole once the disk works.
+        raise InputError(
+            f"{folder} cannot be read: {failure.reason}; {failure.remedy}, then give the same command again."
+        ) from error
 
 
 def check_params(params: Any, expected: Any, source: str) -> None:

@@ -6,6 +6,7 @@ with 75 after SIGTERM, which schedulers understand as "try again".
 
 import argparse
 import contextlib
+import io
 import math
 import os
 import signal
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple, NoReturn
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from dcrl_jax.disk_errors import disk_failure
 from dcrl_jax.errors import InputError, Preempted
 from dcrl_jax.signals import raise_on_sigterm
 
@@ -202,31 +204,58 @@ def exit_on_error(
     """Turn the errors that a user or a scheduler must see into one message and an exit code.
 
     Args:
-        workdir: the path to name if an error of the operating system names no file.
+        workdir: the path to name if the error of a disk names no file.
         config: the config whose batch sizes to name if memory runs out.
         interrupted: the message to print on a signal. Only for a command that computes nothing on devices: Python then
             shuts down in order instead of at once.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name that the locale cannot show must not end a command.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        with raise_on_sigterm():
+        with raise_on_sigterm(), _without_late_writes():
             yield
+            sys.stdout.flush()  # at exit, Python would print a stack trace if the disk of the output is full
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         stop_process(1)
-    except (OSError, RuntimeError, MemoryError) as error:
+    except Exception as error:
         from dcrl_jax.jax_errors import explain_out_of_memory, is_out_of_memory
 
-        if is_out_of_memory(error):
+        failure = disk_failure(error)  # first: storage libraries call a full disk RESOURCE_EXHAUSTED, too
+        if failure is None and isinstance(error, OSError | RuntimeError | MemoryError) and is_out_of_memory(error):
             print(f"error: {explain_out_of_memory(error, config)}", file=sys.stderr)
             stop_process(1, at_once=True)
-        if not isinstance(error, OSError):
+        if failure is None and not isinstance(error, OSError):
             raise
-        print(f"error: {error.filename or workdir}: {error.strerror or error}", file=sys.stderr)
+        place, reason = workdir, getattr(error, "strerror", None) or error
+        if isinstance(error, OSError):
+            # An open file that cannot be written to has no name, and one of them is standard output.
+            place = error.filename or (f"{workdir} or standard output" if workdir else "standard output")
+        if failure:
+            reason = f"{failure.reason}; {failure.remedy}, then give the same command again."
+        print(f"error: {place}: {reason}", file=sys.stderr)
         stop_process(1)
     except (KeyboardInterrupt, Preempted) as error:
         if interrupted:
             print(interrupted, file=sys.stderr)
         stop_process(os.EX_TEMPFAIL if isinstance(error, Preempted) else 130, at_once=not interrupted)
+
+
+@contextlib.contextmanager
+def _without_late_writes() -> Iterator[None]:
+    """Drop the stack traces of TensorStore's threads that report to an event loop which a failed write has closed."""
+    former = sys.unraisablehook
+
+    def show(unraisable):
+        if str(unraisable.exc_value) != "Event loop is closed":
+            former(unraisable)
+
+    sys.unraisablehook = show
+    try:
+        yield
+    finally:
+        sys.unraisablehook = former
 
 
 def stop_process(status: int, at_once: bool = False) -> NoReturn:

@@ -18,7 +18,7 @@ def machine_memory_bytes() -> int:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError):  # the file is missing, or says "max"
-            memory = min(memory, int(Path(path).read_text()))
+            memory = min(memory, int(Path(path).read_text(encoding="utf-8")))
     return memory
 
 

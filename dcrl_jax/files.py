@@ -1,14 +1,18 @@
 """Atomic writes, JSON lines and folder locks."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from dcrl_jax.errors import InputError
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextlib.contextmanager
@@ -22,13 +26,26 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield partial
         partial.replace(path)
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a disk that failed before
+            partial.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, text: str) -> None:
     """Write ASCII text to a file, all of it or nothing; create the folder if needed."""
     with atomic_path(path) as partial:
         partial.write_text(text, encoding="ascii", newline="\n")
+
+
+def check_writable(folder: Path) -> None:
+    """Check that files can be written to a folder or, if it does not exist, to the nearest one above it.
+
+    Raises:
+        OSError: they cannot be, e.g. on a read-only or a full disk.
+    """
+    folder = folder.absolute()
+    nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    with tempfile.TemporaryFile(dir=nearest) as file:
+        file.write(b"1")
 
 
 def append_json_line(path: Path, record: dict[str, Any]) -> None:
@@ -53,17 +70,21 @@ def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
 def folder_lock(folder: Path, busy: str) -> Iterator[None]:
     """Hold the lock of a folder; the system releases it when the process ends.
 
-    On a file system without locks, print a warning and continue.
+    Print a warning and continue on a file system without locks, such as Lustre without ``flock`` or NFS without its
+    lock service: clusters have no other, and a second process there is the user's own doing.
 
     Raises:
         InputError: another process holds the lock; ``busy`` is the message.
+        OSError: the folder cannot be written to.
     """
-    with (folder / ".lock").open("w") as file:
+    with (folder / ".lock").open("wb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise InputError(busy) from error
         except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
             print(
                 f"warning: {folder} cannot be locked ({error.strerror}); let no second process work in it", flush=True
             )

@@ -60,7 +60,7 @@ def start_processes(distributed: str | None) -> None:
     _require_devices()
     if not is_first_process():
         # Every process would print the lines and bars of the first one. The file stays open until the process ends.
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
         os.environ["TQDM_DISABLE"] = "1"
 
 

@@ -165,7 +165,8 @@ def test_next_start_deletes_what_a_killed_run_left(tmp_path, lost):
     shutil.copytree(tmp_path / "30", tmp_path / "40.orbax-checkpoint-tmp")
     if lost:
         remove(tmp_path / "10" / lost)
-    checkpoints.open_manager(tmp_path, keep=2).close()
+    with checkpoints.open_manager(tmp_path, keep=2):
+        pass
     assert names_in(tmp_path) == ["20", "30"]
 
 

@@ -1,26 +1,34 @@
 """The command line: flags, errors and exit codes."""
 
+import os
 import signal
+import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from dcrl_jax import command_line
 from dcrl_jax.errors import InputError, Preempted
 
+FULL, DENIED = "No space left on device; make room", "Permission denied; change its permissions"
+AGAIN = ", then give the same command again.\n"
+
 
 @pytest.mark.parametrize(
     ("error", "status", "message"),
     [
         (InputError("no images."), 1, "error: no images.\n"),
-        (PermissionError(13, "Permission denied", "/out"), 1, "error: /out: Permission denied\n"),
-        (OSError(28, "No space left on device"), 1, "error: runs/a: No space left on device\n"),
+        (PermissionError(13, "Permission denied", "/out"), 1, f"error: /out: {DENIED}{AGAIN}"),
+        (OSError(28, "No space left on device"), 1, f"error: runs/a or standard output: {FULL}{AGAIN}"),
+        (ValueError("RESOURCE_EXHAUSTED: a: No space left on device\nb"), 1, f"error: runs/a: {FULL}{AGAIN}"),
+        (OSError(98, "Address already in use"), 1, "error: runs/a or standard output: Address already in use\n"),
         (MemoryError(), 1, "error: memory ran out: Python could not allocate\n"),
         (RuntimeError("RESOURCE_EXHAUSTED: 5 bytes"), 1, "error: memory ran out: RESOURCE_EXHAUSTED: 5 bytes\n"),
         (KeyboardInterrupt(), 130, ""),
         (Preempted(), 75, ""),
     ],
-    ids=["mistake", "file", "system", "python's memory", "jax's memory", "interrupt", "pre-emption"],
+    ids=["mistake", "file", "disk", "library", "system", "python's memory", "jax's memory", "interrupt", "pre-emption"],
 )
 def test_process_ends_with_a_status_and_one_message(capsys, monkeypatch, error, status, message):
     monkeypatch.setattr(command_line.os, "_exit", sys.exit)
@@ -33,6 +41,33 @@ def test_process_ends_with_a_status_and_one_message(capsys, monkeypatch, error, 
 def test_fault_of_the_program_is_not_hidden():
     with pytest.raises(ZeroDivisionError), command_line.exit_on_error(None):
         raise ZeroDivisionError
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+@pytest.mark.parametrize("flush", [True, False], ids=["while it works", "at the end"])
+def test_output_to_a_full_disk_is_one_message(flush):
+    code = f"from dcrl_jax.command_line import exit_on_error\nwith exit_on_error(): print('x', flush={flush})"
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, encoding="utf-8")
+    assert (ended.returncode, ended.stderr) == (1, f"error: standard output: {FULL}{AGAIN}")
+
+
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+def test_name_that_the_locale_cannot_show_is_escaped(locale):
+    code = "from dcrl_jax.command_line import exit_on_error\nwith exit_on_error(): print('caf\\xe9 \\udcff')"
+    environment = os.environ | {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONIOENCODING": ""}
+    output = subprocess.check_output([sys.executable, "-c", code], env=environment)
+    assert output == {"C": b"caf\\xe9 \\udcff\n", "C.UTF-8": b"caf\xc3\xa9 \\udcff\n"}[locale]
+
+
+def test_only_the_trace_of_a_late_write_is_dropped(monkeypatch):
+    shown = []
+    monkeypatch.setattr(sys, "unraisablehook", shown.append)
+    with command_line.exit_on_error():
+        for text in ("Event loop is closed", "of the program"):
+            sys.unraisablehook(SimpleNamespace(exc_value=RuntimeError(text)))
+    assert [str(unraisable.exc_value) for unraisable in shown] == ["of the program"]
+    assert sys.unraisablehook == shown.append
 
 
 def test_sigterm_is_a_preemption(monkeypatch):

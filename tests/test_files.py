@@ -1,5 +1,9 @@
 """Files that appear completely or not at all, and files of lines that grow."""
 
+import errno
+import fcntl
+import os
+
 import pytest
 
 from dcrl_jax import files
@@ -46,3 +50,43 @@ def test_torn_lines_are_skipped_and_the_next_line_is_separate(tmp_path):
     files.append_json_line(path, {"step": 5})
     assert list(files.read_json_lines(path)) == [{"step": 1}, {"step": 4}, {"step": 5}]
     assert path.read_text().endswith('of a killed pro\n{"step": 4}\n{"step": 5}\n')
+
+
+def test_folder_or_the_nearest_one_above_is_tried_without_a_trace(tmp_path, no_room):
+    for folder in (tmp_path, tmp_path / "new" / "deep"):
+        files.check_writable(folder)
+        with no_room(0), pytest.raises(OSError, match="File too large"):
+            files.check_writable(folder)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        files.check_writable(tmp_path / "file" / "below")
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EIO])
+def test_only_a_file_system_without_locks_does_without(tmp_path, monkeypatch, capsys, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    if number == errno.EIO:
+        with pytest.raises(OSError, match="Input/output error"), files.folder_lock(tmp_path, "busy"):
+            pass
+        return
+    with files.folder_lock(tmp_path, "busy"):
+        printed = capsys.readouterr().out
+    reason = os.strerror(number)
+    assert printed == f"warning: {tmp_path} cannot be locked ({reason}); let no second process work in it\n"
+
+
+def test_error_of_the_write_is_not_replaced_by_that_of_its_cleaning(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.EIO, "Input/output error")
+
+    def write():
+        with files.atomic_path(tmp_path / "scores.json"):
+            raise ValueError("of the program")
+
+    monkeypatch.setattr(files.Path, "unlink", refuse)
+    with pytest.raises(ValueError, match="of the program"):
+        write()

@@ -12,6 +12,7 @@ FLOORS = [
     ["errors", "homography"],
     [
         "signals",
+        "disk_errors",
         "files",
         "progress",
         "devices",

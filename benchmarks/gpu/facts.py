@@ -53,5 +53,5 @@ def _nvidia_smi() -> str | None:
     if not shutil.which("nvidia-smi"):
         return None
     query = "--query-gpu=name,driver_version,memory.total,power.limit,clocks.max.sm"
-    done = subprocess.run(["nvidia-smi", query, "--format=csv"], capture_output=True, text=True, check=False)
+    done = subprocess.run(["nvidia-smi", query, "--format=csv"], capture_output=True, encoding="utf-8", check=False)
     return done.stdout.strip()

@@ -64,7 +64,7 @@ def fetch_wheels(packages: Sequence[str], folder: Path) -> None:
             [*pip, "wheel", "--no-deps", f"--wheel-dir={folder}", package],  # usable there if it is pure Python
         )
         for command in commands:
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
             if done.returncode == 0:
                 break
         else:

@@ -21,7 +21,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = Parser(__doc__)
     parser.add_argument("folder", type=Path, help="with the JSON files of a run")
     folder = parser.parse_args(arguments).folder
-    stages = {name: json.loads(path.read_text()) for name in STAGES if (path := folder / f"{name}.json").is_file()}
+    stages = {
+        name: json.loads(path.read_text(encoding="utf-8"))
+        for name in STAGES
+        if (path := folder / f"{name}.json").is_file()
+    }
     if not stages:
         parser.error(f"{folder} holds no file of a stage")
     for name, content in stages.items():

@@ -392,7 +392,7 @@ def _label_text(path: Path) -> tuple[str, str]:
 
 def _check_is_reachable(url: str, download_dir: Path) -> None:
     """Raise OSError if the host cannot be reached; TFDS would retry for minutes. Skip a file that is downloaded."""
-    if any(url in info.read_text() for info in download_dir.glob("*/*.INFO")):
+    if any(url in info.read_text(encoding="utf-8") for info in download_dir.glob("*/*.INFO")):
         return
     # The download itself reports a bad status or certificate.
     with contextlib.suppress(requests.exceptions.SSLError):

@@ -6,6 +6,7 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from dcrl_jax import parallel
+from dcrl_jax.disk_errors import disk_failure, not_written
 from dcrl_jax.errors import InputError
 
 NAMES = ("synthetic_rgbt", "msrs", "synthetic_visible", "kaist", "caltech_pedestrian", "nightowls", "rgbt_folder")
@@ -38,10 +39,10 @@ def _prepare(data):
         manual_dir = None  # the first process has compared it with what is prepared; other hosts may lack the folder
     try:
         builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
-    except OSError as error:
-        raise InputError(
-            f"{builder.data_dir} cannot be written: {error}. Choose another config.data.data_dir."
-        ) from error
+    except Exception as error:  # the writer of records wraps the system's error
+        if not isinstance(error, OSError) and disk_failure(error) is None:
+            raise
+        raise InputError(not_written(builder.data_dir, error, "give another config.data.data_dir")) from error
     return builder
 
 

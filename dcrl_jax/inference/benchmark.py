@@ -184,7 +184,7 @@ def describe_machine() -> str:
 def _processor():
     """Return the name of the CPU, which neither JAX nor psutil reports."""
     file = Path("/proc/cpuinfo")
-    lines = file.read_text().splitlines() if file.is_file() else ()
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else ()
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.machine())
 

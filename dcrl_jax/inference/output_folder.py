@@ -7,7 +7,9 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from dcrl_jax.disk_errors import not_written
 from dcrl_jax.errors import InputError
+from dcrl_jax.files import check_writable
 
 
 class NotWritableError(InputError):
@@ -15,14 +17,18 @@ class NotWritableError(InputError):
 
 
 def new_folder(path: str | Path) -> Path:
-    """Return the path of a folder that is empty or does not exist yet.
+    """Return the path of a folder that is empty or does not exist yet, and that can be written to.
 
     Raises:
-        InputError: the path names a file, or a folder that is not empty.
+        InputError: the path names a file, or a folder that is not empty or cannot be written to.
     """
     path = Path(path)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise InputError(f"{path} exists and is not an empty folder: give another --output.")
+    try:
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise InputError(f"{path} exists and is not an empty folder: give another --output.")
+        check_writable(path)
+    except OSError as error:
+        raise not_writable(path, error) from error
     return path
 
 
@@ -62,5 +68,4 @@ def not_writable(folder: Path, error: Exception, kept: str = "") -> NotWritableE
         error: the reason.
         kept: a sentence about the results so far, after a space; or nothing.
     """
-    reason = getattr(error, "strerror", None) or error
-    return NotWritableError(f"{folder} cannot be written to: {reason}.{kept} Make room, or give another --output.")
+    return NotWritableError(not_written(folder, error, "give another --output", kept))

@@ -107,7 +107,7 @@ def _read_scores(file, fingerprint):
     if not file.is_file():
         return None, "the run has no scores yet"
     try:
-        scores = json.loads(file.read_text())
+        scores = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{file}: not valid JSON ({error}). Score the run again with --mode=eval.") from error
     scored = scores.get("parameters")

@@ -8,6 +8,7 @@ from dcrl_jax import tables
 from dcrl_jax.config import data_set_name
 from dcrl_jax.evaluation.evaluate import Bench, Evaluation
 from dcrl_jax.evaluation.miss_rate import percent_or_none
+from dcrl_jax.files import write_atomically
 from dcrl_jax.reports import curves
 from dcrl_jax.reports.report import draw_panel
 
@@ -33,12 +34,12 @@ def write_comparison(evaluations: Mapping[str, Evaluation], bench: Bench, folder
     folder.mkdir(parents=True, exist_ok=True)
     table = comparison_table(evaluations)
     warnings = "".join(f"warning: {warning}\n" for warning in bench.warnings)
-    (folder / "table.txt").write_text(f"{table}\n{warnings}")
+    (folder / "table.txt").write_text(f"{table}\n{warnings}", encoding="utf-8")
     rates = {
         name: {subset: percent_or_none(score.miss_rate) for subset, score in evaluation.scores.items()}
         for name, evaluation in evaluations.items()
     }
-    (folder / "scores.json").write_text(json.dumps(rates, indent=1) + "\n")
+    write_atomically(folder / "scores.json", json.dumps(rates, indent=1) + "\n")
     data = bench.config.data
     title = f"{data_set_name(data)}, {data.test_split}"
     curves.miss_rate_figure(

@@ -49,7 +49,7 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     image_ids = [truth.image_id for truth in truths.images]
     _write_results(evaluation.detections, image_ids, bench.config.eval.rules, folder)
-    (folder / "images.txt").write_text("\n".join(image_ids) + "\n")
+    (folder / "images.txt").write_text("\n".join(image_ids) + "\n", encoding="utf-8")
     data = bench.config.data
     scores = {
         "parameters": parameters,

@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 from dcrl_jax import files, tables
 from dcrl_jax.command_line import exit_on_error
+from dcrl_jax.disk_errors import not_written
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation.coco_ap import Category, CocoScore, CocoScores, coco_scores
 from dcrl_jax.evaluation.miss_rate import percent_or_none
@@ -128,7 +129,7 @@ def write_scores(folder: Path, scored: CocoScored) -> None:
     try:
         files.write_atomically(folder / "scores.json", json.dumps(content, indent=1) + "\n")
     except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another --output") from error
+        raise InputError(not_written(folder, error, "give another --output")) from error
 
 
 def _percent(score: CocoScore) -> list[float | None]:

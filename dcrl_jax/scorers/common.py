@@ -12,6 +12,7 @@ import numpy as np
 
 from dcrl_jax import files, tables
 from dcrl_jax.command_line import Parser
+from dcrl_jax.disk_errors import not_written
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation.image_names import IMAGES_FILE
 from dcrl_jax.evaluation.miss_rate import Score, percent_or_none, score_subsets
@@ -281,7 +282,7 @@ def write_scores(folder: Path, scored: ScoredSet, drawn: Sequence[Subset]) -> No
         with files.atomic_path(folder / "miss_rate.png") as path:
             curves.miss_rate_panels(panels, path, title)
     except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another --output") from error
+        raise InputError(not_written(folder, error, "give another --output")) from error
 
 
 def print_and_write(scored_sets: Sequence[ScoredSet], drawn: Sequence[Subset], output: Path | None) -> None:
@@ -310,7 +311,7 @@ def print_text(text: str) -> None:
         print(text, flush=True)
     except BrokenPipeError:
         # Python would flush the stream once more at exit and fail (its documentation, "Note on SIGPIPE").
-        with open(os.devnull, "w") as null:
+        with open(os.devnull, "wb") as null:
             os.dup2(null.fileno(), sys.stdout.fileno())
 
 

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from dcrl_jax import checkpoints, parallel
 from dcrl_jax.data.records import text
+from dcrl_jax.disk_errors import not_written
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation import evaluate as evaluation
 from dcrl_jax.evaluation.miss_rate import percent_or_none
@@ -68,7 +69,6 @@ class Run:
             folder = self.workdir / checkpoints.RESUME_FOLDER
             self._newest = stack.enter_context(checkpoints.open_manager(folder, keep=2))
             self._best = stack.enter_context(checkpoints.open_manager(self.workdir / checkpoints.BEST_FOLDER))
-            stack.callback(self._wait_until_written)
             self.batches = train_batches(self._source, self.config, parallel.batch_sharding(parallel.device_mesh()))
             stack.callback(self.batches.close)
             self._stack = stack.pop_all()
@@ -181,6 +181,7 @@ class Run:
             KeyboardInterrupt, Preempted: always; the first signal decides which.
         """
         self.save(state)
+        checkpoints.wait_until_written(self._newest)
         self._log.say(f"stopped at step {self.step}; the same command goes on from there")
         raise self._signals.error()
 
@@ -196,13 +197,7 @@ class Run:
             self.workdir.mkdir(parents=True, exist_ok=True)
             parallel.first_process_first(lock)
         except OSError as error:
-            raise InputError(
-                f"{self.workdir} cannot be written: {error.strerror}. Choose another --workdir."
-            ) from error
-
-    def _wait_until_written(self):
-        for manager in (self._newest, self._best):
-            checkpoints.wait_until_written(manager)
+            raise InputError(not_written(self.workdir, error, "give another --workdir")) from error
 
     def _agreed(self, flag: bool) -> bool:
         # Processes ask each other only at log steps, where each waits for its devices anyway.
@@ -247,7 +242,8 @@ class Run:
         # The first subset decides: "reasonable-all" of KAIST.
         checkpoints.save_best(self._best, self.step, state.params, self.config, next(iter(miss_rates.values())))
         # A recorded step is not scored again, so its checkpoints must be on the disk before.
-        self._wait_until_written()
+        for manager in (self._newest, self._best):
+            checkpoints.wait_until_written(manager)
         if parallel.is_first_process():
             percent = {name: percent_or_none(rate) for name, rate in miss_rates.items()}
             append_json_line(self.workdir / HISTORY_FILE, {"step": self.step} | percent)

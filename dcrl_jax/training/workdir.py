@@ -16,8 +16,9 @@ from ml_collections import ConfigDict
 
 from dcrl_jax import checkpoints
 from dcrl_jax.config import KEYS, keys_affecting
+from dcrl_jax.disk_errors import not_written
 from dcrl_jax.errors import InputError, first_few
-from dcrl_jax.files import append_json_line, read_json_lines, write_atomically
+from dcrl_jax.files import append_json_line, check_writable, read_json_lines, write_atomically
 
 CONFIG_FILE = "config.json"
 ENVIRONMENT_FILE = "environment.jsonl"
@@ -38,7 +39,7 @@ def check_config_of(workdir: Path, config: ConfigDict) -> None:
     if not path.is_file():
         return
     try:
-        former = _flatten(json.loads(path.read_text()))
+        former = _flatten(json.loads(path.read_text(encoding="utf-8")))
     except ValueError as error:
         raise InputError(f"{path}: not valid JSON ({error}). Remove this file if the run is to go on.") from error
     own = _flatten(checkpoints.config_to_json(config))
@@ -174,7 +175,7 @@ def _commit() -> str | None:
 
     def git(*arguments):
         command = ["git", "-C", str(Path(__file__).parent), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout.strip()
 
     try:
         # The package may be installed inside an unrelated repository.
@@ -188,11 +189,15 @@ def open_workdir(path: str) -> Path:
     """Return a workdir's path, which need not exist yet, and use the compilation cache in it.
 
     Raises:
-        InputError: the path is a file.
+        InputError: the path is a file, or cannot be written to.
     """
     workdir = Path(path)
-    if workdir.exists() and not workdir.is_dir():
-        raise InputError(f"--workdir={path} is a file; a run needs a folder.")
+    try:
+        if workdir.exists() and not workdir.is_dir():
+            raise InputError(f"--workdir={path} is a file; a run needs a folder.")
+        check_writable(workdir)
+    except OSError as error:
+        raise InputError(not_written(workdir, error, "give another --workdir")) from error
     use_compilation_cache(workdir)
     return workdir
 

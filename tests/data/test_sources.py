@@ -70,5 +70,5 @@ def test_prepared_data_feed_the_pipeline(data):
 def test_data_dir_that_cannot_be_written_is_named(data, tmp_path):
     (tmp_path / "file").write_text("")
     data.data_dir = str(tmp_path / "file" / "below")
-    with pytest.raises(InputError, match=r"file/below.*cannot be written.*config.data.data_dir"):
+    with pytest.raises(InputError, match=r"file/below.*cannot be written to.*config.data.data_dir"):
         prepare(data)

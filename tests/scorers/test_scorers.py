@@ -101,7 +101,9 @@ def test_full_disk_ends_with_one_message_and_no_figure(tmp_path, two_of_three, c
     with pytest.raises(SystemExit):
         run_kaist(path, two_of_three, f"--output={out}")
     message = capsys.readouterr().err
-    assert message == f"error: {out}: cannot be written (No space left on device); choose another --output\n"
+    assert (
+        message == f"error: {out} cannot be written to: No space left on device. Make room, or give another --output.\n"
+    )
     assert [file.name for file in out.iterdir()] == ["scores.json"]
 
 

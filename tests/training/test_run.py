@@ -189,7 +189,7 @@ def test_busy_or_unwritable_workdir_is_refused(config, tmp_path):
     with folder_lock(tmp_path, "busy"), pytest.raises(InputError, match=f"is at work in {tmp_path}; wait for its end"):
         start(tmp_path, config)
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"file/run cannot be written: Not a directory\. Choose another --workdir"):
+    with pytest.raises(InputError, match=r"file/run cannot be written to: Not a directory\. Give another --workdir\."):
         start(tmp_path / "file" / "run", config)
 
 
