@@ -173,9 +173,10 @@ def _explain_failed_write(folder):
             raise
         kept = "Finished checkpoints are kept"
         with contextlib.suppress(OSError):  # a disk that cannot be read either
-            _remove_incomplete(folder)
-            newest = newest_step(folder)
-            kept = f"The checkpoint of step {newest} is kept" if newest is not None else "It holds none yet"
+            if folder.is_dir():
+                _remove_incomplete(folder)
+                newest = newest_step(folder)
+                kept = f"The checkpoint of step {newest} is kept" if newest is not None else "It holds none yet"
         raise InputError(
             f"no checkpoint can be written to {folder}: {failure.reason}. {kept}; {failure.remedy}, then give the same "
             "command again."

@@ -268,8 +268,9 @@ def stop_process(status: int, at_once: bool = False) -> NoReturn:
     jax = sys.modules.get("jax")
     # jax.process_count() would look for devices, which may be what failed.
     if jax is not None and (at_once or jax.distributed.is_initialized()):
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # a full disk
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(status)
     sys.exit(status)
 

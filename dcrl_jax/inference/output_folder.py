@@ -1,6 +1,7 @@
 """The output folder of a command."""
 
 import contextlib
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,9 @@ from safetensors import SafetensorError
 from dcrl_jax.disk_errors import not_written
 from dcrl_jax.errors import InputError
 from dcrl_jax.files import check_writable
+
+# The folder that files are written to before they move to their place; a disk that failed may have kept one.
+_PARTIAL = ".partial"
 
 
 class NotWritableError(InputError):
@@ -24,7 +28,8 @@ def new_folder(path: str | Path) -> Path:
     """
     path = Path(path)
     try:
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        entries = path.iterdir() if path.is_dir() else [path] * path.exists()
+        if any(not entry.name.startswith(_PARTIAL) for entry in entries):
             raise InputError(f"{path} exists and is not an empty folder: give another --output.")
         check_writable(path)
     except OSError as error:
@@ -46,15 +51,18 @@ def fill_folder(folder: Path) -> Iterator[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            with tempfile.TemporaryDirectory(prefix=".partial", dir=folder) as partial:
+            for leftover in folder.glob(f"{_PARTIAL}*"):
+                shutil.rmtree(leftover)
+            with tempfile.TemporaryDirectory(prefix=_PARTIAL, dir=folder) as partial:
                 yield Path(partial)
                 for file in Path(partial).iterdir():
                     file.rename(folder / file.name)
         except BaseException:
-            for file in folder.iterdir():
-                file.unlink()
-            if not existed:
-                folder.rmdir()
+            with contextlib.suppress(OSError):  # a disk that failed before
+                for file in folder.iterdir():
+                    file.unlink()
+                if not existed:
+                    folder.rmdir()
             raise
     except (OSError, SafetensorError) as error:  # safetensors wraps the system's error
         raise not_writable(folder, error) from error

@@ -64,6 +64,9 @@ class ResultFiles:
             kept = ""
             if self._detections:
                 kept = f" The results of {self._kept} of {len(self._detections)} images are kept."
+            if not self._kept:  # the names of images without results
+                with contextlib.suppress(OSError):
+                    (self._folder / _IMAGES).unlink(missing_ok=True)
             raise not_writable(self._folder, error, kept) from error
 
     @contextlib.contextmanager

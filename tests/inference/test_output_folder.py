@@ -29,14 +29,29 @@ def test_folder_that_is_not_empty_is_refused(tmp_path):
         assert str(refusal.value) == f"{path} exists and is not an empty folder: give another --output."
 
 
+def test_what_a_failed_disk_kept_does_not_count(tmp_path):
+    leftover = tmp_path / "out" / ".partial1"
+    leftover.mkdir(parents=True)
+    (leftover / "a.txt").write_text("half")
+    fill(new_folder(tmp_path / "out"))
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["a.txt", "b.safetensors"]
+
+
+def test_folder_that_cannot_be_written_to_is_refused_at_once(tmp_path, no_room):
+    message = f"^{tmp_path}/new/out cannot be written to: File too large. Make room, or give another --output.$"
+    with no_room(0), pytest.raises(InputError, match=message):
+        new_folder(tmp_path / "new/out")
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("existed", [True, False])
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
         (KeyboardInterrupt, None),
         (NotImplementedError("no operator"), None),
-        ("full disk", ".*File too large.*"),
-        ("move", "Permission denied."),
+        ("full disk", "File too large. Make room"),
+        ("move", "Permission denied. Change its permissions"),
     ],
     ids=["signal", "exception", "full disk", "move"],
 )
@@ -54,7 +69,7 @@ def test_folder_stays_as_it_was_after_an_error(tmp_path, monkeypatch, no_room, e
         monkeypatch.setattr(Path, "rename", denied)
     size = 500 if error == "full disk" else 2**30
     expected = (KeyboardInterrupt, NotImplementedError) if reason is None else InputError
-    message = reason and f"^{output} cannot be written to: {reason} Make room, or give another --output.$"
+    message = reason and f"^{output} cannot be written to: {reason}, or give another --output.$"
     with no_room(size), pytest.raises(expected, match=message):
         fill(output, None if isinstance(error, str) else error)
     assert output.exists() == existed

@@ -8,13 +8,8 @@ import random
 import signal
 import subprocess
 
-import jax
-import numpy as np
-import orbax.checkpoint as ocp
 import pytest
-from training_cases import finish, json_lines, start_main
-
-from dcrl_jax import checkpoints
+from training_cases import checkpoint_content, differences, end_of_run, finish, json_lines, start_main
 
 pytestmark = pytest.mark.slow
 
@@ -41,34 +36,10 @@ def start(workdir, data_dir, *moment):
     return start_main("student", workdir, FLAGS | {"data.data_dir": data_dir}, script=script)
 
 
-def checkpoint(folder):
-    """Return every array of a checkpoint with its type, and the files of the data iterator's state, by name."""
-    content = {f"data/{path.name}": path.read_bytes() for path in folder.glob("data/*.json")}
-    for item in ("params", "optimizer"):
-        if (folder / item).is_dir():
-            with ocp.StandardCheckpointer() as reader:
-                restored = jax.device_get(reader.restore(folder / item))
-            for path, leaf in jax.tree_util.tree_leaves_with_path(restored):
-                array = np.asarray(leaf)
-                content[f"{item}{jax.tree_util.keystr(path)}"] = (array.dtype, array.shape, array.tobytes())
-    return content
-
-
 def end_of(workdir):
-    """Return what a command leaves, by name: newest checkpoints, best parameters, records, reports."""
-    end = {}
-    for run in RUNS:
-        for name in (checkpoints.RESUME_FOLDER, checkpoints.BEST_FOLDER):
-            step = checkpoints.newest_step(workdir / run / name)
-            content = checkpoint(workdir / run / name / str(step))
-            end |= {f"{run}/{name}/{step}/{key}": value for key, value in content.items()}
-        files = [workdir / run / "validation.jsonl", *(workdir / run / "evaluation").iterdir()]
-        end |= {f"{run}/{path.relative_to(workdir / run)}": path.read_bytes() for path in files}
+    """Return what a command leaves, by name: those of both runs, and their comparison."""
+    end = {f"{run}/{key}": value for run in RUNS for key, value in end_of_run(workdir / run).items()}
     return end | {f"comparison/{path.name}": path.read_bytes() for path in (workdir / "comparison").iterdir()}
-
-
-def differences(first, second):
-    return sorted(key for key in first.keys() | second.keys() if first.get(key) != second.get(key))
 
 
 def assert_clean(workdir):
@@ -78,7 +49,7 @@ def assert_clean(workdir):
         assert steps == list(range(SCORED_EVERY, STEPS + 1, SCORED_EVERY))
         left = [path for name in ("checkpoints", "best") for path in (workdir / run / name).iterdir()]
         assert [path.parent.name for path in left] == ["checkpoints", "checkpoints", "best"], left
-        assert all(path.name.isdigit() and checkpoint(path) for path in left)
+        assert all(path.name.isdigit() and checkpoint_content(path) for path in left)
     assert not [path for path in workdir.rglob("*") if "tmp" in path.name or "partial" in path.name]
 
 
@@ -87,7 +58,9 @@ def test_killed_command_ends_bit_for_bit_like_one_never_killed(tmp_path):
     status, out, err = finish(start(undisturbed, data_dir))
     assert status == 0, out + err
     # The comparison sees every part of a checkpoint.
-    first, second = (checkpoint(undisturbed / "checkpoints" / str(step)) for step in (STEPS - SCORED_EVERY, STEPS))
+    first, second = (
+        checkpoint_content(undisturbed / "checkpoints" / str(step)) for step in (STEPS - SCORED_EVERY, STEPS)
+    )
     assert first.keys() == second.keys()
     parts = {key.partition("[")[0].partition("/")[0] for key in differences(first, second)}
     assert parts == {"params", "optimizer", "data"}

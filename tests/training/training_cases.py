@@ -9,6 +9,7 @@ import sys
 import cv2
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 
 from dcrl_jax import checkpoints
 from dcrl_jax.structures import Batch
@@ -84,6 +85,34 @@ def assert_same_bits(first, second):
     jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
+def checkpoint_content(folder):
+    """Return every array of a checkpoint with its type, and the files of the data iterator's state, by name."""
+    content = {f"data/{path.name}": path.read_bytes() for path in folder.glob("data/*.json")}
+    for item in ("params", "optimizer"):
+        if (folder / item).is_dir():
+            with ocp.StandardCheckpointer() as reader:
+                restored = jax.device_get(reader.restore(folder / item))
+            for path, leaf in jax.tree_util.tree_leaves_with_path(restored):
+                array = np.asarray(leaf)
+                content[f"{item}{jax.tree_util.keystr(path)}"] = (array.dtype, array.shape, array.tobytes())
+    return content
+
+
+def end_of_run(workdir):
+    """Return what a run leaves, by name: the newest checkpoint, the best parameters, the records and the report."""
+    end = {}
+    for name in checkpoints.FOLDERS:
+        step = checkpoints.newest_step(workdir / name)
+        content = checkpoint_content(workdir / name / str(step))
+        end |= {f"{name}/{step}/{key}": value for key, value in content.items()}
+    files = [workdir / "validation.jsonl", *(workdir / "evaluation").iterdir()]
+    return end | {str(path.relative_to(workdir)): path.read_bytes() for path in files}
+
+
+def differences(first, second):
+    return sorted(key for key in first.keys() | second.keys() if first.get(key) != second.get(key))
+
+
 # A network and scenes so small that a start of main.py takes little more than its imports.
 TINY_FLAGS = {
     **{"data.options.height_px": 32, "data.options.width_px": 48, "data.height_px": 32, "data.width_px": 48},
@@ -96,15 +125,15 @@ TINY_FLAGS = {
 }
 
 
-def start_main(recipe, workdir, flags, *arguments, script="main.py", devices=2):
-    """Start a script that takes main.py's flags, in a process of its own."""
+def start_main(recipe, workdir, flags, *arguments, script="main.py", devices=2, variables=None):
+    """Start a script that takes main.py's flags, in a process of its own with more environment variables."""
     command = [sys.executable, *script.split(), f"--config=configs/{recipe}.py:synthetic", f"--workdir={workdir}"]
     command += [f"--config.{key}={value}" for key, value in (TINY_FLAGS | flags).items()]
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     # The cache is that of the tests, see conftest.py; here it keeps small programs too, which every start needs.
     environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([*command, *arguments], cwd=ROOT, env=environment, **pipes)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"}
+    return subprocess.Popen([*command, *arguments], cwd=ROOT, env=environment | (variables or {}), **pipes)
 
 
 def finish(process):

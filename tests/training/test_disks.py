@@ -1,0 +1,127 @@
+"""Disks and networks that fail, or are slow, while real processes of main.py write to them.
+
+Each failure ends in exit code 1 and one message. What was finished stays, and the same command ends, bit for bit, like
+one that nothing disturbed.
+"""
+
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+from disk_faults import build_disk
+from training_cases import ROOT, differences, end_of_run, finish, json_lines, start_main, write_pairs
+
+pytestmark = pytest.mark.slow
+
+FLAGS = {
+    **{"train.steps": 8, "train.batch_size": 4, "train.log_every_steps": 1, "train.evaluate_every_epochs": 4 * 4 / 24},
+    # High enough for the miss rate to move within a few steps.
+    **{"optimizer.learning_rate": 0.01, "optimizer.warmup_steps": 2},
+}
+ARRAYS = "params.orbax-checkpoint-tmp/ocdbt.process_0/d/"
+REPAIR = "see that its disk or network works"
+
+# What is written when the disk fails; how it fails (0: it is gone and comes back); the message, if always the same one
+# of several failed writes is told, or else the reason; and what must be there afterwards.
+FAILURES = [
+    (".config.partial", errno.EACCES, "W/.config.partial.json: Permission denied; change its permissions", ""),
+    ("checkpoints/4.", errno.ENOSPC, "W/checkpoints: No space left on device. It holds none yet; make room", ""),
+    (f"checkpoints/4.orbax-checkpoint-tmp/{ARRAYS}", errno.EIO, "Input/output error", ""),
+    ("best/4.", errno.EROFS, "Read-only file system", "checkpoints"),
+    ("validation.jsonl", errno.ESTALE, f"W/validation.jsonl: Stale file handle; {REPAIR}", "checkpoints/4 best/4"),
+    ("metrics.jsonl", 0, f"W/metrics.jsonl: No such file or directory; {REPAIR}", "checkpoints/4 best/4"),
+    ("checkpoints/8.", 0, f"Finished checkpoints are kept; {REPAIR}", "checkpoints/4 best/4 validation.jsonl"),
+    (f"checkpoints/8.orbax-checkpoint-tmp/{ARRAYS}", errno.EDQUOT, "Disk quota exceeded", "checkpoints/4 best/4"),
+    ("miss_rate.png", errno.ENOTCONN, "Transport endpoint is not connected", "checkpoints/8"),
+    ("report.partial.html", errno.ENOSPC, "report.partial.html: No space left on device; make room", "checkpoints/8"),
+]
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory):
+    return build_disk(tmp_path_factory.mktemp("disk"))
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+def train(workdir, data_dir, variables=None):
+    """Return exit code, standard output and standard error."""
+    return finish(start_main("baseline", workdir, FLAGS | {"data.data_dir": data_dir}, variables=variables))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data_dir, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "undisturbed"
+    status, out, err = train(workdir, data_dir)
+    assert status == 0, out + err
+    return workdir
+
+
+def assert_one_message(ended, reason):
+    status, out, err = ended
+    assert status == 1, out + err
+    assert err.startswith("error: "), err
+    assert err.endswith("\n"), err
+    assert err.count("\n") == 1, err
+    assert reason in err
+
+
+def test_run_on_a_failing_disk_ends_like_one_never_disturbed(undisturbed, data_dir, disk, tmp_path):
+    workdir = tmp_path / "run"
+    workdir.mkdir()
+    for trigger, number, reason, kept in FAILURES:
+        ended = train(workdir, data_dir, disk(workdir, trigger=trigger, errno=number))
+        assert_one_message(ended, reason.replace("W/", f"{workdir}/"))
+        assert "then give the same command again." in ended[2]
+        away = tmp_path / "run.away"
+        if number == 0:
+            assert not workdir.exists()  # nothing is written where the disk was
+            away.rename(workdir)
+        for name in kept.split():
+            assert (workdir / name).exists(), (trigger, name)
+    # The last start is on a slow disk without locks.
+    status, out, err = train(workdir, data_dir, disk(workdir, sleep_ms=200, locks=errno.ENOLCK))
+    assert status == 0, out + err
+    assert err == ""
+    assert f"warning: {workdir} cannot be locked (No locks available)" in out
+    assert not differences(end_of_run(workdir), end_of_run(undisturbed))
+    assert [line["step"] for line in json_lines(workdir / "validation.jsonl")] == [4, 8]
+    assert not [path for path in workdir.rglob("*") if "tmp" in path.name or "partial" in path.name]
+
+
+# The mode, what is written when the disk fails, how it fails, the message, and the files that stay.
+OUTPUTS = [
+    ("publish", "/.tmp", errno.ENOSPC, "No space left on device. Make room", None),
+    ("publish", "README.md", errno.EDQUOT, "Disk quota exceeded. Make room", None),
+    ("export", "detector.jax", errno.ENOSPC, "No space left on device. Make room", None),
+    ("detect", "annotated", errno.EROFS, "Read-only file system. The results of 0 of 1 images are kept. Make it", {}),
+    ("detect", "results.partial", errno.ENOSPC, "The results of 0 of 4 images are kept. Make room", {"annotated"}),
+]
+
+
+@pytest.mark.parametrize(("mode", "trigger", "number", "reason", "left"), OUTPUTS)
+def test_output_folder_on_a_failing_disk(undisturbed, disk, tmp_path, mode, trigger, number, reason, left):
+    output = tmp_path / "out"
+    command = [sys.executable, "main.py", f"--mode={mode}", f"--checkpoint={undisturbed}", f"--output={output}"]
+    if mode == "detect":
+        command.append(f"--input={write_pairs(tmp_path, 4)}/rgb/street")
+    variables = os.environ | disk(output, trigger=trigger, errno=number)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"}
+    ended = finish(subprocess.Popen(command, cwd=ROOT, env=variables, **pipes))
+    assert_one_message(ended, reason)
+    assert ended[2].startswith(f"error: {output} cannot be written to: ")
+    assert ended[2].endswith(", or give another --output.\n")
+    assert output.exists() == (left is not None)
+    assert not output.exists() or {path.name for path in output.iterdir()} == set(left)
+
+
+def test_preparation_on_a_full_disk_leaves_no_data_set(disk, tmp_path):
+    data_dir = tmp_path / "data"
+    ended = train(tmp_path / "run", data_dir, disk(data_dir, trigger="array_record", errno=errno.ENOSPC))
+    assert_one_message(ended, "No space left on device. Make room, or give another config.data.data_dir.")
+    assert not [path for path in data_dir.rglob("*") if path.suffix == ".json" or "array_record" in path.name]
