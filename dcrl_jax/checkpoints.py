@@ -61,8 +61,12 @@ def open_manager(folder: Path, keep: int = 1) -> Iterator[ocp.CheckpointManager]
         registry.add(item, restore, handler())
     options = ocp.CheckpointManagerOptions(
         preservation_policy=preservation_policy.LatestN(keep),
-        # Where the thread that creates folders fails, the others would wait for it for five minutes.
-        async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
+        async_options=ocp.AsyncOptions(
+            # Orbax counts by the wall clock, which may jump, and a disk may be slow; 20 minutes are its default.
+            timeout_secs=24 * 3600,
+            # Where the thread that creates folders fails, the others would wait for it for five minutes.
+            create_directories_asynchronously=False,
+        ),
     )
     with _explain_failed_write(folder):
         manager = ocp.CheckpointManager(_absolute(folder), options=options, handler_registry=registry)

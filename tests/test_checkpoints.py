@@ -1,8 +1,10 @@
 """Saving, resuming, the best parameters, and parameters without the rest."""
 
 import functools
+import itertools
 import json
 import shutil
+import time
 
 import grain
 import jax
@@ -120,6 +122,16 @@ def test_saved_buffers_may_be_reused_before_the_write_is_done(tmp_path):
         manager.wait_until_finished()
         restored = checkpoints.restore_training(manager, place(make_state()), make_iterator()[0])
     assert_equal_bits(restored, state)
+
+
+@pytest.mark.parametrize("seconds", [3600, -3600])
+def test_clock_that_jumps_while_a_checkpoint_is_written_does_no_harm(tmp_path, monkeypatch, seconds):
+    clock, calls = time.time, itertools.count()
+    monkeypatch.setattr(time, "time", lambda: clock() + seconds * next(calls) % 40_000)
+    state = make_state(step=1, value=0.5)
+    save(tmp_path, state)
+    monkeypatch.undo()
+    assert_equal_bits(restore(tmp_path), state)
 
 
 def test_another_network_or_optimizer_is_refused(tmp_path):

@@ -71,6 +71,29 @@ def room_of(path):
     return path.relative_to(ROOT / "dcrl_jax").parts[0].removesuffix(".py")
 
 
+def is_text(call, name, flags):
+    """Whether a call reads or writes text in the encoding of the locale."""
+    if "encoding" in flags:
+        return False
+    if name == "open":
+        positional = call.args if isinstance(call.func, ast.Attribute) else call.args[1:]
+        mode = flags.get("mode") or (positional[0] if positional else ast.Constant("r"))
+        return isinstance(mode, ast.Constant) and set(str(mode.value)) <= set("rwaxt+")
+    counts = {"read_text": 0, "write_text": 1}  # the next positional argument is the encoding
+    return len(call.args) <= counts[name] if name in counts else "text" in flags and name in ("run", "Popen")
+
+
+def test_text_files_name_their_encoding():
+    calls = []
+    for path in [ROOT / "main.py", *(path for name in ("dcrl_jax", "benchmarks", *BESIDE) for path in modules(name))]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+                if is_text(node, name, {keyword.arg: keyword.value for keyword in node.keywords}):
+                    calls.append(f"{path.relative_to(ROOT)}:{node.lineno}: {ast.unparse(node)}")
+    assert calls == []
+
+
 def test_every_room_has_a_floor():
     rooms = {room_of(path) for path in modules("dcrl_jax")} - {"__init__"}
     assert rooms == FLOOR_OF.keys()

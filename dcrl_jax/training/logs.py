@@ -15,6 +15,7 @@ from dcrl_jax.files import append_json_line
 
 METRICS_FILE = "metrics.jsonl"
 TENSORBOARD_FOLDER = "logs"
+_EVENTS = "events.out.tfevents."
 
 
 class RunLog:
@@ -36,9 +37,12 @@ class RunLog:
         self._events, self._bar, self._validation = None, None, ""
         if workdir is None:
             return
-        (workdir / TENSORBOARD_FOLDER).mkdir(parents=True, exist_ok=True)
-        name = f"events.out.tfevents.{time.time_ns()}"
-        self._events = RecordWriter((workdir / TENSORBOARD_FOLDER / name).open("xb"))
+        folder = workdir / TENSORBOARD_FOLDER
+        folder.mkdir(parents=True, exist_ok=True)
+        # TensorBoard reads the starts of a run in the order of their names; the clock may have jumped back between two.
+        numbers = [int(path.suffix[1:]) for path in folder.glob(f"{_EVENTS}*") if path.suffix[1:].isdecimal()]
+        number = max([time.time_ns(), *(former + 1 for former in numbers)])
+        self._events = RecordWriter((folder / f"{_EVENTS}{number}").open("xb"))
         _write_event(self._events, Event(wall_time=time.time(), file_version="brain.Event:2"))
         # In a file, every update of a bar would be a line.
         if sys.stdout.isatty() and sys.stderr.isatty():

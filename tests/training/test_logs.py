@@ -38,6 +38,17 @@ def test_written_values_are_in_both_files(tmp_path):
     ]
 
 
+def test_later_start_has_a_later_name_though_the_clock_jumped_back(tmp_path, monkeypatch):
+    for step, now in ((0, 2_000), (20, 1_000), (40, 1_000), (60, 3_000)):
+        monkeypatch.setattr(logs.time, "time_ns", lambda now=now: now)
+        with RunLog(tmp_path, step, 80) as log:
+            log.write(step, {"train/loss": 0.5})
+    names = sorted(path.name for path in (tmp_path / "logs").iterdir())
+    assert names == [f"events.out.tfevents.{number}" for number in (2_000, 2_001, 2_002, 3_000)]
+    events = EventAccumulator(str(tmp_path / "logs")).Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == [0, 20, 40, 60]
+
+
 def test_without_a_workdir_nothing_is_written_or_shown(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with RunLog(None, 0, 40) as log:
