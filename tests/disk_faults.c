@@ -1,7 +1,7 @@
 /* A disk that fails below a folder, for a process that loads this library with LD_PRELOAD (see disk_faults.py).
 
    DISK_FOLDER   the folder, an absolute path without links
-   DISK_TRIGGER  the disk fails from the first write on to a file with this text in its path
+   DISK_TRIGGER  the disk fails from the first write on to any file with this text in its path
    DISK_ERRNO    what it then answers; 0: the folder is renamed to FOLDER.away, as a mount that is lost
    DISK_SLEEP_MS the time that each write takes
    DISK_LOCKS    what flock answers there; 0: it works
@@ -41,7 +41,6 @@ static int below(const char *path) {
 
 /* Return whether the disk refuses an operation on an absolute path, and set errno if so. */
 static int refused(const char *path, int kind) {
-  if (!below(path)) return 0;
   const char *trigger = getenv("DISK_TRIGGER");
   if (kind == WRITE && !failing && trigger && strstr(path, trigger)) {
     failing = 1;
@@ -52,7 +51,7 @@ static int refused(const char *path, int kind) {
     }
   }
   int code = number("DISK_ERRNO");
-  if (!failing || !code) return 0;
+  if (!failing || !code || !below(path)) return 0;
   if (kind == READ && (code == EROFS || code == ENOSPC || code == EDQUOT)) return 0;
   if (kind == CHANGE && (code == ENOSPC || code == EDQUOT)) return 0;
   errno = code;
@@ -110,6 +109,8 @@ WRAP(int, unlink, (const char *p), (p), refused_at(AT_FDCWD, p, CHANGE))
 WRAP(int, unlinkat, (int d, const char *p, int g), (d, p, g), refused_at(d, p, CHANGE))
 WRAP(int, rmdir, (const char *p), (p), refused_at(AT_FDCWD, p, CHANGE))
 WRAP(int, chmod, (const char *p, mode_t m), (p, m), refused_at(AT_FDCWD, p, CHANGE))
+WRAP(ssize_t, pread, (int f, void *b, size_t n, off_t o), (f, b, n, o), refused_file(f, READ))
+WRAP(ssize_t, pread64, (int f, void *b, size_t n, off64_t o), (f, b, n, o), refused_file(f, READ))
 WRAP(ssize_t, read, (int f, void *b, size_t n), (f, b, n), refused_file(f, READ))
 WRAP(int, stat, (const char *restrict p, struct stat *restrict s), (p, s), refused_at(AT_FDCWD, p, READ))
 WRAP(int, stat64, (const char *restrict p, struct stat64 *restrict s), (p, s), refused_at(AT_FDCWD, p, READ))

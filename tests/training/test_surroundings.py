@@ -1,4 +1,4 @@
-"""Disks and networks that fail, or are slow, while real processes of main.py write to them.
+"""Real processes of main.py on disks that fail or are slow, in other locales and time zones, and on a wild clock.
 
 Each failure ends in exit code 1 and one message. What was finished stays, and the same command ends, bit for bit, like
 one that nothing disturbed.
@@ -6,6 +6,7 @@ one that nothing disturbed.
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 
@@ -49,16 +50,18 @@ def data_dir(tmp_path_factory):
     return tmp_path_factory.mktemp("data")
 
 
-def train(workdir, data_dir, variables=None):
+def train(workdir, data_dir, variables=None, script="main.py"):
     """Return exit code, standard output and standard error."""
-    return finish(start_main("baseline", workdir, FLAGS | {"data.data_dir": data_dir}, variables=variables))
+    flags = FLAGS | {"data.data_dir": data_dir}
+    return finish(start_main("baseline", workdir, flags, variables=variables, script=script))
 
 
 @pytest.fixture(scope="module")
 def undisturbed(data_dir, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "undisturbed"
     status, out, err = train(workdir, data_dir)
-    assert status == 0, out + err
+    assert (status, err) == (0, ""), out + err
+    (workdir / "printed.txt").write_text(out)
     return workdir
 
 
@@ -99,7 +102,7 @@ OUTPUTS = [
     ("publish", "/.tmp", errno.ENOSPC, "No space left on device. Make room", None),
     ("publish", "README.md", errno.EDQUOT, "Disk quota exceeded. Make room", None),
     ("export", "detector.jax", errno.ENOSPC, "No space left on device. Make room", None),
-    ("detect", "annotated", errno.EROFS, "Read-only file system. The results of 0 of 1 images are kept. Make it", {}),
+    ("detect", "annotated", errno.EDQUOT, "Disk quota exceeded. The results of 0 of 1 images are kept. Make room", {}),
     ("detect", "results.partial", errno.ENOSPC, "The results of 0 of 4 images are kept. Make room", {"annotated"}),
 ]
 
@@ -125,3 +128,48 @@ def test_preparation_on_a_full_disk_leaves_no_data_set(disk, tmp_path):
     ended = train(tmp_path / "run", data_dir, disk(data_dir, trigger="array_record", errno=errno.ENOSPC))
     assert_one_message(ended, "No space left on device. Make room, or give another config.data.data_dir.")
     assert not [path for path in data_dir.rglob("*") if path.suffix == ".json" or "array_record" in path.name]
+
+
+@pytest.fixture(scope="module")
+def locales(tmp_path_factory):
+    """Environment variables by name: ASCII, and Turkish, in which an i has a dot in capitals too."""
+    folder = tmp_path_factory.mktemp("locales")
+    if shutil.which("localedef"):
+        subprocess.run(["localedef", "-i", "tr_TR", "-f", "UTF-8", folder / "tr_TR.UTF-8"], check=False)
+    return {
+        "ascii": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "TZ": "Asia/Kathmandu"},
+        "turkish": {"LC_ALL": "tr_TR.UTF-8", "LOCPATH": str(folder), "TZ": "America/St_Johns"},
+    }
+
+
+def without_times(printed, workdir):
+    """Return the lines that two equal runs print alike."""
+    lines = printed.replace(str(workdir), "WORKDIR").splitlines()
+    return [
+        line for line in lines if " images/s, " not in line and "compiled in" not in line and "preparing" not in line
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "script"), [("ascii", "tests/training/jumping_clock_main.py"), ("turkish", "main.py")]
+)
+def test_run_is_the_same_in_every_locale_and_time(undisturbed, data_dir, locales, tmp_path, name, script):
+    status, out, err = train(tmp_path / "run", data_dir, locales[name], script)
+    assert (status, err) == (0, ""), out + err
+    printed = (undisturbed / "printed.txt").read_text()
+    assert without_times(out, tmp_path / "run") == without_times(printed, undisturbed)
+    assert not differences(end_of_run(tmp_path / "run"), end_of_run(undisturbed))
+
+
+def test_scores_are_the_same_in_every_locale(undisturbed, data_dir, locales, tmp_path):
+    (annotations,) = data_dir.glob("synthetic_rgbt/*/*/")
+    results = undisturbed / "evaluation" / "results.json"
+    command = [sys.executable, "-m", "dcrl_jax.evaluation.coco", f"--annotations={annotations}", f"--results={results}"]
+    printed = {
+        name: subprocess.run(command, cwd=ROOT, env=os.environ | variables, check=True, capture_output=True)
+        for name, variables in (locales | {"own": {}}).items()
+    }
+    assert printed["own"].stdout
+    assert printed["own"].stderr == b""
+    for name in locales:
+        assert (printed[name].stdout, printed[name].stderr) == (printed["own"].stdout, b"")
