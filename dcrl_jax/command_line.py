@@ -228,13 +228,14 @@ def exit_on_error(
             stop_process(1, at_once=True)
         if failure is None and not isinstance(error, OSError):
             raise
-        place, reason = workdir, getattr(error, "strerror", None) or error
-        if isinstance(error, OSError):
-            # An open file that cannot be written to has no name, and one of them is standard output.
-            place = error.filename or (f"{workdir} or standard output" if workdir else "standard output")
+        # An open file that cannot be written to has no name, and one of them is standard output.
+        place = f"{workdir} or standard output" if workdir else "standard output"
         if failure:
             reason = f"{failure.reason}; {failure.remedy}, then give the same command again."
-        print(f"error: {place}: {reason}", file=sys.stderr)
+        else:
+            reason = getattr(error, "strerror", None) or error
+        file = failure.file if failure else getattr(error, "filename", None)
+        print(f"error: {file or place}: {reason}", file=sys.stderr)
         stop_process(1)
     except (KeyboardInterrupt, Preempted) as error:
         if interrupted:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,11 +28,14 @@ _REMEDIES = _IN_TEXTS | {
     errno.EHOSTDOWN: _REPAIR,
     errno.ENOENT: _REPAIR,  # of a folder that was there: its disk is gone
 }
+# An absolute path in the text of a library, in quotes or not.
+_PATH = re.compile(r"""(?<=["'])/[^"']+(?=["'])|(?<!\S)/[^\s"',;]+""")
 
 
 class DiskFailure(NamedTuple):
     """What a message says about a disk that failed."""
 
+    file: str | None  # that the error names
     reason: str  # e.g. "No space left on device"
     remedy: str  # e.g. "make room"
 
@@ -49,15 +53,17 @@ def disk_failure(error: BaseException, folder: Path | None = None) -> DiskFailur
     if isinstance(error, InputError):
         return None
     if isinstance(error, OSError) and error.errno in _REMEDIES:
-        return DiskFailure(os.strerror(error.errno), _REMEDIES[error.errno])
+        file = None if error.filename is None else str(error.filename)
+        return DiskFailure(file, os.strerror(error.errno), _REMEDIES[error.errno])
     text = str(error)
     for number, remedy in _IN_TEXTS.items():
         if os.strerror(number) in text:
-            return DiskFailure(os.strerror(number), remedy)
+            path = _PATH.search(text)
+            return DiskFailure(path[0].rstrip(":") if path else None, os.strerror(number), remedy)
     if error.__cause__ is not None:
         return disk_failure(error.__cause__, folder)
     if folder is not None and not os.path.exists(folder):
-        return DiskFailure(os.strerror(errno.ENOENT), _REMEDIES[errno.ENOENT])
+        return DiskFailure(str(folder), os.strerror(errno.ENOENT), _REMEDIES[errno.ENOENT])
     return None
 
 

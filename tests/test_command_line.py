@@ -21,7 +21,7 @@ AGAIN = ", then give the same command again.\n"
         (InputError("no images."), 1, "error: no images.\n"),
         (PermissionError(13, "Permission denied", "/out"), 1, f"error: /out: {DENIED}{AGAIN}"),
         (OSError(28, "No space left on device"), 1, f"error: runs/a or standard output: {FULL}{AGAIN}"),
-        (ValueError("RESOURCE_EXHAUSTED: a: No space left on device\nb"), 1, f"error: runs/a: {FULL}{AGAIN}"),
+        (ValueError("RESOURCE_EXHAUSTED: /a/b: No space left on device\nb"), 1, f"error: /a/b: {FULL}{AGAIN}"),
         (OSError(98, "Address already in use"), 1, "error: runs/a or standard output: Address already in use\n"),
         (MemoryError(), 1, "error: memory ran out: Python could not allocate\n"),
         (RuntimeError("RESOURCE_EXHAUSTED: 5 bytes"), 1, "error: memory ran out: RESOURCE_EXHAUSTED: 5 bytes\n"),

@@ -8,8 +8,12 @@ import pytest
 from dcrl_jax.disk_errors import DiskFailure, disk_failure, not_written
 from dcrl_jax.errors import InputError
 
-FULL = DiskFailure("No space left on device", "make room")
+FULL = DiskFailure(None, "No space left on device", "make room")
 BROKEN = "see that its disk or network works"
+
+
+def full_at(file):
+    return FULL._replace(file=file)
 
 
 def system(number):
@@ -26,19 +30,21 @@ def raised_from(cause):
     ("error", "failure"),
     [
         (system(errno.ENOSPC), FULL),
-        (system(errno.EDQUOT), DiskFailure("Disk quota exceeded", "make room")),
-        (system(errno.EROFS), DiskFailure("Read-only file system", "make it writable")),
-        (system(errno.EACCES), DiskFailure("Permission denied", "change its permissions")),
-        (system(errno.EIO), DiskFailure("Input/output error", BROKEN)),
-        (system(errno.ESTALE), DiskFailure("Stale file handle", BROKEN)),
-        (system(errno.ENOTCONN), DiskFailure("Transport endpoint is not connected", BROKEN)),
-        (system(errno.ENOENT), DiskFailure("No such file or directory", BROKEN)),
-        # TensorStore, safetensors, and a chain.
+        (system(errno.EDQUOT), DiskFailure(None, "Disk quota exceeded", "make room")),
+        (system(errno.EROFS), DiskFailure(None, "Read-only file system", "make it writable")),
+        (system(errno.EACCES), DiskFailure(None, "Permission denied", "change its permissions")),
+        (system(errno.EIO), DiskFailure(None, "Input/output error", BROKEN)),
+        (system(errno.ESTALE), DiskFailure(None, "Stale file handle", BROKEN)),
+        (system(errno.ENOTCONN), DiskFailure(None, "Transport endpoint is not connected", BROKEN)),
+        (system(errno.ENOENT), DiskFailure(None, "No such file or directory", BROKEN)),
+        # TensorStore, array_record, safetensors, the system with a file, and a chain.
+        (ValueError('RESOURCE_EXHAUSTED: "w/0" in file "/a b/c": No space left on device\nmore'), full_at("/a b/c")),
         (
-            ValueError('RESOURCE_EXHAUSTED: Error writing "w/0" [OS error 28: ENOSPC No space left on device]\nmore'),
-            FULL,
+            RuntimeError("open() failed: No space left on device; opening /a/b.array_record"),
+            full_at("/a/b.array_record"),
         ),
         (Exception("I/O error: No space left on device (os error 28)"), FULL),
+        (OSError(errno.ENOSPC, "No space left on device", "/a"), full_at("/a")),
         (raised_from(raised_from(system(errno.ENOSPC))), FULL),
         # Not of a disk.
         (system(errno.EADDRINUSE), None),
@@ -54,7 +60,8 @@ def test_failure_of_a_disk_is_recognised(error, failure):
 def test_any_error_in_a_folder_that_is_gone_is_of_its_disk(tmp_path):
     error = ValueError("Checkpoint directory does not exist")
     assert disk_failure(error, tmp_path) is None
-    assert disk_failure(error, tmp_path / "gone") == DiskFailure("No such file or directory", BROKEN)
+    gone = tmp_path / "gone"
+    assert disk_failure(error, gone) == DiskFailure(str(gone), "No such file or directory", BROKEN)
 
 
 def test_message_has_place_reason_and_remedies():
