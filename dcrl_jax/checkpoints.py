@@ -247,14 +247,16 @@ def _restore_step(manager, step, state, data_iterator):
 
 
 def save_best(manager: ocp.CheckpointManager, step: int, params: Any, config: ConfigDict, miss_rate: float) -> bool:
-    """Save parameters if their miss rate is below the best so far, and return whether they were saved."""
+    """Save parameters if their miss rate is below the best so far, and return whether they were saved.
+
+    If the best so far cannot be read, print a warning and replace it.
+    """
     best = manager.latest_step()
     if best == step:
         return False  # a former start was killed between saving these parameters and recording their scores
     if best is not None:
-        scores = manager.restore(best, args=ocp.args.Composite(scores=ocp.args.JsonRestore()))["scores"]
+        former = _best_miss_rate(manager, best)
         # NaN, the rate of a split without people, counts as the highest; if both are NaN, the later is saved.
-        former = scores["miss_rate"]
         if miss_rate >= former or (math.isnan(miss_rate) and not math.isnan(former)):
             return False
     items = {
@@ -265,6 +267,17 @@ def save_best(manager: ocp.CheckpointManager, step: int, params: Any, config: Co
     with _explain_failed_write(Path(manager.directory)):
         manager.save(step, args=ocp.args.Composite(**items), force=True)
     return True
+
+
+def _best_miss_rate(manager, step):
+    folder = Path(manager.directory / str(step))
+    try:
+        with _explain_damage(folder):
+            scores = manager.restore(step, args=ocp.args.Composite(scores=ocp.args.JsonRestore()))["scores"]
+            return float(scores["miss_rate"])
+    except _DamagedError as error:
+        print(f"warning: {error} The parameters of this step replace it", flush=True)
+        return math.nan
 
 
 def newest_step(folder: epath.PathLike) -> int | None:

@@ -239,6 +239,35 @@ def test_only_a_lower_miss_rate_replaces_the_best(tmp_path, starts, saved, best)
     assert names_in(tmp_path / checkpoints.BEST_FOLDER) == [str(best)]
 
 
+@pytest.mark.parametrize("lost", ["scores", "scores/metadata"])
+def test_best_that_cannot_be_read_is_replaced(tmp_path, capsys, lost):
+    save_best(tmp_path, (10, 0.1))
+    remove(tmp_path / "best" / "10" / lost)
+    assert save_best(tmp_path, (20, 0.5)) == [True]
+    assert names_in(tmp_path / "best") == ["20"]
+    warning = capsys.readouterr().out
+    assert warning.startswith(f"warning: {tmp_path}/best/10 cannot be read as a checkpoint: ")
+    assert warning.endswith(". The parameters of this step replace it\n")
+
+
+def test_disk_that_cannot_be_read_is_not_taken_for_damage(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(5, "Input/output error")
+
+    save_best(tmp_path, (10, 0.1))
+    save(tmp_path / "checkpoints", make_state(1), make_state(2))
+    with checkpoints.open_manager(tmp_path / "best") as manager:
+        monkeypatch.setattr(manager, "restore", fail)
+        with pytest.raises(InputError, match=r"best/10 cannot be read: Input/output error; see that its disk"):
+            checkpoints.save_best(manager, 20, make_params(), make_config(), 0.05)
+    with checkpoints.open_manager(tmp_path / "checkpoints", keep=2) as manager:
+        monkeypatch.setattr(manager, "restore", fail)
+        with pytest.raises(InputError, match=r"checkpoints/2 cannot be read: Input/output error; see that its disk"):
+            checkpoints.restore_training(manager, place(make_state()), make_iterator()[0])
+    assert names_in(tmp_path / "best") == ["10"]
+    assert names_in(tmp_path / "checkpoints") == ["1", "2"]
+
+
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
     """A run's folder: checkpoints of the steps 8 and 20, its best at step 5."""
