@@ -1,6 +1,7 @@
 """Preparation of the data set that a config's ``data`` keys name; the only list of all data sets."""
 
 import importlib
+from pathlib import Path
 
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
@@ -40,10 +41,19 @@ def _prepare(data):
     try:
         builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
     except Exception as error:  # the writer of records wraps the system's error
-        if not isinstance(error, OSError) and disk_failure(error) is None:
+        failure = disk_failure(error)
+        if not isinstance(error, OSError) and failure is None:
             raise
+        if failure and failure.file and not _is_of(builder, Path(failure.file)):
+            raise  # a file that the data set is made from cannot be read
         raise InputError(not_written(builder.data_dir, error, "give another config.data.data_dir")) from error
     return builder
+
+
+def _is_of(builder, path):
+    """Return whether a path is in the folder of a data set, where TFDS also has its temporary folders, or above it."""
+    folder = Path(builder.data_path).parent
+    return path.is_relative_to(folder) or folder.is_relative_to(path)
 
 
 def _open_builder(data):

@@ -1,6 +1,7 @@
 """Preparation of the data sets that a config names."""
 
 import pathlib
+import re
 
 import pytest
 
@@ -71,4 +72,39 @@ def test_data_dir_that_cannot_be_written_is_named(data, tmp_path):
     (tmp_path / "file").write_text("")
     data.data_dir = str(tmp_path / "file" / "below")
     with pytest.raises(InputError, match=r"file/below.*cannot be written to.*config.data.data_dir"):
+        prepare(data)
+
+
+FULL = "No space left on device"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (
+            OSError(28, FULL, "FOLDER/incomplete.X_1.0.0/a.json"),
+            InputError,
+            f"FOLDER/1.0.0 cannot be written to: {FULL}. M",
+        ),
+        (
+            RuntimeError(f"open() failed: {FULL}; opening FOLDER/incomplete.X_1.0.0/a"),
+            InputError,
+            "FOLDER/1.0.0 cannot be w",
+        ),
+        (PermissionError(13, "Permission denied", "/raw/1.png"), PermissionError, "/raw/1.png"),
+        (RuntimeError("of the program"), RuntimeError, "of the program"),
+    ],
+)
+def test_disk_of_the_prepared_data_is_told_from_others(data, monkeypatch, error, kind, message):
+    builder = synthetic_rgbt.open_builder(data.data_dir, **data.options.to_dict())
+    folder = str(pathlib.Path(builder.data_dir).parent)
+    values = [value.replace("FOLDER", folder) if isinstance(value, str) else value for value in error.args]
+    if isinstance(error, OSError):
+        values.append(str(error.filename).replace("FOLDER", folder))
+
+    def fail(*_, **__):
+        raise type(error)(*values)
+
+    monkeypatch.setattr(type(builder), "download_and_prepare", fail)
+    with pytest.raises(kind, match=re.escape(message.replace("FOLDER", folder))):
         prepare(data)
