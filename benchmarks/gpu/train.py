@@ -196,9 +196,14 @@ def _record(record: Record, run: _Run) -> None:
     workdir, seconds = record.folder / training.name, time.monotonic() - run.started
     facts = {"run": training.name, "changes": training.changes, "seconds": seconds}
     if run.process.returncode:
-        record.add("failed", **facts, status=run.process.returncode, output=run.log.read_text(errors="replace")[-1000:])
+        record.add(
+            "failed",
+            **facts,
+            status=run.process.returncode,
+            output=run.log.read_text(encoding="utf-8", errors="replace")[-1000:],
+        )
         return
-    scores = json.loads((workdir / "evaluation" / "scores.json").read_text())
+    scores = json.loads((workdir / "evaluation" / "scores.json").read_text(encoding="utf-8"))
     lines = [line for line in read_json_lines(workdir / METRICS_FILE) if "train/loss" in line]
     kept = {key: scores[key] for key in ("scores", "blanked", "modality_weights")}
     record.add(training.role, **facts, **kept, first=lines[0], last=lines[-1])
@@ -233,7 +238,9 @@ def comparisons(folder: Path, runs: Sequence[Training]) -> list[Comparison]:
 def _compare(record: Record, comparison: Comparison) -> None:
     """Record the miss rates of two kinds of runs and their difference, by label set."""
     name, reference, seeds = comparison
-    config = config_from_json(json.loads((record.folder / f"{name}-{seeds[0]}" / "config.json").read_text()))
+    config = config_from_json(
+        json.loads((record.folder / f"{name}-{seeds[0]}" / "config.json").read_text(encoding="utf-8"))
+    )
     for labels in LABEL_SETS if config.data.name == "msrs" else ("",):
         if labels:
             config.data.options.labels = labels
@@ -269,7 +276,7 @@ def _first_steps(record: Record, names: Sequence[str]) -> None:
     command = [sys.executable, "-m", "benchmarks.first_steps", *workdirs]
     try:
         done = subprocess.run(
-            command, cwd=ROOT, capture_output=True, text=True, timeout=record.seconds_left(), check=False
+            command, cwd=ROOT, capture_output=True, encoding="utf-8", timeout=record.seconds_left(), check=False
         )
     except subprocess.TimeoutExpired:
         record.add("not finished", run="first steps")
