@@ -190,7 +190,7 @@ def _tails(name):
 def _lines(path):
     if path.suffix.lower() == ".json":
         return [image.file_name for image in coco_files.read(path)]
-    return [line.strip() for line in unicodedata.normalize("NFC", read_text(path)).splitlines()]
+    return [line.strip() for line in unicodedata.normalize("NFC", read_text(path)).split("\n")]
 
 
 def _by_sequence(pairs, config):

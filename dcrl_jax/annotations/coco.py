@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from dcrl_jax.annotations.json_files import Box, Category, Flags, is_ignored, read_json
+from dcrl_jax.annotations.json_files import Box, Category, Flags, Name, is_ignored, read_json
 from dcrl_jax.annotations.kaist import formats, frames
 from dcrl_jax.annotations.kaist.truths import Truths
 from dcrl_jax.annotations.types import NO_SIZE, REPEATED, Annotation, Finding, box_text
@@ -24,8 +24,8 @@ ID_TWICE = "annotation id twice"
 
 class _Image(msgspec.Struct):
     id: int
-    im_name: str | None = None
-    file_name: str | None = None
+    im_name: Name | None = None
+    file_name: Name | None = None
     width: float | str | None = None
     height: float | str | None = None
 
@@ -68,7 +68,7 @@ def read(path: str | os.PathLike[str]) -> Truths:
     content = read_json(path, _Content, "COCO")
     image_ids = _image_ids(f"{path}: images", content.images)
     labels = _category_labels(f"{path}: categories", content.categories)
-    by_id: dict[str, list[Annotation]] = {image_id: [] for image_id in image_ids}
+    by_id: dict[str, dict[Annotation, None]] = {image_id: {} for image_id in image_ids}
     findings = _other_sizes(f"{path}: images", content.images)
     ids = set()
     for count, entry in enumerate(content.annotations, start=1):
@@ -91,11 +91,12 @@ def read(path: str | os.PathLike[str]) -> Truths:
         elif annotation in objects:
             findings.append(Finding(REPEATED, text))
         else:
-            objects.append(annotation)
+            objects[annotation] = None
             if entry.id in ids:
                 findings.append(Finding(ID_TWICE, f"{text}: id {entry.id}, of another one too"))
         ids |= {entry.id} - {None}
-    return Truths(by_id, findings, frozenset({FORMAT} if any(by_id.values()) else ()))
+    kinds = frozenset({FORMAT} if any(by_id.values()) else ())
+    return Truths({image_id: list(objects) for image_id, objects in by_id.items()}, findings, kinds)
 
 
 def _annotation(place: str, entry: _Object, label: str) -> Annotation:
@@ -155,5 +156,7 @@ def _category_labels(place: str, entries: Sequence[Category]) -> dict[int, str]:
     for count, entry in enumerate(entries, start=1):
         if entry.id in labels:
             raise InputError(f"{place}, entry {count}: id {entry.id} is there twice; keep one of them")
+        if not entry.name.strip():
+            raise InputError(f"{place}, entry {count}: has no name")
         labels[entry.id] = formats.plain_label(entry.name)
     return labels

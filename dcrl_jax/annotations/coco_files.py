@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from dcrl_jax.annotations.json_files import Box, Flags, is_ignored, read_json
+from dcrl_jax.annotations.json_files import Box, Flags, Name, is_ignored, read_json
 from dcrl_jax.annotations.label_files import Labels, drop_unusable
-from dcrl_jax.annotations.text import read_bytes
-from dcrl_jax.annotations.types import NONE, PARTIAL, Annotation, Finding, box_text
+from dcrl_jax.annotations.text import pixels, read_bytes
+from dcrl_jax.annotations.types import HEAVY, NONE, PARTIAL, Annotation, Finding, box_text
 from dcrl_jax.errors import InputError, first_few
 
 COCO = "COCO"
@@ -30,7 +30,7 @@ _LIMIT_BYTES = 2**30
 _LISTS_BEGIN = re.compile(rb'"(images|annotations)"\s*:\s*\[\s*\{')
 _CATEGORIES_SHOWN = 20
 
-Id = int | float | str
+Id = int | float | Name
 
 
 class CocoImage(NamedTuple):
@@ -44,8 +44,8 @@ class CocoImage(NamedTuple):
 
 class _Image(msgspec.Struct):
     id: Id
-    file_name: str | None = None
-    im_name: str | None = None  # in KAIST's files and those made like them
+    file_name: Name | None = None
+    im_name: Name | None = None  # in KAIST's files and those made like them
     width: Id | None = None
     height: Id | None = None
 
@@ -67,7 +67,7 @@ class _Object(_Attributes, kw_only=True):
 
 class _Category(msgspec.Struct):
     id: Id
-    name: str
+    name: Name
 
 
 class _Content(msgspec.Struct):
@@ -117,6 +117,7 @@ def read(path: Path) -> list[CocoImage]:
     """
     content = read_json(path, _Content, COCO, _LIMIT_BYTES)
     names = _image_names(f"{path}: images", content.images)
+    sizes = [_size(f"{path}: images, entry {count}", entry) for count, entry in enumerate(content.images, start=1)]
     categories = _category_names(f"{path}: categories", content.categories)
     annotations: dict[Id, list[Annotation]] = {entry.id: [] for entry in content.images}
     findings: dict[Id, list[Finding]] = {entry.id: [] for entry in content.images}
@@ -124,10 +125,11 @@ def read(path: Path) -> list[CocoImage]:
     for count, entry in enumerate(content.annotations, start=1):
         place = f"{path}: annotations, entry {count}"
         if entry.image_id not in annotations:
-            raise InputError(f"{place}: image_id {entry.image_id!r} is none of the images")
+            raise InputError(f"{place}: image_id {_short(entry.image_id)} is none of the images")
         if entry.category_id not in categories:
-            known = ", ".join(first_few([f"{number} {name}" for number, name in categories.items()], _CATEGORIES_SHOWN))
-            raise InputError(f"{place}: category_id {entry.category_id!r} is none of the categories, {known}")
+            texts = [f"{str(number)[:40]} {name[:40]}" for number, name in categories.items()]
+            known = ", ".join(first_few(texts, _CATEGORIES_SHOWN))
+            raise InputError(f"{place}: category_id {_short(entry.category_id)} is none of the categories, {known}")
         annotation, notes = _annotation(place, entry, categories[entry.category_id])
         annotations[entry.image_id].append(annotation)
         if entry.id is not None and entry.id in ids:
@@ -135,9 +137,9 @@ def read(path: Path) -> list[CocoImage]:
         ids.add(entry.id)
         findings[entry.image_id] += notes
     images = []
-    for entry, name in zip(content.images, names, strict=True):
+    for entry, name, size in zip(content.images, names, sizes, strict=True):
         kept, notes = drop_unusable(annotations[entry.id], findings[entry.id], f"{path}: {name}")
-        images.append(CocoImage(name, _size(entry), Labels(kept, notes, COCO), entry.id))
+        images.append(CocoImage(name, size, Labels(kept, notes, COCO), entry.id))
     return images
 
 
@@ -159,19 +161,14 @@ def _annotation(place: str, entry: _Object, label: str) -> tuple[Annotation, lis
     ignore = is_ignored(place, entry) | is_ignored(f"{place}, attributes", attributes)
     occlusion = attributes.occlusion if entry.occlusion is None else entry.occlusion
     if occlusion is None:
-        is_partial = any(
-            _is_marked(value) for value in (entry.occluded, entry.truncated, attributes.occluded, attributes.truncated)
-        )
-        return Annotation(label, entry.bbox, PARTIAL if is_partial else NONE, ignore), []
-    if isinstance(occlusion, int | float) and occlusion in (0, 1, 2):
+        shares = (entry.occluded, entry.truncated, attributes.occluded, attributes.truncated)
+        numbers = [share for share in shares if isinstance(share, int | float)]  # others are texts
+        # A level above 1 is of an unknown scale.
+        occlusion = next((f"{share:g} of 1" for share in numbers if not 0 <= share <= 1), int(any(numbers)))
+    if isinstance(occlusion, int | float) and not isinstance(occlusion, bool) and occlusion in (NONE, PARTIAL, HEAVY):
         return Annotation(label, entry.bbox, int(occlusion), ignore), []
     annotation = Annotation(label, entry.bbox, NONE, ignore)
     return annotation, [Finding(OTHER_OCCLUSION, f"{place}: {box_text(annotation)}: {str(occlusion)[:40]}")]
-
-
-def _is_marked(value: object) -> bool:
-    """Return whether a flag is set, or a share is above 0."""
-    return isinstance(value, int | float) and 0 < value <= 1
 
 
 def _image_names(place: str, entries: list[_Image]) -> list[str]:
@@ -180,10 +177,11 @@ def _image_names(place: str, entries: list[_Image]) -> list[str]:
     entry_of_name: dict[str, int] = {}
     for count, entry in enumerate(entries, start=1):
         name = unicodedata.normalize("NFC", entry.file_name or entry.im_name or "").replace("\\", "/")
-        if not name:
+        if not name.strip():
             raise InputError(f"{place}, entry {count}: has no file_name")
         if entry.id in entry_of_id:
-            raise InputError(f"{place}, entry {count}: id {entry.id!r} is entry {entry_of_id[entry.id]}'s; keep one")
+            other = entry_of_id[entry.id]
+            raise InputError(f"{place}, entry {count}: id {_short(entry.id)} is entry {other}'s; keep one")
         if name in entry_of_name:
             raise InputError(f"{place}, entry {count}: {name[:200]!r} is entry {entry_of_name[name]} already; keep one")
         entry_of_id[entry.id] = entry_of_name[name] = count
@@ -196,17 +194,23 @@ def _category_names(place: str, entries: list[_Category]) -> dict[Id, str]:
     names: dict[Id, str] = {}
     for count, entry in enumerate(entries, start=1):
         if entry.id in names:
-            raise InputError(f"{place}, entry {count}: id {entry.id!r} is there twice; keep one of them")
+            raise InputError(f"{place}, entry {count}: id {_short(entry.id)} is there twice; keep one of them")
         if not entry.name.strip():
             raise InputError(f"{place}, entry {count}: has no name")
         names[entry.id] = entry.name.strip()
     return names
 
 
-def _size(entry: _Image) -> tuple[int, int] | None:
-    """Return the width and height of an image; None if they are missing or, as some tools write, 0."""
-    try:
-        width, height = int(entry.width or 0), int(entry.height or 0)
-    except (ValueError, OverflowError):
-        return None
-    return (width, height) if width > 0 and height > 0 else None
+def _short(number: Id | None) -> str:
+    return repr(number)[:40]
+
+
+def _size(place: str, entry: _Image) -> tuple[int, int] | None:
+    """Return the width and height of an image; None if one is missing or, as some tools write, 0."""
+    sides = []
+    for name, value in (("width", entry.width), ("height", entry.height)):
+        try:
+            sides.append(pixels(str(value or 0)))
+        except ValueError as error:
+            raise InputError(f"{place}, {name}: {_short(value)}; expected a whole number of pixels") from error
+    return (sides[0], sides[1]) if all(sides) else None

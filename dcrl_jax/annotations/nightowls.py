@@ -7,12 +7,12 @@ leave the image, ``occluded`` and ``ignore``; the last two may be null.
 
 import os
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
 from dcrl_jax.annotations import labels
-from dcrl_jax.annotations.json_files import Box, Category, Flags, is_ignored, read_json
+from dcrl_jax.annotations.json_files import Box, Category, Flags, Name, is_ignored, read_json
 from dcrl_jax.annotations.types import HEAVY, NONE, Annotation
 from dcrl_jax.errors import InputError
 
@@ -21,12 +21,14 @@ LABELS = {1: labels.PERSON, 2: "bicycledriver", 3: "motorbikedriver", 4: "ignore
 # Annotations of the 130,064 training images take tens of megabytes.
 LIMIT_BYTES = 2**30
 
+Pixels = Annotated[int, msgspec.Meta(ge=1, le=10**6)]
+
 
 class _Image(msgspec.Struct):
     id: int
-    file_name: str
-    width: int
-    height: int
+    file_name: Name
+    width: Pixels
+    height: Pixels
     daytime: Literal["day", "night", "dawn"]
 
 
@@ -68,9 +70,14 @@ def read(path: str | os.PathLike[str]) -> list[AnnotatedImage]:
     content = read_json(path, _Content, "NightOwls", LIMIT_BYTES)
     _check_categories(f"{path}: categories", content.categories)
     images: dict[int, AnnotatedImage] = {}
+    file_names = set()
     for count, entry in enumerate(content.images, start=1):
-        if entry.id in images:
-            raise InputError(f"{path}: images, entry {count}: id {entry.id} is there twice; keep one of them")
+        for name, value, others in (("id", entry.id, images), ("file_name", entry.file_name, file_names)):
+            if value in others:
+                raise InputError(f"{path}: images, entry {count}: {name} {value} is there twice; keep one of them")
+        if not entry.file_name.strip():
+            raise InputError(f"{path}: images, entry {count}: has no file_name")
+        file_names.add(entry.file_name)
         images[entry.id] = AnnotatedImage(entry.id, entry.file_name, entry.width, entry.height, entry.daytime, [])
     if not images:
         raise InputError(f"{path}: images: an empty list; expected the images that were annotated")
@@ -86,8 +93,9 @@ def read(path: str | os.PathLike[str]) -> list[AnnotatedImage]:
 
 def _check_categories(place: str, entries: Sequence[Category]) -> None:
     names = {entry.id: entry.name.lower() for entry in entries}
-    if names.get(1) != "pedestrian" or not names.keys() <= LABELS.keys():
+    if names.get(1) != "pedestrian" or not names.keys() <= LABELS.keys() or len(names) < len(entries):
+        listing = ", ".join(f"{entry.id} {entry.name}" for entry in entries)
         raise InputError(
-            f"{place}: {str(names)[:120]}; expected NightOwls' own, 1 pedestrian, 2 bicycledriver, 3 motorbikedriver "
-            "and 4 ignore"
+            f"{place}: {listing[:120] or 'none'}; expected NightOwls' own, 1 pedestrian, 2 bicycledriver, "
+            "3 motorbikedriver and 4 ignore"
         )

@@ -10,7 +10,7 @@ was annotated on that modality only. ``filename`` and ``path`` are not read: the
 import xml.etree.ElementTree as ElementTree
 from typing import NamedTuple
 
-from dcrl_jax.annotations.text import number
+from dcrl_jax.annotations.text import has_control_characters, number, pixels
 from dcrl_jax.annotations.types import MODALITIES, NONE, PARTIAL, Annotation, box_text
 from dcrl_jax.errors import InputError
 
@@ -44,13 +44,17 @@ def parse(text: str) -> Parsed:
     objects = list(root.iter("object"))
     if not objects and root.tag.lower() != "annotation":
         raise InputError(f"XML of <{root.tag[:40]}> without <object> instead of <annotation>")
+    for parent in root.iter():
+        # The parts of a person, such as its head, have boxes, too.
+        if parent.tag not in ("object", "part") and parent.find("bndbox") is not None:
+            raise InputError(f"<{parent.tag[:40]}> has a bndbox; expected one in each <object>")
     annotations, notes = [], []
     for count, element in enumerate(objects, start=1):
         try:
             annotation = _parse_object(element)
+            modality = _text(element, "label").lower()
         except InputError as error:
             raise InputError(f"object {count}: {error}") from error
-        modality = (element.findtext("label") or "").strip().lower()
         if modality in MODALITIES:
             notes.append(f"object {count}, {box_text(annotation)}: annotated on the {modality} image only")
         else:
@@ -66,11 +70,12 @@ def _parse_object(element) -> Annotation:
     box = _only(element, "bndbox")
     if box is None:
         raise InputError("has no bndbox")
-    for names in (_KAIST_BOX, _VOC_BOX):
-        if box.find(names[0]) is not None:
-            break
-    else:
+    forms = [names for names in (_KAIST_BOX, _VOC_BOX) if box.find(names[0]) is not None]
+    if not forms:
         raise InputError("bndbox has neither x y w h nor xmin ymin xmax ymax")
+    if len(forms) > 1:
+        raise InputError("bndbox has both x y w h and xmin ymin xmax ymax; keep one of them")
+    (names,) = forms
     x, y, *rest = (_number(box, name) for name in names)
     w, h = rest if names is _KAIST_BOX else (rest[0] - x, rest[1] - y)
     difficult = _share(element, "difficult")
@@ -98,12 +103,16 @@ def _share(element, name) -> float:
 
 
 def _size(root) -> tuple[int, int] | None:
-    """Return the size of the annotated image; None if it is missing or, as some tools write, 0."""
-    try:
-        width, height = (int(number(root.findtext(f"size/{name}", ""))) for name in ("width", "height"))
-    except ValueError:
-        return None
-    return (width, height) if width > 0 and height > 0 else None
+    """Return the size of the annotated image; None if a side is missing or, as some tools write, 0."""
+    size = _only(root, "size")
+    sides = []
+    for name in ("width", "height") if size is not None else ():
+        text = _text(size, name)
+        try:
+            sides.append(0 if text.lower() in _FLAGS else pixels(text))
+        except ValueError as error:
+            raise InputError(f"{name} is {text[:40]!r}; expected a whole number of pixels") from error
+    return (sides[0], sides[1]) if sides and all(sides) else None
 
 
 def _only(element, name):
@@ -121,7 +130,10 @@ def _text(element, name) -> str:
         return ""
     if len(child):
         raise InputError(f"<{name}> contains other elements; expected only text")
-    return (child.text or "").strip()
+    text = (child.text or "").strip()
+    if has_control_characters(text):
+        raise InputError(f"<{name}> has a line break or a control character, {text[:40]!r}")
+    return text
 
 
 def _number(element, name) -> float:

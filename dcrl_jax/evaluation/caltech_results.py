@@ -89,6 +89,6 @@ def read_caltech(folder: str | os.PathLike, image_ids: Sequence[str]) -> Results
 
 
 def _number(row: Row) -> int:
-    if not isinstance(row.image, int):
-        raise InputError(f"{row.place}: frame {row.image!r}; expected its number, 1 for the first frame")
+    if not isinstance(row.image, int) or row.image < 1:
+        raise InputError(f"{row.place}: frame {str(row.image)[:40]!r}; expected its number, 1 for the first frame")
     return row.image

@@ -8,8 +8,12 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 
+from dcrl_jax.annotations import json_files
+from dcrl_jax.annotations.text import read_text
 from dcrl_jax.errors import InputError
 
+# Detections of 100,000 images take hundreds of megabytes.
+LIMIT_BYTES = 2**30
 PERSON_CATEGORY = 1
 TEXT_COLUMNS = "image,x,y,width,height,score"
 
@@ -29,6 +33,10 @@ _WORDS = {
 _COLUMNS = {word: column for column, words in _WORDS.items() for word in words.split()}
 _SIZES = ("image", "x", "y", "width", "height", "score")
 _CORNERS = ("image", "x", "y", "right", "bottom", "score")
+# Pixels. No image is as large, nor is any annotation.
+_LARGEST = 1e6
+# Numbers of images; floats hold them exactly.
+_LARGEST_IMAGE = 10**15
 # Numbers that are not plain, such as 1_0 or digits of other scripts; no names.
 _MISSPELT = re.compile(r"[\d_.+-]+")
 
@@ -88,12 +96,7 @@ def read_file(path: Path, expected: str, errors: str = "strict") -> str:
     Raises:
         InputError: the file cannot be read, or is no text file.
     """
-    try:
-        return path.read_text(encoding="utf-8-sig", errors=errors)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a text file (byte {error.start}); expected {expected}") from error
+    return read_text(path, expected, errors, LIMIT_BYTES)
 
 
 def parse_text(text: str, path: Path, columns: str = TEXT_COLUMNS) -> Iterator[Row]:
@@ -141,9 +144,9 @@ def _parse_line(line: str, fields: Sequence[str], layout: _Layout, columns: str,
     _check_values(place, values, columns)
     if numbers is None:
         return Row(place, first, values)
-    if not numbers[0].is_integer():
+    if not numbers[0].is_integer() or abs(numbers[0]) > _LARGEST_IMAGE:
         name = columns.split(",")[layout.order[0]]
-        raise InputError(f"{place}: {name} {first!r}; expected a whole number, 1 for the first {name}")
+        raise InputError(f"{place}: {name} {first[:40]!r}; expected a whole number, 1 for the first {name}")
     return Row(place, int(numbers[0]), values)
 
 
@@ -176,8 +179,9 @@ def _layout(names: Sequence[str]) -> _Layout | None:
 def _parse_json(text: str, path: Path, people_only: bool) -> Iterator[Row]:
     """Yield the entries of a COCO results file."""
     expected = "finite numbers in image_id (whole, or a name), bbox [x, y, width, height] and score"
+    content = text.encode()
     try:
-        entries = msgspec.json.decode(text, type=list[_Entry])
+        entries = json_files.decode(content, list[_Entry])
     except msgspec.ValidationError as error:
         # An example: "Expected `float`, got `null` - at `$[7].bbox[3]`" is about the eighth entry.
         parts = re.fullmatch(r"(.*) - at `\$\[(\d+)\](.*)`", str(error))
@@ -189,9 +193,7 @@ def _parse_json(text: str, path: Path, people_only: bool) -> Iterator[Row]:
         place = f"{path}: entry {int(index) + 1}{field.replace('.', ', ')}"
         raise InputError(f"{place}: {problem}; expected {expected}") from error
     except msgspec.DecodeError as error:
-        content = text.encode()
-        position = re.search(r"byte (\d+)", str(error))
-        before = content[: int(position[1])] if position else content
+        before = content[: json_files.byte_of(error)]
         line, count = before.count(b"\n") + 1, before.count(b"{")
         raise InputError(f"{path}:{line}: not valid JSON in entry {count}: {error}; expected {expected}") from error
     for count, entry in enumerate(entries, start=1):
@@ -200,9 +202,8 @@ def _parse_json(text: str, path: Path, people_only: bool) -> Iterator[Row]:
         if image is None:
             raise InputError(f"{place}: image_id {entry.image_id}; expected {expected}")
         if people_only and entry.category_id not in (None, PERSON_CATEGORY):
-            raise InputError(
-                f"{place}: category_id {entry.category_id!r}; expected {PERSON_CATEGORY}, pedestrians only"
-            )
+            category = repr(entry.category_id)[:40]
+            raise InputError(f"{place}: category_id {category}; expected {PERSON_CATEGORY}, pedestrians only")
         values = (*entry.bbox, entry.score)
         _check_values(place, values)
         yield Row(place, image, values, entry.category_id)
@@ -215,11 +216,14 @@ def _image_of(entry: _Entry) -> int | str | None:
         return name
     if isinstance(entry.image_id, str):
         return entry.image_id
-    return int(entry.image_id) if entry.image_id == int(entry.image_id) else None
+    is_whole = entry.image_id == int(entry.image_id) and abs(entry.image_id) <= _LARGEST_IMAGE
+    return int(entry.image_id) if is_whole else None
 
 
 def _check_values(place: str, values: Sequence[float], columns: str = "x,y,width,height") -> None:
     if not all(map(math.isfinite, values)):
         raise InputError(f"{place}: x, y, width, height, score are {values}; expected finite numbers")
+    if max(map(abs, values[:4])) > _LARGEST:
+        raise InputError(f"{place}: box {values[:4]} is larger than any image; expected {columns} in pixels")
     if values[2] < 0 or values[3] < 0:
         raise InputError(f"{place}: box {values[:4]} has a negative size; expected {columns}")

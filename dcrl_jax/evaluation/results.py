@@ -26,7 +26,7 @@ from dcrl_jax.files import write_atomically
 FOLDER_COLUMNS = "label,x1,y1,x2,y2,score"
 FOLDER_LABELS = ("person", "pedestrian")
 
-_WHOLE = re.compile(r"0|[1-9][0-9]*")
+_WHOLE = re.compile(r"0|[1-9][0-9]{0,14}")
 
 
 def write_kaist_text(
@@ -228,7 +228,7 @@ def _read_folder(folder: Path, names: Names, listed: Mapping[str, str] | None) -
 
 def _check_label(row: Row) -> bool:
     if str(row.image).lower() not in FOLDER_LABELS:
-        raise InputError(f"{row.place}: label {row.image!r}; expected {FOLDER_LABELS[0]!r}, pedestrians only")
+        raise InputError(f"{row.place}: label {str(row.image)[:40]!r}; expected {FOLDER_LABELS[0]!r}, pedestrians only")
     return True
 
 

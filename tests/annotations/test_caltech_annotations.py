@@ -128,7 +128,7 @@ def test_texts_that_are_missing_or_unreadable_are_findings(tmp_path):
     assert by_number == {29: []}
     assert [(one.kind, one.text.removeprefix(f"{tmp_path}/")[:40]) for one in findings] == [
         ("annotation unreadable", "set06_V000_I00059.txt: line 1: 5 fields "),
-        ("annotation unreadable", "set06_V000_I00089.txt: is not a text fil"),
+        ("annotation unreadable", "set06_V000_I00089.txt:1: is not a text f"),
         ("annotation missing", "set06/V000/I00119"),
     ]
 

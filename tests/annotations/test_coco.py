@@ -167,6 +167,12 @@ def test_malformed_annotations_and_categories_are_refused(tmp_path, list_name, s
         read(tmp_path, *lists["annotations"], categories=categories)
 
 
+# A brace in a text ends no object.
+TWICE = b"""{"images": [{"id": 0, "im_name": "set06_V000_I00019", "other": {"a": "\\"}"}}],
+"annotations": [{"image_id": 0, "category_id": 1, "bbox": [1, 2, 3, 4],
+"bbox": [1, 2, 3, 4]}], "categories": [{"id": 1, "name": "person"}]}"""
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -176,9 +182,15 @@ def test_malformed_annotations_and_categories_are_refused(tmp_path, list_name, s
         (b"[]", ": expected `object`, got `array`; expected COCO annotations"),
         (b'{"images": [], "annotations": {}, "categories": []}', ": annotations: expected `array`, got `object`"),
         (b'{"other": ' + b"[" * 100_000, ":1: not valid JSON, .*recursion"),
-        (b"\xff\xfe\x00", ":1: not valid JSON"),
+        (b"\xff\xfe\x00", r":1: not valid JSON, .*: not UTF-8 \(byte 0\)"),
+        (b'{"images": [],\n"other": "\xc3("}', r":2: not valid JSON, .*: not UTF-8 \(byte 25\)"),
+        (TWICE, r":3: not valid JSON, .*: 'bbox' is there 2 times in the object that ends here \(byte 171\)"),
+        (
+            TWICE.replace(b'"bbox": [1, 2, 3, 4],\n"bbox"', b'"area": 1, "\\u0061rea": ' + b"9" * 5000 + b', "bbox"'),
+            ":2: .*: 'area' is there 2 times",
+        ),
     ],
-    ids=["absent", "cut off", "NaN", "a list", "an object for a list", "nested", "binary"],
+    ids=["absent", "cut off", "NaN", "a list", "an object for a list", "nested", "binary", "byte", "key", "same key"],
 )
 def test_other_files_are_refused(tmp_path, content, message):
     path = tmp_path / "truth.json"

@@ -69,12 +69,17 @@ def test_flags_tell_occlusion_and_what_is_ignored(tmp_path, fields, occlusion, i
 
 def test_what_is_left_out_or_doubtful_is_a_finding(tmp_path):
     other = PERSON | {"bbox": [1, 2, 3, 4], "occlusion": 0.5}
-    _, image = read(tmp_path, PERSON, PERSON | {"id": 2}, other, PERSON | {"id": 3, "bbox": [1, 2, 0, 4]})
+    level = PERSON | {"id": 4, "bbox": [1, 2, 3, 5], "occluded": 2}
+    flag = PERSON | {"id": 5, "bbox": [1, 2, 3, 6], "occlusion": True}
+    _, image = read(tmp_path, PERSON, PERSON | {"id": 2}, other, PERSON | {"id": 3, "bbox": [1, 2, 0, 4]}, level, flag)
     path = tmp_path / "instances.json"
-    assert image.labels.annotations == [Annotation("person", BOX), Annotation("person", (1, 2, 3, 4))]
+    boxes = [BOX, (1, 2, 3, 4), (1, 2, 3, 5), (1, 2, 3, 6)]
+    assert image.labels.annotations == [Annotation("person", box) for box in boxes]
     assert image.labels.findings == [
         Finding(OTHER_OCCLUSION, f"{path}: annotations, entry 3: person 1 2 3 4: 0.5"),
         Finding(ID_TWICE, f"{path}: annotations, entry 3: person 1 2 3 4: id 1, of another one too"),
+        Finding(OTHER_OCCLUSION, f"{path}: annotations, entry 5: person 1 2 3 5: 2 of 1"),
+        Finding(OTHER_OCCLUSION, f"{path}: annotations, entry 6: person 1 2 3 6: True"),
         Finding(NO_SIZE, f"{path}: 2.jpg: person 1 2 0 4"),
         Finding(REPEATED, f"{path}: 2.jpg: person 505 212.5 20 50, 2 times"),
     ]
@@ -89,6 +94,13 @@ OTHER = IMAGES[1] | {"id": 4}
         ("images", OTHER | {"id": 700, "file_name": "c"}, ": id 700 is entry 1's; keep one"),
         ("images", OTHER | {"file_name": "val/Straße 1.jpg"}, ": 'val/Straße 1.jpg' is entry 1 already; keep one"),
         ("images", {"id": 4}, ": has no file_name"),
+        ("images", OTHER | {"file_name": " "}, ": has no file_name"),
+        ("images", OTHER | {"file_name": "a\0.jpg"}, ", file_name: expected `str` without line breaks and control"),
+        ("images", OTHER | {"file_name": "a\n"}, ", file_name: expected `str` without line breaks"),
+        ("images", OTHER | {"id": "a\u2028"}, ", id: expected `str` without line breaks"),
+        ("images", OTHER | {"width": "wide"}, ", width: 'wide'; expected a whole number of pixels"),
+        ("images", OTHER | {"height": -5}, ", height: -5; expected a whole number of pixels"),
+        ("images", OTHER | {"height": 5.5}, r", height: 5\.5; expected a whole number of pixels"),
         ("images", {"file_name": "c"}, ": object missing required field `id`"),
         ("images", OTHER | {"id": None}, ", id: expected `int | float | str`, got `null`"),
         ("annotations", PERSON | {"image_id": "3"}, ": image_id '3' is none of the images"),
@@ -106,6 +118,8 @@ OTHER = IMAGES[1] | {"id": 4}
         ("annotations", {"image_id": 3, "caption": "A man."}, ": object missing required field `category_id`"),
         ("categories", {"id": 90, "name": "car"}, ": id 90 is there twice; keep one of them"),
         ("categories", {"id": 1, "name": " "}, ": has no name"),
+        ("annotations", PERSON | {"image_id": "a" * 9999}, ": image_id 'a{39} is none of the images$"),
+        ("categories", {"id": 1, "name": "car\x1b"}, ", name: expected `str` without line breaks and control"),
         ("categories", {"id": 1, "name": 1}, ", name: expected `str`, got `int`"),
     ],
 )

@@ -92,7 +92,7 @@ OTHER_FILES = {
     "a frame twice": (TWICE, ":4: set06/V000/I00019 is listed a second time, first on line 1"),
     "empty": (b"", ": lists no frames; expected lines like set06/V000/I00019"),
     "blank": ("\ufeff\n \r\n".encode(), ": lists no frames"),
-    "PNG": (b"\x89PNG\r\n\x1a\n", ": is not a text file"),
+    "PNG": (b"\x89PNG\r\n\x1a\n", ":1: is not a text file"),
     "absent": (None, r": cannot be read \(No such file"),
 }
 

@@ -55,7 +55,7 @@ def test_findings_name_their_file_and_rows_can_be_kept(tmp_path):
             Finding(MISSING, "absent"),
             Finding(formats.UNKNOWN_LABEL, f"{tmp_path}/a.txt: 'car'"),
             Finding(formats.NO_SIZE, f"{tmp_path}/a.txt: person 1 2 0 4"),
-            Finding(UNREADABLE, f"{tmp_path}/binary.txt: is not a text file"),
+            Finding(UNREADABLE, f"{tmp_path}/binary.txt:1: is not a text file"),
             Finding(UNREADABLE, f"{tmp_path}/bad.txt: 4 fields in the first line"),
             Finding(UNREADABLE, f"{tmp_path}/gone.txt: cannot be read (No such file or directory)"),
         ]

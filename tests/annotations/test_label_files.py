@@ -203,6 +203,16 @@ REFUSED = {
     "no box": (xml("<object><name>person</name><robndbox/></object>"), ": object 1: has no bndbox"),
     "two boxes": (xml(obj("<bndbox/>")), ": object 1: has 2 elements <bndbox>; expected one"),
     "box of other elements": (xml(obj(box="<left>1</left>")), ": object 1: bndbox has neither x y w h nor xmin ymin"),
+    "box of both forms": (
+        xml(obj(box=CORNERS + "<x>1</x><y>2</y><w>3</w><h>4</h>")),
+        ": object 1: bndbox has both x y w h and xmin ymin xmax ymax; keep one of them",
+    ),
+    "misspelt object": (xml(obj(), obj().replace("object>", "objct>")), ": <objct> has a bndbox; expected one in each"),
+    "name of two lines": (xml(obj(label="per\nson")), ": object 1: <name> has a line break or a control character"),
+    "escaped character": (xml(obj(label="a&#133;b")), ": object 1: <name> has a line break or a control character"),
+    "label twice": (xml(obj("<label>lwir</label><label>visible</label>")), ": object 1: has 2 elements <label>"),
+    "size in words": (xml("<size><width>wide</width></size>"), ": width is 'wide'; expected a whole number of pixels"),
+    "size twice": (xml("<size/><size/>"), ": has 2 elements <size>; expected one"),
     "no number": (xml(obj(box=CORNERS.replace("525", "5 25"))), ": object 1: xmax is '5 25'; expected a number"),
     "difficult 2": (xml(obj("<difficult>2</difficult>")), ": object 1: difficult is 2; expected 0 or 1"),
     "difficult in part": (xml(obj("<difficult>0.5</difficult>")), ": object 1: difficult is 0.5; expected 0 or 1"),
@@ -259,16 +269,19 @@ def test_an_empty_file_is_an_image_without_objects_but_not_as_xml(tmp_path):
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (None, r"cannot be read \(No such file or directory\)"),
-        (b"\xff\xd8\xff\xe0", "is not a text file; expected UTF-8"),
-        (b"\xff\xfe\x00", "is not a text file"),
-        ("<annotation>Straße".encode("latin-1"), "is not a text file"),
-        (b"<?xml version='1.0' encoding='zip'?>\xff", "is not a text file"),
+        (None, r": cannot be read \(No such file or directory\)"),
+        (b"\xff\xd8\xff\xe0", ":1: is not a text file; expected UTF-8"),
+        (b"\xff\xfe\x00", ":1: is not a text file"),
+        ("<annotation>\nStraße".encode("latin-1"), ":2: is not a text file"),
+        (b"<?xml version='1.0' encoding='zip'?>\xff", ":1: is not a text file"),
+        (b"0 0.5 0.5 0.1 0.2\r\n\0\0\0", r":2: has the control character '\\x00'; expected UTF-8"),
+        (b"0\0 \x000\0.\x005\0", r":1: has the control character '\\x00'; expected UTF-8"),
+        ("0 0.5 0.5 0.1 0.2\r\u2028".encode(), r":2: has the control character '\\u2028'"),
     ],
 )
 def test_unreadable_files_are_refused(tmp_path, content, problem):
     path = tmp_path / "1.txt"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(InputError, match=rf"1\.txt: {problem}"):
+    with pytest.raises(InputError, match=rf"1\.txt{problem}"):
         label_files.read(path, None, None)

@@ -40,6 +40,11 @@ def test_occluded_is_heavy_occlusion_and_null_is_none(tmp_path, value):
     [
         ([], [], "images: an empty list"),
         ([image(5), image(5)], [], "images, entry 2: id 5 is there twice"),
+        ([image(5), image(6, file_name="58c5.png")], [], "images, entry 2: file_name 58c5.png is there twice"),
+        ([image(5, file_name=" ")], [], "images, entry 1: has no file_name"),
+        ([image(5, file_name="a\0")], [], "images, entry 1, file_name: expected `str` without line breaks"),
+        ([image(5, width=0)], [], "images, entry 1, width: expected `int` >= 1"),
+        ([image(5, "x" * 9999)], [], "images, entry 1, daytime: invalid enum value 'x{100,200}; expected"),
         ([image(5, "dusk")], [], "images, entry 1, daytime: invalid enum value 'dusk'"),
         ([image(5, id="5")], [], "images, entry 1, id: expected `int`, got `str`; expected NightOwls annotations"),
         ([image(5, file_name=None)], [], "images, entry 1, file_name: "),
@@ -58,7 +63,9 @@ def test_malformed_entries_are_named_with_their_field(tmp_path, images, annotati
         read(tmp_path, images, annotations)
 
 
-@pytest.mark.parametrize("categories", [[{"id": 1, "name": "person"}], [], [*CATEGORIES, {"id": 5, "name": "dog"}]])
+@pytest.mark.parametrize(
+    "categories", [[{"id": 1, "name": "person"}], [], [*CATEGORIES, {"id": 5, "name": "dog"}], CATEGORIES * 2]
+)
 def test_other_categories_are_refused(tmp_path, categories):
     with pytest.raises(InputError, match=r"categories: .*; expected NightOwls' own, 1 pedestrian"):
         read(tmp_path, [image(5)], [], categories=categories)

@@ -221,6 +221,23 @@ def entry(**change):
         (text("1,1,2,3,4,nan"), ":3: .*finite"),
         (text("1,1,2,inf,4,0.5"), ":3: .*finite"),
         (text("1,1,2,3,-4,0.5"), ":3: .*negative size"),
+        (text("1,1,2,1e7,4,0.5"), r":3: box \[1.0, 2.0, 10000000.0, 4.0\] is larger than any image; expected image,x"),
+        (text("1e300,1,2,3,4,0.5"), ":3: image '1e300'; expected a whole number, 1 for the first image"),
+        (
+            entry(bbox=[-1e7, 2, 3, 4]),
+            ": entry 2: box .* is larger than any image; expected x,y,width,height in pixels",
+        ),
+        (
+            entry(image_id="9" * 5000),
+            r": names that are none of the 3 images: 1 problem\n  .*results: entry 2: '9{80}'",
+        ),
+        (entry(image_id=1e300), r": entry 2: image_id 1e\+300; expected .*\(whole"),
+        (entry(category_id="a" * 9999), ": entry 2: category_id 'a{39}; expected 1, pedestrians only"),
+        (
+            entry()[:-1] + b',\n{"image_id": 0, "bbox": [1, 2, 3, 4], "score": 1, "score": 2}]',
+            ":2: not valid JSON in entry 3: 'score' is there 2 times in the object that ends here",
+        ),
+        (b'[{"other": ' + b"[" * 100_000, ":1: not valid JSON in entry 1: nested too deeply"),
         (entry(image_id=3), r": entry 2: image 3; expected 0\.\.2"),
         (entry(image_id="street"), r": names that are none of the 3 images: 1 problem\n  .*results: entry 2: 'street'"),
         (entry(image_id=None), ": entry 2: image_id None; expected finite numbers in image_id"),
@@ -245,8 +262,9 @@ def entry(**change):
         (entry()[:-60].replace(b"}, ", b"},\n"), ":2: not valid JSON in entry 2: .*truncated"),
         (b'{"annotations": []}', ":1: a JSON object; expected COCO results"),
         (b"[" * 100_000, ": entry 1: .*got `array`"),
-        (b"\xff\xfe\x00", r": not a text file \(byte 0\)"),
-        (None, r": cannot be read: No such file"),
+        (b"\xff\xfe\x00", ":1: is not a text file; expected lines of image,x,y,width,height,score or COCO JSON"),
+        (text("1,1,2,3,4,0.5\0"), r":3: has the control character '\\x00'; expected lines of image,x"),
+        (None, r": cannot be read \(No such file"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -318,9 +336,10 @@ def test_caltech_round_trip_by_video_with_frames_from_1(tmp_path):
             r"V000\.txt: 2 rows, none of a test image; frames are counted from 1, .* I00029, is frame 30",
         ),
         (("30,1,2,3,4\n", ""), r"V000\.txt:1: 5 values in .*; expected 6: frame,x,y"),
+        (("0,1,2,3,4,1\n", ""), r"V000\.txt:1: frame '0'; expected its number, 1 for the first frame"),
         (("30.5,1,2,3,4,1\n", ""), r"V000\.txt:1: frame '30.5'; expected a whole number"),
     ],
-    ids=["missing", "from 0", "five", "half"],
+    ids=["missing", "from 0", "five", "zero", "half"],
 )
 def test_malformed_caltech_results_are_refused(tmp_path, texts, message):
     with pytest.raises(InputError, match=message):
