@@ -1,6 +1,8 @@
 """The class names of YOLO labels, which have only numbers."""
 
 import re
+import reprlib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,23 @@ _NUMBERED = re.compile(r"(\d{1,6})\s*[:=,]?\s+(\S.*)", re.ASCII)
 # Four numbers at the end, a folder or a suffix.
 _NO_WORDS = re.compile(r"(\s+[\d.+-]+){4}\s*$|[/\\]|\.\w")
 _SHOWN = 10
+# Larger YAML takes the parser seconds; a thousand names have 20 KiB.
+_LIMIT_CHARACTERS = 2**20
+# Of the two parsers, the one in Python takes time that grows with the square of the depth.
+_BaseLoader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+
+
+class _Loader(_BaseLoader):
+    """A loader that leaves all values as text, where others read the name "no" as False, and refuses repeated keys."""
+
+    def construct_mapping(self, node, deep=False):
+        """Construct a mapping; raise ConstructorError if a key is there twice."""
+        mapping = super().construct_mapping(node, deep)
+        if len(mapping) < len(node.value):
+            counts = Counter(key.value for key, _ in node.value)
+            key = next(key for key, _ in reversed(node.value) if counts[key.value] > 1)
+            raise yaml.constructor.ConstructorError(None, None, f"{key.value[:40]!r} is there twice", key.start_mark)
+        return mapping
 
 
 def find_class_names(files: Mapping[str, Path]) -> tuple[list[str], str] | None:
@@ -78,9 +97,10 @@ def _listed_names(text: str, path: Path) -> list[str]:
 
 
 def _yaml_names(text: str, path: Path) -> list[str]:
+    if len(text) > _LIMIT_CHARACTERS:
+        raise InputError(f"{path}: larger than {_LIMIT_CHARACTERS // 2**20} MiB; expected a list of class names")
     try:
-        # This loader leaves all values as text: others read the name "no" as False.
-        content = yaml.load(text, yaml.BaseLoader)
+        content = yaml.load(text, _Loader)
     except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
@@ -94,10 +114,12 @@ def _yaml_names(text: str, path: Path) -> list[str]:
             )
         names = [names[number] for number in numbers]
     if not names or not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
-        raise InputError(f"{path}: names is neither a list of class names nor names by number: {str(names)[:80]}")
+        # An alias within an alias makes a value whose text is endless.
+        found = reprlib.repr(names)[:80]
+        raise InputError(f"{path}: names is neither a list of class names nor names by number: {found}")
     count = content.get("nc", str(len(names)))
     if count != str(len(names)):
-        raise InputError(f"{path}: nc is {str(count)[:20]}, but names has {len(names)} class names")
+        raise InputError(f"{path}: nc is {reprlib.repr(count)[:20]}, but names has {len(names)} class names")
     return [name.strip() for name in names]
 
 

@@ -84,23 +84,31 @@ def test_first_of_equal_files_is_named_and_different_ones_are_refused(tmp_path):
     )
 
 
+# Lists of lists, whose text has 10^30 characters.
+LAUGHS = "names: [" + ", ".join(f"&a{n} [{', '.join([f'*a{n - 1}' if n else 'x'] * 10)}]" for n in range(30)) + "]"
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
         ("classes_txt", "", ":1: an empty line instead of the name of class 0"),
         ("obj_names", "person\n\ncar\n", ":2: an empty line instead of the name of class 1"),
         ("data_yaml", "names: [person\nnc: 1", ":2: not valid YAML: "),
-        ("data_yaml", "names: \x01", ": not valid YAML: "),
-        ("data_yaml", "names: " + "[" * 2000, ": not valid YAML: "),
+        ("data_yaml", "names: \x01", r":1: has the control character '\\x01'"),
+        ("data_yaml", "names: " + "[" * 100_000, ":1: not valid YAML: exceeded maximum nesting depth"),
         ("data_yaml", "names:", ": names is neither a list of class names nor names by number: "),
         ("data_yaml", "names: []", ": names is neither"),
-        ("data_yaml", "names: coco.names", ": names is neither .*: coco.names"),
+        ("data_yaml", "names: coco.names", ": names is neither .*: 'coco.names'"),
         ("data_yaml", "names: [person, [car]]", ": names is neither"),
         ("data_yaml", "names: [person, '']", ": names is neither"),
         ("data_yaml", "- 1\nnames: [person]", ":2: not valid YAML"),
         ("data_yaml", "names: {0: person, 2: car}", ": names has the numbers 0, 2; expected 0 to 1"),
         ("data_yaml", "names: {person: 0, car: 1}", ": names has the numbers person, car; expected 0 to 1"),
-        ("data_yaml", "names: [person, car]\nnc: 3", ": nc is 3, but names has 2 class names"),
+        ("data_yaml", "names: [person, car]\nnc: 3", ": nc is '3', but names has 2 class names"),
+        ("data_yaml", "names: [person]\nnames: [car]", ":2: not valid YAML: 'names' is there twice"),
+        ("data_yaml", "names: {0: person,\n 1: car,\n 0: dog}", ":3: not valid YAML: '0' is there twice"),
+        ("data_yaml", LAUGHS, r": names is neither .*: \[\['x', 'x'"),
+        ("data_yaml", f"names: [person]\nnc: {LAUGHS[7:]}", r": nc is \[\['x', 'x', 'x'"),
     ],
 )
 def test_malformed_files_are_refused(tmp_path, name, text, message):
