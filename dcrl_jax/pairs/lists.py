@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dcrl_jax.annotations.modality_words import MODALITY_WORDS
+from dcrl_jax.annotations.text import read_text
 from dcrl_jax.errors import InputError
 
 LIST_SUFFIXES = (".csv", ".tsv")
@@ -37,25 +38,33 @@ def read_rows(
         one_is_enough: whether a line needs only one of the required cells, and a header one of their columns.
 
     Raises:
-        InputError: a required column is missing, or the file is no such list.
+        InputError: the file cannot be read or is no such list, a required column is missing, or a column is there
+            twice.
     """
-    text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
+    text = read_text(path, f"a list with the columns {', '.join(required)}", "surrogateescape")
     first_line = re.sub('"[^"]*"', "", text.partition("\n")[0])
     delimiter = max(",;\t", key=first_line.count)
-    columns = None
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    columns, width, start = None, None, 1
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         for row in reader:
+            if reader.line_num > start:
+                raise csv.Error("a quote goes on in the next line")
+            start = reader.line_num + 1
             cells = [cell.strip() for cell in row]
             if not any(cells):
                 continue
             if columns is None:
-                columns, is_header = _columns(cells, required, optional)
+                columns, is_header = _columns(f"{path}:{reader.line_num}", cells, required, optional)
+                width = len(cells) if is_header else None
                 missing = [name for name in required if name not in columns]
                 if missing and not (one_is_enough and len(missing) < len(required)):
                     raise InputError(f"{path}:{reader.line_num}: no column {' and '.join(missing)}.")
                 if is_header:
                     continue
+            if width and any(cells[width:]):
+                problems.append(f"{path}:{reader.line_num}: {delimiter.join(row)!r}; expected {width} cells.")
+                continue
             given = {name: cells[index] for name, index in columns.items() if index < len(cells) and cells[index]}
             lacking = [name for name in required if name not in given]
             if lacking and not (one_is_enough and len(lacking) < len(required)):
@@ -65,10 +74,10 @@ def read_rows(
             yield Row(reader.line_num, given)
     except csv.Error as error:
         expected = ", ".join(required)
-        raise InputError(f"{path}:{reader.line_num}: {error}; expected a list with the columns {expected}.") from error
+        raise InputError(f"{path}:{start}: {error}; expected a list with the columns {expected}.") from error
 
 
-def _columns(cells, required, optional):
+def _columns(place, cells, required, optional):
     """Return the index of each column, and whether the first line is a header."""
     words = [cell.lower() for cell in cells]
     if not any(word in modality.certain for word in words for modality in MODALITY_WORDS.values()):
@@ -77,6 +86,8 @@ def _columns(cells, required, optional):
     for name in (*required, *optional):
         spellings = MODALITY_WORDS[name].certain if name in MODALITY_WORDS else (name,)
         indices = [index for index, word in enumerate(words) if word in spellings]
+        if len(indices) > 1:
+            raise InputError(f"{place}: {len(indices)} columns {name}, {' and '.join(cells[i] for i in indices)}.")
         if indices:
             columns[name] = indices[0]
     return columns, True
