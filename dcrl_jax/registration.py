@@ -5,9 +5,9 @@ pixel is (0.5, 0.5). Point lists that count pixels from 0, as OpenCV's do, are h
 ``T @ H @ inv(T)`` here, with T the translation by (0.5, 0.5).
 """
 
+import codecs
 import functools
 import io
-import json
 import math
 import os
 import re
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
+import msgspec
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -29,7 +30,7 @@ EXPECTED = (
     "to visible pixels; or a file with such numbers (text, .csv, .json, .npy)"
 )
 _SEPARATORS = re.compile(r"[\s,;()\[\]]+")
-_MAX_BYTES = 2**20  # of a file with numbers
+_LIMIT_BYTES = 2**20
 _LONGEST_SIDE = 32_000  # pixels; OpenCV's remap takes sides below 32,767
 
 
@@ -209,7 +210,9 @@ def _exact(number):
 
 
 def _numbers_of(text):
-    """Return the numbers of a text; None if it has anything else."""
+    """Return the numbers of a text; None if it has anything else, such as 1_0, which Python reads as 10."""
+    if not text.isascii() or "_" in text:
+        return None
     try:
         return [float(word) for word in _SEPARATORS.split(text) if word] or None
     except ValueError:
@@ -219,18 +222,20 @@ def _numbers_of(text):
 def _read_numbers(path):
     try:
         with path.open("rb") as file:
-            content = file.read(_MAX_BYTES + 1)
-        if len(content) > _MAX_BYTES:
-            raise ValueError(f"more than {_MAX_BYTES:,} bytes")
+            content = file.read(_LIMIT_BYTES + 1)
+        if len(content) > _LIMIT_BYTES:
+            raise ValueError(f"more than {_LIMIT_BYTES:,} bytes")
         if path.suffix.lower() == ".npy":
-            return np.load(io.BytesIO(content), allow_pickle=False)
-        text = content.decode("utf-8-sig")
+            return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
         if path.suffix.lower() == ".json":
-            return json.loads(text)
+            # NumPy would take true among numbers as 1.
+            return msgspec.json.decode(content.removeprefix(codecs.BOM_UTF8), type=list[float | list[float]])
+        text = content.decode("utf-8-sig")
     except OSError as error:
         raise InputError(f"lwir_to_visible {path}: {error.strerror or error}; {EXPECTED}.") from error
-    # NumPy's header and JSON's brackets may state any size and depth.
-    except (EOFError, MemoryError, RecursionError, ValueError) as error:
+    except msgspec.ValidationError as error:
+        raise InputError(f"lwir_to_visible {path}: not only numbers ({error}); {EXPECTED}.") from error
+    except Exception as error:  # NumPy's parser raises all kinds of exceptions
         raise InputError(f"lwir_to_visible {path}: cannot be read ({error}); {EXPECTED}.") from error
     numbers = _numbers_of("\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#")))
     if numbers is None:

@@ -166,10 +166,15 @@ def test_files_below_the_folder(tmp_path):
         ("object.json", "object.json: not only numbers"),
         ("ragged.json", "ragged.json: not only numbers"),
         ("bools.json", "bools.json: not only numbers"),
-        ("deep.json", "deep.json: cannot be read"),
-        ("large.txt", "large.txt: cannot be read .more than 1,048,576 bytes"),
+        ("bool.json", r"bool.json: not only numbers \(Expected `float \| array`, got `bool` - at `\$\[0\]`\)"),
+        ("nested.json", "nested.json: not only numbers"),
+        ("large.json", "large.json: not only numbers .*out of range"),
         ("large.npy", "large.npy: cannot be read"),
+        ("zip.npy", "zip.npy: cannot be read"),
+        ("header.npy", r"header.npy: cannot be read \("),
+        ("long.txt", "long.txt: cannot be read .more than 1,048,576 bytes"),
         ("/dev/zero", "/dev/zero: cannot be read .more than 1,048,576 bytes"),
+        ("1_0, 20, 300, 400", "1_0, 20, 300, 400: No such file"),
         ("1, 2, 3", "3 numbers; expected"),
         ("1 0 0 0 1 0", "6 numbers; expected .* add the third row 0, 0, 1"),
         ((1, 0, 0, 0, "1", 0, 0, 0, 1), "not only numbers"),
@@ -196,10 +201,14 @@ def test_other_options_are_refused(value, message, tmp_path):
     (tmp_path / "object.json").write_text('{"H": [1, 0, 0, 0, 1, 0, 0, 0, 1]}')
     (tmp_path / "ragged.json").write_text("[[1, 0, 0], [0, 1], [0, 0, 1]]")
     (tmp_path / "bools.json").write_text("[true, true, true, true]")
-    (tmp_path / "deep.json").write_text("[" * 100_000)
-    (tmp_path / "large.txt").write_text("1 " * 600_000)
-    numbers = (tmp_path / "whole.npy").read_bytes()
-    (tmp_path / "large.npy").write_bytes(numbers.replace(b"(3, 3), }            ", b"(999999, 9999999), } "))
+    (tmp_path / "bool.json").write_text("[true, 20, 300, 400]")
+    (tmp_path / "nested.json").write_text("[" * 100_000)
+    (tmp_path / "large.json").write_text(f"[1, 2, 3, {10**400}]")
+    header = (tmp_path / "whole.npy").read_bytes().replace(b"(3, 3), }              ", b"(3, 30000000000000), }")
+    (tmp_path / "large.npy").write_bytes(header)
+    (tmp_path / "header.npy").write_bytes((tmp_path / "whole.npy").read_bytes().replace(b"(3, 3), }", b"((3, 3, }"))
+    (tmp_path / "zip.npy").write_bytes(b"PK\3\4")
+    (tmp_path / "long.txt").write_text("1 " * 2**20)
     with pytest.raises(InputError, match=message):
         read_registration(value, tmp_path)
 
