@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dcrl_jax.annotations.repeats import drop_repeats
-from dcrl_jax.annotations.types import REPEATED, Annotation
+from dcrl_jax.annotations.types import NO_SIZE, REPEATED, Annotation
 from dcrl_jax.data import records
 from dcrl_jax.decoding import open_image, upright_size
 from dcrl_jax.errors import InputError
@@ -104,17 +104,20 @@ def _check_features(file: Path) -> None:
 
 
 def to_truths(images: Iterable[tuple[str, str, Sequence[Annotation]]]) -> tuple[list[ImageTruth], list[str]]:
-    """Return annotated images in the form of the scorer, and a note on repeats in a list that is empty without them.
+    """Return annotated images in the form of the scorer, and notes on what is left out.
 
-    Annotations that ``drop_repeats`` finds equal count once: detections could find only one of them.
+    Annotations that ``drop_repeats`` finds equal count once: detections could find only one of them. People whose box
+    has no size count not at all: no detection could find them.
 
     Args:
         images: the id, the condition and the annotations of each image.
     """
-    truths, repeated = [], 0
+    truths, repeated, without_size = [], 0, 0
     for image_id, condition, annotations in images:
-        unique, _ = drop_repeats(annotations, image_id)
-        repeated += len(annotations) - len(unique)
+        sized = [annotation for annotation in annotations if annotation.ignore or min(annotation.box[2:]) > 0]
+        unique, _ = drop_repeats(sized, image_id)
+        repeated += len(sized) - len(unique)
+        without_size += len(annotations) - len(sized)
         truths.append(
             ImageTruth(
                 image_id=image_id,
@@ -125,4 +128,5 @@ def to_truths(images: Iterable[tuple[str, str, Sequence[Annotation]]]) -> tuple[
                 ignore=np.array([annotation.ignore for annotation in unique], bool),
             )
         )
-    return truths, [f"{REPEATED}: {repeated:,}"] if repeated else []
+    counts = {NO_SIZE: without_size, REPEATED: repeated}
+    return truths, [f"{kind}: {count:,}" for kind, count in counts.items() if count]

@@ -9,9 +9,10 @@ import pytest
 import tensorflow_datasets as tfds
 
 from configs import teacher
+from dcrl_jax.annotations.types import Annotation
 from dcrl_jax.data import sources
 from dcrl_jax.errors import InputError
-from dcrl_jax.evaluation.truths import is_prepared, read_prepared, read_truths
+from dcrl_jax.evaluation.truths import is_prepared, read_prepared, read_truths, to_truths
 
 
 def objects(*rows):
@@ -96,3 +97,12 @@ def test_prepared_data_set_is_read_or_refused_if_damaged(tmp_path):
         with pytest.raises(InputError, match=f"^{folder}: not readable as a prepared data set"):
             read_prepared(folder, "test")
         (folder / "dataset_info.json").write_text("{")
+
+
+def test_people_without_a_size_do_not_count_and_are_noted():
+    person = Annotation("person", (1, 2, 3, 40))
+    flat, area = person._replace(box=(1, 2, 0, 40)), person._replace(box=(1, 2, 0, 40), ignore=True)
+    (truth,), notes = to_truths([("a", "day", [person, flat, area, person])])
+    assert truth.boxes.tolist() == [[1, 2, 3, 40], [1, 2, 0, 40]]
+    assert truth.ignore.tolist() == [False, True]
+    assert notes == ["box of no size: 1", "annotation twice, counted once: 1"]
