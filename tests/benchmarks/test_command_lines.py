@@ -12,7 +12,7 @@ COMMANDS = [name for name in MODULES if hasattr(importlib.import_module(name), "
 
 
 def test_every_command_is_found():
-    assert len(COMMANDS) == 16
+    assert len(COMMANDS) == 17
 
 
 @pytest.mark.parametrize(("argument", "status"), [("--help", 0), ("--unknown_argument=1", 1)])

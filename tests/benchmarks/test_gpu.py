@@ -155,7 +155,7 @@ def test_students_wait_for_their_teacher_and_go_without_a_failed_one(tmp_path, m
     monkeypatch.setattr(train, "PROCESSES", 2)
     for name in ("works", "fails"):
         folder = tmp_path / name
-        record = Record("train", folder, seconds=100, rehearse=True)
+        record = Record("train", folder, seconds=1000, rehearse=True)
         runs = [
             (run, [sys.executable, "-c", program, str(folder / run.name)])
             for run in train.trainings(None, rehearse=True)

@@ -116,17 +116,14 @@ def test_pages_are_images_and_pairs(tmp_path, touch):
         ('"a/1.jpg"\tb/2.png', True, "1.jpg 2.png"),
         ("a/1.jpg,b/2.png\na/3.jpg", False, "1.jpg 3.jpg"),
         ('"a/1.jpg";"b/5,6,7.png"', True, "1.jpg 5,6,7.png"),
-        ('a/1.jpg\n"a/a\nb.jpg"', False, "1.jpg a%0Ab.jpg"),
     ],
 )
 def test_list_names_the_pairs(tmp_path, touch, lines, needs_lwir, expected):
     touch("in/a/1.jpg in/b/2.png in/a/3.jpg in/b/4.png in/b/5,6,7.png")
-    (tmp_path / "in/a/a\nb.jpg").touch()
     (tmp_path / "in/pairs.csv").write_bytes(lines.encode())
     scenes = find_scenes("in/pairs.csv", None, needs_lwir)
     assert scenes.problems == []
-    found = [file.path.name for scene in scenes.images for file in scene[1:3] if file]
-    assert [name.replace("\n", "%0A") for name in found] == expected.split()
+    assert [file.path.name for scene in scenes.images for file in scene[1:3] if file] == expected.split()
     assert [scene.name for scene in scenes.images] == expected.split()[:: 1 + needs_lwir]
 
 
