@@ -1,16 +1,20 @@
-"""main.py, which kills itself at a given moment.
+"""main.py in processes that are forked from one which has imported it, and that kill themselves at a given moment.
 
-    python tests/training/killed_main.py KIND NUMBER --config=... --workdir=DIR
+A start then takes the time of its work, without that of the imports. With NUMBER scores on record in the workdir, a
+process ends by SIGKILL before
 
-With NUMBER scores on record in the workdir, the process ends by SIGKILL before
-
+    prepare     the prepared data get their final name
+    config      the config of a new workdir gets its final name
+    compile     a program is compiled
     step        the result of a step is recorded
     checkpoint  the folder of a checkpoint to resume from, which is written, gets its final name
     best        the same, of the best parameters
     scores      the next scores are computed
     report      report.html, which follows other files of the report, gets its final name
+    publish     a published file gets its final name
 """
 
+import multiprocessing
 import os
 import pathlib
 import runpy
@@ -18,19 +22,64 @@ import signal
 import sys
 
 ROOT = pathlib.Path(__file__).parents[2]
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(
+    ["dcrl_jax.training.distill", "dcrl_jax.inference.publish", "datasets.synthetic_rgbt", "orbax.checkpoint", "optax"]
+)
 
 
-def main():
-    kind, number, *arguments = sys.argv[1:]
-    (workdir,) = (pathlib.Path(a.partition("=")[2]) for a in arguments if a.startswith("--workdir="))
-    sys.argv[1:] = arguments
+class Killed:
+    """A process of main.py that may kill itself."""
+
+    def __init__(self, arguments, log, moment=None):
+        """Start the process.
+
+        Args:
+            arguments: of main.py.
+            log: the file of its output.
+            moment: (KIND, NUMBER) at which it kills itself; None if it does not.
+        """
+        self._log = log
+        self._process = _FORKS.Process(target=_run, args=(list(map(str, arguments)), log, moment))
+        self._process.start()
+
+    def kill_after(self, seconds):
+        """Kill the process after some time, unless it has ended; return its status, and all output."""
+        self._process.join(seconds)
+        self._process.kill()
+        return self.finish()
+
+    def finish(self):
+        """Return the status of the process once it has ended, and all output."""
+        self._process.join(600)
+        return self._process.exitcode, self._log.read_text(errors="replace")
+
+
+def _run(arguments, log, moment):
+    os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
+    with open(log, "wb") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    if moment:
+        names = ("--workdir=", "--checkpoint=")
+        (workdir,) = (pathlib.Path(a.partition("=")[2]) for a in arguments if a.startswith(names))
+        _kill_at(*moment, workdir)
+    sys.argv = ["main.py", *arguments]
+    try:
+        runpy.run_path(str(ROOT / "main.py"), run_name="__main__")
+    finally:
+        sys.stdout.flush()
+
+
+def _kill_at(kind, number, workdir):
+    import jax
 
     from dcrl_jax.evaluation import evaluate
     from dcrl_jax.training import run
 
     def is_time():
-        return sum(path.read_text().count("\n") for path in workdir.rglob("validation.jsonl")) == int(number)
+        return sum(path.read_text().count("\n") for path in workdir.rglob("validation.jsonl")) == number
 
     def killed(function, is_moment):
         def wrapper(*args, **kwargs):
@@ -45,18 +94,20 @@ def main():
     elif kind == "scores":
         # Those of a report are computed with a modality blanked.
         evaluate.evaluate = killed(evaluate.evaluate, lambda *_, blanked=False: not blanked)
-    elif kind == "report":
-        pathlib.Path.replace = killed(pathlib.Path.replace, lambda _, target: target.name == "report.html")
+    elif kind == "compile":
+        jax.stages.Lowered.compile = killed(jax.stages.Lowered.compile, lambda *_, **__: True)
+    elif kind in ("report", "config"):
+        name = {"report": "report.html", "config": "config.json"}[kind]
+        pathlib.Path.replace = killed(pathlib.Path.replace, lambda _, target: target.name == name)
+    elif kind == "publish":
+        pathlib.Path.rename = killed(pathlib.Path.rename, lambda *_: True)
     else:
-        folder = {"checkpoint": "checkpoints", "best": "best"}[kind]
+        folder = {"checkpoint": "checkpoints", "best": "best", "prepare": None}[kind]
 
         def is_finished(source, *_, **__):
             path = pathlib.Path(source)
+            if kind == "prepare":
+                return "incomplete" in path.name
             return path.parent.name == folder and path.suffix == ".orbax-checkpoint-tmp"
 
         os.rename = killed(os.rename, is_finished)
-    runpy.run_path(str(ROOT / "main.py"), run_name="__main__")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,22 +1,23 @@
 """A run that is killed and started again ends, bit for bit, like a run that nobody killed.
 
-Real processes of main.py train a teacher and its student. SIGKILL ends them at every kind of moment, see
-killed_main.py, and at random ones.
+Processes of main.py train a teacher and its student, and publish the student. SIGKILL ends them a hundred times: at
+every kind of moment, see killed_main.py, and at random ones.
 """
 
 import random
 import signal
-import subprocess
 
 import pytest
-from training_cases import checkpoint_content, differences, end_of_run, finish, json_lines, start_main
+from killed_main import Killed
+from training_cases import TINY_FLAGS, checkpoint_content, differences, end_of_run, json_lines
 
 pytestmark = pytest.mark.slow
 
 # The workdirs of teacher and student within the command's, in the order in which they are trained.
 RUNS = ("teacher", ".")
-STEPS, SCORED_EVERY = 8, 4
+STEPS, SCORED_EVERY = 28, 4
 SCORES_OF_A_RUN = STEPS // SCORED_EVERY
+LONGEST = 4.0  # seconds until a kill at random; a start takes about as long
 
 FLAGS = {"teacher.cfl.enabled": False, "teacher.fusion.grid": (2, 3), "teacher.fusion.hidden": 8}
 for _prefix in ("", "teacher."):
@@ -31,15 +32,32 @@ for _prefix in ("", "teacher."):
     }
 
 
-def start(workdir, data_dir, *moment):
-    script = " ".join(["tests/training/killed_main.py", *map(str, moment)]) if moment else "main.py"
-    return start_main("student", workdir, FLAGS | {"data.data_dir": data_dir}, script=script)
+@pytest.fixture
+def start(tmp_path, monkeypatch):
+    """Starts main.py with more arguments, which may kill itself at a moment."""
+    # Read when the first process imports JAX. The cache is that of the tests; here it keeps small programs too.
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    return lambda arguments, moment=None: Killed(arguments, tmp_path / "log", moment)
+
+
+def training(workdir):
+    flags = TINY_FLAGS | FLAGS | {"data.data_dir": workdir.with_name(f"{workdir.name}-data")}
+    recipe = ["--config=configs/student.py:synthetic", f"--workdir={workdir}"]
+    return [*recipe, *(f"--config.{key}={value}" for key, value in flags.items())]
+
+
+def publishing(workdir):
+    return ["--mode=publish", f"--checkpoint={workdir}", f"--output={workdir.with_name(f'{workdir.name}-published')}"]
 
 
 def end_of(workdir):
-    """Return what a command leaves, by name: those of both runs, and their comparison."""
+    """Return what both commands leave, by name: both runs, their comparison, the published student."""
     end = {f"{run}/{key}": value for run in RUNS for key, value in end_of_run(workdir / run).items()}
-    return end | {f"comparison/{path.name}": path.read_bytes() for path in (workdir / "comparison").iterdir()}
+    for folder in (workdir / "comparison", workdir.with_name(f"{workdir.name}-published")):
+        end |= {f"{folder.name.removeprefix(workdir.name)}/{path.name}": path.read_bytes() for path in folder.iterdir()}
+    # The card names the time and the command of the start.
+    return {name: value for name, value in end.items() if not name.endswith("-published/README.md")}
 
 
 def assert_clean(workdir):
@@ -50,13 +68,28 @@ def assert_clean(workdir):
         left = [path for name in ("checkpoints", "best") for path in (workdir / run / name).iterdir()]
         assert [path.parent.name for path in left] == ["checkpoints", "checkpoints", "best"], left
         assert all(path.name.isdigit() and checkpoint_content(path) for path in left)
-    assert not [path for path in workdir.rglob("*") if "tmp" in path.name or "partial" in path.name]
+    signs = ("tmp", "partial", "incomplete")
+    left = [path for path in workdir.parent.rglob("*") if any(sign in path.name for sign in signs)]
+    assert not left
 
 
-def test_killed_command_ends_bit_for_bit_like_one_never_killed(tmp_path):
-    data_dir, workdir, undisturbed = tmp_path / "data", tmp_path / "killed", tmp_path / "undisturbed"
-    status, out, err = finish(start(undisturbed, data_dir))
-    assert status == 0, out + err
+def moments():
+    """Return the moments, those of the training in the order in which a run meets them."""
+    found = [("prepare", 0), ("config", 0)]
+    for number in range(len(RUNS) * SCORES_OF_A_RUN):
+        begins = number % SCORES_OF_A_RUN == 0
+        found += [("report", number), ("config", number)] * (begins and number > 0)
+        found += [("compile", number)] * begins
+        found += [("step", number), ("checkpoint", number), ("scores", number)]
+        found += [("best", number)] * begins  # the first scores are the best so far
+    return [*found, ("report", len(RUNS) * SCORES_OF_A_RUN)], [("publish", len(RUNS) * SCORES_OF_A_RUN)]
+
+
+def test_killed_commands_end_bit_for_bit_like_those_never_killed(tmp_path, start):
+    workdir, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
+    for command in (training(undisturbed), publishing(undisturbed)):
+        status, out = start(command).finish()
+        assert status == 0, out
     # The comparison sees every part of a checkpoint.
     first, second = (
         checkpoint_content(undisturbed / "checkpoints" / str(step)) for step in (STEPS - SCORED_EVERY, STEPS)
@@ -65,23 +98,17 @@ def test_killed_command_ends_bit_for_bit_like_one_never_killed(tmp_path):
     parts = {key.partition("[")[0].partition("/")[0] for key in differences(first, second)}
     assert parts == {"params", "optimizer", "data"}
 
-    moments, rng = [], random.Random(0)
-    for number in range(len(RUNS) * SCORES_OF_A_RUN):
-        begins = number % SCORES_OF_A_RUN == 0
-        moments += [("report", number)] * (begins and number > 0)
-        moments += [("step", number), ("checkpoint", number), ("scores", number)]
-        moments += [("best", number)] * begins  # the first scores are the best so far
-    moments += [("report", len(RUNS) * SCORES_OF_A_RUN)]
-    for moment in moments:
-        # First at a random time, at the latest at the moment, which comes again.
-        with start(workdir, data_dir, *moment) as process:
-            try:
-                process.wait(timeout=rng.uniform(0, 12))
-            except subprocess.TimeoutExpired:
-                process.kill()
-        status, out, err = finish(start(workdir, data_dir, *moment))
-        assert status == -signal.SIGKILL, (moment, out + err)
-    status, out, err = finish(start(workdir, data_dir))
-    assert status == 0, out + err
+    kills, rng = 0, random.Random(0)
+    for command, its_moments in zip((training(workdir), publishing(workdir)), moments(), strict=True):
+        for moment in its_moments:
+            # First at a random time, at the latest at the moment, which comes again.
+            status, out = start(command, moment).kill_after(rng.uniform(0, LONGEST))
+            assert status == -signal.SIGKILL, (moment, out)
+            status, out = start(command, moment).finish()
+            assert status == -signal.SIGKILL, (moment, out)
+            kills += 2
+        status, out = start(command).finish()
+        assert status == 0, out
+    assert kills >= 100
     assert not differences(end_of(workdir), end_of(undisturbed))
     assert_clean(workdir)
