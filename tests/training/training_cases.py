@@ -125,9 +125,13 @@ TINY_FLAGS = {
 }
 
 
-def start_main(recipe, workdir, flags, *arguments, script="main.py", devices=2, variables=None):
-    """Start a script that takes main.py's flags, in a process of its own with more environment variables."""
-    command = [sys.executable, *script.split(), f"--config=configs/{recipe}.py:synthetic", f"--workdir={workdir}"]
+def start_main(recipe, workdir, flags, *arguments, script="main.py", devices=2, variables=None, within=()):
+    """Start a script that takes main.py's flags, in a process of its own with more environment variables.
+
+    ``within`` is a command that executes the one that follows it.
+    """
+    command = [*within, sys.executable, *script.split(), f"--config=configs/{recipe}.py:synthetic"]
+    command += [f"--workdir={workdir}"]
     command += [f"--config.{key}={value}" for key, value in (TINY_FLAGS | flags).items()]
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     # The cache is that of the tests, see conftest.py; here it keeps small programs too, which every start needs.
