@@ -1,7 +1,7 @@
 """The command line of every command: flags, errors and exit codes.
 
 A command exits with 0; with 1 after a user's mistake, which is one message on standard error; with 130 after Ctrl-C;
-with 75 after SIGTERM, which schedulers understand as "try again".
+with 75 after SIGTERM or the loss of another process of the run, which schedulers understand as "try again".
 """
 
 import argparse
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, NoReturn
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from dcrl_jax import peers
 from dcrl_jax.disk_errors import disk_failure
 from dcrl_jax.errors import InputError, Preempted
 from dcrl_jax.signals import raise_on_sigterm
@@ -213,7 +214,7 @@ def exit_on_error(
         # A name that the locale cannot show must not end a command.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        with raise_on_sigterm(), _without_late_writes():
+        with raise_on_sigterm(), _without_late_writes(), peers.lost_peer_first():
             yield
             sys.stdout.flush()  # at exit, Python would print a stack trace if the disk of the output is full
     except InputError as error:
@@ -269,6 +270,7 @@ def stop_process(status: int, at_once: bool = False) -> NoReturn:
     jax = sys.modules.get("jax")
     # jax.process_count() would look for devices, which may be what failed.
     if jax is not None and (at_once or jax.distributed.is_initialized()):
+        peers.leave()
         with contextlib.suppress(OSError):  # a full disk
             sys.stdout.flush()
             sys.stderr.flush()

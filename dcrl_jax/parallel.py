@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -20,6 +20,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from dcrl_jax import peers
 from dcrl_jax.errors import InputError
 from dcrl_jax.jax_errors import SHARED_GPU, is_out_of_memory
 
@@ -44,14 +45,16 @@ def start_processes(distributed: str | None) -> None:
         _require_devices()
         return
     try:
-        if distributed == "auto":
-            jax.distributed.initialize()
-        else:
-            address, count, index = distributed.split(",")
-            if ":" not in address or not 0 <= int(index) < int(count):
-                raise ValueError("the address lacks its port, or the index is not below the count")
-            jax.distributed.initialize(address, int(count), int(index))
-    except (ValueError, RuntimeError) as error:
+        with _relayed_client():
+            if distributed == "auto":
+                jax.distributed.initialize()
+            else:
+                address, count, index = distributed.split(",")
+                if ":" not in address or not 0 <= int(index) < int(count):
+                    raise ValueError("the address lacks its port, or the index is not below the count")
+                jax.distributed.initialize(address, int(count), int(index))
+        _watch_peers()
+    except (ValueError, RuntimeError, OSError) as error:
         raise InputError(
             f"--distributed={distributed}: {error}. Expected HOST:PORT,COUNT,INDEX (the first process's address, the "
             "number of processes, this one's index from 0), or auto on a cluster that JAX knows."
@@ -76,12 +79,55 @@ def _use_reachable_address() -> None:
         from jax._src import distributed, xla_bridge
 
         owner: Any = getattr(xla_bridge, "_jax", None) or xla_bridge.xla_client._xla  # pyright: ignore
-        host, _, port = (distributed.global_state.coordinator_address or "").rpartition(":")
-        family, kind, *_, address = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)[0]
+        host, port = _host_and_port(distributed.global_state.coordinator_address)
+        family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, kind) as probe:
             probe.connect(address)  # sends nothing
             own_address = probe.getsockname()[0]
         owner.make_gloo_tcp_collectives = functools.partial(owner.make_gloo_tcp_collectives, hostname=own_address)
+
+
+@contextlib.contextmanager
+def _relayed_client() -> Iterator[None]:
+    """Let JAX connect to the first process through ``peers.relay`` within the block."""
+    from jax._src import distributed
+
+    # If a later JAX has moved this name, its client connects directly.
+    owner: Any = getattr(distributed, "_jax", None)
+    make_client = getattr(owner, "get_distributed_runtime_client", None)
+    if make_client is None:
+        yield
+        return
+
+    def make_relayed_client(address: str, index: int, **options: Any) -> Any:
+        return make_client(peers.relay(address) if index else address, index, **options)
+
+    owner.get_distributed_runtime_client = make_relayed_client
+    try:
+        yield
+    finally:
+        owner.get_distributed_runtime_client = make_client
+
+
+def _watch_peers() -> None:
+    # If a later JAX has moved these names, its own watch remains: after minutes, with a stack trace.
+    with contextlib.suppress(ImportError, AttributeError):
+        from jax._src import distributed
+
+        state: Any = distributed.global_state
+        client, key = state.client, "dcrl_jax/peers"
+        if state.num_processes == 1:
+            return
+        if state.process_id == 0:
+            peers.listen(state.num_processes, lambda port: client.key_value_set(key, port))
+        else:
+            host, _ = _host_and_port(state.coordinator_address)
+            peers.connect(state.process_id, host, int(client.blocking_key_value_get(key, 60_000)))
+
+
+def _host_and_port(address: str | None) -> tuple[str, int]:
+    host, _, port = (address or "").rpartition(":")
+    return host.strip("[]"), int(port)
 
 
 def _require_devices() -> None:

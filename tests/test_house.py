@@ -13,6 +13,7 @@ FLOORS = [
     [
         "signals",
         "disk_errors",
+        "peers",
         "files",
         "progress",
         "devices",

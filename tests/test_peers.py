@@ -1,0 +1,104 @@
+"""The watch over the other processes of a run; tests/training/test_machines.py kills and cuts off real ones."""
+
+import os
+import socket
+import threading
+
+import pytest
+
+from dcrl_jax import peers
+
+
+class Ended(Exception):
+    pass
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """Connections to processes 1 and 2, and their ends there; nothing has been said yet."""
+
+    def end(status):
+        raise Ended(status)
+
+    pairs = {1: socket.socketpair(), 2: socket.socketpair()}
+    monkeypatch.setattr(peers, "_connections", {index: here for index, (here, _) in pairs.items()})
+    monkeypatch.setattr(peers, "_farewell", threading.Lock())
+    monkeypatch.setattr(os, "_exit", end)
+    yield pairs
+    for pair in pairs.values():
+        for end in pair:
+            end.close()
+
+
+@pytest.mark.parametrize(
+    ("line", "loss"),
+    [
+        (b"", "process 1 at 10.0.0.2 is gone: it has ended without a message (was it killed, or out of memory?)"),
+        (b"leaves\n", "process 1 at 10.0.0.2 has stopped; its message says why"),
+        (b"process 3 at 10.0.0.4 is gone: so\n", "process 3 at 10.0.0.4 is gone: so"),
+    ],
+    ids=["killed", "stopped in order", "told by the first"],
+)
+def test_end_of_a_process_ends_this_one_and_is_passed_on(monkeypatch, capsys, watched, line, loss):
+    slept = []
+    monkeypatch.setattr(peers.time, "sleep", slept.append)
+    watched[1][1].sendall(line)
+    watched[1][1].close()
+    with pytest.raises(Ended, match=f"^{os.EX_TEMPFAIL}$"):
+        peers._watch(1, "10.0.0.2", watched[1][0])
+    expected = f"\nerror: {loss}. This process cannot go on without it. The same command on all machines resumes from"
+    assert capsys.readouterr().err == f"{expected} the newest checkpoint.\n"
+    assert watched[2][1].recv(999) == f"{loss}\n".encode()
+    assert slept == [peers.LEFT_S] * (line == b"leaves\n")
+
+
+def test_silence_is_told_from_an_end(capsys, watched):
+    # What the operating system reports after its probes.
+    watched[1][0].settimeout(0.01)
+    with pytest.raises(Ended):
+        peers._watch(1, "10.0.0.2", watched[1][0])
+    assert "is gone: it does not answer (is its machine or the network down?)" in capsys.readouterr().err
+
+
+def test_farewell_is_said_once(watched):
+    peers.leave()
+    peers.leave()
+    watched[1][0].close()
+    assert watched[1][1].recv(999) == b"leaves\n"
+
+
+def test_processes_meet_whatever_else_connects(monkeypatch):
+    monkeypatch.setattr(peers, "_connections", {})
+    monkeypatch.setattr(peers.atexit, "register", lambda _: None)
+    started = {}
+    monkeypatch.setattr(peers, "_start_watch", started.update)
+    port = []
+
+    def visit(number):
+        port.append(int(number))
+        for hello in (b"GET / HTTP/1.1\r\n", b"1\n"):
+            connection = socket.create_connection(("127.0.0.1", port[0]))
+            connection.sendall(hello)
+
+    peers.listen(2, visit)
+    assert started == {1: "127.0.0.1"}
+    assert list(peers._connections) == [1]
+
+
+def test_relay_stays_open_when_the_other_end_closes():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        host, _, port = peers.relay(f"127.0.0.1:{server.getsockname()[1]}").partition(":")
+        with socket.create_connection((host, int(port))) as near:
+            far, _ = server.accept()
+            near.sendall(b"question")
+            assert far.recv(99) == b"question"
+            far.sendall(b"answer")
+            far.close()
+            assert near.recv(99) == b"answer"
+            near.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                near.recv(99)
+        # The first process has not started yet: the caller must try again.
+        server.close()
+        with socket.create_connection((host, int(port))) as near:
+            assert near.recv(99) == b""
