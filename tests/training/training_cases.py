@@ -90,8 +90,11 @@ def checkpoint_content(folder):
     content = {f"data/{path.name}": path.read_bytes() for path in folder.glob("data/*.json")}
     for item in ("params", "optimizer"):
         if (folder / item).is_dir():
-            with ocp.StandardCheckpointer() as reader:
-                restored = jax.device_get(reader.restore(folder / item))
+            # As NumPy arrays, whichever processes saved them on whichever devices.
+            with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+                tree = reader.metadata(folder / item).item_metadata.tree
+                as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+                restored = reader.restore(folder / item, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
             for path, leaf in jax.tree_util.tree_leaves_with_path(restored):
                 array = np.asarray(leaf)
                 content[f"{item}{jax.tree_util.keystr(path)}"] = (array.dtype, array.shape, array.tobytes())
