@@ -256,10 +256,6 @@ KEYS = (
     Key("distillation.rho", 0.5, NOT_NEGATIVE, "card", "paper IV-A", "weight of L_F"),
     Key("distillation.relative", False, _one_of(False, True), "card", "ours", "L_F in units of the mean square of the "
         "teacher's features", added=True),
-    Key("distillation.region", "map", _one_of("map", "people"), "card", "ours", "where L_F counts", added=True),
-    Key("distillation.part", "outputs", _one_of("outputs", "shared"), "card", "ours", "of the teacher's last CFL that "
-        "L_F compares: its outputs o, or its shared features S", added=True),
-    Key("distillation.blur", 1, ABOVE_0, "card", "ours", "L_F compares means of so many cells a side", added=True),
     Key("distillation.contrast", 0.0, NOT_NEGATIVE, "card", "ours", "weight of the contrast of RoIs", added=True),
     Key("distillation.sure", 0.8, SHARE, "card", "ours", "least probability of the teacher's class of a RoI in "
         "distillation.contrast", added=True),

@@ -53,9 +53,6 @@ SCENES: dict[str, object] = {
 }
 # Students that differ from the default, by name: their changes. The widths have baselines of their own.
 VARIANTS: dict[str, dict[str, object]] = {
-    "people": {"distillation.region": "people"},
-    "people-shared": {"distillation.region": "people", "distillation.part": "shared"},
-    "low": {"distillation.blur": 5},
     "contrast": {"distillation.contrast": 0.5},
 }
 # Teachers beside the default, for their losses, dead channels and modality weights.

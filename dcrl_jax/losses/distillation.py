@@ -7,8 +7,7 @@ Eq. 17 a penalty where the teacher's error is smaller, Eq. 18 a cross entropy wi
 Means are those of ``losses.detection``: per image, over the same anchors, RoIs or pixels as the detection term, then
 over images. The teacher's outputs are constants without gradient.
 
-Terms that are not the paper's, each off by default: L_F inside people only, on CFL's shared features, or on low
-frequencies; ``contrast``, on the RoIs that the teacher is sure of.
+``contrast``, on the RoIs that the teacher is sure of, is not the paper's and off by default.
 
 Notation: B images, R sampled anchors or RoIs, h x w cells of the conv5 map, C its channels in the student.
 """
@@ -18,7 +17,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from flax import linen as nn
 
 from dcrl_jax.losses.detection import masked_mean
 from dcrl_jax.structures import Array, Targets
@@ -41,9 +39,6 @@ class Distillation(NamedTuple):
     delta: float  # margin of Eq. 17
     xi: float  # weight of the annotated masks, Eq. 18
     relative: bool = False  # whether Eq. 15 is in units of the teacher's features
-    region: str = "map"  # where Eq. 15 counts: in the whole 'map', or inside 'people'
-    part: str = "outputs"  # E^t of Eq. 15: the conv5 CFL's 'outputs' o, or its 'shared' features S
-    blur: int = 1  # Eq. 15 compares means of this many cells a side
     contrast: float = 0.0  # weight of ``contrast``, which compares the features of Eq. 15
     sure: float = 0.0  # least probability of the teacher's class of a RoI in ``contrast``
 
@@ -56,7 +51,7 @@ class Distillation(NamedTuple):
 NO_DISTILLATION = Distillation(False, False, False, False, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0)
 
 
-def features(adapted: Array, teacher: Array, relative: bool = False, counted: Array | None = None) -> jax.Array:
+def features(adapted: Array, teacher: Array, relative: bool = False) -> jax.Array:
     """Return L_F, Eq. 15, divided by the number of elements: the mean squared difference of A(E^s) and E^t.
 
     Args:
@@ -65,28 +60,12 @@ def features(adapted: Array, teacher: Array, relative: bool = False, counted: Ar
         relative: whether to divide each image's difference by the mean square of E^t, so that the term of a student
             that predicts zeros is 1 and rho means the same for features of any scale. By itself, the term grows with
             their square: a teacher of full width had a mean square of 40, and L_F was five sixths of the loss.
-        counted: bool [B, h, w], the cells in the mean; None is all of them. An image without any adds 0.
     """
     teacher = jax.lax.stop_gradient(teacher)
-    if not relative and counted is None:
+    if not relative:
         return jnp.mean(jnp.square(adapted - teacher))
-    where = None if counted is None else counted[..., None]
-    error, scale = (_mean_square_of_each(x, where) for x in (adapted - teacher, teacher))
-    return jnp.mean(error / jnp.maximum(scale, jnp.finfo(jnp.float32).tiny) if relative else error)
-
-
-def _mean_square_of_each(features, where):
-    """Return the mean square of each image's features, float32 [B], where ``where`` [B, h, w, 1] holds; else 0."""
-    square = jnp.square(features)
-    if where is None:
-        return jnp.mean(square, axis=(1, 2, 3), dtype=jnp.float32)
-    total = jnp.sum(jnp.where(where, square, 0.0), axis=(1, 2, 3), dtype=jnp.float32)
-    return total / (jnp.maximum(jnp.sum(where, axis=(1, 2, 3)), 1) * features.shape[-1])
-
-
-def low_frequencies(features: Array, cells: int) -> jax.Array:
-    """Return the mean of ``cells`` x ``cells`` cells around each cell of [B, h, w, C], of those inside the map."""
-    return nn.avg_pool(features, (cells, cells), padding="SAME", count_include_pad=False)
+    error, scale = (jnp.mean(jnp.square(x), axis=(1, 2, 3), dtype=jnp.float32) for x in (adapted - teacher, teacher))
+    return jnp.mean(error / jnp.maximum(scale, jnp.finfo(jnp.float32).tiny))
 
 
 def contrast(pooled: Array, teacher: Array, teacher_logits: Array, is_sampled: Array, sure: float) -> jax.Array:

@@ -127,9 +127,6 @@ def check_fits(config: ConfigDict, teacher: FrozenTeacher) -> None:
         problems.append(
             f"config.segmentation.stages is {format_value(stages)}, the teacher's {format_value(teacher_stages)}"
         )
-    cfl = teacher.config.cfl
-    if config.distillation.part == "shared" and not (cfl.enabled and cfl.shared_fraction):
-        problems.append("config.distillation.part is shared, the teacher's CFL has no shared features")
     if problems:
         raise InputError(
             f"the teacher of {teacher.source} does not fit its student:\n  " + "\n  ".join(problems) + "\n"

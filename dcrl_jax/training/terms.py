@@ -8,7 +8,6 @@ from ml_collections import ConfigDict
 
 from dcrl_jax.losses import detection, distillation
 from dcrl_jax.losses.distillation import NO_DISTILLATION, STAGES, Distillation, loss_weights
-from dcrl_jax.models.cfl_features import cfl_features
 from dcrl_jax.models.detect import ProposalRules, propose_regions, refine
 from dcrl_jax.models.network import Network, proposal_rules
 from dcrl_jax.models.rpn import propose
@@ -162,23 +161,14 @@ def distillation_terms(
     rdr = refine(teacher.model, teacher_params, features, run.rois)
     terms = {}
     if on.fea:
+        adapted = cast(jax.Array, network.model.apply({"params": params}, run.features, method="adapt"))
         goal = features.concatenated()
-        if on.part == "shared":
-            levels = cfl_features(teacher.model, teacher_params, batch.visible, batch.lwir)
-            goal = jnp.concatenate(levels[-1].shared, axis=-1)
-        maps = [cast(Any, network.model.apply({"params": params}, run.features, method="adapt")), goal]
+        terms["fea"] = distillation.features(adapted, goal, on.relative)
         if on.contrast:
             align = jax.vmap(lambda x, rois: roi_align(x, rois, rules.stride, 1, CONTRAST_SAMPLES)[:, 0, 0])
-            pooled = [align(x, run.rois) for x in maps]
-            terms["contrast"] = distillation.contrast(*pooled, rdr.logits, run.rdr.targets.is_sampled, on.sure)
-        counted = None
-        if on.region == "people":
-            height, width = maps[0].shape[1:3]
-            annotations = (batch.boxes, batch.is_person, batch.is_ignore)
-            counted, _ = detection.rpg_masks(height, width, rules.stride, *annotations)
-        if on.blur > 1:
-            maps = [distillation.low_frequencies(x, on.blur) for x in maps]
-        terms["fea"] = distillation.features(*maps, on.relative, counted)
+            pooled, soft_pooled = (align(x, run.rois) for x in (adapted, goal))
+            sampled = run.rdr.targets.is_sampled
+            terms["contrast"] = distillation.contrast(pooled, soft_pooled, rdr.logits, sampled, on.sure)
     for name, soft in (("rpg", take_anchors(rpg, run.anchors)), ("rdr", rdr)):
         stage = getattr(run, name)
         own = stage.outputs

@@ -97,7 +97,7 @@ _RULES = (
     ),
     _Rule(("cfl.specific_gain",), lambda c: "cfl" in c and c.cfl.init == "identity", "cfl.init is identity"),
     _Rule(
-        tuple(f"distillation.{name}" for name in ("rho", "relative", "region", "part", "blur", "contrast", "sure")),
+        tuple(f"distillation.{name}" for name in ("rho", "relative", "contrast", "sure")),
         lambda c: _distillation_is(c, "fea", False),
         "distillation.fea is False",
     ),

@@ -105,21 +105,6 @@ def test_relative_features_are_in_units_of_each_image_s_own_teacher():
     assert losses.features(adapted, teacher) == pytest.approx((4 + 9 + 0) / 3)
 
 
-def test_features_inside_people_are_those_of_the_counted_cells():
-    # Differences of 1, 2 and 3 in the counted cells; the second image has none.
-    difference = np.array([1, 2, 3, 50, 50, 50, 50, 50], np.float32).reshape(2, 1, 4, 1) * np.ones(2, np.float32)
-    counted = np.array([1, 1, 1, 0, 0, 0, 0, 0], bool).reshape(2, 1, 4)
-    teacher = np.full_like(difference, 2)
-    assert losses.features(teacher + difference, teacher, False, counted) == pytest.approx((1 + 4 + 9) / 3 / 2)
-    assert losses.features(teacher + difference, teacher, True, counted) == pytest.approx((1 + 4 + 9) / 3 / 4 / 2)
-
-
-def test_low_frequencies_are_means_of_the_cells_around_that_are_inside():
-    cells = np.arange(1.0, 10.0, dtype=np.float32).reshape(1, 3, 3, 1)
-    expected = [[3, 3.5, 4], [4.5, 5, 5.5], [6, 6.5, 7]]
-    np.testing.assert_allclose(losses.low_frequencies(cells, 3)[0, :, :, 0], expected, rtol=1e-6)
-
-
 def test_contrast_tells_the_teacher_s_own_roi_from_those_of_the_other_class():
     # RoIs: a person, two of the background, one that the teacher is not sure of, one that is not sampled.
     student = np.array([[[2, 0], [0, 1], [0, 3], [1, 1], [1, 1]]], np.float32)
@@ -175,7 +160,6 @@ def cases():
     return {
         "fea": case(lambda s, t: losses.features(s, t), np.ones((2, 2, 3), bool), 4),
         "fea relative": case(lambda s, t: losses.features(s, t, True), np.ones((2, 2, 3), bool), 4),
-        "fea region": case(lambda s, t, counted: losses.features(s, t, True, counted), rpg, 4, counted=rpg),
         "contrast": case(losses.contrast, sampled, 4, teacher_logits=classes, is_sampled=sampled, sure=0.6),
         "cls": case(losses.classification, targets.is_sampled, 2, targets=targets, temperature=2.0),
         # With so large a margin every positive counts.

@@ -3,13 +3,12 @@
 import jax
 import numpy as np
 import pytest
-from training_cases import assert_learns, assert_same_bits, make_batch
+from training_cases import assert_learns, assert_same_bits, changed, make_batch
 
 from configs import baseline, student, teacher
 from dcrl_jax.losses import distillation as losses
 from dcrl_jax.losses.detection import weighted_sum
 from dcrl_jax.losses.distillation import NO_DISTILLATION, Distillation
-from dcrl_jax.models.cfl_features import cfl_features
 from dcrl_jax.models.detect import ProposalRules
 from dcrl_jax.models.network import build_network
 from dcrl_jax.ops.roi_align import roi_align
@@ -213,47 +212,20 @@ def test_eq_15_compares_with_the_conv5_maps_of_both_branches(setting, clean, tea
     np.testing.assert_allclose(terms["fea"], expected, rtol=1e-5)
 
 
-OURS = {
-    "people": {"region": "people", "relative": True},
-    "shared": {"part": "shared"},
-    "low": {"blur": 3},
-    "contrast": {"contrast": 2.0, "sure": 0.6},
-}
-
-
-@pytest.mark.parametrize("name", OURS)
-def test_terms_of_ours_compare_what_their_keys_say(setting, clean, teacher_outputs, name):
+def test_contrast_is_of_the_same_rois_and_changes_no_other_term(setting, clean, teacher_outputs):
     config, networks, params = setting
-    config = config.copy_and_resolve_references()
-    config.distillation.update(OURS[name])
-    batch, (run, before, _) = make_batch(), clean
-    terms = jax.jit(lambda params: all_terms(networks, params, batch, config)[1])(params)
-    changed = {key for key in terms if not np.isclose(terms[key], before.get(key, np.nan), rtol=1e-4)}
-    assert changed == {"contrast" if name == "contrast" else "fea"}
+    config = changed(config, {"distillation.contrast": 2.0, "distillation.sure": 0.6})
+    run, before, _ = clean
+    terms = jax.jit(lambda params: all_terms(networks, params, make_batch(), config)[1])(params)
+    others = {key for key in terms if not np.isclose(terms[key], before.get(key, np.nan), rtol=1e-4)}
+    assert others == {"contrast"}
 
     layer, (features, soft) = params[0]["adaption_layer"], teacher_outputs
-    adapted = np.asarray(run.features, np.float64) @ layer["kernel"][0, 0] + layer["bias"]
-    goal = np.concatenate(features.maps, axis=-1)
-    if name == "contrast":
-        pooled = [
-            jax.vmap(lambda x, rois: roi_align(x, rois, 8, 1, 4)[:, 0, 0])(np.float32(x), run.rois)
-            for x in (adapted, goal)
-        ]
-        expected = losses.contrast(*pooled, soft["rdr"].logits, run.rdr.targets.is_sampled, 0.6)
-        np.testing.assert_allclose(terms["contrast"], expected, rtol=1e-4)
-        return
-    counted = np.ones(goal.shape[:3], bool)
-    if name == "people":
-        counted = run.rpg.is_pedestrian
-        assert 0 < counted.sum() < counted.size
-    if name == "shared":
-        goal = np.concatenate(cfl_features(networks[1].model, params[1], batch.visible, batch.lwir)[-1].shared, axis=-1)
-    if name == "low":
-        adapted, goal = (losses.low_frequencies(np.float32(x), 3) for x in (adapted, goal))
-    error, scale = (np.mean(np.square(x), axis=-1) for x in (adapted - goal, goal))
-    parts = [(e[c].mean(), s[c].mean()) for e, s, c in zip(error, scale, counted, strict=True) if c.any()]
-    expected = sum(e / s if name == "people" else e for e, s in parts) / len(counted)
-    np.testing.assert_allclose(terms["fea"], expected, rtol=1e-4)
+    adapted = np.float32(run.features @ layer["kernel"][0, 0] + layer["bias"])
+    align = jax.vmap(lambda x, rois: roi_align(x, rois, 8, 1, 4)[:, 0, 0])
+    pooled = [align(x, run.rois) for x in (adapted, np.concatenate(features.maps, axis=-1))]
+    expected = losses.contrast(*pooled, soft["rdr"].logits, run.rdr.targets.is_sampled, 0.6)
+    np.testing.assert_allclose(terms["contrast"], expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("stage", STAGES)
