@@ -43,5 +43,5 @@ def test_cpu_is_selected_for_a_plugin_without_driver(
 
 @pytest.mark.parametrize(("limit", "expected"), [("1000000\n", 1_000_000), ("max\n", None)])
 def test_memory_is_that_of_the_machine_or_its_container(monkeypatch, limit, expected):
-    monkeypatch.setattr(Path, "read_text", lambda self: limit)
+    monkeypatch.setattr(Path, "read_text", lambda self, encoding: limit)
     assert machine_memory_bytes() == (expected or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
