@@ -7,6 +7,7 @@ with 75 after SIGTERM or the loss of another process of the run, which scheduler
 import argparse
 import contextlib
 import io
+import logging
 import math
 import os
 import signal
@@ -246,7 +247,12 @@ def exit_on_error(
 
 @contextlib.contextmanager
 def _without_late_writes() -> Iterator[None]:
-    """Drop the stack traces of TensorStore's threads that report to an event loop which a failed write has closed."""
+    """Drop what follows the error of a failed write: the stack traces of other writes that it took down.
+
+    TensorStore's threads report to an event loop that is closed by then, and asyncio logs tasks that nobody awaits.
+    """
+    # For good, since asyncio does so when it deletes the tasks, as late as at exit.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     former = sys.unraisablehook
 
     def show(unraisable):
