@@ -277,11 +277,20 @@ def stop_process(status: int, at_once: bool = False) -> NoReturn:
     # jax.process_count() would look for devices, which may be what failed.
     if jax is not None and (at_once or jax.distributed.is_initialized()):
         peers.leave()
-        with contextlib.suppress(OSError):  # a full disk
-            sys.stdout.flush()
-            sys.stderr.flush()
+        _flush_output()
         os._exit(status)
+    _flush_output()
     sys.exit(status)
+
+
+def _flush_output() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:  # a full disk, to which Python would write once more at exit, and exit with 120
+        with open(os.devnull, "wb") as null:
+            os.dup2(null.fileno(), sys.stdout.fileno())
+    with contextlib.suppress(OSError):
+        sys.stderr.flush()
 
 
 @contextlib.contextmanager
