@@ -22,20 +22,13 @@ import numpy as np
 import psutil
 from absl import logging
 
+from benchmarks.gpu.train import SCENES
 from dcrl_jax.command_line import Parser, exit_on_error
 from dcrl_jax.errors import InputError
 from dcrl_jax.tables import format_table
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = 10
-# A network so small that a step takes milliseconds.
-TINY = {
-    **{"data.options.height_px": 32, "data.options.width_px": 48, "data.height_px": 32, "data.width_px": 48},
-    **{"data.options.train": 200, "data.options.validation": 20, "data.options.test": 20},
-    **{"backbone.width": 1 / 32, "backbone.norm": "none", "anchors.per_cell": 3, "roi.hidden": 8, "roi.size": 3},
-    **{"rpn.sampled": 72, "rpn.before_nms": 40, "rpn.kept_training": 40, "rpn.kept_testing": 10},
-    **{"roi.sampled": 24, "roi.max_positive": 6, "eval.min_height_px": 8.0},
-}
 
 
 class Look(NamedTuple):
@@ -72,7 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def training(workdir: Path, steps: int) -> list[str]:
     """Return the command of a training that is scored ten times."""
-    flags = TINY | {"data.data_dir": str(workdir.parent / "data"), "train.steps": steps, "train.batch_size": 8}
+    flags = SCENES | {"data.options.train": 200, "data.options.test": 20, "train.log_every_steps": 20}
+    flags |= {"data.data_dir": str(workdir.parent / "data"), "train.steps": steps, "train.batch_size": 8}
     flags |= {"train.evaluate_every_epochs": steps / PARTS * 8 / 200, "optimizer.warmup_steps": 20}
     recipe = [f"--config={ROOT}/configs/baseline.py:synthetic", f"--workdir={workdir}"]
     return [

@@ -1,13 +1,14 @@
 """Tables of paired runs: miss rates over seeds, and differences with their bootstrap intervals."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from datasets.msrs.msrs import LABEL_SETS
 from dcrl_jax.data import pipeline, sources
 from dcrl_jax.evaluation.bootstrap import paired_difference
 from dcrl_jax.evaluation.evaluate import subsets_of
@@ -37,6 +38,18 @@ def score_runs(config: ConfigDict, workdirs: Mapping[str, Path]) -> Pair:
         scores = score_subsets(truths, detections, subsets)
         pair[name] = {subset.condition: (scores[subset.name], match(truths, detections, subset)) for subset in subsets}
     return pair
+
+
+def label_sets(config: ConfigDict) -> Iterator[tuple[str, ConfigDict]]:
+    """Yield the name of each label set that detections can be scored against, and a config that selects it.
+
+    On MSRS these are all three, since a detector's results do not depend on the labels; elsewhere the config's own, ''.
+    """
+    for labels in LABEL_SETS if config.data.name == "msrs" else ("",):
+        own = config.copy_and_resolve_references()
+        if labels:
+            own.data.options.labels = labels
+        yield labels, own
 
 
 def miss_rates(pairs: Sequence[Pair]) -> dict[str, dict[str, np.ndarray]]:

@@ -15,8 +15,7 @@ from pathlib import Path
 from absl import logging
 from ml_collections import ConfigDict
 
-from benchmarks.paired_runs import difference_table, miss_rates, score_runs, spread_table
-from datasets.msrs.msrs import LABEL_SETS
+from benchmarks.paired_runs import difference_table, label_sets, miss_rates, score_runs, spread_table
 from dcrl_jax.checkpoints import config_from_json
 from dcrl_jax.command_line import Parser, exit_on_error
 from dcrl_jax.devices import quiet_without_gpu
@@ -34,15 +33,15 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def tables(options: argparse.Namespace, config: ConfigDict) -> str:
-    """Return the tables of one label set, that of the config."""
+def tables(options: argparse.Namespace, config: ConfigDict, labels: str) -> str:
+    """Return the tables of one label set, that of the config and by its name."""
     pairs = []
     for student, baseline in zip(options.students, options.baselines, strict=True):
         teacher = {"teacher": options.teacher} if options.teacher else {}
         pairs.append(score_runs(config, teacher | {"student": student, "baseline": baseline}))
     rates = miss_rates(pairs)
     differences, _ = difference_table(pairs, {"student": "baseline"})
-    title = f"miss rate, %, labels {config.data.options.get('labels', '')}".strip()
+    title = f"miss rate, %, labels {labels}" if labels else "miss rate, %"
     return f"{spread_table(rates, title)}\n\n{differences}"
 
 
@@ -53,10 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     quiet_without_gpu()
     with exit_on_error():
         config = config_from_json(json.loads((options.baselines[0] / "config.json").read_text(encoding="utf-8")))
-        for labels in LABEL_SETS if config.data.name == "msrs" else ("",):
-            if labels:
-                config.data.options.labels = labels
-            print(f"\n{tables(options, config)}", flush=True)
+        for labels, own in label_sets(config):
+            print(f"\n{tables(options, own, labels)}", flush=True)
 
 
 if __name__ == "__main__":

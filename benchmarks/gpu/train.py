@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.gpu.record import RECIPES, TINY, TINY_FUSION, Record
-from benchmarks.paired_runs import as_lists, difference_table, miss_rates, score_runs
-from datasets.msrs.msrs import LABEL_SETS
+from benchmarks.paired_runs import as_lists, difference_table, label_sets, miss_rates, score_runs
 from dcrl_jax.checkpoints import config_from_json
 from dcrl_jax.data import sources
 from dcrl_jax.evaluation.rules import CONDITIONS
@@ -238,11 +237,9 @@ def _compare(record: Record, comparison: Comparison) -> None:
     config = config_from_json(
         json.loads((record.folder / f"{name}-{seeds[0]}" / "config.json").read_text(encoding="utf-8"))
     )
-    for labels in LABEL_SETS if config.data.name == "msrs" else ("",):
-        if labels:
-            config.data.options.labels = labels
+    for labels, own in label_sets(config):
         pairs = [
-            score_runs(config, {each: record.folder / f"{each}-{seed}" for each in (name, reference)}) for seed in seeds
+            score_runs(own, {each: record.folder / f"{each}-{seed}" for each in (name, reference)}) for seed in seeds
         ]
         _, differences = difference_table(pairs, {name: reference})
         rates = as_lists(miss_rates(pairs))
