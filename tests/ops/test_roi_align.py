@@ -51,8 +51,8 @@ def test_values_and_gradient_equal_torchvision(fixtures, ours, way, file):
     for row, name in enumerate(theirs["names"]):
         np.testing.assert_allclose(pooled[row], theirs["pooled"][row], rtol=1e-5, atol=1e-5, err_msg=name)
     np.testing.assert_allclose(gradient, theirs["features_gradient"], rtol=1e-5, atol=5e-5)
-    # Both ways share one gradient.
-    np.testing.assert_array_equal(gradient, ours["products", file][1])
+    # Both ways share one gradient, in programs that add up in orders of their own.
+    np.testing.assert_allclose(gradient, ours["products", file][1], rtol=1e-5, atol=1e-5)
 
 
 def test_maps_up_to_the_limit_are_pooled_by_products_and_larger_gathered():
