@@ -44,16 +44,21 @@ def start_processes(distributed: str | None) -> None:
     if distributed is None:
         _require_devices()
         return
+    late = (
+        f"--distributed={distributed}: the processes have not met within {peers.JOIN_S} s. Start all of them, with "
+        "the address of the first, which every machine must reach."
+    )
+    timeout = {"initialization_timeout": 2 * peers.JOIN_S}
     try:
-        with _relayed_client():
+        with peers.meet_in_time(late), _relayed_client():
             if distributed == "auto":
-                jax.distributed.initialize()
+                jax.distributed.initialize(**timeout)
             else:
                 address, count, index = distributed.split(",")
                 if ":" not in address or not 0 <= int(index) < int(count):
                     raise ValueError("the address lacks its port, or the index is not below the count")
-                jax.distributed.initialize(address, int(count), int(index))
-        _watch_peers()
+                jax.distributed.initialize(address, int(count), int(index), **timeout)
+            _watch_peers()
     except (ValueError, RuntimeError, OSError) as error:
         raise InputError(
             f"--distributed={distributed}: {error}. Expected HOST:PORT,COUNT,INDEX (the first process's address, the "

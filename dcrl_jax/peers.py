@@ -14,8 +14,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import NoReturn
 
 SILENCE_S = 30
+JOIN_S = 300
 # After a process has stopped in order, by an error or a signal: the others may still have to save their state.
 LEFT_S = 60
 
@@ -77,11 +79,29 @@ def lost_peer_first() -> Iterator[None]:
         raise
 
 
+@contextlib.contextmanager
+def meet_in_time(late: str) -> Iterator[None]:
+    """Exit with an error, ``late``, if the block takes longer than JOIN_S; XLA would do so with a stack trace."""
+
+    def give_up():
+        print(f"\nerror: {late}", file=sys.stderr, flush=True)
+        os._exit(1)
+
+    timer = threading.Timer(JOIN_S, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def relay(address: str) -> str:
     """Return the 'HOST:PORT' of a relay to another address, whose connections stay open when the other's close.
 
     XLA ends a process with a stack trace as soon as its connection to the first process closes, before this module can
-    say why, and its callback for that cannot be called from Python (JAX 0.7.2 to 0.10.2).
+    say why, and its callback for that cannot be called from Python (JAX 0.7.2 to 0.10.2). A close before ``connect``
+    means that the first process is gone, which ends this one.
     """
     host, _, port = address.rpartition(":")
     listener = socket.create_server(("127.0.0.1", 0))
@@ -98,8 +118,13 @@ def relay(address: str) -> str:
             for end in (near, far):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             _held.append(near)
-            for ends in ((near, far), (far, near)):
-                threading.Thread(target=_copy, args=ends, daemon=True).start()
+            threading.Thread(target=_copy, args=(near, far), daemon=True).start()
+            threading.Thread(target=answer, args=(far, near), daemon=True).start()
+
+    def answer(far, near):
+        _copy(far, near)
+        if not _connections:
+            _end(_killed(0, host))
 
     threading.Thread(target=serve, daemon=True).start()
     return f"127.0.0.1:{listener.getsockname()[1]}"
@@ -124,7 +149,7 @@ def _start_watch(addresses: dict[int, str]) -> None:
 
 
 def _watch(other: int, address: str, connection: socket.socket) -> None:
-    loss = f"process {other} at {address} is gone: it has ended without a message (was it killed, or out of memory?)"
+    loss = _killed(other, address)
     try:
         line = _read_line(connection)
         if line == "leaves":
@@ -138,6 +163,14 @@ def _watch(other: int, address: str, connection: socket.socket) -> None:
         pass
     except OSError:
         loss = f"process {other} at {address} is gone: it does not answer (is its machine or the network down?)"
+    _end(loss)
+
+
+def _killed(index: int, address: str) -> str:
+    return f"process {index} at {address} is gone: it has ended without a message (was it killed, or out of memory?)"
+
+
+def _end(loss: str) -> NoReturn:
     _farewell.acquire()
     _tell(loss)
     print(

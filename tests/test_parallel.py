@@ -78,7 +78,7 @@ def test_step_reuses_the_state_and_keeps_frozen_arguments_and_batch(mesh):
     ],
 )
 def test_processes_that_do_not_meet_are_told_what_was_expected(monkeypatch, where, reason):
-    def initialize(*_):
+    def initialize(*_, **__):
         raise RuntimeError("DEADLINE_EXCEEDED: Barrier timed out")
 
     monkeypatch.setattr(jax.distributed, "initialize", initialize)
@@ -91,7 +91,7 @@ def test_processes_talk_over_the_address_of_the_first_one(monkeypatch):
 
     owner = getattr(xla_bridge, "_jax", None) or xla_bridge.xla_client._xla
     made = []
-    monkeypatch.setattr(jax.distributed, "initialize", lambda *_: None)
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **__: None)
     monkeypatch.setattr(distributed.global_state, "coordinator_address", "127.0.0.1:9")
     monkeypatch.setattr(owner, "make_gloo_tcp_collectives", lambda **given: made.append(given))
     parallel.start_processes("127.0.0.1:9,1,0")

@@ -85,20 +85,50 @@ def test_processes_meet_whatever_else_connects(monkeypatch):
     assert list(peers._connections) == [1]
 
 
-def test_relay_stays_open_when_the_other_end_closes():
+@pytest.fixture
+def relayed():
+    """A connection through a relay, the end of the first process, and what stops that one from listening."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         host, _, port = peers.relay(f"127.0.0.1:{server.getsockname()[1]}").partition(":")
         with socket.create_connection((host, int(port))) as near:
             far, _ = server.accept()
-            near.sendall(b"question")
-            assert far.recv(99) == b"question"
-            far.sendall(b"answer")
-            far.close()
-            assert near.recv(99) == b"answer"
-            near.settimeout(0.2)
-            with pytest.raises(TimeoutError):
-                near.recv(99)
-        # The first process has not started yet: the caller must try again.
-        server.close()
-        with socket.create_connection((host, int(port))) as near:
-            assert near.recv(99) == b""
+            yield near, far, server.close
+
+
+def test_relay_stays_open_when_the_other_end_closes(watched, relayed):
+    near, far, stop_listening = relayed
+    near.sendall(b"question")
+    assert far.recv(99) == b"question"
+    far.sendall(b"answer")
+    far.close()
+    assert near.recv(99) == b"answer"
+    near.settimeout(0.2)
+    with pytest.raises(TimeoutError):
+        near.recv(99)
+    # The first process has not started yet: the caller must try again.
+    stop_listening()
+    with socket.create_connection(near.getpeername()) as later:
+        assert later.recv(99) == b""
+
+
+def test_first_process_that_ends_before_it_is_watched_ends_this_one(monkeypatch, capsys, watched, relayed):
+    ended = threading.Event()
+    monkeypatch.setattr(os, "_exit", lambda status: ended.set() if status == os.EX_TEMPFAIL else None)
+    monkeypatch.setattr(peers, "_connections", {})
+    relayed[1].close()
+    assert ended.wait(10)
+    assert "error: process 0 at 127.0.0.1 is gone: it has ended without a message" in capsys.readouterr().err
+
+
+def test_processes_that_do_not_meet_in_time_exit(monkeypatch, capsys):
+    late = threading.Event()
+    monkeypatch.setattr(os, "_exit", lambda status: late.set() if status == 1 else None)
+    monkeypatch.setattr(peers, "JOIN_S", 0.01)
+    with peers.meet_in_time("they have not met"):
+        assert late.wait(10)
+    assert capsys.readouterr().err == "\nerror: they have not met\n"
+    monkeypatch.setattr(peers, "JOIN_S", 0.2)
+    late.clear()
+    with peers.meet_in_time("they have not met"):
+        pass
+    assert not late.wait(0.4)

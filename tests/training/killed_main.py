@@ -1,6 +1,7 @@
 """main.py in processes that are forked from one which has imported it, and that kill themselves at a given moment.
 
-A start then takes the time of its work, without that of the imports. With NUMBER scores on record in the workdir, a
+A start then takes the time of its work, without that of the imports; VGG's blocks have one convolution each, which are
+traced in less. With NUMBER scores on record in the workdir, a
 process ends by SIGKILL before
 
     prepare     the prepared data get their final name
@@ -14,12 +15,14 @@ process ends by SIGKILL before
     publish     a published file gets its final name
 """
 
+import atexit
 import multiprocessing
 import os
 import pathlib
 import runpy
 import signal
 import sys
+import time
 
 ROOT = pathlib.Path(__file__).parents[2]
 _FORKS = multiprocessing.get_context("forkserver")
@@ -40,14 +43,19 @@ class Killed:
             moment: (KIND, NUMBER) at which it kills itself; None if it does not.
         """
         self._log = log
+        log.unlink(missing_ok=True)
         self._process = _FORKS.Process(target=_run, args=(list(map(str, arguments)), log, moment))
         self._process.start()
 
     def kill_after(self, seconds):
-        """Kill the process after some time, unless it has ended; return its status, and all output."""
+        """Kill the process after some time, unless it has ended."""
         self._process.join(seconds)
         self._process.kill()
-        return self.finish()
+
+    def wait_for_lines(self, count):
+        """Wait until the process has written some lines, or ended."""
+        while self._process.is_alive() and not (self._log.exists() and self._log.read_bytes().count(b"\n") >= count):
+            time.sleep(0.02)
 
     def finish(self):
         """Return the status of the process once it has ended, and all output."""
@@ -65,11 +73,15 @@ def _run(arguments, log, moment):
         names = ("--workdir=", "--checkpoint=")
         (workdir,) = (pathlib.Path(a.partition("=")[2]) for a in arguments if a.startswith(names))
         _kill_at(*moment, workdir)
+    from dcrl_jax.models import vgg16
+
+    vgg16.BLOCKS = tuple((channels, 1) for channels, _ in vgg16.BLOCKS)
     sys.argv = ["main.py", *arguments]
     try:
         runpy.run_path(str(ROOT / "main.py"), run_name="__main__")
     finally:
         sys.stdout.flush()
+        atexit._run_exitfuncs()  # which a fork leaves out
 
 
 def _kill_at(kind, number, workdir):

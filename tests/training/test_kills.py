@@ -1,11 +1,15 @@
 """A run that is killed and started again ends, bit for bit, like a run that nobody killed.
 
 Processes of main.py train a teacher and its student, and publish the student. SIGKILL ends them a hundred times: at
-every kind of moment, see killed_main.py, and at random ones.
+every kind of moment, see killed_main.py, and at random ones. Two processes that train together are killed at random,
+ten times one of them and ten times both.
 """
 
+import os
 import random
 import signal
+import socket
+import time
 
 import pytest
 from killed_main import Killed
@@ -32,19 +36,48 @@ for _prefix in ("", "teacher."):
     }
 
 
-@pytest.fixture
-def start(tmp_path, monkeypatch):
-    """Starts main.py with more arguments, which may kill itself at a moment."""
+TOGETHER = {
+    **{"train.steps": 60, "train.batch_size": 4, "train.log_every_steps": 1},
+    **{"train.evaluate_every_epochs": 20 * 4 / 24, "train.checkpoint_every_minutes": 0.02},
+    **{"optimizer.learning_rate": 0.01, "optimizer.warmup_steps": 2},
+}
+LOST = (
+    "error: process {} at 127.0.0.1 is gone: it has ended without a message (was it killed, or out of memory?). This "
+    "process cannot go on without it. The same command on all machines resumes from the newest checkpoint.\n"
+)
+
+
+@pytest.fixture(autouse=True)
+def quick_programs(monkeypatch):
     # Read when the first process imports JAX. The cache is that of the tests; here it keeps small programs too.
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts main.py with more arguments, which may kill itself at a moment."""
     return lambda arguments, moment=None: Killed(arguments, tmp_path / "log", moment)
 
 
-def training(workdir):
-    flags = TINY_FLAGS | FLAGS | {"data.data_dir": workdir.with_name(f"{workdir.name}-data")}
-    recipe = ["--config=configs/student.py:synthetic", f"--workdir={workdir}"]
-    return [*recipe, *(f"--config.{key}={value}" for key, value in flags.items())]
+@pytest.fixture
+def start_both(tmp_path):
+    """Starts two processes of main.py that train in one workdir."""
+
+    def start(workdir):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        arguments = training(workdir, "baseline", TOGETHER)
+        return [Killed([*arguments, f"--distributed={address},2,{i}"], tmp_path / f"log{i}") for i in (0, 1)]
+
+    return start
+
+
+def training(workdir, recipe="student", flags=FLAGS):
+    flags = TINY_FLAGS | flags | {"data.data_dir": workdir.with_name(f"{workdir.name}-data")}
+    command = [f"--config=configs/{recipe}.py:synthetic", f"--workdir={workdir}"]
+    return [*command, *(f"--config.{key}={value}" for key, value in flags.items())]
 
 
 def publishing(workdir):
@@ -102,7 +135,9 @@ def test_killed_commands_end_bit_for_bit_like_those_never_killed(tmp_path, start
     for command, its_moments in zip((training(workdir), publishing(workdir)), moments(), strict=True):
         for moment in its_moments:
             # First at a random time, at the latest at the moment, which comes again.
-            status, out = start(command, moment).kill_after(rng.uniform(0, LONGEST))
+            process = start(command, moment)
+            process.kill_after(rng.uniform(0, LONGEST))
+            status, out = process.finish()
             assert status == -signal.SIGKILL, (moment, out)
             status, out = start(command, moment).finish()
             assert status == -signal.SIGKILL, (moment, out)
@@ -112,3 +147,26 @@ def test_killed_commands_end_bit_for_bit_like_those_never_killed(tmp_path, start
     assert kills >= 100
     assert not differences(end_of(workdir), end_of(undisturbed))
     assert_clean(workdir)
+
+
+def test_killed_processes_end_bit_for_bit_like_those_never_killed(tmp_path, start_both):
+    workdir, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
+    ends = [process.finish() for process in start_both(undisturbed)]
+    assert [status for status, _ in ends] == [0, 0], ends
+    rng = random.Random(0)
+    for victims in rng.sample([[0], [1], [0, 1], [0, 1]] * 5, 20):
+        processes = start_both(workdir)
+        # Before its first line, a process that is left would wait for one that has not come yet.
+        processes[0].wait_for_lines(rng.randrange(2 - len(victims), 16))
+        time.sleep(rng.uniform(0, 0.3))
+        for index in victims:
+            processes[index].kill_after(0)
+        for index, process in enumerate(processes):
+            status, out = process.finish()
+            assert status == (-signal.SIGKILL if index in victims else os.EX_TEMPFAIL), out
+            if index not in victims:
+                assert out.endswith(LOST.format(*victims)), out
+                assert out.count("error: ") == 1, out
+    ends = [process.finish() for process in start_both(workdir)]
+    assert [status for status, _ in ends] == [0, 0], ends
+    assert not differences(end_of_run(workdir), end_of_run(undisturbed))
