@@ -2,9 +2,9 @@
 
     python -m benchmarks.long_runs --output=runs/long
 
-Each is a process of main.py at toy size, looked at every second. The tables have its memory (resident set), open files
-and the size of its folder when it has done a tenth of its work, a fifth, and so on, and the growth of its memory from
-the half on: compiling and the first report have come before.
+Each is a process of main.py at toy size, looked at every second. The tables have the time, its memory (resident set),
+open files and the size of its folder when it has done a tenth of its work, a fifth, and so on, and the growth of its
+memory from the half on: compiling and the first report have come before.
 """
 
 import contextlib
@@ -35,6 +35,7 @@ class Look(NamedTuple):
     """What a process has at a moment."""
 
     done: int  # steps or images
+    seconds: float  # since the start
     memory_mib: float
     files: int
     disk_mib: float
@@ -113,13 +114,13 @@ def watch(command: Sequence[str], log: Path, folder: Path, done: Callable[[Path,
     log.parent.mkdir(parents=True, exist_ok=True)
     looks = []
     with open(log, "wb") as output, subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT) as process:
-        watched = psutil.Process(process.pid)
+        watched, start = psutil.Process(process.pid), time.monotonic()
         while process.poll() is None:
             try:
                 memory, files = watched.memory_info().rss / 2**20, watched.num_fds()
             except (psutil.NoSuchProcess, psutil.ZombieProcess):
                 break
-            looks.append(Look(done(log, folder), memory, files, _mib(folder)))
+            looks.append(Look(done(log, folder), time.monotonic() - start, memory, files, _mib(folder)))
             time.sleep(1)
     if process.returncode:
         raise InputError(f"{log}: the command failed with status {process.returncode}.")
@@ -131,7 +132,7 @@ def table(looks: Sequence[Look], total: int, unit: str) -> str:
     parts = _at_parts(looks, total)
     half, end = parts[PARTS // 2 - 1], parts[-1]
     growth = 100 * (end.memory_mib / half.memory_mib - 1)
-    text = format_table(parts, [unit, "memory, MiB", "open files", "folder, MiB"], markdown=True)
+    text = format_table(parts, [unit, "time, s", "memory, MiB", "open files", "folder, MiB"], markdown=True)
     return f"{text}\n\nmemory from the half to the end: {growth:+.1f} %"
 
 
