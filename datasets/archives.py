@@ -1,13 +1,15 @@
 """Unpacking of archives, which anybody may have made."""
 
+import collections
 import shutil
 import stat
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from dcrl_jax.disk_errors import disk_failure
 from dcrl_jax.errors import InputError
+from dcrl_jax.files import open_regular
 
 # MSRS's archive of images, the largest, has some 6,000 members and 1 GB. Text is compressed to a tenth of its size.
 MAX_MEMBERS = 100_000
@@ -26,19 +28,19 @@ def unpack(archive: Path, folder: Path) -> None:
     """
     shutil.rmtree(folder, ignore_errors=True)
     try:
-        with zipfile.ZipFile(archive) as content:
+        with open_regular(archive) as file, zipfile.ZipFile(file) as content:
             if problem := _problem(content.infolist(), archive.stat().st_size):
                 raise InputError(
                     f"{archive}: {problem}. Nothing was unpacked; get the archive from a source you trust."
                 )
             # Reading a member ends at the size that the list of members states for it.
             content.extractall(folder)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
+        # Damage shows as all kinds of exceptions: of the decompressors, of names, of places in the file.
+        if isinstance(error, InputError) or not isinstance(error, Exception) or disk_failure(error):
+            raise
         raise InputError(f"{archive} is not a zip archive, or damaged ({error}). Delete it and retry.") from error
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 
 def _problem(members: Sequence[zipfile.ZipInfo], packed_bytes: int) -> str:
@@ -49,6 +51,9 @@ def _problem(members: Sequence[zipfile.ZipInfo], packed_bytes: int) -> str:
     if size > min(MAX_BYTES, MAX_RATIO * packed_bytes):
         limits = f"at most {MAX_BYTES:,}, and {MAX_RATIO} times as many"
         return f"{packed_bytes:,} bytes that become {size:,}; expected {limits}"
+    names = collections.Counter(member.filename.rstrip("/").casefold() for member in members)
+    if repeated := next((name for name, count in names.items() if count > 1), None):
+        return f"the member {repeated!r} is there twice, on systems that take a for A"
     for member in members:
         path = PurePosixPath(member.filename)
         if path.is_absolute() or ".." in path.parts or "\\" in member.filename:

@@ -12,6 +12,7 @@ from dcrl_jax.annotations.repeats import drop_repeats
 from dcrl_jax.annotations.types import NO_SIZE, OUTSIDE, Annotation, Finding, box_text
 from dcrl_jax.decoding import decode, has_16_bits, open_image, upright_size
 from dcrl_jax.errors import InputError, first_few
+from dcrl_jax.files import open_regular
 
 IMAGE_MISSING = "image missing"
 IMAGE_UNREADABLE = "image unreadable"
@@ -81,7 +82,7 @@ def look_at_image(path: Path, place: str, modality: str = "visible") -> ImageFac
         modality: ``visible`` or ``lwir``.
     """
     try:
-        with path.open("rb") as file, open_image(file, place) as image:
+        with open_regular(path) as file, open_image(file, place) as image:
             is_wide, is_grey = has_16_bits(image), image.mode in ("1", "L", "LA")
             image_format, size = image.format, upright_size(image)
             file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))

@@ -368,11 +368,24 @@ def _config_of(values: dict, source: str | epath.Path) -> ConfigDict:
 def _restore_params(checkpoint: epath.Path) -> Any:
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     with _explain_damage(checkpoint), ocp.StandardCheckpointer() as reader:
+        _check_names(checkpoint)
         # Ask the handler: the reader would warn that metadata is missing which only a checkpoint of one item has.
         saved = ocp.StandardCheckpointHandler().metadata(checkpoint / "params").tree
         _check_memory(saved, checkpoint)
         abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), saved)
         return reader.restore(checkpoint / "params", abstract)
+
+
+def _check_names(checkpoint: epath.Path) -> None:
+    """Check the names of a checkpoint's arrays: Orbax opens them as paths, of which an absolute one leads elsewhere."""
+    values = published.read_config_file(checkpoint / "params" / "_METADATA")
+    arrays = values.get("tree_metadata") if isinstance(values, dict) else None
+    if not isinstance(arrays, dict) or len(arrays) > published.MAX_TENSORS:
+        raise _damaged(checkpoint, "its _METADATA does not list the arrays of a network")
+    for array in arrays.values():
+        keys = [str(part["key"]) for part in array["key_metadata"]]
+        if len(keys) > published.MAX_DEPTH or any("/" in key or key in ("", ".", "..") for key in keys):
+            raise _damaged(checkpoint, f"{'/'.join(keys)[:80]!r} is no name of an array")
 
 
 def _check_memory(saved: Any, checkpoint: epath.Path) -> None:
@@ -415,7 +428,7 @@ def _explain_damage(folder):
         yield
     except InputError:
         raise
-    except (OSError, TypeError, ValueError, KeyError) as error:
+    except (AttributeError, LookupError, OSError, RecursionError, SystemError, TypeError, ValueError) as error:
         failure = None if isinstance(error, FileNotFoundError) else disk_failure(error)
         if failure is None:
             raise _damaged(folder, error) from error
@@ -434,9 +447,12 @@ def check_params(params: Any, expected: Any, source: str) -> None:
         source: the path of ``params``, for the message.
 
     Raises:
-        InputError: keys or shapes differ; lists the first five differences.
+        InputError: keys or shapes differ; lists the first five differences. Or a value is not finite.
     """
     _check_fits(_shapes_by_path(params), _shapes_by_path(expected), source)
+    for path, leaf in leaves_by_path(params).items():
+        if not np.isfinite(jax.device_get(leaf)).all():
+            raise InputError(f"{source}: {path} has values that are not finite. Such a network finds nothing.")
 
 
 def leaves_by_path(tree: Any) -> dict[str, Any]:

@@ -29,8 +29,6 @@ MAX_PIXELS = 2**28 // 3
 MAX_PAGES = 20_000  # of a file; Pillow finds the pages of a TIFF file in a time that grows with the square of these
 # JPEG's rounding may make the channels of a grey image differ by a step.
 GREY_DIFFERENCE = 3
-# Pillow raises an OSError for truncated data, and the other errors for broken headers.
-_UNREADABLE = (OSError, SyntaxError, ValueError)
 _TOO_LARGE = (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning)
 _PAGED_FORMATS = ("AVIF", "GIF", "PNG", "TIFF", "WEBP")  # an MPO file's other images are previews or a second view
 _PHOTOMETRIC = 262  # TIFF tag; 0: the value 0 is white
@@ -103,6 +101,8 @@ def _check_size(image, name):
     # A compressed tile may be larger than its image, and is decoded completely.
     tags = image.tag_v2 if image.format == "TIFF" else {}
     tile = (tags.get(_TILE_WIDTH, 0), tags.get(_TILE_HEIGHT, 0))
+    if not all(isinstance(side, int) for side in tile):  # a text, times a number
+        raise InputError(f"{name}: tiles of a size that is no number; the file is damaged.")
     for width, height in (image.size, tile):
         if width * height > MAX_PIXELS:
             raise too_large(name)
@@ -138,7 +138,7 @@ def decode(encoded: bytes, name: str) -> tuple[np.ndarray, str]:
                 return _pixels(image, name)
     except InputError:
         raise
-    except _UNREADABLE as error:
+    except Exception as error:  # Pillow's parsers raise all kinds of exceptions
         raise InputError(f"{name}: {len(encoded)} bytes that cannot be read as an image.") from error
     advice = "--mode=detect takes every page; in Python, give arrays." if indices else "Convert it to PNG or JPEG."
     raise InputError(f"{name}: holds {len(indices)} images besides previews; expected one. {advice}")
@@ -151,7 +151,7 @@ def decode_page(stack: PIL.Image.Image, index: int, name: str) -> tuple[np.ndarr
         return _pixels(stack, name)
     except InputError:
         raise
-    except (*_UNREADABLE, EOFError) as error:
+    except Exception as error:  # see decode
         raise InputError(f"{name}: a page that cannot be read as an image.") from error
 
 
@@ -212,10 +212,10 @@ def _pixels(image, name):
     except _TOO_LARGE as error:
         raise too_large(name) from error
     image = PIL.ImageOps.exif_transpose(image)  # a copy, since other pages may follow
-    if image.mode == "1":
+    if "transparency" in image.info:
+        image = image.convert("LA" if image.mode in ("1", "L") else "RGBA")
+    elif image.mode == "1":
         image = image.convert("L")
-    elif "transparency" in image.info:
-        image = image.convert("LA" if image.mode == "L" else "RGBA")
     elif image.mode not in ("L", "LA", "RGB", "RGBA", "F") and not image.mode.startswith("I"):
         image = image.convert("RGB")  # a palette, CMYK, YCbCr
     pixels = np.array(image)

@@ -18,12 +18,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from dcrl_jax.errors import InputError
+from dcrl_jax.files import open_regular
 from dcrl_jax.hub import HUB, fetch
 
 PARAMS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 MAX_PARAMS_BYTES = 8 * 2**30  # a teacher of full width has 1.1 GB
 MAX_CONFIG_BYTES = 2**20  # a hundred times a config's
+MAX_TENSORS, MAX_DEPTH = 10_000, 32  # a teacher has some 100, of up to 5 parts
 FORMAT = 1
 DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(jnp.bfloat16)}
 _NAMES = ("F32", "BF16")  # safetensors'
@@ -85,14 +87,21 @@ def read_config_file(file: Path | epath.Path) -> Any:
         OSError: the file cannot be read.
         ValueError: it is not JSON, too large or too deep.
     """
-    with file.open("rb") as opened:
+    with open_regular(file) if isinstance(file, Path) else file.open("rb") as opened:
         content = opened.read(MAX_CONFIG_BYTES + 1)
     if len(content) > MAX_CONFIG_BYTES:
         raise ValueError(f"it has more than {MAX_CONFIG_BYTES:,} bytes")
     try:
-        return json.loads(content)
+        return json.loads(content, object_pairs_hook=_each_once)
     except RecursionError as error:
         raise ValueError("its values are nested too deep") from error
+
+
+def _each_once(pairs):
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError("a key is there twice")
+    return values
 
 
 def _download(source):
@@ -118,7 +127,7 @@ def _read_config(file, source):
         kind = f"of format {values.get('format')}" if is_ours else "not the config of a dcrl_jax model"
         raise InputError(f"{file} is {kind}; expected format {FORMAT}, which --mode=publish of this version writes.")
     config, step = values.get("config"), values.get("step")
-    if not isinstance(config, dict) or type(step) is not int:
+    if not isinstance(config, dict) or type(step) is not int or not 0 <= step < 2**63:
         raise InputError(f"{file} has no config or no step; expected both, as --mode=publish writes them.")
     return config, step
 
@@ -127,7 +136,11 @@ def _read_tensors(file, source):
     try:
         with safe_open(str(file), framework="numpy") as opened:
             names, size = sorted(opened.keys()), 0
+            if len(names) > MAX_TENSORS:
+                raise InputError(f"{file}: {len(names):,} tensors; expected at most {MAX_TENSORS:,}.")
             for name in names:
+                if name.count(".") > MAX_DEPTH:
+                    raise InputError(f"{file}: the name {name[:80]!r} has more than {MAX_DEPTH} parts.")
                 dtype = opened.get_slice(name).get_dtype()
                 if dtype not in _NAMES:
                     raise InputError(f"{file}: {name} has type {dtype}; expected float32, F32, or bfloat16, BF16.")
@@ -135,7 +148,9 @@ def _read_tensors(file, source):
             if size > MAX_PARAMS_BYTES:  # of a file with holes, which takes no room on a disk
                 raise InputError(f"{file}: parameters of {size:,} bytes; expected at most {MAX_PARAMS_BYTES:,}.")
             return {name: opened.get_tensor(name).astype(np.float32) for name in names}
-    except (OSError, SafetensorError) as error:
+    except InputError:
+        raise
+    except (OSError, SafetensorError, ValueError) as error:  # NumPy takes up to 64 sides
         raise _unreadable(file, source, error) from error
 
 

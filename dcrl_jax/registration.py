@@ -21,6 +21,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dcrl_jax.errors import InputError
+from dcrl_jax.files import open_regular
 from dcrl_jax.homography import apply, facing, part_matrix, sample
 
 STRETCH = "stretch"
@@ -178,7 +179,8 @@ def map_boxes(
     x, y, box_width, box_height = np.asarray(boxes, np.float64).reshape(-1, 4).T
     matrix = _matrix(registration, lwir_size, size)
     corners = [apply(matrix, x + i * box_width, y + j * box_height) for i in (0, 1) for j in (0, 1)]
-    if any((depth <= 0).any() for _, _, depth in corners):
+    # Boxes of all formats are that near to their image; further away is the horizon.
+    if not all(((depth > 0) & (np.abs(x) <= 1e6) & (np.abs(y) <= 1e6)).all() for x, y, depth in corners):
         raise InputError(f"lwir_to_visible {registration.describe()}: a box reaches beyond its horizon.")
     xs, ys = (np.stack(values) for values in list(zip(*corners, strict=True))[:2])
     left, top = xs.min(axis=0), ys.min(axis=0)
@@ -195,6 +197,8 @@ def _matrix(registration, lwir_size, size):
     """Return the homography from thermal to visible pixels whose third coordinate is positive in the thermal image."""
     numbers = registration.numbers or (0, 0, *lwir_size)
     matrix = np.array(numbers, np.float64).reshape(3, 3) if len(numbers) == 9 else part_matrix(numbers, size)
+    # Any multiple is the same homography, and those by powers of 2 give the same bits.
+    matrix = np.ldexp(matrix, -np.frexp(np.abs(matrix).max())[1])
     matrix = facing(matrix, lwir_size, size)
     if matrix is None:
         raise InputError(
@@ -221,7 +225,7 @@ def _numbers_of(text):
 
 def _read_numbers(path):
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = file.read(_LIMIT_BYTES + 1)
         if len(content) > _LIMIT_BYTES:
             raise ValueError(f"more than {_LIMIT_BYTES:,} bytes")
@@ -246,14 +250,14 @@ def _read_numbers(path):
 def _checked(values, name):
     try:
         array = np.asarray(values)
-        numbers = tuple(array.astype(np.float64).reshape(-1).tolist())
     except (TypeError, ValueError):
-        numbers = ()
-    if not numbers or array.dtype.kind not in "iuf":
+        array = np.empty(0)
+    if not array.size or array.dtype.kind not in "iuf":
         raise InputError(f"lwir_to_visible {name}: not only numbers; {EXPECTED}.")
-    if len(numbers) not in (4, 9):
-        hint = " To an affine matrix of six numbers, add the third row 0, 0, 1." if len(numbers) == 6 else ""
-        raise InputError(f"lwir_to_visible {name}: {len(numbers)} numbers; {EXPECTED}.{hint}")
+    if array.size not in (4, 9):
+        hint = " To an affine matrix of six numbers, add the third row 0, 0, 1." if array.size == 6 else ""
+        raise InputError(f"lwir_to_visible {name}: {array.size} numbers; {EXPECTED}.{hint}")
+    numbers = tuple(array.astype(np.float64).reshape(-1).tolist())
     if not all(map(math.isfinite, numbers)):
         raise InputError(f"lwir_to_visible {name}: numbers that are not finite; {EXPECTED}.")
     if len(numbers) == 4 and (numbers[2] - numbers[0] <= 1 or numbers[3] - numbers[1] <= 1):

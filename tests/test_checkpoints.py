@@ -341,6 +341,33 @@ def test_parameters_of_a_damaged_checkpoint_are_refused(workdir, tmp_path, lost)
     assert str(refusal.value).startswith(f"{folder} cannot be read as a checkpoint: ")
 
 
+def array_named(*keys):
+    parts = [{"key": key, "key_type": 2} for key in keys]
+    return {"tree_metadata": {str(keys): {"key_metadata": parts, "value_metadata": {"value_type": "jax.Array"}}}}
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        [],
+        {"tree_metadata": None},
+        {"tree_metadata": {"a": []}},
+        array_named("/elsewhere/1/params/s"),
+        array_named("a", ".."),
+        array_named(*["a"] * 20_000),
+        *("[" * 100_000, "{}"),
+    ],
+    ids=["list", "null", "no array", "absolute", "above", "deep", "nested", "empty"],
+)
+def test_names_of_arrays_lead_nowhere_else(workdir, tmp_path, monkeypatch, metadata):
+    folder = shutil.copytree(workdir / checkpoints.BEST_FOLDER / "5", tmp_path / "5")
+    text = metadata if isinstance(metadata, str) else json.dumps(metadata)
+    (folder / "params" / "_METADATA").write_text(text)
+    monkeypatch.setattr(ocp.StandardCheckpointHandler, "metadata", lambda *_: pytest.fail("opened"))
+    with pytest.raises(InputError, match=f"^{folder} cannot be read as a checkpoint: "):
+        checkpoints.restore_params(str(folder))
+
+
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
@@ -417,6 +444,12 @@ def test_bucket_that_cannot_be_read_is_refused_by_its_name(monkeypatch):
     monkeypatch.setattr(type(checkpoints.epath.Path("gs://bucket")), "glob", missing)
     with pytest.raises(InputError, match=r"^gs://bucket/run: Please install gcsfs to access Google Storage\.$"):
         checkpoints.restore_params("gs://bucket/run")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_parameters_that_are_not_finite_are_named(value):
+    with pytest.raises(InputError, match=r"^run: .* has values that are not finite"):
+        checkpoints.check_params(make_params(value), make_params(), "run")
 
 
 def test_parameters_that_do_not_fit_are_named_with_their_source():

@@ -1,6 +1,7 @@
 """Readers of annotations, results and lists on damaged files: usable values, or one message that names the file."""
 
 import json
+import os
 import random
 import re
 
@@ -123,6 +124,16 @@ def test_a_damaged_file_gives_usable_values_or_one_message(tmp_path, name, text,
     assert len(messages) > 30
     assert all(str(path) in message or str(path.parent) in message for message in messages)
     assert max(map(len, messages)) < 2000
+
+
+@pytest.mark.parametrize("reader", sorted(READERS.keys() - {"list of images"}))  # which is as good as absent
+def test_a_pipe_is_refused_without_waiting_for_its_writer(tmp_path, reader):
+    name, _, read = READERS[reader]
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    os.mkfifo(path)
+    with pytest.raises(InputError, match=r"neither a file nor a folder|no such file"):
+        read(path)
 
 
 @pytest.mark.parametrize("name", [name for name, (file, _, _) in READERS.items() if file == "a.json"][:5])

@@ -199,7 +199,12 @@ def tiff(*pages):
     for page in pages:
         # Size, bits, compression, black is zero, and the strip: the file's first byte.
         tags = {256: 1, 257: 1, 258: 8, 259: 1, 262: 1, 273: 0, 277: 1, 278: 1, 279: 1} | page
-        entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
+        entries = b"".join(
+            struct.pack("<HHI4s", tag, 2, len(value), value)
+            if isinstance(value, bytes)
+            else struct.pack("<HHII", tag, 4, 1, value)
+            for tag, value in sorted(tags.items())
+        )
         following = len(content) + 2 + len(entries) + 4
         content += struct.pack("<H", len(tags)) + entries + struct.pack("<I", following)
     return content[:-4] + bytes(4)
@@ -222,9 +227,24 @@ TOO_MANY = "a: more than 20 images in a file; split it."
         (tiff({254: 1}, {256: 50_000, 257: 50_000}), TOO_LARGE),
         (png(1, 1, chunk(b"acTL", struct.pack(">II", 2**31, 0))), TOO_MANY),
         (tiff(*[{}] * 21), TOO_MANY),
+        (tiff({322: b"aaa", 323: 533_000_000}), "a: tiles of a size that is no number; the file is damaged."),
+        (tiff({254: b"aaa"}), "a: 134 bytes that cannot be read as an image."),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "a: 61 bytes that cannot be read as an"),
     ],
-    ids=["png", "warned of", "bmp", "pgm", "tiff", "tile", "second page", "apng", "pages", "eps"],
+    ids=[
+        "png",
+        "warned of",
+        "bmp",
+        "pgm",
+        "tiff",
+        "tile",
+        "second page",
+        "apng",
+        "pages",
+        "tile of text",
+        "page of text",
+        "eps",
+    ],
 )
 def test_bombs_and_programs_are_refused_by_their_headers(monkeypatch, content, message):
     monkeypatch.setattr(decoding, "MAX_PAGES", 20)

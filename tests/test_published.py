@@ -83,12 +83,19 @@ OF_THIS_LIBRARY = {"library": "dcrl_jax", "format": 1}
         ([], "is not the config of a dcrl_jax model"),
         (OF_THIS_LIBRARY | {"config": {}}, "has no config or no step"),
         (OF_THIS_LIBRARY | {"config": "a", "step": 1}, "has no config or no step"),
+        (OF_THIS_LIBRARY | {"config": {}, "step": -1}, "has no config or no step"),
+        (OF_THIS_LIBRARY | {"config": {}, "step": 10**400}, "has no config or no step"),
     ],
-    ids=["format 2", "other library", "list", "no step", "config is text"],
+    ids=["format 2", "other library", "list", "no step", "config is text", "negative step", "giant step"],
 )
 def test_config_of_another_format_is_refused(folder, values, message):
     (folder / "config.json").write_text(json.dumps(values))
     assert_refused(folder, f"{folder / 'config.json'} {message}")
+
+
+def test_config_with_a_key_twice_is_refused(folder):
+    (folder / "config.json").write_text('{"step": 3, "step": 4}')
+    assert_refused(folder, "cannot be read: a key is there twice")
 
 
 @pytest.mark.parametrize(
@@ -97,6 +104,8 @@ def test_config_of_another_format_is_refused(folder, values, message):
         (["b"], np.float16, "model.safetensors: b has type F16; expected float32, F32, or bfloat16, BF16"),
         (["a", "a.b"], np.float32, "in model.safetensors, the name a.b extends the name of another"),
         (["a.b", "a.b.c.d"], np.float32, "in model.safetensors, the name a.b.c.d extends the name"),
+        (["a." * 20_000], np.float32, "a.a.a.a.a.' has more than 32 parts"),
+        ([str(number) for number in range(10_001)], np.float32, "10,001 tensors; expected at most 10,000"),
     ],
 )
 def test_tensors_that_make_no_float32_tree_are_refused(folder, names, dtype, message):
@@ -113,8 +122,9 @@ def test_tensors_that_make_no_float32_tree_are_refused(folder, names, dtype, mes
         {name: {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]} for name in "ab"},
         {"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}},
         {"a": {"dtype": "O", "shape": [2], "data_offsets": [0, 8]}},
+        {"a": {"dtype": "F32", "shape": [2] + [1] * 70, "data_offsets": [0, 8]}},
     ],
-    ids=["shape", "offsets", "overflow", "overlap", "gap", "objects"],
+    ids=["shape", "offsets", "overflow", "overlap", "gap", "objects", "sides"],
 )
 def test_header_that_states_more_than_the_file_has_is_refused(folder, tensors):
     header = json.dumps(tensors).encode()

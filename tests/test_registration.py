@@ -173,7 +173,7 @@ def test_files_below_the_folder(tmp_path):
         ("zip.npy", "zip.npy: cannot be read"),
         ("header.npy", r"header.npy: cannot be read \("),
         ("long.txt", "long.txt: cannot be read .more than 1,048,576 bytes"),
-        ("/dev/zero", "/dev/zero: cannot be read .more than 1,048,576 bytes"),
+        ("/dev/zero", "/dev/zero: neither a file nor a folder"),
         ("1_0, 20, 300, 400", "1_0, 20, 300, 400: No such file"),
         ("1, 2, 3", "3 numbers; expected"),
         ("1 0 0 0 1 0", "6 numbers; expected .* add the third row 0, 0, 1"),

@@ -25,6 +25,7 @@ from dcrl_jax.annotations.repeats import drop_repeats
 from dcrl_jax.annotations.text import read_text
 from dcrl_jax.annotations.types import Annotation, Finding
 from dcrl_jax.errors import InputError
+from dcrl_jax.files import open_regular
 
 CLASSES = ("person", "bicycle", "car")
 SPLITS = ("train", "test")
@@ -364,7 +365,8 @@ def _only(paths: list[Path], expected: Path, kind: str) -> tuple[Path | None, st
 def _check_image(path: Path, modality: str) -> tuple[tuple[int, int] | None, str, list[Finding]]:
     """Return an image's upright width and height, or None and the problem, and what training does not take as it is."""
     try:
-        encoded = path.read_bytes()
+        with open_regular(path) as file:
+            encoded = file.read()
         image, dtype = decoding.decode(encoded, str(path))
     except OSError as error:
         return None, f"{path}: cannot be read ({error.strerror})", []

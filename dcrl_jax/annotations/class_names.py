@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from dcrl_jax.annotations.text import read_text
+from dcrl_jax.annotations.text import has_control_characters, read_text
 from dcrl_jax.errors import InputError, first_few
 
 _LISTS = (".names", ".labels")  # of Darknet
@@ -120,6 +120,8 @@ def _yaml_names(text: str, path: Path) -> list[str]:
     count = content.get("nc", str(len(names)))
     if count != str(len(names)):
         raise InputError(f"{path}: nc is {reprlib.repr(count)[:20]}, but names has {len(names)} class names")
+    if control := next(filter(has_control_characters, names), None):
+        raise InputError(f"{path}: the class name {control[:40]!r} has a line break or a control character")
     return [name.strip() for name in names]
 
 

@@ -4,9 +4,9 @@ import codecs
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from dcrl_jax.errors import InputError
+from dcrl_jax.files import open_regular
 
 # Limit for the annotations of one image or of one KAIST split; the largest real file has a few megabytes.
 LIMIT_BYTES = 64 * 2**20
@@ -24,11 +24,13 @@ def read_bytes(path: str | os.PathLike[str], limit_bytes: int = LIMIT_BYTES) -> 
         InputError: the file cannot be read, or is larger than ``limit_bytes``.
     """
     try:
-        if os.path.getsize(path) > limit_bytes:
-            raise InputError(f"{path}: larger than {limit_bytes // 2**20} MiB; this is no annotation file")
-        return Path(path).read_bytes()
+        with open_regular(path) as file:
+            content = file.read(limit_bytes + 1)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    if len(content) > limit_bytes:
+        raise InputError(f"{path}: larger than {limit_bytes // 2**20} MiB; this is no annotation file")
+    return content
 
 
 def read_text(

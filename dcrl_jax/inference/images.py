@@ -11,6 +11,7 @@ import PIL.Image
 from dcrl_jax import decoding
 from dcrl_jax.decoding import DEFAULT_RULES, ImageRules
 from dcrl_jax.errors import InputError
+from dcrl_jax.files import open_regular
 from dcrl_jax.registration import Registration, register_lwir
 
 Image = str | os.PathLike | np.ndarray | jax.Array
@@ -83,10 +84,11 @@ def _pixels(image, kind):
             "(np.asarray makes one of a PIL image)."
         )
     path = Path(image)
-    if path.is_dir():
+    if os.path.isdir(path):
         raise InputError(f"{path}: a folder; expected an image. --mode=detect takes folders.")
     try:
-        encoded = path.read_bytes()
+        with open_regular(path) as file:
+            encoded = file.read()
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}.") from error
     return str(image), *decoding.decode(encoded, str(image))

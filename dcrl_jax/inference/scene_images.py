@@ -40,7 +40,7 @@ def _image(file: File, page: int | None, open_stack: OpenStack) -> Path | Page:
         return Page(name, open_stack(file.path), file.pages[page])
     except InputError:
         raise
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # Pillow's parsers raise all kinds of exceptions
         raise InputError(f"{name}: a page that cannot be read as an image.") from error
 
 

@@ -173,7 +173,7 @@ def _add_list(scenes, path, needs_lwir, allow_missing):
     pairs, line_of = [], {}
     for line, cells in read_rows(path, required, (), scenes.problems, allow_missing):
         named = {name: path.parent / cells[name] for name in required if name in cells}
-        found = {name: look_at(file) for name, file in named.items() if file.is_file()}
+        found = {name: look_at(file) for name, file in named.items() if os.path.isfile(file)}
         problems = [f"{file}: no such file." for name, file in named.items() if name not in found]
         problems += [f"{f.path}: neither an image nor a video." for f in found.values() if f.kind == "other"]
         if not problems:

@@ -1,5 +1,6 @@
 """The files that a source names, a file, a folder or a pattern, and what each of them is."""
 
+import fnmatch
 import glob
 import itertools
 import os
@@ -43,6 +44,7 @@ _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 _OUTPUT = {"annotated", "images.txt", "results.json"}
 _HEAD = 1024  # bytes at the start of a file that tell what it is
 _APPLE_DOUBLE = b"\0\x05\x16\x07"  # what macOS puts beside a file on foreign disks, under the name ._NAME
+_WILDCARD = r"\*+|\?|\[!?\]?[^\]]*\]"
 _LINE_BREAK = re.compile("[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 
 
@@ -238,14 +240,20 @@ def _expand(pattern: str, problems: list[str], notes: list[str]) -> tuple[str, l
     return root, [(path, tuple(text or "" for text in match.groups())) for path, match in matches if match]
 
 
+def _wildcard_regex(match: re.Match[str]) -> str:
+    if match[0][0] != "[":
+        return "[^/]" if match[0] == "?" else "[^/]*"
+    # A class, as glob reads it, without the group and the end of text around it.
+    return fnmatch.translate(match[0]).removeprefix("(?s:").rpartition(")")[0]
+
+
 def _regex(part: str, is_last: bool) -> str:
     """Return the expression of a pattern's part, with a group for its every run of wildcards."""
     if part == "**":
         return r"(.*)" if is_last else r"(?:(.*)/)?"
-    runs = re.split(r"((?:[*?]|\[[^\]]+\])+)", part)
+    runs = re.split(f"((?:{_WILDCARD})+)", part)
     for index in range(1, len(runs), 2):
-        run = re.sub(r"\[!", "[^", re.sub(r"\*+", "[^/]*", runs[index].replace("?", "\0"))).replace("\0", "[^/]")
-        runs[index] = f"({run})"
+        runs[index] = f"({re.sub(_WILDCARD, _wildcard_regex, runs[index])})"
     text = "".join(run if index % 2 else re.escape(run) for index, run in enumerate(runs))
     # As in a shell, a wildcard at the start matches no hidden file.
     return (r"(?!\.)" if not runs[0] and len(runs) > 1 else "") + text + ("" if is_last else "/")

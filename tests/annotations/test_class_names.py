@@ -102,6 +102,7 @@ LAUGHS = "names: [" + ", ".join(f"&a{n} [{', '.join([f'*a{n - 1}' if n else 'x']
         ("data_yaml", "names: [person, [car]]", ": names is neither"),
         ("data_yaml", "names: [person, '']", ": names is neither"),
         ("data_yaml", "- 1\nnames: [person]", ":2: not valid YAML"),
+        ("data_yaml", r'names: [a, "per\nson", "\e[1m"]', r": the class name 'per\\nson' has a line break"),
         ("data_yaml", "names: {0: person, 2: car}", ": names has the numbers 0, 2; expected 0 to 1"),
         ("data_yaml", "names: {person: 0, car: 1}", ": names has the numbers person, car; expected 0 to 1"),
         ("data_yaml", "names: [person, car]\nnc: 3", ": nc is '3', but names has 2 class names"),

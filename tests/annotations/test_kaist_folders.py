@@ -2,6 +2,7 @@
 
 import pytest
 
+from dcrl_jax.annotations.files import walk
 from dcrl_jax.annotations.kaist import folders
 from dcrl_jax.annotations.types import MODALITIES
 from dcrl_jax.errors import InputError
@@ -117,6 +118,17 @@ def test_links_are_followed_but_not_in_circles(tmp_path):
     index = folders.index_images(root)
     assert index.files["visible"] == {IDS[0]: root / "images/set00/V000/visible/I01217.jpg"}
     assert index.unused == []
+
+
+def test_folders_that_link_to_one_another_are_searched_once(tmp_path):
+    folders_of_set = [tmp_path / f"set{number:02}" for number in range(12)]
+    for folder in folders_of_set:
+        folder.mkdir()
+        for other in folders_of_set:
+            if other != folder:
+                (folder / f"to_{other.name}").symlink_to(other)
+    (tmp_path / "set11" / "a.txt").touch()
+    assert list(walk(tmp_path, (".txt",))) == [tmp_path / "set11" / "a.txt"]
 
 
 def test_annotation_sets_are_named_by_their_folder(tmp_path):

@@ -1,6 +1,7 @@
 """Archives that anybody may have made are unpacked within their folder and limits, or refused."""
 
 import io
+import random
 import stat
 import struct
 import tracemalloc
@@ -40,8 +41,10 @@ def test_files_and_folders_are_unpacked_in_place_of_what_was_there(tmp_path):
         (["a"], stat.S_IFLNK | 0o777, "the member 'a' is a link or a device"),
         (["a"], stat.S_IFCHR | 0o666, "the member 'a' is a link or a device"),
         ([str(index) for index in range(9)], 0, "9 members; expected at most 8"),
+        (["a.txt", "A.txt"], 0, "the member 'a.txt' is there twice"),
+        (["a", "a/"], 0, "the member 'a' is there twice"),
     ],
-    ids=["parent", "parent within", "absolute", "backslash", "link", "device", "members"],
+    ids=["parent", "parent within", "absolute", "backslash", "link", "device", "members", "case", "file and folder"],
 )
 def test_archive_that_leaves_its_folder_is_refused(tmp_path, monkeypatch, names, mode, message):
     monkeypatch.setattr(archives, "MAX_MEMBERS", 8)
@@ -85,3 +88,20 @@ def test_other_and_cut_off_files_are_no_archives(tmp_path):
             archives.unpack(tmp_path / "a.zip", tmp_path / "out")
         assert not (tmp_path / "out").exists()
     assert zipfile.is_zipfile(io.BytesIO(whole))
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA, zipfile.ZIP_DEFLATED])
+def test_every_damage_is_named_with_the_archive(tmp_path, method):
+    path, out = tmp_path / "a.zip", tmp_path / "out"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("\u00e4bc", b"some text " * 99)
+        archive.writestr("c" * 300, b"")
+    whole, rng = path.read_bytes(), random.Random(0)
+    for _ in range(100):
+        content = bytearray(whole)
+        for _ in range(3):
+            content[rng.randrange(len(content))] = rng.choice([0, 255, rng.randrange(256)])
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=rf"^{path}"):
+            archives.unpack(path, out)
+        assert not out.exists()

@@ -167,6 +167,10 @@ def test_annotated_copies_of_an_earlier_run_are_no_input(folder):
         ("**/vis/*.png", {"s1/vis/1.png": ("s1", "1"), "s2/vis/1.png": ("s2", "1")}),
         ("s1/**", {"vis/1.png": ("vis/1.png",)}),
         ("s1/**/1.png", {"vis/1.png": ("vis",)}),
+        ("[!b]_RGB.png", {"a_RGB.png": ("a",)}),
+        ("[^b]_[R]*", {"b_RGB.png": ("b", "RGB.png")}),
+        ("[]a]_[z-aR]GB.png", {"a_RGB.png": ("a", "R")}),
+        ("**a_*.png", {"a_RGB.png": ("", "RGB")}),
     ],
 )
 def test_pattern_gives_its_files_and_what_the_wildcards_stand_for(folder, pattern, expected):

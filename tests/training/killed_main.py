@@ -43,7 +43,7 @@ class Killed:
             moment: (KIND, NUMBER) at which it kills itself; None if it does not.
         """
         self._log = log
-        log.unlink(missing_ok=True)
+        log.write_bytes(b"")  # without the lines of an earlier process
         self._process = _FORKS.Process(target=_run, args=(list(map(str, arguments)), log, moment))
         self._process.start()
 
@@ -54,7 +54,7 @@ class Killed:
 
     def wait_for_lines(self, count):
         """Wait until the process has written some lines, or ended."""
-        while self._process.is_alive() and not (self._log.exists() and self._log.read_bytes().count(b"\n") >= count):
+        while self._process.is_alive() and self._log.read_bytes().count(b"\n") < count:
             time.sleep(0.02)
 
     def finish(self):

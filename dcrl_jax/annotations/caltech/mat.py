@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dcrl_jax.errors import InputError
+from dcrl_jax.files import open_regular
 
 # Caltech's largest file has a hundredth of these bytes and arrays.
 MAX_BYTES = 64 * 2**20  # of a file, and of what its compressed elements become
@@ -54,7 +55,7 @@ def read(path: str | os.PathLike[str], name: str) -> Value | None:
             something else than numbers, texts, cells and structs of these.
     """
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
@@ -130,7 +131,8 @@ class _Reader:
         kind, count = flags & 0xFF, math.prod(shape)
         if kind in _NUMBERS and not flags & _IS_COMPLEX:
             values = self._numbers(self.element(position, matrix.stop))
-            if len(values) != count:
+            # NumPy has limits for the sides of an empty array, too.
+            if len(values) != count or math.prod(side or 1 for side in shape) > 2**32:
                 raise _DamagedError(f"the array at byte {matrix.start} has {len(values)} values for shape {shape}")
             return values.astype(np.float64).reshape(shape, order="F")
         if kind == _CHAR:

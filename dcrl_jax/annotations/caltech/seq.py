@@ -15,6 +15,7 @@ import numpy as np
 
 from dcrl_jax.annotations.caltech.frames import HEIGHT_PX, WIDTH_PX
 from dcrl_jax.errors import InputError
+from dcrl_jax.files import open_regular
 
 HEADER_BYTES = 1024
 _MAGIC = struct.pack("<I", 0xFEED) + "Norpix seq".encode("utf-16-le")
@@ -45,7 +46,7 @@ def index(path: str | os.PathLike[str]) -> SeqFile:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
             count = _read_header(path, file.read(HEADER_BYTES))
             offsets, sizes, problem = _scan(file.fileno(), size, count)
@@ -64,7 +65,7 @@ def read_frame(video: SeqFile, number: int) -> bytes:
     """
     offset, size = int(video.offsets[number]), int(video.sizes[number])
     try:
-        with video.path.open("rb") as file:
+        with open_regular(video.path) as file:
             file.seek(offset)
             encoded = file.read(size)
     except OSError as error:
