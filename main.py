@@ -33,6 +33,7 @@ def load(options: argparse.Namespace) -> Callable[[], object]:
     if options.mode in ("train", "eval"):
         print(f"workdir: {options.workdir}", flush=True)
     if config is not None:
+        parallel.check_same(command_line.shared_values(options))
         from dcrl_jax.registration import keep_numbers
         from dcrl_jax.training.unread_keys import check_unread_keys
 
@@ -44,6 +45,7 @@ def load(options: argparse.Namespace) -> Callable[[], object]:
 
         assert config is not None  # these modes need --config
         workdir = open_workdir(options.workdir)
+        parallel.wait_for_all()
         if options.mode == "eval":
             return lambda: score.score_checkpoint(config, workdir, score.parallel_network(config), checkpoint)
         command = distill.train_student if config.role == "student" else train.train_and_evaluate

@@ -12,6 +12,7 @@ import math
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -176,6 +177,15 @@ def parse_recipe(arguments: Sequence[str]) -> Recipe | None:
     return Recipe(config_flags.get_config_filename(flag), config, config_flags.get_override_values(flag))
 
 
+def shared_values(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what all processes of a run must be given alike, by flag; folders of data may be the machine's own."""
+    from flax.traverse_util import flatten_dict
+
+    flags = {"--mode": options.mode, "--workdir": options.workdir, "--checkpoint": options.checkpoint}
+    keys = flatten_dict(options.config.to_dict(), sep=".")
+    return flags | {f"--config.{k}": value for k, value in keys.items() if not k.endswith(("data_dir", "manual_dir"))}
+
+
 def path(text: str) -> str:
     """Return the path that a flag gives, for ``type=``; expand a tilde, since shells do not after an equals sign."""
     if not text:
@@ -229,6 +239,10 @@ def exit_on_error(
             print(f"error: {explain_out_of_memory(error, config)}", file=sys.stderr)
             stop_process(1, at_once=True)
         if failure is None and not isinstance(error, OSError):
+            if peers.are_connected():
+                # At exit, JAX would wait for the others, which may be waiting for this process.
+                traceback.print_exc()
+                stop_process(1)
             raise
         # An open file that cannot be written to has no name, and one of them is standard output.
         place = f"{workdir} or standard output" if workdir else "standard output"

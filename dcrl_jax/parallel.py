@@ -7,12 +7,13 @@ process must call, and in Orbax, when it reads or writes a checkpoint.
 
 import contextlib
 import functools
+import json
 import logging
 import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -21,10 +22,11 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dcrl_jax import peers
-from dcrl_jax.errors import InputError
+from dcrl_jax.errors import InputError, first_few
 from dcrl_jax.jax_errors import SHARED_GPU, is_out_of_memory
 
 AXIS = "devices"
+DAY_S = 24 * 3600  # longer than any wait
 
 
 def start_processes(distributed: str | None) -> None:
@@ -48,16 +50,25 @@ def start_processes(distributed: str | None) -> None:
         f"--distributed={distributed}: the processes have not met within {peers.JOIN_S} s. Start all of them, with "
         "the address of the first, which every machine must reach."
     )
-    timeout = {"initialization_timeout": 2 * peers.JOIN_S}
+    if hasattr(jax.config, "jax_enable_preemption_service"):  # not in 0.7.2
+        # XLA's own handler of SIGTERM would replace Python's.
+        jax.config.update("jax_enable_preemption_service", False)
     try:
-        with peers.meet_in_time(late), _relayed_client():
+        with peers.meet_in_time(late), _relayed_client() as is_watched:
+            # ``peers`` watches the processes in place of XLA's heartbeats, which a process that is held up misses.
+            options = {"heartbeat_timeout_seconds": DAY_S} if is_watched else {}
+            initialize = functools.partial(
+                jax.distributed.initialize, initialization_timeout=2 * peers.JOIN_S, **options
+            )
             if distributed == "auto":
-                jax.distributed.initialize(**timeout)
+                initialize()
             else:
                 address, count, index = distributed.split(",")
                 if ":" not in address or not 0 <= int(index) < int(count):
                     raise ValueError("the address lacks its port, or the index is not below the count")
-                jax.distributed.initialize(address, int(count), int(index), **timeout)
+                if int(index) == 0:
+                    _require_free(_host_and_port(address)[1])
+                initialize(address, int(count), int(index))
             _watch_peers()
     except (ValueError, RuntimeError, OSError) as error:
         raise InputError(
@@ -70,6 +81,13 @@ def start_processes(distributed: str | None) -> None:
         # Every process would print the lines and bars of the first one. The file stays open until the process ends.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
         os.environ["TQDM_DISABLE"] = "1"
+
+
+def _require_free(port: int) -> None:
+    """Raise OSError if another program has the port: XLA may share it with its like, or crash."""
+    both = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if both else socket.AF_INET
+    socket.create_server(("", port), family=family, dualstack_ipv6=both).close()
 
 
 def _use_reachable_address() -> None:
@@ -93,23 +111,25 @@ def _use_reachable_address() -> None:
 
 
 @contextlib.contextmanager
-def _relayed_client() -> Iterator[None]:
-    """Let JAX connect to the first process through ``peers.relay`` within the block."""
+def _relayed_client() -> Iterator[bool]:
+    """Let JAX connect to the first process through ``peers.relay`` within the block; yield whether it will."""
     from jax._src import distributed
 
     # If a later JAX has moved this name, its client connects directly.
     owner: Any = getattr(distributed, "_jax", None)
     make_client = getattr(owner, "get_distributed_runtime_client", None)
     if make_client is None:
-        yield
+        yield False
         return
 
     def make_relayed_client(address: str, index: int, **options: Any) -> Any:
+        # At the end the others wait for the first process, which may write a report for long.
+        options["shutdown_timeout"] = DAY_S
         return make_client(peers.relay(address) if index else address, index, **options)
 
     owner.get_distributed_runtime_client = make_relayed_client
     try:
-        yield
+        yield True
     finally:
         owner.get_distributed_runtime_client = make_client
 
@@ -174,6 +194,44 @@ def any_process(flag: bool) -> bool:
     if jax.process_count() == 1:
         return flag
     return bool(multihost_utils.process_allgather(np.array(flag)).any())
+
+
+def check_same(values: dict[str, Any]) -> None:
+    """Check that all processes of a run were started with the same command.
+
+    Args:
+        values: what must be equal in all processes, by name.
+
+    Raises:
+        InputError: a value differs from that of the first process; names the first ten.
+    """
+    if jax.process_count() == 1:
+        return
+    from jax._src import distributed
+
+    client, key = cast(Any, distributed.global_state.client), "dcrl_jax/command"
+    own = {name: repr(value) for name, value in values.items()}
+    if is_first_process():
+        client.key_value_set(key, json.dumps(own))
+        return
+    first = json.loads(client.blocking_key_value_get(key, DAY_S * 1000))
+    if differences := [
+        f"{name}: {first.get(name, 'absent')} in the first process, {own.get(name, 'absent')} here"
+        for name in sorted(first.keys() | own.keys())
+        if first.get(name) != own.get(name)
+    ]:
+        shown = "\n  ".join(first_few(differences, 10))
+        raise InputError(f"the processes were started with different commands:\n  {shown}\nGive all the same.")
+
+
+def wait_for_all() -> None:
+    """Wait for all processes before their first exchange; between CPUs, it fails if one of them comes 30 s later."""
+    if jax.process_count() == 1:
+        return
+    from jax._src import distributed
+
+    client: Any = distributed.global_state.client
+    client.wait_at_barrier("dcrl_jax/start", DAY_S * 1000)
 
 
 def first_process_first(action: Callable[[], Any]) -> Any:

@@ -9,12 +9,15 @@ SILENCE_S without an answer. The first process tells the others whom it lost.
 import atexit
 import contextlib
 import os
+import signal
 import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import NoReturn
+
+from dcrl_jax.errors import InputError
 
 SILENCE_S = 30
 JOIN_S = 300
@@ -23,6 +26,8 @@ LEFT_S = 60
 
 _connections: dict[int, socket.socket] = {}  # by the index of the other process
 _farewell = threading.Lock()  # taken once, by the first reason to end
+_ending = threading.Lock()  # taken once, by the first loss
+_left: list[str] = []  # what to say of the processes that have ended in order
 _held: list[socket.socket] = []  # open connections of XLA, which no other reference may keep
 
 
@@ -62,6 +67,11 @@ def connect(index: int, host: str, port: int) -> None:
     _start_watch({0: host})
 
 
+def are_connected() -> bool:
+    """Return whether this process watches others."""
+    return bool(_connections)
+
+
 def leave() -> None:
     """Tell the others that this process ends in order."""
     if _farewell.acquire(blocking=False):
@@ -73,9 +83,12 @@ def lost_peer_first() -> Iterator[None]:
     """Wait before an error leaves the block: if it came from the loss of a process, ``_watch`` says that and exits."""
     try:
         yield
-    except Exception:
+    except Exception as error:
         if _connections:
             time.sleep(5)
+            # What follows from the end of another process, whose message says why, is no error of this one.
+            if _left and not isinstance(error, InputError | OSError):
+                _end(_left[0])
         raise
 
 
@@ -91,9 +104,31 @@ def meet_in_time(late: str) -> Iterator[None]:
     timer.daemon = True
     timer.start()
     try:
-        yield
+        with _end_on_signal():
+            yield
     finally:
         timer.cancel()
+
+
+@contextlib.contextmanager
+def _end_on_signal() -> Iterator[None]:
+    """Exit at once on a signal: Python's handlers run only after the call of XLA that waits."""
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+
+    def wait():
+        status = {signal.SIGINT: 130, signal.SIGTERM: os.EX_TEMPFAIL}
+        while number := reader.recv(1):
+            if number[0] in status:
+                os._exit(status[signal.Signals(number[0])])
+
+    threading.Thread(target=wait, daemon=True).start()
+    former = signal.set_wakeup_fd(writer.fileno())
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(former)
+        writer.close()
 
 
 def relay(address: str) -> str:
@@ -154,6 +189,7 @@ def _watch(other: int, address: str, connection: socket.socket) -> None:
         line = _read_line(connection)
         if line == "leaves":
             loss = f"process {other} at {address} has stopped; its message says why"
+            _left.append(loss)
             while _read_line(connection):
                 pass
             time.sleep(LEFT_S)
@@ -171,8 +207,9 @@ def _killed(index: int, address: str) -> str:
 
 
 def _end(loss: str) -> NoReturn:
-    _farewell.acquire()
-    _tell(loss)
+    _ending.acquire()
+    if _farewell.acquire(blocking=False):
+        _tell(loss)
     print(
         f"\nerror: {loss}. This process cannot go on without it. The same command on all machines resumes from the "
         "newest checkpoint.",

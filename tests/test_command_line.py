@@ -160,3 +160,11 @@ def test_flags_are_parsed(monkeypatch):
     assert (options.checkpoint, options.input, options.lwir) == ("/home/somebody/run", "a.jpg", None)
     assert (options.lwir_to_visible, options.allow_missing) == (None, None)
     assert (options.config, options.overrides, options.min_score, options.lwir_offset_s) == (None, {}, 0.5, -0.5)
+
+
+def test_processes_share_all_of_their_command_but_folders_of_data():
+    arguments = ["--config=configs/baseline.py:synthetic", "--workdir=w", "--config.seed=7", "--config.data.data_dir=d"]
+    values = command_line.shared_values(command_line.parse_main("", arguments))
+    assert (values["--mode"], values["--workdir"], values["--config.seed"]) == ("train", "w", 7)
+    assert values["--config.data.options.height_px"] == 96
+    assert not [key for key in values if key.endswith("_dir") or values[key] == "d"]

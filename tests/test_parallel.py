@@ -1,5 +1,8 @@
 """Sharing a batch over devices, and the pmapped form of a step."""
 
+import socket
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -84,6 +87,47 @@ def test_processes_that_do_not_meet_are_told_what_was_expected(monkeypatch, wher
     monkeypatch.setattr(jax.distributed, "initialize", initialize)
     with pytest.raises(InputError, match=f"^--distributed={where}: .*{reason}.*Expected HOST:PORT,COUNT,INDEX"):
         parallel.start_processes(where)
+
+
+def test_port_of_another_program_is_told():
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        where = f"127.0.0.1:{other.getsockname()[1]},2,0"
+        with pytest.raises(InputError, match=f"^--distributed={where}: .*Address already in use"):
+            parallel.start_processes(where)
+
+
+class Store:
+    """What the client of JAX's first process keeps for all."""
+
+    values: ClassVar = {}
+
+    def key_value_set(self, key, value):
+        self.values[key] = value
+
+    def blocking_key_value_get(self, key, timeout_ms):
+        return self.values[key]
+
+
+def test_processes_with_different_commands_are_told_the_differences(monkeypatch):
+    from jax._src import distributed
+
+    first = {"--mode": "train", "--config.data.height_px": 32, "--config.data.lwir_range": (0, 1), "--config.seed": 0}
+    monkeypatch.setattr(distributed.global_state, "client", Store())
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    for index, values in ((0, first), (1, first)):
+        monkeypatch.setattr(jax, "process_index", lambda index=index: index)
+        parallel.check_same(dict(values))
+    other = first | {"--config.seed": 1, "--config.loss.new": 1.5}
+    del other["--config.data.lwir_range"]
+    with pytest.raises(InputError) as refusal:
+        parallel.check_same(other)
+    assert str(refusal.value) == (
+        "the processes were started with different commands:\n"
+        "  --config.data.lwir_range: (0, 1) in the first process, absent here\n"
+        "  --config.loss.new: absent in the first process, 1.5 here\n"
+        "  --config.seed: 0 in the first process, 1 here\n"
+        "Give all the same."
+    )
 
 
 def test_processes_talk_over_the_address_of_the_first_one(monkeypatch):

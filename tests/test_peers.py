@@ -1,12 +1,19 @@
 """The watch over the other processes of a run; tests/training/test_machines.py kills and cuts off real ones."""
 
 import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from dcrl_jax import peers
+from dcrl_jax.errors import InputError
+
+ROOT = Path(__file__).parents[1]
 
 
 class Ended(Exception):
@@ -22,7 +29,9 @@ def watched(monkeypatch):
 
     pairs = {1: socket.socketpair(), 2: socket.socketpair()}
     monkeypatch.setattr(peers, "_connections", {index: here for index, (here, _) in pairs.items()})
-    monkeypatch.setattr(peers, "_farewell", threading.Lock())
+    for name in ("_farewell", "_ending"):
+        monkeypatch.setattr(peers, name, threading.Lock())
+    monkeypatch.setattr(peers, "_left", [])
     monkeypatch.setattr(os, "_exit", end)
     yield pairs
     for pair in pairs.values():
@@ -58,6 +67,26 @@ def test_silence_is_told_from_an_end(capsys, watched):
     with pytest.raises(Ended):
         peers._watch(1, "10.0.0.2", watched[1][0])
     assert "is gone: it does not answer (is its machine or the network down?)" in capsys.readouterr().err
+
+
+def test_loss_after_the_farewell_is_told_here_alone(capsys, watched):
+    peers.leave()
+    with pytest.raises(Ended):
+        peers._end("process 0 at 10.0.0.1 is gone: so")
+    assert "error: process 0 at 10.0.0.1 is gone: so. This process" in capsys.readouterr().err
+    watched[1][0].close()
+    assert watched[1][1].recv(999) == b"leaves\n"
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("Gloo AllGather failed"), InputError("a mistake"), OSError(5, "a disk")]
+)
+def test_error_that_follows_from_the_end_of_another_process_is_not_shown(monkeypatch, capsys, watched, error):
+    monkeypatch.setattr(peers.time, "sleep", lambda _: peers._left.append("process 1 at 10.0.0.2 has stopped"))
+    expected = Ended if isinstance(error, RuntimeError) and not isinstance(error, OSError) else type(error)
+    with pytest.raises(expected), peers.lost_peer_first():
+        raise error
+    assert ("process 1 at 10.0.0.2 has stopped" in capsys.readouterr().err) == (expected is Ended)
 
 
 def test_farewell_is_said_once(watched):
@@ -118,6 +147,19 @@ def test_first_process_that_ends_before_it_is_watched_ends_this_one(monkeypatch,
     relayed[1].close()
     assert ended.wait(10)
     assert "error: process 0 at 127.0.0.1 is gone: it has ended without a message" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, os.EX_TEMPFAIL)])
+def test_signal_ends_the_wait_for_the_others(number, expected):
+    script = "from dcrl_jax import peers; import signal, socket; signal.signal(signal.SIGTERM, lambda *_: None)\n"
+    script += "with peers.meet_in_time('late'), socket.create_server(('127.0.0.1', 0)) as server:\n"
+    # As in XLA, Python's own handlers do not end the wait.
+    script += "    signal.signal(signal.SIGINT, lambda *_: None); print('waits', flush=True); server.accept()\n"
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=ROOT)
+    assert process.stdout.readline() == b"waits\n"
+    process.send_signal(number)
+    assert process.wait(20) == expected
+    process.stdout.close()
 
 
 def test_processes_that_do_not_meet_in_time_exit(monkeypatch, capsys):
