@@ -6,6 +6,7 @@ holds the config, the step and the number of this format. ``README.md`` is for p
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ _NAMES = ("F32", "BF16")  # safetensors'
 
 def is_published(path: str) -> bool:
     """Return whether a path names a published model: ``hf://...``, or a folder with its parameters."""
-    return path.startswith(HUB) or (Path(path) / PARAMS_FILE).is_file()
+    return path.startswith(HUB) or os.path.isfile(Path(path) / PARAMS_FILE)
 
 
 def write(folder: Path, params: Any, config: dict, step: int, dtype: str = "float32") -> None:

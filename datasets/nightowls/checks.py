@@ -1,5 +1,6 @@
 """Check of a user's copy of NightOwls: images, annotations and counts."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -97,7 +98,7 @@ def _check_split(
 
     def check(image):
         path = folder / image.file_name
-        if not path.is_file():
+        if not os.path.isfile(path):
             return path, [Finding(IMAGE_MISSING, f"{split}: {path}")]
         return path, checks.check_image(path, (image.width, image.height), f"{split}: {path}")
 

@@ -101,7 +101,7 @@ def resolve(root: Path, path: Path, cell: str) -> Path:
     plain = cell.replace("\\", "/")  # Windows
     names = [cell, plain, *(unicodedata.normalize(form, plain) for form in ("NFC", "NFD"))]
     candidates = [folder / name for name in names for folder in (root, path.parent)]
-    return next((file for file in candidates if file.is_file()), root / plain)
+    return next((file for file in candidates if os.path.isfile(file)), root / plain)
 
 
 def below(path: Path, root: Path) -> str:
@@ -136,14 +136,14 @@ def _find(root, pattern):
 
 def _pairs_of_list(root, name):
     path = root / name
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(
             f"{path}: no such file; pairs is a CSV list within the folder, with the columns visible, lwir."
         )
     problems, pairs, names, line_of = [], [], set(), {}
     for line, cells in read_rows(path, ("visible", "lwir"), COLUMNS, problems):
         files = [resolve(root, path, cells[side]) for side in ("visible", "lwir")]
-        missing = [file for file in files if not file.is_file()]
+        missing = [file for file in files if not os.path.isfile(file)]
         if len(missing) == 2 and not pairs:
             raise InputError(
                 f"{path}:{line}: neither {missing[0]} nor {missing[1]} is a file. Paths start at {root} or beside the "

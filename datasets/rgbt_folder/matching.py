@@ -123,7 +123,7 @@ def match_labels(root: Path, pairs: Sequence[Pair], config: Any, not_labels: Ite
 def _listed(root, pair, config):
     """Return the label file that the list of pairs names."""
     path = resolve(root, root / config.pairs, pair.cells["labels"])
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"{path}: no such file; {config.pairs} names it as the labels of {pair.name}.")
     name = PurePosixPath(below(path, root))
     return _Candidate(LabelFile(path), name.parent.parts, without_suffix(name.stem))

@@ -1,5 +1,6 @@
 """What the files of a folder are for, as far as their names and lists tell; no image is read."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,7 +50,7 @@ def make_plan(root: Path, config: Any) -> Plan:
     others += [root / config.pairs] if config.pairs else []
     others += [root / class_names.source] if class_names.names and not config.class_names else []
     labels = match_labels(root, found.pairs, config, others)
-    if isinstance(config.lwir_to_visible, str) and (root / config.lwir_to_visible).is_file():
+    if isinstance(config.lwir_to_visible, str) and os.path.isfile(root / config.lwir_to_visible):
         others.append(root / config.lwir_to_visible)
     images = [path for pair in found.pairs for path in (pair.visible, pair.lwir)]
     files = {below(path, root): path for path in (*images, *labels.files, *others)}

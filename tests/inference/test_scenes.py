@@ -151,7 +151,8 @@ def test_files_without_a_partner_are_scenes_if_one_may_be_missing(touch, files, 
 def test_every_bad_line_of_a_list_is_named(tmp_path, touch):
     touch("1.jpg 2.png 3.jpg film.mp4 notes.txt")
     lines = "visible,lwir 1.jpg,2.png 1.jpg,2.png 3.jpg,no.png 3.jpg notes.txt,2.png film.mp4,2.png".replace(" ", "\n")
-    (tmp_path / "pairs.csv").write_text(lines)
+    long = "x" * 300  # than a name may be
+    (tmp_path / "pairs.csv").write_text(f"{lines}\n{long},2.png")
     scenes = find_scenes("pairs.csv", None, True)
     assert listed(scenes.images) == [("1.jpg", "1.jpg", "2.png")]
     assert scenes.problems == [
@@ -160,6 +161,7 @@ def test_every_bad_line_of_a_list_is_named(tmp_path, touch):
         "pairs.csv:5: '3.jpg'; expected paths in visible and lwir.",
         "pairs.csv:6: notes.txt: neither an image nor a video.",
         "pairs.csv:7: an image and a video; expected two of a kind.",
+        f"pairs.csv:8: {long}: no such file.",
     ]
 
 
