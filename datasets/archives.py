@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from dcrl_jax.disk_errors import disk_failure
 from dcrl_jax.errors import InputError
-from dcrl_jax.files import open_regular
+from dcrl_jax.opening import open_regular
 
 # MSRS's archive of images, the largest, has some 6,000 members and 1 GB. Text is compressed to a tenth of its size.
 MAX_MEMBERS = 100_000

@@ -12,7 +12,7 @@ from dcrl_jax.annotations.repeats import drop_repeats
 from dcrl_jax.annotations.types import NO_SIZE, OUTSIDE, Annotation, Finding, box_text
 from dcrl_jax.decoding import decode, has_16_bits, open_image, upright_size
 from dcrl_jax.errors import InputError, first_few
-from dcrl_jax.files import open_regular
+from dcrl_jax.opening import open_regular
 
 IMAGE_MISSING = "image missing"
 IMAGE_UNREADABLE = "image unreadable"

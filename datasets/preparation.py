@@ -13,6 +13,7 @@ import tensorflow_datasets as tfds
 
 from dcrl_jax import files
 from dcrl_jax.errors import InputError, first_few
+from dcrl_jax.opening import open_regular
 from dcrl_jax.progress import progress_bar
 
 # Within the folder of a prepared data set.
@@ -79,7 +80,7 @@ def read_contents(paths: Mapping[str, Path], folder: str | Path, known: Contents
             if former and former[:2] == [status.st_size, status.st_mtime_ns] and not is_annotation:
                 contents[name] = former
                 continue
-            with files.open_regular(path) as file:
+            with open_regular(path) as file:
                 start = b"" if is_annotation else file.read(_START_BYTES)
                 file.seek(0 if is_annotation else max(file.tell(), status.st_size - _END_BYTES))
                 contents[name] = [status.st_size, status.st_mtime_ns, zlib.crc32(start + file.read())]

@@ -19,8 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from dcrl_jax.errors import InputError
-from dcrl_jax.files import open_regular
 from dcrl_jax.hub import HUB, fetch
+from dcrl_jax.opening import open_regular
 
 PARAMS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"

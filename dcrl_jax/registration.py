@@ -21,8 +21,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dcrl_jax.errors import InputError
-from dcrl_jax.files import open_regular
 from dcrl_jax.homography import apply, facing, part_matrix, sample
+from dcrl_jax.opening import open_regular
 
 STRETCH = "stretch"
 EXPECTED = (

@@ -40,23 +40,6 @@ def test_interrupted_write_keeps_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_only_files_are_opened_at_once(tmp_path):
-    (tmp_path / "a").write_bytes(b"ab")
-    os.mkfifo(tmp_path / "pipe")
-    with files.open_regular(tmp_path / "a") as file:
-        assert file.read() == b"ab"
-    for path, reason in (
-        (tmp_path, "Is a directory"),
-        (tmp_path / "pipe", "neither a file nor a folder"),
-        ("/dev/zero", "neither a file nor a folder"),
-        ("a\0b", "embedded null byte"),
-        ("a" * 999, "File name too long"),
-    ):
-        with pytest.raises(OSError, match=reason) as refusal:
-            files.open_regular(path)
-        assert refusal.value.filename == str(path)
-
-
 def test_torn_lines_are_skipped_and_the_next_line_is_separate(tmp_path):
     path = tmp_path / "records.jsonl"
     assert list(files.read_json_lines(path)) == []

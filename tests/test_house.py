@@ -9,7 +9,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 # From bottom to top; entries of one line know nothing of each other.
 FLOORS = [
-    ["errors", "homography"],
+    ["errors", "homography", "opening"],
     [
         "signals",
         "disk_errors",

@@ -25,7 +25,7 @@ from dcrl_jax.annotations.repeats import drop_repeats
 from dcrl_jax.annotations.text import read_text
 from dcrl_jax.annotations.types import Annotation, Finding
 from dcrl_jax.errors import InputError
-from dcrl_jax.files import open_regular
+from dcrl_jax.opening import open_regular
 
 CLASSES = ("person", "bicycle", "car")
 SPLITS = ("train", "test")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from dcrl_jax.errors import InputError
-from dcrl_jax.files import open_regular
+from dcrl_jax.opening import open_regular
 
 # Limit for the annotations of one image or of one KAIST split; the largest real file has a few megabytes.
 LIMIT_BYTES = 64 * 2**20

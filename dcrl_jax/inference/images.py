@@ -11,7 +11,7 @@ import PIL.Image
 from dcrl_jax import decoding
 from dcrl_jax.decoding import DEFAULT_RULES, ImageRules
 from dcrl_jax.errors import InputError
-from dcrl_jax.files import open_regular
+from dcrl_jax.opening import open_regular
 from dcrl_jax.registration import Registration, register_lwir
 
 Image = str | os.PathLike | np.ndarray | jax.Array

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dcrl_jax.errors import InputError
-from dcrl_jax.files import open_regular
+from dcrl_jax.opening import open_regular
 
 # Caltech's largest file has a hundredth of these bytes and arrays.
 MAX_BYTES = 64 * 2**20  # of a file, and of what its compressed elements become

@@ -15,7 +15,7 @@ import numpy as np
 
 from dcrl_jax.annotations.caltech.frames import HEIGHT_PX, WIDTH_PX
 from dcrl_jax.errors import InputError
-from dcrl_jax.files import open_regular
+from dcrl_jax.opening import open_regular
 
 HEADER_BYTES = 1024
 _MAGIC = struct.pack("<I", 0xFEED) + "Norpix seq".encode("utf-16-le")
