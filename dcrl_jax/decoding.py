@@ -26,6 +26,7 @@ from dcrl_jax.errors import InputError
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "AVIF", "BMP", "DIB", "GIF", "JPEG2000", "PPM", "QOI", "TGA")
 # 256 MiB of RGB. Pillow only warns from here on, and raises an error at twice as many.
 MAX_PIXELS = 2**28 // 3
+MAX_SIDE = 65_535  # JPEG's; Pillow takes 20 s for a BMP file of 1 kB that states a side of 80,000,000
 MAX_PAGES = 20_000  # of a file; Pillow finds the pages of a TIFF file in a time that grows with the square of these
 # JPEG's rounding may make the channels of a grey image differ by a step.
 GREY_DIFFERENCE = 3
@@ -106,6 +107,8 @@ def _check_size(image, name):
     for width, height in (image.size, tile):
         if width * height > MAX_PIXELS:
             raise too_large(name)
+        if max(width, height) > MAX_SIDE:
+            raise InputError(f"{name}: {width} x {height} pixels; expected at most {MAX_SIDE:,} on a side.")
 
 
 def decode_visible(encoded: bytes, name: str, rules: ImageRules = DEFAULT_RULES) -> np.ndarray:

@@ -21,7 +21,7 @@ _NUMBERED = re.compile(r"(\d{1,6})\s*[:=,]?\s+(\S.*)", re.ASCII)
 _NO_WORDS = re.compile(r"(\s+[\d.+-]+){4}\s*$|[/\\]|\.\w")
 _SHOWN = 10
 # Larger YAML takes the parser seconds; a thousand names have 20 KiB.
-_LIMIT_CHARACTERS = 2**20
+_LIMIT_CHARACTERS = 2**17
 # Of the two parsers, the one in Python takes time that grows with the square of the depth.
 _BaseLoader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
@@ -98,7 +98,7 @@ def _listed_names(text: str, path: Path) -> list[str]:
 
 def _yaml_names(text: str, path: Path) -> list[str]:
     if len(text) > _LIMIT_CHARACTERS:
-        raise InputError(f"{path}: larger than {_LIMIT_CHARACTERS // 2**20} MiB; expected a list of class names")
+        raise InputError(f"{path}: more than {_LIMIT_CHARACTERS:,} characters; expected a list of class names")
     try:
         content = yaml.load(text, _Loader)
     except (yaml.YAMLError, RecursionError) as error:

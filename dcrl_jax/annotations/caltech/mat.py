@@ -17,9 +17,9 @@ import numpy as np
 from dcrl_jax.errors import InputError
 from dcrl_jax.opening import open_regular
 
-# Caltech's largest file has a hundredth of these bytes and arrays.
+# Caltech's largest file has a hundredth of these bytes, and a twentieth of these arrays.
 MAX_BYTES = 64 * 2**20  # of a file, and of what its compressed elements become
-MAX_ARRAYS = 1_000_000
+MAX_ARRAYS = 200_000
 MAX_DEPTH = 16  # of cells and structs in one another
 
 # float64 of any shape, a text, the elements of a cell, or those of an array of structs by field; both by columns.
