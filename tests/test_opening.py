@@ -16,7 +16,7 @@ def test_only_files_are_opened_at_once(tmp_path):
         (tmp_path, "Is a directory"),
         (tmp_path / "pipe", "neither a file nor a folder"),
         ("/dev/zero", "neither a file nor a folder"),
-        ("a\0b", "embedded null byte"),
+        ("a\0b", "embedded null"),
         ("a" * 999, "File name too long"),
     ):
         with pytest.raises(OSError, match=reason) as refusal:
