@@ -13,7 +13,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -205,11 +205,9 @@ def check_same(values: dict[str, Any]) -> None:
     Raises:
         InputError: a value differs from that of the first process; names the first ten.
     """
-    if jax.process_count() == 1:
+    client, key = _client(), "dcrl_jax/command"
+    if jax.process_count() == 1 or client is None:
         return
-    from jax._src import distributed
-
-    client, key = cast(Any, distributed.global_state.client), "dcrl_jax/command"
     own = {name: repr(value) for name, value in values.items()}
     if is_first_process():
         client.key_value_set(key, json.dumps(own))
@@ -226,12 +224,18 @@ def check_same(values: dict[str, Any]) -> None:
 
 def wait_for_all() -> None:
     """Wait for all processes before their first exchange; between CPUs, it fails if one of them comes 30 s later."""
-    if jax.process_count() == 1:
-        return
-    from jax._src import distributed
+    client = _client()
+    if jax.process_count() > 1 and client is not None:
+        client.wait_at_barrier("dcrl_jax/start", DAY_S * 1000)
 
-    client: Any = distributed.global_state.client
-    client.wait_at_barrier("dcrl_jax/start", DAY_S * 1000)
+
+def _client() -> Any:
+    """Return what processes exchange words through before they compute; None if a later JAX has moved it."""
+    with contextlib.suppress(ImportError, AttributeError):
+        from jax._src import distributed
+
+        return distributed.global_state.client
+    return None
 
 
 def first_process_first(action: Callable[[], Any]) -> Any:

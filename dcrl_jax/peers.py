@@ -20,7 +20,7 @@ from typing import NoReturn
 from dcrl_jax.errors import InputError
 
 SILENCE_S = 30
-JOIN_S = 300
+JOIN_S = 300  # from the start of a process until it has met all others
 # After a process has stopped in order, by an error or a signal: the others may still have to save their state.
 LEFT_S = 60
 
