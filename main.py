@@ -25,15 +25,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def load(options: argparse.Namespace) -> Callable[[], object]:
     """Import the packages of a mode, check its config, and return the mode as a function without arguments."""
-    from dcrl_jax import parallel
+    from dcrl_jax import processes
 
     # The packages imported below ask JAX for its devices, so the processes must meet before.
-    parallel.start_processes(options.distributed)
+    processes.start(options.distributed, command_line.shared_values(options))
     config, checkpoint, output = options.config, options.checkpoint, options.output
     if options.mode in ("train", "eval"):
         print(f"workdir: {options.workdir}", flush=True)
     if config is not None:
-        parallel.check_same(command_line.shared_values(options))
         from dcrl_jax.registration import keep_numbers
         from dcrl_jax.training.unread_keys import check_unread_keys
 
@@ -45,7 +44,7 @@ def load(options: argparse.Namespace) -> Callable[[], object]:
 
         assert config is not None  # these modes need --config
         workdir = open_workdir(options.workdir)
-        parallel.wait_for_all()
+        processes.wait_for_all()
         if options.mode == "eval":
             return lambda: score.score_checkpoint(config, workdir, score.parallel_network(config), checkpoint)
         command = distill.train_student if config.role == "student" else train.train_and_evaluate

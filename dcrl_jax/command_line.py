@@ -177,13 +177,15 @@ def parse_recipe(arguments: Sequence[str]) -> Recipe | None:
     return Recipe(config_flags.get_config_filename(flag), config, config_flags.get_override_values(flag))
 
 
-def shared_values(options: argparse.Namespace) -> dict[str, Any]:
+def shared_values(options: argparse.Namespace) -> dict[str, str]:
     """Return what all processes of a run must be given alike, by flag; folders of data may be the machine's own."""
     from flax.traverse_util import flatten_dict
 
-    flags = {"--mode": options.mode, "--workdir": options.workdir, "--checkpoint": options.checkpoint}
-    keys = flatten_dict(options.config.to_dict(), sep=".")
-    return flags | {f"--config.{k}": value for k, value in keys.items() if not k.endswith(("data_dir", "manual_dir"))}
+    values = {"--mode": options.mode, "--workdir": options.workdir, "--checkpoint": options.checkpoint}
+    for key, value in flatten_dict(options.config.to_dict() if options.config else {}, sep=".").items():
+        if not key.endswith(("data_dir", "manual_dir")):
+            values[f"--config.{key}"] = value
+    return {flag: repr(value) for flag, value in values.items()}
 
 
 def path(text: str) -> str:
@@ -225,7 +227,7 @@ def exit_on_error(
         # A name that the locale cannot show must not end a command.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        with raise_on_sigterm(), _without_late_writes(), peers.lost_peer_first():
+        with raise_on_sigterm(), _without_late_errors(), peers.lost_peer_first():
             yield
             sys.stdout.flush()  # at exit, Python would print a stack trace if the disk of the output is full
     except InputError as error:
@@ -260,17 +262,19 @@ def exit_on_error(
 
 
 @contextlib.contextmanager
-def _without_late_writes() -> Iterator[None]:
-    """Drop what follows the error of a failed write: the stack traces of other writes that it took down.
+def _without_late_errors() -> Iterator[None]:
+    """Drop stack traces of errors that Python discards and that are known by other ways.
 
-    TensorStore's threads report to an event loop that is closed by then, and asyncio logs tasks that nobody awaits.
+    They are those of writes that a failed write took down: TensorStore's threads report to an event loop that is closed
+    by then, and asyncio logs tasks that nobody awaits. And those of signals during a callback of the garbage collector.
     """
     # For good, since asyncio does so when it deletes the tasks, as late as at exit.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     former = sys.unraisablehook
 
     def show(unraisable):
-        if str(unraisable.exc_value) != "Event loop is closed":
+        error = unraisable.exc_value
+        if not isinstance(error, KeyboardInterrupt | Preempted) and str(error) != "Event loop is closed":
             former(unraisable)
 
     sys.unraisablehook = show
@@ -289,7 +293,7 @@ def stop_process(status: int, at_once: bool = False) -> NoReturn:
     """
     jax = sys.modules.get("jax")
     # jax.process_count() would look for devices, which may be what failed.
-    if jax is not None and (at_once or jax.distributed.is_initialized()):
+    if peers.are_connected() or (jax is not None and (at_once or jax.distributed.is_initialized())):
         peers.leave()
         _flush_output()
         os._exit(status)
@@ -310,9 +314,14 @@ def _flush_output() -> None:
 @contextlib.contextmanager
 def exit_on_interrupt() -> Iterator[None]:
     """Exit at once on Ctrl-C within the block, which imports; an interrupted import could raise any error."""
+
+    def stop(number, frame):
+        peers.leave()
+        os._exit(130)
+
     former = signal.getsignal(signal.SIGINT)
     if former is not signal.SIG_IGN:  # as in a background command of a shell script
-        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+        signal.signal(signal.SIGINT, stop)
     try:
         yield
     finally:

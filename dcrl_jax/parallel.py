@@ -5,14 +5,9 @@ communicate in the step's mean over all devices, in the functions of this module
 process must call, and in Orbax, when it reads or writes a checkpoint.
 """
 
-import contextlib
-import functools
-import json
-import logging
-import os
-import socket
-import sys
-from collections.abc import Callable, Iterator
+import secrets
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -21,167 +16,9 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from dcrl_jax import peers
-from dcrl_jax.errors import InputError, first_few
-from dcrl_jax.jax_errors import SHARED_GPU, is_out_of_memory
+from dcrl_jax.errors import InputError
 
 AXIS = "devices"
-DAY_S = 24 * 3600  # longer than any wait
-
-
-def start_processes(distributed: str | None) -> None:
-    """Join the other processes of a run, if there are any, and find the devices.
-
-    Call it before anything else asks JAX for devices. Only the first process prints to standard output; every process
-    reports errors.
-
-    Args:
-        distributed: None for a single process; 'auto' on a cluster that JAX knows (Slurm, Open MPI, Kubernetes...); or
-            'HOST:PORT,COUNT,INDEX' with the address of the first process, the number of processes, and the index of
-            this one.
-
-    Raises:
-        InputError: ``distributed`` is none of these, the other processes were not found, or JAX has no device.
-    """
-    if distributed is None:
-        _require_devices()
-        return
-    late = (
-        f"--distributed={distributed}: the processes have not met within {peers.JOIN_S} s. Start all of them, with "
-        "the address of the first, which every machine must reach."
-    )
-    if hasattr(jax.config, "jax_enable_preemption_service"):  # not in 0.7.2
-        # XLA's own handler of SIGTERM would replace Python's.
-        jax.config.update("jax_enable_preemption_service", False)
-    try:
-        with peers.meet_in_time(late), _relayed_client() as is_watched:
-            # ``peers`` watches the processes in place of XLA's heartbeats, which a process that is held up misses.
-            options = {"heartbeat_timeout_seconds": DAY_S} if is_watched else {}
-            initialize = functools.partial(
-                jax.distributed.initialize, initialization_timeout=2 * peers.JOIN_S, **options
-            )
-            if distributed == "auto":
-                initialize()
-            else:
-                address, count, index = distributed.split(",")
-                if ":" not in address or not 0 <= int(index) < int(count):
-                    raise ValueError("the address lacks its port, or the index is not below the count")
-                if int(index) == 0:
-                    _require_free(_host_and_port(address)[1])
-                initialize(address, int(count), int(index))
-            _watch_peers()
-    except (ValueError, RuntimeError, OSError) as error:
-        raise InputError(
-            f"--distributed={distributed}: {error}. Expected HOST:PORT,COUNT,INDEX (the first process's address, the "
-            "number of processes, this one's index from 0), or auto on a cluster that JAX knows."
-        ) from error
-    _use_reachable_address()
-    _require_devices()
-    if not is_first_process():
-        # Every process would print the lines and bars of the first one. The file stays open until the process ends.
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-        os.environ["TQDM_DISABLE"] = "1"
-
-
-def _require_free(port: int) -> None:
-    """Raise OSError if another program has the port: XLA may share it with its like, or crash."""
-    both = socket.has_dualstack_ipv6()
-    family = socket.AF_INET6 if both else socket.AF_INET
-    socket.create_server(("", port), family=family, dualstack_ipv6=both).close()
-
-
-def _use_reachable_address() -> None:
-    """Connect the CPU devices of several processes over the address by which this machine reaches the first process.
-
-    JAX takes the machine's host name instead. In many containers it does not resolve, and on Debian it resolves to
-    127.0.1.1, which other machines cannot reach. GPUs communicate over NCCL, but JAX creates the CPU client there too.
-    JAX has no setting for the address (0.7.2 to 0.12), so this replaces the function that creates the connection.
-    """
-    # If a later JAX has moved these names, its own choice remains.
-    with contextlib.suppress(ImportError, AttributeError, OSError):
-        from jax._src import distributed, xla_bridge
-
-        owner: Any = getattr(xla_bridge, "_jax", None) or xla_bridge.xla_client._xla  # pyright: ignore
-        host, port = _host_and_port(distributed.global_state.coordinator_address)
-        family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
-        with socket.socket(family, kind) as probe:
-            probe.connect(address)  # sends nothing
-            own_address = probe.getsockname()[0]
-        owner.make_gloo_tcp_collectives = functools.partial(owner.make_gloo_tcp_collectives, hostname=own_address)
-
-
-@contextlib.contextmanager
-def _relayed_client() -> Iterator[bool]:
-    """Let JAX connect to the first process through ``peers.relay`` within the block; yield whether it will."""
-    from jax._src import distributed
-
-    # If a later JAX has moved this name, its client connects directly.
-    owner: Any = getattr(distributed, "_jax", None)
-    make_client = getattr(owner, "get_distributed_runtime_client", None)
-    if make_client is None:
-        yield False
-        return
-
-    def make_relayed_client(address: str, index: int, **options: Any) -> Any:
-        # At the end the others wait for the first process, which may write a report for long.
-        options["shutdown_timeout"] = DAY_S
-        return make_client(peers.relay(address) if index else address, index, **options)
-
-    owner.get_distributed_runtime_client = make_relayed_client
-    try:
-        yield True
-    finally:
-        owner.get_distributed_runtime_client = make_client
-
-
-def _watch_peers() -> None:
-    # If a later JAX has moved these names, its own watch remains: after minutes, with a stack trace.
-    with contextlib.suppress(ImportError, AttributeError):
-        from jax._src import distributed
-
-        state: Any = distributed.global_state
-        client, key = state.client, "dcrl_jax/peers"
-        if state.num_processes == 1:
-            return
-        if state.process_id == 0:
-            peers.listen(state.num_processes, lambda port: client.key_value_set(key, port))
-        else:
-            host, _ = _host_and_port(state.coordinator_address)
-            peers.connect(state.process_id, host, int(client.blocking_key_value_get(key, 60_000)))
-
-
-def _host_and_port(address: str | None) -> tuple[str, int]:
-    host, _, port = (address or "").rpartition(":")
-    return host.strip("[]"), int(port)
-
-
-def _require_devices() -> None:
-    """Find the devices.
-
-    Raises:
-        InputError: JAX cannot use any device, or none of the platform that the user chose; says what to do.
-    """
-    # JAX logs the stack trace of a plugin's failure before it raises the failure as an error.
-    logger = logging.getLogger("jax._src.xla_bridge")
-    level = logger.level
-    wanted = os.environ.get("JAX_PLATFORMS")
-    try:
-        if wanted:
-            logger.setLevel(logging.CRITICAL)
-        jax.local_devices()
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "it finds none"
-        if is_out_of_memory(error):
-            raise InputError(f"JAX cannot use the devices of this machine: {reason}\n{SHARED_GPU}") from error
-        if not wanted:
-            raise InputError(f"JAX cannot use the devices of this machine: {reason}") from error
-        raise InputError(
-            f"JAX_PLATFORMS={wanted}, and JAX cannot use such a device here: {reason}\n"
-            "For an NVIDIA GPU, nvidia-smi must list it, and JAX's CUDA build must be installed, as requirements.txt "
-            "does. To use whatever there is, unset JAX_PLATFORMS; JAX_PLATFORMS=cpu takes the CPU."
-        ) from error
-    finally:
-        logger.setLevel(level)
 
 
 def is_first_process() -> bool:
@@ -194,48 +31,6 @@ def any_process(flag: bool) -> bool:
     if jax.process_count() == 1:
         return flag
     return bool(multihost_utils.process_allgather(np.array(flag)).any())
-
-
-def check_same(values: dict[str, Any]) -> None:
-    """Check that all processes of a run were started with the same command.
-
-    Args:
-        values: what must be equal in all processes, by name.
-
-    Raises:
-        InputError: a value differs from that of the first process; names the first ten.
-    """
-    client, key = _client(), "dcrl_jax/command"
-    if jax.process_count() == 1 or client is None:
-        return
-    own = {name: repr(value) for name, value in values.items()}
-    if is_first_process():
-        client.key_value_set(key, json.dumps(own))
-        return
-    first = json.loads(client.blocking_key_value_get(key, DAY_S * 1000))
-    if differences := [
-        f"{name}: {first.get(name, 'absent')} in the first process, {own.get(name, 'absent')} here"
-        for name in sorted(first.keys() | own.keys())
-        if first.get(name) != own.get(name)
-    ]:
-        shown = "\n  ".join(first_few(differences, 10))
-        raise InputError(f"the processes were started with different commands:\n  {shown}\nGive all the same.")
-
-
-def wait_for_all() -> None:
-    """Wait for all processes before their first exchange; between CPUs, it fails if one of them comes 30 s later."""
-    client = _client()
-    if jax.process_count() > 1 and client is not None:
-        client.wait_at_barrier("dcrl_jax/start", DAY_S * 1000)
-
-
-def _client() -> Any:
-    """Return what processes exchange words through before they compute; None if a later JAX has moved it."""
-    with contextlib.suppress(ImportError, AttributeError):
-        from jax._src import distributed
-
-        return distributed.global_state.client
-    return None
 
 
 def first_process_first(action: Callable[[], Any]) -> Any:
@@ -259,6 +54,29 @@ def first_process_first(action: Callable[[], Any]) -> Any:
     if any_process(error is not None):
         raise error or InputError("the first process has stopped; its message says why.")
     return result if is_first_process() else action()
+
+
+def check_shared(folder: Path) -> None:
+    """Check that all processes see the same folder, which exists in each of them.
+
+    Raises:
+        InputError: one of them does not see what the first one writes there.
+        OSError: the first one cannot write there.
+    """
+    if jax.process_count() == 1:
+        return
+    number = int(multihost_utils.broadcast_one_to_all(np.uint32(secrets.randbits(32))))
+    # Nobody has asked for this name before, so no network file system remembers that it is missing.
+    mark = folder / f".seen-{number}"
+    first_process_first(lambda: mark.touch() if is_first_process() else None)
+    is_missing = any_process(not mark.exists())
+    if is_first_process():
+        mark.unlink()
+    if is_missing:
+        raise InputError(
+            f"--workdir={folder} is not one folder for all processes; give one that all machines share, by NFS for "
+            "example."
+        )
 
 
 def gather(tree: Any) -> Any:

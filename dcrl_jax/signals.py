@@ -103,9 +103,9 @@ class SignalLatch:
         self._is_immediate = False
 
     def _handle(self, number: int, frame: object) -> None:
-        if self.numbers or self._is_immediate:
+        self.numbers.append(number)  # Python discards an exception in a callback of the garbage collector
+        if len(self.numbers) > 1 or self._is_immediate:
             raise _ERRORS[number]()
-        self.numbers.append(number)
         print("\nstopping after the steps under way, with a checkpoint; a second signal stops at once", flush=True)
 
 

@@ -60,12 +60,18 @@ def test_name_that_the_locale_cannot_show_is_escaped(locale):
     assert output == {"C": b"caf\\xe9 \\udcff\n", "C.UTF-8": b"caf\xc3\xa9 \\udcff\n"}[locale]
 
 
-def test_only_the_trace_of_a_late_write_is_dropped(monkeypatch):
+def test_only_traces_of_late_writes_and_of_discarded_signals_are_dropped(monkeypatch):
     shown = []
     monkeypatch.setattr(sys, "unraisablehook", shown.append)
     with command_line.exit_on_error():
-        for text in ("Event loop is closed", "of the program"):
-            sys.unraisablehook(SimpleNamespace(exc_value=RuntimeError(text)))
+        errors = (
+            KeyboardInterrupt(),
+            Preempted(),
+            RuntimeError("Event loop is closed"),
+            RuntimeError("of the program"),
+        )
+        for error in errors:
+            sys.unraisablehook(SimpleNamespace(exc_value=error))
     assert [str(unraisable.exc_value) for unraisable in shown] == ["of the program"]
     assert sys.unraisablehook == shown.append
 
@@ -165,6 +171,6 @@ def test_flags_are_parsed(monkeypatch):
 def test_processes_share_all_of_their_command_but_folders_of_data():
     arguments = ["--config=configs/baseline.py:synthetic", "--workdir=w", "--config.seed=7", "--config.data.data_dir=d"]
     values = command_line.shared_values(command_line.parse_main("", arguments))
-    assert (values["--mode"], values["--workdir"], values["--config.seed"]) == ("train", "w", 7)
-    assert values["--config.data.options.height_px"] == 96
-    assert not [key for key in values if key.endswith("_dir") or values[key] == "d"]
+    assert (values["--mode"], values["--workdir"], values["--config.seed"]) == ("'train'", "'w'", "7")
+    assert values["--config.data.options.height_px"] == "96"
+    assert not [key for key in values if key.endswith("_dir") or values[key] == "'d'"]

@@ -24,7 +24,7 @@ FLOORS = [
         "decoding",
         "registration",
     ],
-    ["command_line", "config", "structures", "pairs"],
+    ["command_line", "config", "structures", "pairs", "processes"],
     ["ops"],
     ["losses", "models", "published", "parallel"],
     ["data", "checkpoints"],

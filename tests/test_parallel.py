@@ -1,7 +1,6 @@
 """Sharing a batch over devices, and the pmapped form of a step."""
 
-import socket
-from typing import ClassVar
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -48,6 +47,7 @@ def test_single_process_waits_for_no_other():
     assert [parallel.any_process(flag) for flag in (True, False)] == [True, False]
     assert parallel.first_process_first(lambda: 7) == 7
     tree = {"a": np.arange(3)}
+    parallel.check_shared(pathlib.Path("absent"))
     assert parallel.gather(tree) is parallel.across_processes(tree) is parallel.within_process(tree) is tree
 
 
@@ -68,101 +68,3 @@ def test_step_reuses_the_state_and_keeps_frozen_arguments_and_batch(mesh):
     assert state.is_deleted()
     assert first.is_deleted()
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((frozen, batch)))
-
-
-@pytest.mark.parametrize(
-    ("where", "reason"),
-    [
-        ("127.0.0.1:9999", "not enough values"),
-        ("127.0.0.1,2,0", "lacks its port"),
-        ("127.0.0.1:9999,2,2", "not below the count"),
-        ("first:1234,2,1", "DEADLINE_EXCEEDED"),
-        ("auto", "DEADLINE_EXCEEDED"),
-    ],
-)
-def test_processes_that_do_not_meet_are_told_what_was_expected(monkeypatch, where, reason):
-    def initialize(*_, **__):
-        raise RuntimeError("DEADLINE_EXCEEDED: Barrier timed out")
-
-    monkeypatch.setattr(jax.distributed, "initialize", initialize)
-    with pytest.raises(InputError, match=f"^--distributed={where}: .*{reason}.*Expected HOST:PORT,COUNT,INDEX"):
-        parallel.start_processes(where)
-
-
-def test_port_of_another_program_is_told():
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        where = f"127.0.0.1:{other.getsockname()[1]},2,0"
-        with pytest.raises(InputError, match=f"^--distributed={where}: .*Address already in use"):
-            parallel.start_processes(where)
-
-
-class Store:
-    """What the client of JAX's first process keeps for all."""
-
-    values: ClassVar = {}
-
-    def key_value_set(self, key, value):
-        self.values[key] = value
-
-    def blocking_key_value_get(self, key, timeout_ms):
-        return self.values[key]
-
-
-def test_processes_with_different_commands_are_told_the_differences(monkeypatch):
-    from jax._src import distributed
-
-    first = {"--mode": "train", "--config.data.height_px": 32, "--config.data.lwir_range": (0, 1), "--config.seed": 0}
-    monkeypatch.setattr(distributed.global_state, "client", Store())
-    monkeypatch.setattr(jax, "process_count", lambda: 2)
-    for index, values in ((0, first), (1, first)):
-        monkeypatch.setattr(jax, "process_index", lambda index=index: index)
-        parallel.check_same(dict(values))
-    other = first | {"--config.seed": 1, "--config.loss.new": 1.5}
-    del other["--config.data.lwir_range"]
-    with pytest.raises(InputError) as refusal:
-        parallel.check_same(other)
-    assert str(refusal.value) == (
-        "the processes were started with different commands:\n"
-        "  --config.data.lwir_range: (0, 1) in the first process, absent here\n"
-        "  --config.loss.new: absent in the first process, 1.5 here\n"
-        "  --config.seed: 0 in the first process, 1 here\n"
-        "Give all the same."
-    )
-
-
-def test_processes_talk_over_the_address_of_the_first_one(monkeypatch):
-    from jax._src import distributed, xla_bridge
-
-    owner = getattr(xla_bridge, "_jax", None) or xla_bridge.xla_client._xla
-    made = []
-    monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **__: None)
-    monkeypatch.setattr(distributed.global_state, "coordinator_address", "127.0.0.1:9")
-    monkeypatch.setattr(owner, "make_gloo_tcp_collectives", lambda **given: made.append(given))
-    parallel.start_processes("127.0.0.1:9,1,0")
-    owner.make_gloo_tcp_collectives(distributed_client=None)
-    assert made == [{"distributed_client": None, "hostname": "127.0.0.1"}]
-
-
-NO_DRIVER = "Unable to initialize backend 'cuda': no driver\nmore"
-FULL = "failed initializing StreamExecutor: CUDA_ERROR_OUT_OF_MEMORY: out of memory"
-
-
-@pytest.mark.parametrize(
-    ("error", "wanted", "message"),
-    [
-        (NO_DRIVER, None, r"^JAX cannot use the devices of this machine: .* no driver$"),
-        (NO_DRIVER, "cuda", r"^JAX_PLATFORMS=cuda, and .* no driver\nFor an NVIDIA GPU"),
-        (FULL, None, r"^JAX cannot use .*: out of memory\nnvidia-smi shows"),
-    ],
-    ids=["none", "not the wanted one", "full"],
-)
-def test_devices_that_jax_cannot_use_are_one_message(monkeypatch, error, wanted, message):
-    def fail():
-        raise RuntimeError(error)
-
-    monkeypatch.setattr(jax, "local_devices", fail)
-    monkeypatch.delenv("JAX_PLATFORMS")
-    if wanted:
-        monkeypatch.setenv("JAX_PLATFORMS", wanted)
-    with pytest.raises(InputError, match=message):
-        parallel.start_processes(None)

@@ -79,7 +79,9 @@ def test_latch_raises_at_once_within_an_immediate_block():
     with latch_signals() as latch:
         with latch.immediate(), pytest.raises(Preempted):
             signal.raise_signal(signal.SIGTERM)
-        assert latch.numbers == []
+        # Python may have discarded the exception; the run stops at the next look.
+        assert latch.numbers == [signal.SIGTERM]
+    with latch_signals() as latch:
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt), latch.immediate():
             pytest.fail("a signal from before is raised at the beginning")

@@ -196,6 +196,7 @@ class Run:
         try:
             self.workdir.mkdir(parents=True, exist_ok=True)
             parallel.first_process_first(lock)
+            parallel.check_shared(self.workdir)
         except OSError as error:
             raise InputError(not_written(self.workdir, error, "give another --workdir")) from error
 
