@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write ASCII text to a file, all of it or nothing; create the folder if needed."""
-    with atomic_path(path) as partial:
-        partial.write_text(text, encoding="ascii", newline="\n")
+def write_atomically(path: Path, text: str | Iterable[str]) -> None:
+    """Write ASCII text, whole or in pieces, to a file, all of it or nothing; create the folder if needed."""
+    with atomic_path(path) as partial, partial.open("w", encoding="ascii", newline="\n") as file:
+        file.writelines([text] if isinstance(text, str) else text)
 
 
 def check_writable(folder: Path) -> None:

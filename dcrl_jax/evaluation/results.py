@@ -10,7 +10,7 @@ subtract 1 from x and y.
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +48,7 @@ def write_kaist_text(
         ",".join([str(index + 1), *map(repr, box), repr(score)]) + "\n"
         for index, box, score in sort_detections(detections, image_ids)
     )
-    write_atomically(Path(path), "".join(lines))
+    write_atomically(Path(path), lines)
 
 
 def write_coco_json(
@@ -63,11 +63,16 @@ def write_coco_json(
     numbers, ``numbers`` has one per image.
     """
     numbers = range(len(image_ids)) if numbers is None else numbers
-    entries = (
-        json.dumps({"image_id": numbers[index], "category_id": PERSON_CATEGORY, "bbox": box, "score": score})
-        for index, box, score in sort_detections(detections, image_ids)
-    )
-    write_atomically(Path(path), "[\n" + ",\n".join(entries) + "\n]\n")
+
+    def pieces():
+        start = "[\n"
+        for index, box, score in sort_detections(detections, image_ids):
+            entry = {"image_id": numbers[index], "category_id": PERSON_CATEGORY, "bbox": box, "score": score}
+            yield start + json.dumps(entry)
+            start = ",\n"
+        yield "[]\n" if start == "[\n" else "\n]\n"
+
+    write_atomically(Path(path), pieces())
 
 
 def read_results(
@@ -234,8 +239,8 @@ def _check_label(row: Row) -> bool:
 
 def sort_detections(
     detections: Mapping[str, ImageDetections], image_ids: Sequence[str]
-) -> list[tuple[int, list[float], float]]:
-    """Check detections and return (image index, box, score) of each, by image and descending score.
+) -> Iterator[tuple[int, list[float], float]]:
+    """Check detections and yield (image index, box, score) of each, by image and descending score.
 
     Boxes, x, y, width, height, and scores are plain Python numbers; arguments and errors as for ``write_kaist_text``.
     """
@@ -243,7 +248,6 @@ def sort_detections(
     unknown = [image_id for image_id in detections if image_id not in index_of]
     if unknown:
         raise InputError(f"detections of {len(unknown)} images that are not in the split, first {unknown[0]!r}")
-    rows = []
     for image_id in sorted(detections, key=index_of.__getitem__):
         boxes = np.asarray(detections[image_id].boxes, np.float64).reshape(-1, 4)
         scores = np.asarray(detections[image_id].scores, np.float64).reshape(-1)
@@ -252,8 +256,5 @@ def sort_detections(
         if not (np.isfinite(boxes).all() and np.isfinite(scores).all()) or (boxes[:, 2:] < 0).any():
             raise InputError(f"image {image_id!r}: a detection is not finite or has a negative size; was padding kept?")
         order = np.argsort(-scores, kind="stable")
-        rows += [
-            (index_of[image_id], box, score)
-            for box, score in zip(boxes[order].tolist(), scores[order].tolist(), strict=True)
-        ]
-    return rows
+        for box, score in zip(boxes[order].tolist(), scores[order].tolist(), strict=True):
+            yield index_of[image_id], box, score
