@@ -214,7 +214,7 @@ def _pixels(image, name):
         image.load()
     except _TOO_LARGE as error:
         raise too_large(name) from error
-    image = PIL.ImageOps.exif_transpose(image)  # a copy, since other pages may follow
+    image = _upright(image)
     if "transparency" in image.info:
         image = image.convert("LA" if image.mode in ("1", "L") else "RGBA")
     elif image.mode == "1":
@@ -322,9 +322,20 @@ def is_grey(pixels: np.ndarray) -> bool:
 def upright_size(image: PIL.Image.Image) -> tuple[int, int]:
     """Return the width and height of an image that is opened but not decoded, once its tag has turned it upright."""
     # Pillow turns the size of a TIFF file by itself.
-    is_turned = image.format != "TIFF" and _may_have_tag(image) and image.getexif().get(_ORIENTATION) in _QUARTER_TURNS
+    is_turned = False
+    if image.format != "TIFF" and _may_have_tag(image):
+        with contextlib.suppress(SyntaxError):  # as in ``_upright``
+            is_turned = image.getexif().get(_ORIENTATION) in _QUARTER_TURNS
     width, height = image.size
     return (height, width) if is_turned else (width, height)
+
+
+def _upright(image):
+    """Return a copy, turned by its tag; other pages of the file may follow."""
+    try:
+        return PIL.ImageOps.exif_transpose(image)
+    except SyntaxError:  # Pillow ignores tags that cannot be read in a JPEG file only
+        return image.copy()
 
 
 def _may_have_tag(image):

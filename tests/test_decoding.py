@@ -186,6 +186,14 @@ def chunk(kind, content):
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
+def test_tags_that_cannot_be_read_turn_no_image():
+    png, jpeg = encoded(COLOURS), encoded(COLOURS, "jpeg", 6)
+    content = png[:33] + chunk(b"eXIf", b"no tags at all") + png[33:]
+    for damaged, suffix in ((content, "png"), (jpeg.replace(b"II*\0", b"no *").replace(b"MM\0*", b"no *"), "jpeg")):
+        assert decoding.decode(damaged, f"a.{suffix}")[0].shape == (4, 6, 3)
+        assert decoding.upright_size(PIL.Image.open(io.BytesIO(damaged))) == (6, 4)
+
+
 def png(width, height, *chunks):
     """A grey PNG file of some bytes that states a size, and has black pixels for no more than a part of it."""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
