@@ -56,25 +56,20 @@ def first_process_first(action: Callable[[], Any]) -> Any:
     return result if is_first_process() else action()
 
 
-def check_shared(folder: Path) -> None:
-    """Check that all processes see the same folder, which exists in each of them.
+def check_shared(file: Path) -> None:
+    """Check that all processes see the same folder: write a number to a file in it and read it in all of them.
 
     Raises:
-        InputError: one of them does not see what the first one writes there.
+        InputError: a process does not see what the first one writes there.
         OSError: the first one cannot write there.
     """
     if jax.process_count() == 1:
         return
-    number = int(multihost_utils.broadcast_one_to_all(np.uint32(secrets.randbits(32))))
-    # Nobody has asked for this name before, so no network file system remembers that it is missing.
-    mark = folder / f".seen-{number}"
-    first_process_first(lambda: mark.touch() if is_first_process() else None)
-    is_missing = any_process(not mark.exists())
-    if is_first_process():
-        mark.unlink()
-    if is_missing:
+    number = str(multihost_utils.broadcast_one_to_all(np.uint32(secrets.randbits(32))))
+    first_process_first(lambda: file.write_text(number, "ascii") if is_first_process() else None)
+    if any_process(not file.exists() or file.read_text("ascii") != number):
         raise InputError(
-            f"--workdir={folder} is not one folder for all processes; give one that all machines share, by NFS for "
+            f"{file.parent} is not the same folder for all processes; give one that all machines share, over NFS for "
             "example."
         )
 

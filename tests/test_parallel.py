@@ -47,7 +47,7 @@ def test_single_process_waits_for_no_other():
     assert [parallel.any_process(flag) for flag in (True, False)] == [True, False]
     assert parallel.first_process_first(lambda: 7) == 7
     tree = {"a": np.arange(3)}
-    parallel.check_shared(pathlib.Path("absent"))
+    parallel.check_shared(pathlib.Path("absent/file"))
     assert parallel.gather(tree) is parallel.across_processes(tree) is parallel.within_process(tree) is tree
 
 
