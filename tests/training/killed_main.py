@@ -1,8 +1,7 @@
 """main.py in processes that are forked from one which has imported it, and that kill themselves at a given moment.
 
 A start then takes the time of its work, without that of the imports; VGG's blocks have one convolution each, which are
-traced in less. With NUMBER scores on record in the workdir, a
-process ends by SIGKILL before
+traced in less. With NUMBER scores on record in the workdir, a process ends by SIGKILL before
 
     prepare     the prepared data get their final name
     config      the config of a new workdir gets its final name
@@ -23,12 +22,24 @@ import runpy
 import signal
 import sys
 import time
+import unittest.mock
+
+from training_cases import TINY_FLAGS
 
 ROOT = pathlib.Path(__file__).parents[2]
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
     ["dcrl_jax.training.distill", "dcrl_jax.inference.publish", "datasets.synthetic_rgbt", "orbax.checkpoint", "optax"]
 )
+# Read when the process that all are forked from imports JAX. The cache is that of the tests; it keeps small programs too.
+_QUICK = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+
+
+def training(workdir, recipe, flags):
+    """Return the arguments of main.py that train a tiny network with more flags; its data are beside the workdir."""
+    flags = TINY_FLAGS | flags | {"data.data_dir": workdir.with_name(f"{workdir.name}-data")}
+    command = [f"--config=configs/{recipe}.py:synthetic", f"--workdir={workdir}"]
+    return [*command, *(f"--config.{key}={value}" for key, value in flags.items())]
 
 
 class Killed:
@@ -45,7 +56,8 @@ class Killed:
         self._log = log
         log.write_bytes(b"")  # without the lines of an earlier process
         self._process = _FORKS.Process(target=_run, args=(list(map(str, arguments)), log, moment))
-        self._process.start()
+        with unittest.mock.patch.dict(os.environ, _QUICK):
+            self._process.start()
 
     def kill_after(self, seconds):
         """Kill the process after some time, unless it has ended."""

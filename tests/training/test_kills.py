@@ -1,19 +1,15 @@
 """A run that is killed and started again ends, bit for bit, like a run that nobody killed.
 
 Processes of main.py train a teacher and its student, and publish the student. SIGKILL ends them a hundred times: at
-every kind of moment, see killed_main.py, and at random ones. Two processes that train together are killed at random,
-ten times one of them and ten times both.
+every kind of moment, see killed_main.py, and at random ones.
 """
 
-import os
 import random
 import signal
-import socket
-import time
 
 import pytest
-from killed_main import Killed
-from training_cases import TINY_FLAGS, checkpoint_content, differences, end_of_run, json_lines
+from killed_main import Killed, training
+from training_cases import checkpoint_content, differences, end_of_run, json_lines
 
 pytestmark = pytest.mark.slow
 
@@ -36,48 +32,10 @@ for _prefix in ("", "teacher."):
     }
 
 
-TOGETHER = {
-    **{"train.steps": 60, "train.batch_size": 4, "train.log_every_steps": 1},
-    **{"train.evaluate_every_epochs": 20 * 4 / 24, "train.checkpoint_every_minutes": 0.02},
-    **{"optimizer.learning_rate": 0.01, "optimizer.warmup_steps": 2},
-}
-LOST = (
-    "error: process {} at 127.0.0.1 is gone: it has ended without a message (was it killed, or out of memory?). This "
-    "process cannot go on without it. The same command on all machines resumes from the newest checkpoint.\n"
-)
-
-
-@pytest.fixture(autouse=True)
-def quick_programs(monkeypatch):
-    # Read when the first process imports JAX. The cache is that of the tests; here it keeps small programs too.
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-
-
 @pytest.fixture
 def start(tmp_path):
     """Starts main.py with more arguments, which may kill itself at a moment."""
     return lambda arguments, moment=None: Killed(arguments, tmp_path / "log", moment)
-
-
-@pytest.fixture
-def start_both(tmp_path):
-    """Starts two processes of main.py that train in one workdir."""
-
-    def start(workdir):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{free.getsockname()[1]}"
-        arguments = training(workdir, "baseline", TOGETHER)
-        return [Killed([*arguments, f"--distributed={address},2,{i}"], tmp_path / f"log{i}") for i in (0, 1)]
-
-    return start
-
-
-def training(workdir, recipe="student", flags=FLAGS):
-    flags = TINY_FLAGS | flags | {"data.data_dir": workdir.with_name(f"{workdir.name}-data")}
-    command = [f"--config=configs/{recipe}.py:synthetic", f"--workdir={workdir}"]
-    return [*command, *(f"--config.{key}={value}" for key, value in flags.items())]
 
 
 def publishing(workdir):
@@ -120,7 +78,7 @@ def moments():
 
 def test_killed_commands_end_bit_for_bit_like_those_never_killed(tmp_path, start):
     workdir, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
-    for command in (training(undisturbed), publishing(undisturbed)):
+    for command in (training(undisturbed, "student", FLAGS), publishing(undisturbed)):
         status, out = start(command).finish()
         assert status == 0, out
     # The comparison sees every part of a checkpoint.
@@ -132,7 +90,7 @@ def test_killed_commands_end_bit_for_bit_like_those_never_killed(tmp_path, start
     assert parts == {"params", "optimizer", "data"}
 
     kills, rng = 0, random.Random(0)
-    for command, its_moments in zip((training(workdir), publishing(workdir)), moments(), strict=True):
+    for command, its_moments in zip((training(workdir, "student", FLAGS), publishing(workdir)), moments(), strict=True):
         for moment in its_moments:
             # First at a random time, at the latest at the moment, which comes again.
             process = start(command, moment)
@@ -147,26 +105,3 @@ def test_killed_commands_end_bit_for_bit_like_those_never_killed(tmp_path, start
     assert kills >= 100
     assert not differences(end_of(workdir), end_of(undisturbed))
     assert_clean(workdir)
-
-
-def test_killed_processes_end_bit_for_bit_like_those_never_killed(tmp_path, start_both):
-    workdir, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
-    ends = [process.finish() for process in start_both(undisturbed)]
-    assert [status for status, _ in ends] == [0, 0], ends
-    rng = random.Random(0)
-    for victims in rng.sample([[0], [1], [0, 1], [0, 1]] * 5, 20):
-        processes = start_both(workdir)
-        # Before its first line, a process that is left would wait for one that has not come yet.
-        processes[0].wait_for_lines(rng.randrange(2 - len(victims), 16))
-        time.sleep(rng.uniform(0, 0.3))
-        for index in victims:
-            processes[index].kill_after(0)
-        for index, process in enumerate(processes):
-            status, out = process.finish()
-            assert status == (-signal.SIGKILL if index in victims else os.EX_TEMPFAIL), out
-            if index not in victims:
-                assert out.endswith(LOST.format(*victims)), out
-                assert out.count("error: ") == 1, out
-    ends = [process.finish() for process in start_both(workdir)]
-    assert [status for status, _ in ends] == [0, 0], ends
-    assert not differences(end_of_run(workdir), end_of_run(undisturbed))
