@@ -31,7 +31,7 @@ _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
     ["dcrl_jax.training.distill", "dcrl_jax.inference.publish", "datasets.synthetic_rgbt", "orbax.checkpoint", "optax"]
 )
-# Read when the process that all are forked from imports JAX. The cache is that of the tests; it keeps small programs too.
+# Read when the process that all are forked from imports JAX. The cache of the tests keeps small programs too, here.
 _QUICK = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
 
 
