@@ -256,9 +256,6 @@ KEYS = (
     Key("distillation.rho", 0.5, NOT_NEGATIVE, "card", "paper IV-A", "weight of L_F"),
     Key("distillation.relative", False, _one_of(False, True), "card", "ours", "L_F in units of the mean square of the "
         "teacher's features", added=True),
-    Key("distillation.contrast", 0.0, NOT_NEGATIVE, "card", "ours", "weight of the contrast of RoIs", added=True),
-    Key("distillation.sure", 0.8, SHARE, "card", "ours", "least probability of the teacher's class of a RoI in "
-        "distillation.contrast", added=True),
     Key("distillation.zeta", 0.5, SHARE, "card", "paper V-B", "share of the hard labels in Eq. 16"),
     Key("distillation.temperature", 1.0, ABOVE_0, "card", "ours", "T of Eq. 16"),
     Key("distillation.epsilon", 0.5, NOT_NEGATIVE, "card", "paper V-B", "weight of L_b in Eq. 17"),

@@ -50,15 +50,12 @@ SCENES: dict[str, object] = {
     "train.log_every_steps": 1,
     "eval.batch_size": 4,
 }
-# Students that differ from the default, by name: their changes. The widths have baselines of their own.
-VARIANTS: dict[str, dict[str, object]] = {
-    "contrast": {"distillation.contrast": 0.5},
-}
 # Teachers beside the default, for their losses, dead channels and modality weights.
 TEACHERS: dict[str, dict[str, object]] = {
     "gaussian-teacher": {"cfl.init": "gaussian"},
     "slow-teacher": {"optimizer.learning_rate": 5e-5},
 }
+# Students and baselines of less width.
 WIDTHS: dict[str, dict[str, object]] = {
     "half": {"backbone.width": 0.5, "roi.hidden": 256},  # 15 MB in bfloat16
     "quarter": {"backbone.width": 0.25, "roi.hidden": 256},
@@ -80,14 +77,15 @@ def trainings(unlabelled: Path | None, rehearse: bool) -> list[Training]:
         unlabelled: a folder of pairs without labels; None leaves out the student that learns from them.
         rehearse: one run of each role.
     """
-    variants = ({"unlabelled": {"data.unlabelled": str(unlabelled)}} if unlabelled else {}) | VARIANTS
     runs = [Training("teacher", "teacher", {})]
     runs += [Training(f"{role}-{seed}", role, {"seed": seed}) for seed in SEEDS for role in ("baseline", "student")]
     if rehearse:
         return runs[:3]
-    runs += [
-        Training(f"{name}-{s}", "student", {"seed": s, **changes}) for s in (0, 1) for name, changes in variants.items()
-    ]
+    if unlabelled:
+        runs += [
+            Training(f"unlabelled-{seed}", "student", {"seed": seed, "data.unlabelled": str(unlabelled)})
+            for seed in (0, 1)
+        ]
     runs += [Training(name, "teacher", changes) for name, changes in TEACHERS.items()]
     for seed in (0, 1):
         for name, changes in WIDTHS.items():

@@ -7,8 +7,6 @@ Eq. 17 a penalty where the teacher's error is smaller, Eq. 18 a cross entropy wi
 Means are those of ``losses.detection``: per image, over the same anchors, RoIs or pixels as the detection term, then
 over images. The teacher's outputs are constants without gradient.
 
-``contrast``, on the RoIs that the teacher is sure of, is not the paper's and off by default.
-
 Notation: B images, R sampled anchors or RoIs, h x w cells of the conv5 map, C its channels in the student.
 """
 
@@ -22,7 +20,6 @@ from dcrl_jax.losses.detection import masked_mean
 from dcrl_jax.structures import Array, Targets
 
 STAGES = ("rpg", "rdr")
-CONTRAST_TEMPERATURE = 0.1
 
 
 class Distillation(NamedTuple):
@@ -39,8 +36,6 @@ class Distillation(NamedTuple):
     delta: float  # margin of Eq. 17
     xi: float  # weight of the annotated masks, Eq. 18
     relative: bool = False  # whether Eq. 15 is in units of the teacher's features
-    contrast: float = 0.0  # weight of ``contrast``, which compares the features of Eq. 15
-    sure: float = 0.0  # least probability of the teacher's class of a RoI in ``contrast``
 
     @property
     def any(self) -> bool:
@@ -66,40 +61,6 @@ def features(adapted: Array, teacher: Array, relative: bool = False) -> jax.Arra
         return jnp.mean(jnp.square(adapted - teacher))
     error, scale = (jnp.mean(jnp.square(x), axis=(1, 2, 3), dtype=jnp.float32) for x in (adapted - teacher, teacher))
     return jnp.mean(error / jnp.maximum(scale, jnp.finfo(jnp.float32).tiny))
-
-
-def contrast(pooled: Array, teacher: Array, teacher_logits: Array, is_sampled: Array, sure: float) -> jax.Array:
-    """Return how well a RoI's features tell the teacher's of the same RoI from the teacher's of the other class.
-
-    InfoNCE (van den Oord et al., 2018) on cosine similarities at a temperature of ``CONTRAST_TEMPERATURE``. RoIs count
-    that are sampled and whose class the teacher is sure of; the negatives of a RoI are those of the other class. RoIs
-    of the same class are no negatives, since many of them show the same person.
-
-    Args:
-        pooled: A(E^s) of each RoI, float32 [B, R, D].
-        teacher: E^t of each RoI, the same shape.
-        teacher_logits: d^t of each RoI, float32 [B, R, 2].
-        is_sampled: bool [B, R].
-        sure: the least probability of the teacher's class.
-
-    Returns:
-        float32 [], the mean over the RoIs that count, then over images.
-    """
-    teacher, teacher_logits = jax.lax.stop_gradient((teacher, teacher_logits))
-    probability = jax.nn.softmax(teacher_logits)
-    counted = is_sampled & (jnp.max(probability, axis=-1) >= sure)
-    is_person = probability[..., 1] > 0.5
-    own, others = (_directions(jnp.where(counted[..., None], x, 1.0)) for x in (pooled, teacher))
-    similarity = jnp.einsum("brd,bsd->brs", own, others) / CONTRAST_TEMPERATURE
-    same = jnp.diagonal(similarity, axis1=1, axis2=2)
-    negative = counted[:, None, :] & (is_person[:, :, None] != is_person[:, None, :])
-    total = jax.nn.logsumexp(jnp.where(negative, similarity, -jnp.inf), axis=-1)
-    return masked_mean(jnp.logaddexp(same, total) - same, counted)
-
-
-def _directions(vectors):
-    norm = jnp.sqrt(jnp.sum(jnp.square(vectors), axis=-1, keepdims=True) + jnp.finfo(jnp.float32).eps)
-    return vectors / norm
 
 
 def soft_cross_entropy(logits: Array, teacher_logits: Array, temperature: float = 1.0) -> jax.Array:
@@ -167,7 +128,7 @@ def loss_weights(rules: Distillation, box_weight: float, segmentation_weight: fl
         segmentation_weight: eta of Eq. 1.
     """
     zeta, xi = (rules.zeta if rules.cls else 1.0), (rules.xi if rules.seg else 1.0)
-    weights = {"fea": rules.rho if rules.fea else 0.0, "contrast": rules.contrast if rules.fea else 0.0}
+    weights = {"fea": rules.rho if rules.fea else 0.0}
     for stage in STAGES:
         weights |= {
             f"{stage}_cls": zeta,

@@ -11,11 +11,8 @@ from dcrl_jax.losses.distillation import NO_DISTILLATION, STAGES, Distillation, 
 from dcrl_jax.models.detect import ProposalRules, propose_regions, refine
 from dcrl_jax.models.network import Network, proposal_rules
 from dcrl_jax.models.rpn import propose
-from dcrl_jax.ops.roi_align import roi_align
 from dcrl_jax.structures import Array, Batch, RegionOutputs, Targets
 from dcrl_jax.training.targets import RdrRules, RpgRules, rpg_targets, sample_rois, take_anchors
-
-CONTRAST_SAMPLES = 4  # along each side of a RoI, whose mean is its vector
 
 
 class TrainingRules(NamedTuple):
@@ -152,8 +149,7 @@ def distillation_terms(
         rules: the rules that say which terms are on, and their constants.
 
     Returns:
-        ``fea``, ``contrast``, ``{stage}_cls_soft``, ``{stage}_reg_bound`` and ``{stage}_seg_soft``, if on; each float32
-        [].
+        ``fea``, ``{stage}_cls_soft``, ``{stage}_reg_bound`` and ``{stage}_seg_soft``, if on; each float32 [].
     """
     on = rules.distillation
     assert batch.lwir is not None
@@ -162,13 +158,7 @@ def distillation_terms(
     terms = {}
     if on.fea:
         adapted = cast(jax.Array, network.model.apply({"params": params}, run.features, method="adapt"))
-        goal = features.concatenated()
-        terms["fea"] = distillation.features(adapted, goal, on.relative)
-        if on.contrast:
-            align = jax.vmap(lambda x, rois: roi_align(x, rois, rules.stride, 1, CONTRAST_SAMPLES)[:, 0, 0])
-            pooled, soft_pooled = (align(x, run.rois) for x in (adapted, goal))
-            sampled = run.rdr.targets.is_sampled
-            terms["contrast"] = distillation.contrast(pooled, soft_pooled, rdr.logits, sampled, on.sure)
+        terms["fea"] = distillation.features(adapted, features.concatenated(), on.relative)
     for name, soft in (("rpg", take_anchors(rpg, run.anchors)), ("rdr", rdr)):
         stage = getattr(run, name)
         own = stage.outputs

@@ -97,7 +97,7 @@ _RULES = (
     ),
     _Rule(("cfl.specific_gain",), lambda c: "cfl" in c and c.cfl.init == "identity", "cfl.init is identity"),
     _Rule(
-        tuple(f"distillation.{name}" for name in ("rho", "relative", "contrast", "sure")),
+        tuple(f"distillation.{name}" for name in ("rho", "relative")),
         lambda c: _distillation_is(c, "fea", False),
         "distillation.fea is False",
     ),
@@ -111,7 +111,6 @@ _RULES = (
         lambda c: _distillation_is(c, "bbr", False),
         "distillation.bbr is False",
     ),
-    _Rule(("distillation.sure",), lambda c: _distillation_is(c, "contrast", 0), "distillation.contrast is 0"),
     _Rule(("distillation.xi",), lambda c: _distillation_is(c, "seg", False), "distillation.seg is False"),
     _Rule(("distillation.temperature",), lambda c: _distillation_is(c, "zeta", 1), "distillation.zeta is 1"),
     _Rule(("distillation.delta",), lambda c: _distillation_is(c, "epsilon", 0), "distillation.epsilon is 0"),

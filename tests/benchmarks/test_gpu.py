@@ -180,13 +180,13 @@ def test_students_wait_for_their_teacher_and_go_without_a_failed_one(tmp_path, m
 
 def test_comparisons_are_between_finished_runs_of_the_same_seeds(tmp_path):
     runs = train.trainings(Path("unlabelled"), rehearse=False)
-    for name in ("baseline-0", "baseline-1", "student-0", "student-1", "student-2", "contrast-1", "half-student-0"):
+    for name in ("baseline-0", "baseline-1", "student-0", "student-1", "student-2", "unlabelled-1", "half-student-0"):
         (tmp_path / name / "evaluation").mkdir(parents=True)
         (tmp_path / name / "evaluation" / "scores.json").write_text("{}")
     assert [tuple(each) for each in train.comparisons(tmp_path, runs)] == [
         ("student", "baseline", [0, 1]),
-        ("contrast", "student", [1]),
-        ("contrast", "baseline", [1]),
+        ("unlabelled", "student", [1]),
+        ("unlabelled", "baseline", [1]),
     ]
     (tmp_path / "half-baseline-0" / "evaluation").mkdir(parents=True)
     (tmp_path / "half-baseline-0" / "evaluation" / "scores.json").write_text("{}")

@@ -84,7 +84,7 @@ def test_eq_18_is_the_mean_over_the_counted_bins():
 
 
 def test_eq_14_total_by_hand():
-    terms = {"fea": 10.0, "contrast": 0.0}
+    terms = {"fea": 10.0}
     names = ("cls", "cls_soft", "reg", "reg_bound", "seg", "seg_soft")
     for stage, values in (("rpg", (4.0, 8.0, 1.0, 2.0, 16.0, 8.0)), ("rdr", (8.0, 4.0, 3.0, 4.0, 8.0, 16.0))):
         terms |= {f"{stage}_{name}": term for name, term in zip(names, values, strict=True)}
@@ -105,24 +105,6 @@ def test_relative_features_are_in_units_of_each_image_s_own_teacher():
     assert losses.features(adapted, teacher) == pytest.approx((4 + 9 + 0) / 3)
 
 
-def test_contrast_tells_the_teacher_s_own_roi_from_those_of_the_other_class():
-    # RoIs: a person, two of the background, one that the teacher is not sure of, one that is not sampled.
-    student = np.array([[[2, 0], [0, 1], [0, 3], [1, 1], [1, 1]]], np.float32)
-    teacher = np.array([[[1, 0], [0, 2], [3, 4], [7, 7], [7, 7]]], np.float32)
-    logits = sure(1, 5, at=[((0, i), x) for i, x in enumerate([[0, 9], [9, 0], [9, 0], [0, 1], [9, 0]])])
-    is_sampled = np.array([[1, 1, 1, 1, 0]], bool)
-    similarity = 10 * np.array([[1, 0, 0.6], [0, 1, 0.8], [0, 1, 0.8]])
-    negatives = ([1, 2], [0], [0])
-    terms = [
-        np.log(np.exp(row[own]) + np.exp(row[others]).sum()) - row[own]
-        for own, (row, others) in enumerate(zip(similarity, negatives, strict=True))
-    ]
-    found = losses.contrast(student, teacher, logits, is_sampled, 0.9)
-    np.testing.assert_allclose(found, np.mean(terms), rtol=1e-4)
-    # Of RoIs of one class there is nothing to tell apart.
-    assert losses.contrast(student[:, 1:3], teacher[:, 1:3], logits[:, 1:3], is_sampled[:, 1:3], 0.9) == 0
-
-
 # Every weight that a switch of Table IV changes. All others are those of Eq. 1, the same in both stages.
 SWITCHES = {
     None: {},
@@ -137,7 +119,7 @@ SWITCHES = {
 def test_table_iv_a_switch_changes_its_own_weights_in_both_stages(switch):
     rules = ALL_OFF._replace(**{switch: True}) if switch else ALL_OFF
     weights = {"{}_cls": 1.0, "{}_reg": 2.0, "{}_seg": 3.0, "{}_cls_soft": 0.0, "{}_reg_bound": 0.0, "{}_seg_soft": 0.0}
-    weights = {"fea": 0.0, "contrast": 0.0, **weights, **SWITCHES[switch]}
+    weights = {"fea": 0.0, **weights, **SWITCHES[switch]}
     expected = {name.format(stage): weight for name, weight in weights.items() for stage in STAGES}
     assert losses.loss_weights(rules, box_weight=2.0, segmentation_weight=3.0) == expected
     assert rules.any == bool(switch)
@@ -155,12 +137,9 @@ def cases():
 
     targets = make_targets([[1, 1, 0, 0]] * 2, [[1, 1, 1, 0]] * 2, draw(2, 4, 4, seed=7))
     rpg, rdr = (np.random.default_rng(3).random(shape) < 0.5 for shape in ((2, 2, 3), (2, 3, 2, 2)))
-    sampled = np.array([[1, 1, 1, 0], [1, 1, 0, 0]], bool)
-    classes = sure(2, 4, at=[((0, 0), [2.0, 0.0]), ((1, 1), [2.0, 0.0])])
     return {
         "fea": case(lambda s, t: losses.features(s, t), np.ones((2, 2, 3), bool), 4),
         "fea relative": case(lambda s, t: losses.features(s, t, True), np.ones((2, 2, 3), bool), 4),
-        "contrast": case(losses.contrast, sampled, 4, teacher_logits=classes, is_sampled=sampled, sure=0.6),
         "cls": case(losses.classification, targets.is_sampled, 2, targets=targets, temperature=2.0),
         # With so large a margin every positive counts.
         "bbr": case(losses.box_regression, targets.is_positive, 4, targets=targets, delta=99.0),
