@@ -12,7 +12,6 @@ from typing import Any
 
 from dcrl_jax.errors import InputError
 
-LOCK_FILE = ".lock"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
@@ -78,7 +77,7 @@ def folder_lock(folder: Path, busy: str) -> Iterator[None]:
         InputError: another process holds the lock; ``busy`` is the message.
         OSError: the folder cannot be written to.
     """
-    with (folder / LOCK_FILE).open("wb") as file:
+    with (folder / ".lock").open("wb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -1,193 +1,70 @@
-"""The other processes of a run: call their roll at its start, and watch them until this process ends.
+"""The other processes of a run: watch them until this process ends, since it would wait for a lost one for ever.
 
 A process that dies closes its connections; a machine that is cut off does not, and a computation under way goes on
-waiting for its share. So each process holds a TCP connection to the first one for this alone. The operating systems
-send probes over it and answer them, however long the processes compile or compute, and report it as broken after
-SILENCE_S without an answer. The first process tells the others whom it lost.
-
-These connections are made before XLA's own and at the same port, since XLA answers a wrong start with a stack trace, a
-crash or a long wait. Each process says who it is and what it was started with; the first answers when all are there.
+waiting for its share. So each process holds a TCP connection to the first one for this alone, see ``roll_call``. The
+operating systems send probes over it and answer them, however long the processes compile or compute, and report it as
+broken after SILENCE_S without an answer. The first process tells the others whom it lost.
 """
 
 import atexit
 import contextlib
+import errno
+import ipaddress
 import json
 import os
-import select
 import socket
+import struct
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from dcrl_jax.errors import InputError, first_few
+from dcrl_jax.errors import InputError
 
 SILENCE_S = 30
-JOIN_S = 300  # from the start of a process until it has met all others
-PATIENCE_S = 10  # until it says what it waits for
 # After a process has stopped in order, by an error or a signal: the others may still have to save their state.
 LEFT_S = 60
 PROGRAM = b"dcrl_jax "  # the start of every line
 
-_connections: dict[int, socket.socket] = {}  # by the index of the other process
+connections: dict[int, socket.socket] = {}  # by the index of the other process
+have_met = threading.Event()  # set when all processes have come
 _farewell = threading.Lock()  # taken once, by the first reason to end
 _ending = threading.Lock()  # taken once, by the first loss
 _left: list[str] = []  # what to say of the processes that have ended in order
 _held: list[socket.socket] = []  # open connections of XLA, which no other reference may keep
 
 
-def call_roll(port: int, count: int, command: Mapping[str, str]) -> None:
-    """Wait in the first process for all others, and watch them until this process ends.
-
-    Args:
-        port: the port to which the others come; free again afterwards, for XLA.
-        count: the number of processes.
-        command: what all must have been started with, by name.
-
-    Raises:
-        InputError: one has not come within JOIN_S, or was started with something else; the others are told.
-        OSError: another program has the port.
-    """
-    both = socket.has_dualstack_ipv6()
-    family = socket.AF_INET6 if both else socket.AF_INET
-    addresses: dict[int, str] = {}
-    deadline = time.monotonic() + JOIN_S
-    with socket.create_server(("", port), family=family, backlog=count, dualstack_ipv6=both) as listener:
-        listener.settimeout(PATIENCE_S)
-        while missing := [str(index) for index in range(1, count) if index not in addresses]:
-            waiting = f"waiting at port {port} for the processes {', '.join(missing)} of {count}"
-            if time.monotonic() > deadline:
-                raise _refusal(f"the first process gave up {waiting}, after {JOIN_S} s; start all of them")
-            try:
-                connection, (address, *_) = listener.accept()
-            except TimeoutError:
-                _note(waiting)
-                continue
-            address = address.removeprefix("::ffff:")
-            connection.settimeout(SILENCE_S)
-            try:
-                kind, card = _receive(connection) or ("", {})
-            except (OSError, ValueError):
-                continue  # a scan of ports may come here, too
-            if kind == "card":
-                index = card["index"]
-                if reason := _objection(card, address, addresses, count, command):
-                    raise _refusal(reason, connection)
-                _connections[index], addresses[index] = connection, address
-                _start_watch(index, address)
-    _tell("welcome")
-
-
-def _objection(
-    card: Mapping[str, Any], address: str, addresses: Mapping[int, str], count: int, command: Mapping[str, str]
-) -> str:
-    """Return why a process cannot be one of this run; '' if it can."""
-    index, others = card["index"], card["command"]
-    name = f"process {index} at {address}"
-    if card["count"] != count:
-        return f"{name} was started as one of {card['count']} processes, the first one as one of {count}"
-    if index in addresses:
-        return f"{name} has the index of the one at {addresses[index]}; give each process its own, from 0"
-    differences = [
-        f"{key}: {command.get(key, 'absent')} in the first process, {others.get(key, 'absent')} there"
-        for key in sorted(command.keys() | others.keys())
-        if command.get(key) != others.get(key)
-    ]
-    if not differences:
-        return ""
-    shown = "\n  ".join(first_few(differences, 10))
-    return f"{name} was started with another command:\n  {shown}\nGive all processes the same"
-
-
-def _refusal(reason: str, newcomer: socket.socket | None = None) -> InputError:
-    """Tell all why they do not start, and return the error for this process."""
-    _ending.acquire()  # what follows from the end of the others is not said
-    _tell("refusal", reason, *([newcomer] if newcomer else []))
-    _connections.clear()
-    return InputError(reason)
-
-
-def answer_roll(host: str, port: int, index: int, count: int, command: Mapping[str, str]) -> None:
-    """Meet the others through the first process, and watch that until this process ends.
-
-    Args:
-        host: the address of the first process.
-        port: the port of its ``call_roll``.
-        index: the number of this process, from 1.
-        count: the number of processes.
-        command: what all must have been started with, by name.
-
-    Raises:
-        InputError: the first process is not there within JOIN_S, or says that not all have come or were started alike.
-    """
-    connection = _reach(host, port)
-    _connections[0] = connection
-    _tell("card", {"index": index, "count": count, "command": dict(command)})
-    connection.settimeout(JOIN_S + SILENCE_S)
-    _probe(connection)
-    if not select.select([connection], [], [], PATIENCE_S)[0]:
-        _note("waiting until the first process has met all others")
-    try:
-        kind, value = _next(0, host)
-    except ValueError:
-        kind, value = "refusal", f"another program answers at {host}:{port}: a former run that has not ended, perhaps"
-    if kind == "refusal":
-        _connections.clear()
-        raise InputError(value)
-    if kind != "welcome":
-        _end(value)
-    _start_watch(0, host)
-
-
-def _reach(host: str, port: int) -> socket.socket:
-    deadline = time.monotonic() + JOIN_S
-    patience = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            connection = socket.create_connection((host, port), PATIENCE_S)
-            # A port that nobody listens at may be the very one that the system gives to the caller.
-            if connection.getsockname() != connection.getpeername():
-                return connection
-            connection.close()
-            reason: object = "Connection refused"
-        except OSError as error:
-            reason = error.strerror or error
-        if time.monotonic() > deadline:
-            raise InputError(f"no first process at {host}:{port} within {JOIN_S} s ({reason}); start all processes")
-        if time.monotonic() > patience:
-            _note(f"waiting for the first process at {host}:{port} ({reason})")
-            patience += PATIENCE_S
-        time.sleep(0.2)
-
-
-def _note(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 def are_connected() -> bool:
     """Return whether this process watches others."""
-    return bool(_connections)
+    return bool(connections)
 
 
 def leave() -> None:
     """Tell the others that this process ends in order."""
     if _farewell.acquire(blocking=False):
-        _tell("leaves")
+        tell("leaves")
 
 
 @contextlib.contextmanager
 def lost_peer_first() -> Iterator[None]:
-    """Wait before an error leaves the block: if it came from the loss of a process, ``_watch`` says that and exits."""
+    """Wait before an error leaves the block: if it came from the loss of a process, ``end`` says that and exits."""
     try:
         yield
     except Exception as error:
-        if _connections:
+        if connections:
             time.sleep(5)
             # What follows from the end of another process, whose message says why, is no error of this one.
             if _left and not isinstance(error, InputError | OSError):
-                _end(_left[0])
+                end(_left[0])
         raise
+
+
+def own_address() -> str | None:
+    """Return the address of this machine that the others reach; None without others."""
+    own = [connection.getsockname()[0].removeprefix("::ffff:") for connection in connections.values()]
+    own.sort(key=lambda address: ipaddress.ip_address(address).is_loopback)  # a process on this machine may use that
+    return own[0] if own else None
 
 
 def relay(address: str) -> str:
@@ -203,13 +80,13 @@ def relay(address: str) -> str:
         while True:
             near, _ = listener.accept()
             try:
-                far = socket.create_connection((host.strip("[]"), int(port)), SILENCE_S)
+                far = dial(host.strip("[]"), int(port), SILENCE_S)
             except OSError:
                 near.close()  # the first process has not started yet; XLA tries again
                 continue
             far.settimeout(None)
-            for end in (near, far):
-                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for side in (near, far):
+                side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             _held.append(near)
             threading.Thread(target=_copy, args=(near, far), daemon=True).start()
             threading.Thread(target=_copy, args=(far, near), daemon=True).start()
@@ -224,58 +101,70 @@ def _copy(source: socket.socket, target: socket.socket) -> None:
             target.sendall(data)
 
 
-def _start_watch(other: int, address: str) -> None:
-    _probe(_connections[other])
-    _connections[other].settimeout(None)
-    threading.Thread(target=_watch, args=(other, address), daemon=True).start()
+def watch(index: int, address: str, connection: socket.socket) -> None:
+    """Watch another process over its connection until this process ends."""
+    connections[index] = connection
+    probe(connection)
+    connection.settimeout(None)
+    threading.Thread(target=_watch, args=(connection, f"process {index} at {address}"), daemon=True).start()
     # Before JAX's own end, in which the processes wait for each other.
     atexit.register(leave)
 
 
-def _probe(connection: socket.socket) -> None:
+def forget() -> None:
+    """Watch the others no longer: this process ends for a reason that it has told them."""
+    _ending.acquire()
+    connections.clear()
+
+
+def probe(connection: socket.socket) -> None:
+    """Let the operating systems find out if the other machine is gone."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in {"IDLE": SILENCE_S // 3, "INTVL": SILENCE_S // 6, "CNT": 4}.items():
         connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, f"TCP_KEEP{name}"), value)
+    # Nothing is probed while data wait for an answer.
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * SILENCE_S)
 
 
-def _watch(other: int, address: str) -> None:
-    kind, value = _next(other, address)
+def _watch(connection: socket.socket, name: str) -> None:
+    kind, value = hear(connection, name)
     if kind == "leaves":
         _left.append(value)
-        while _next(other, address)[0] != "loss":
+        while hear(connection, name)[0] not in ("loss", "foreign"):
             pass
-        time.sleep(LEFT_S)
-    _end(value)
+        if have_met.is_set():
+            time.sleep(LEFT_S)
+    end(value)
 
 
-def _next(other: int, address: str) -> tuple[str, Any]:
-    """Return what a process says next, as ``_receive`` does; its end is a loss."""
-    name = f"process {other} at {address}"
+def hear(connection: socket.socket, name: str) -> tuple[str, Any]:
+    """Return what a process says next as kind and value; its end is a loss, and another program is foreign."""
     killed = f"{name} is gone: it has ended without a message (was it killed, or out of memory?)"
     try:
-        kind, value = _receive(_connections[other]) or ("loss", killed)
+        kind, value = receive(connection) or ("loss", killed)
     except ConnectionResetError:
         return "loss", killed
     except OSError:
         return "loss", f"{name} is gone: it does not answer (is its machine or the network down?)"
+    except ValueError:
+        return "foreign", f"{name} is gone: another program answers"
     return kind, f"{name} has stopped; its message says why" if kind == "leaves" else value
 
 
-def _end(loss: str) -> NoReturn:
+def end(loss: str) -> NoReturn:
+    """Tell the others and the user of a loss, and exit."""
     _ending.acquire()
     if _farewell.acquire(blocking=False):
-        _tell("loss", loss)
-    print(
+        tell("loss", loss)
+    note(
         f"\nerror: {loss}. This process cannot go on without it. The same command on all machines resumes from the "
-        "newest checkpoint.",
-        file=sys.stderr,
-        flush=True,
+        "newest checkpoint."
     )
     os._exit(os.EX_TEMPFAIL)
 
 
-def _receive(connection: socket.socket) -> tuple[str, Any] | None:
-    """Return the next line of ``_tell`` as its kind and value; None if the connection is closed.
+def receive(connection: socket.socket) -> tuple[str, Any] | None:
+    """Return the next line of ``send`` as its kind and value; None if the connection is closed.
 
     Raises:
         ValueError: another program talks.
@@ -288,12 +177,41 @@ def _receive(connection: socket.socket) -> tuple[str, Any] | None:
         line += byte
         if not PROGRAM.startswith(line[: len(PROGRAM)]) or len(line) > 1 << 20:
             raise ValueError("another program")
-    kind, value = json.loads(line[len(PROGRAM) :])
-    return kind, value
+    try:
+        kind, value = json.loads(line[len(PROGRAM) :])
+    except (TypeError, RecursionError) as error:
+        raise ValueError("another program") from error
+    return str(kind), value
 
 
-def _tell(kind: str, value: Any = None, *others: socket.socket) -> None:
-    """Send a line to the connected processes and to others."""
-    for connection in (*_connections.values(), *others):
-        with contextlib.suppress(OSError):
-            connection.sendall(PROGRAM + json.dumps([kind, value]).encode() + b"\n")
+def send(connection: socket.socket, kind: str, value: Any = None) -> None:
+    """Send a line, unless the connection is broken; ``hear`` finds that out."""
+    with contextlib.suppress(OSError):
+        connection.sendall(PROGRAM + json.dumps([kind, value]).encode() + b"\n")
+
+
+def tell(kind: str, value: Any = None) -> None:
+    """Send a line to all connected processes."""
+    for connection in connections.values():
+        send(connection, kind, value)
+
+
+def dial(host: str, port: int, timeout_s: float) -> socket.socket:
+    """Return a connection to another process.
+
+    Raises:
+        OSError: there is none within the time.
+    """
+    connection = socket.create_connection((host, port), timeout_s)
+    if connection.getsockname() == connection.getpeername():
+        # Nobody listens at a port that the system gave to the caller. Closed in order, it would be taken for a minute.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+        raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+    return connection
+
+
+def note(text: str) -> None:
+    """Print to standard error, if that can be written to."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)

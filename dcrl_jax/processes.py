@@ -7,14 +7,14 @@ import contextlib
 import functools
 import logging
 import os
-import socket
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 
-from dcrl_jax import peers
+from dcrl_jax import peers, roll_call
 from dcrl_jax.errors import InputError
 from dcrl_jax.jax_errors import SHARED_GPU, is_out_of_memory
 
@@ -50,10 +50,7 @@ def start(distributed: str | None, command: Mapping[str, str]) -> None:
             if distributed == "auto":
                 jax.distributed.initialize(**options)
             else:
-                address, count, index = distributed.split(",")
-                if ":" not in address or not 0 <= int(index) < int(count):
-                    raise ValueError("the address lacks its port, or the index is not below the count")
-                jax.distributed.initialize(address, int(count), int(index), **options)
+                jax.distributed.initialize(*_parse(distributed), **options)
     except InputError as error:
         raise InputError(f"--distributed={distributed}: {error}.") from None
     except (ValueError, RuntimeError, OSError) as error:
@@ -95,17 +92,21 @@ def _roll_call(command: Mapping[str, str]) -> Iterator[bool]:
         yield False
         return
 
+    # At the end the others wait for the first process, which may write a report for long: ``shutdown_timeout``.
     def meet_others(address: str, count: int, **options: Any) -> Any:
-        peers.call_roll(_host_and_port(address)[1], count, command)
+        roll_call.call_roll(_host_and_port(address)[1], count, command)
+        options["shutdown_timeout"] = DAY_S
         return make_service(address, count, **options)
 
     def meet_first(address: str, index: int, **options: Any) -> Any:
-        # At the end the others wait for the first process, which may write a report for long.
         options["shutdown_timeout"] = DAY_S
+        host, port = _host_and_port(address)
         if index:
-            count = distributed.global_state.num_processes
-            peers.answer_roll(*_host_and_port(address), index, count, command)
+            roll_call.answer_roll(host, port, index, distributed.global_state.num_processes, command)
             address = peers.relay(address)
+        # gRPC would go to the relay, too, by the proxy of the web.
+        direct = os.environ.get("no_grpc_proxy") or os.environ.get("no_proxy", "")  # noqa: SIM112
+        os.environ["no_grpc_proxy"] = f"{direct},127.0.0.1,{host}"  # noqa: SIM112
         return make_client(address, index, **options)
 
     owner.get_distributed_runtime_service, owner.get_distributed_runtime_client = meet_others, meet_first
@@ -116,23 +117,36 @@ def _roll_call(command: Mapping[str, str]) -> Iterator[bool]:
 
 
 def _use_reachable_address() -> None:
-    """Connect the CPU devices of several processes over the address by which this machine reaches the first process.
+    """Connect the CPU devices of several processes over the address by which the others reach this machine.
 
     JAX takes the machine's host name instead. In many containers it does not resolve, and on Debian it resolves to
     127.0.1.1, which other machines cannot reach. GPUs communicate over NCCL, but JAX creates the CPU client there too.
     JAX has no setting for the address (0.7.2 to 0.12), so this replaces the function that creates the connection.
     """
     # If a later JAX has moved these names, its own choice remains.
-    with contextlib.suppress(ImportError, AttributeError, OSError):
-        from jax._src import distributed, xla_bridge
+    with contextlib.suppress(ImportError, AttributeError):
+        from jax._src import xla_bridge
 
         owner: Any = getattr(xla_bridge, "_jax", None) or xla_bridge.xla_client._xla  # pyright: ignore
-        host, port = _host_and_port(distributed.global_state.coordinator_address)
-        family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
-        with socket.socket(family, kind) as probe:
-            probe.connect(address)  # sends nothing
-            own_address = probe.getsockname()[0]
-        owner.make_gloo_tcp_collectives = functools.partial(owner.make_gloo_tcp_collectives, hostname=own_address)
+        if address := peers.own_address():
+            make = functools.partial(owner.make_gloo_tcp_collectives, hostname=address)
+            owner.make_gloo_tcp_collectives = make
+
+
+def _parse(distributed: str) -> tuple[str, int, int]:
+    """Return address, count and index of HOST:PORT,COUNT,INDEX.
+
+    Raises:
+        ValueError: it is none.
+    """
+    address, count, index = distributed.split(",")
+    if not re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+):[0-9]+", address):
+        raise ValueError("HOST:PORT is no address with a port, such as node1:12345 or [fd00::1]:12345")
+    if not 0 < _host_and_port(address)[1] < 1 << 16:
+        raise ValueError("the port is not in 1..65535")
+    if not 0 <= int(index) < int(count):
+        raise ValueError("the index is not in 0..COUNT-1")
+    return address, int(count), int(index)
 
 
 def _host_and_port(address: str | None) -> tuple[str, int]:

@@ -1,12 +1,13 @@
 """The start of a run's processes; tests/training/test_two_processes.py starts real ones."""
 
 import functools
+import os
 import socket
 
 import jax
 import pytest
 
-from dcrl_jax import peers, processes
+from dcrl_jax import peers, processes, roll_call
 from dcrl_jax.errors import InputError
 
 
@@ -14,8 +15,12 @@ from dcrl_jax.errors import InputError
     ("where", "reason"),
     [
         ("127.0.0.1:9999", "not enough values"),
-        ("127.0.0.1,2,0", "lacks its port"),
-        ("127.0.0.1:9999,2,2", "not below the count"),
+        ("127.0.0.1,2,0", "no address with a port"),
+        (":9999,2,0", "no address with a port"),
+        ("::1:9999,2,0", "no address with a port"),
+        ("127.0.0.1:99999,2,0", "the port is not in 1..65535"),
+        ("127.0.0.1:0,2,0", "the port is not in 1..65535"),
+        ("127.0.0.1:9999,2,2", "the index is not in 0..COUNT-1"),
         ("first:1234,2,1", "DEADLINE_EXCEEDED"),
         ("auto", "DEADLINE_EXCEEDED"),
     ],
@@ -55,17 +60,22 @@ def jax_start(monkeypatch):
 
 def test_first_process_calls_the_roll_before_jax_serves(monkeypatch, jax_start):
     calls = []
-    monkeypatch.setattr(peers, "call_roll", lambda *given: calls.append(given))
-    assert jax_start("service", "[::]:7001", 3) == [("service", ("[::]:7001", 3), {})]
+    monkeypatch.setattr(roll_call, "call_roll", lambda *given: calls.append(given))
+    assert jax_start("service", "[::]:7001", 3) == [
+        ("service", ("[::]:7001", 3), {"shutdown_timeout": processes.DAY_S})
+    ]
     assert calls == [(7001, 3, {"--config.seed": "0", "JAX": jax.__version__})]
 
 
 def test_others_answer_the_roll_before_jax_connects_through_the_relay(monkeypatch, jax_start):
     calls = []
-    monkeypatch.setattr(peers, "answer_roll", lambda *given: calls.append(given))
+    monkeypatch.setattr(roll_call, "answer_roll", lambda *given: calls.append(given))
     monkeypatch.setattr(peers, "relay", lambda address: f"relay of {address}")
+    monkeypatch.setenv("no_proxy", "node1")
+    monkeypatch.setenv("no_grpc_proxy", "")
     made = jax_start("client", "10.0.0.1:7001", 2)
     assert made == [("client", ("relay of 10.0.0.1:7001", 2), {"shutdown_timeout": processes.DAY_S})]
+    assert os.environ["no_grpc_proxy"] == "node1,127.0.0.1,10.0.0.1"  # noqa: SIM112
     assert calls == [("10.0.0.1", 7001, 2, 3, {"--config.seed": "0", "JAX": jax.__version__})]
 
 
@@ -73,7 +83,7 @@ def test_refusal_of_the_roll_is_the_message(monkeypatch, jax_start):
     def refuse(*_):
         raise InputError("process 1 was started with another command")
 
-    monkeypatch.setattr(peers, "call_roll", refuse)
+    monkeypatch.setattr(roll_call, "call_roll", refuse)
     with pytest.raises(InputError, match=r"^--distributed=auto: process 1 was started with another command\.$"):
         jax_start("service", "[::]:7001", 3)
 
@@ -84,17 +94,17 @@ def test_port_of_another_program_is_told(jax_start):
         jax_start("service", f"[::]:{other.getsockname()[1]}", 3)
 
 
-def test_processes_talk_over_the_address_of_the_first_one(monkeypatch):
-    from jax._src import distributed, xla_bridge
+def test_cpus_of_several_machines_connect_over_the_address_of_the_watch(monkeypatch):
+    from jax._src import xla_bridge
 
     owner = getattr(xla_bridge, "_jax", None) or xla_bridge.xla_client._xla
     made = []
     monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **__: None)
-    monkeypatch.setattr(distributed.global_state, "coordinator_address", "127.0.0.1:9")
+    monkeypatch.setattr(peers, "own_address", lambda: "10.0.0.2")
     monkeypatch.setattr(owner, "make_gloo_tcp_collectives", lambda **given: made.append(given))
-    processes.start("127.0.0.1:9,1,0", {})
+    processes.start("[fd00::1]:9,2,0", {})
     owner.make_gloo_tcp_collectives(distributed_client=None)
-    assert made == [{"distributed_client": None, "hostname": "127.0.0.1"}]
+    assert made == [{"distributed_client": None, "hostname": "10.0.0.2"}]
 
 
 NO_DRIVER = "Unable to initialize backend 'cuda': no driver\nmore"

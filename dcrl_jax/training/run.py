@@ -17,7 +17,7 @@ from dcrl_jax.disk_errors import not_written
 from dcrl_jax.errors import InputError
 from dcrl_jax.evaluation import evaluate as evaluation
 from dcrl_jax.evaluation.miss_rate import percent_or_none
-from dcrl_jax.files import LOCK_FILE, append_json_line, folder_lock, read_json_lines
+from dcrl_jax.files import append_json_line, folder_lock, read_json_lines
 from dcrl_jax.reports.losses import COCO
 from dcrl_jax.signals import latch_signals
 from dcrl_jax.training import workdir as workdirs
@@ -196,7 +196,7 @@ class Run:
         try:
             self.workdir.mkdir(parents=True, exist_ok=True)
             parallel.first_process_first(lock)
-            parallel.check_shared(self.workdir / LOCK_FILE)
+            parallel.check_shared(self.workdir / ".processes")
         except OSError as error:
             raise InputError(not_written(self.workdir, error, "give another --workdir")) from error
 
