@@ -40,9 +40,10 @@ def start(distributed: str | None, command: Mapping[str, str]) -> None:
     if distributed is None:
         _require_devices()
         return
-    if hasattr(jax.config, "jax_enable_preemption_service"):  # not in 0.7.2
-        # XLA's own handler of SIGTERM would replace Python's.
-        jax.config.update("jax_enable_preemption_service", False)
+    # XLA's own handler of SIGTERM would replace Python's, and ``_roll_call`` sees to proxies.
+    for name in ("jax_enable_preemption_service", "jax_check_proxy_envs"):
+        with contextlib.suppress(AttributeError):  # not in 0.7.2
+            jax.config.update(name, False)
     try:
         with _roll_call(dict(command) | {"JAX": jax.__version__}) as is_watched:
             # ``peers`` watches the processes in place of XLA's heartbeats, which a process that is held up misses.
