@@ -6,7 +6,6 @@ miss rate so far. In every checkpoint the parameters are a separate item, and th
 
 import contextlib
 import functools
-import hashlib
 import itertools
 import json
 import math
@@ -26,8 +25,9 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 from dcrl_jax import parallel, published
 from dcrl_jax.config import add_later_keys, check_config, validation_is_test
 from dcrl_jax.disk_errors import disk_failure
-from dcrl_jax.errors import InputError, first_few
+from dcrl_jax.errors import InputError
 from dcrl_jax.parallel import across_processes, within_process
+from dcrl_jax.param_trees import check_fits, leaves_by_path, shapes_by_path
 
 RESUME_FOLDER = "checkpoints"
 BEST_FOLDER = "best"
@@ -238,7 +238,7 @@ def _restore_step(manager, step, state, data_iterator):
         for item, tree in expected.items():
             if saved.get(item) is None:
                 raise _damaged(folder, f"its {item} cannot be read")
-            _check_fits(_shapes_by_path(saved[item].tree), _shapes_by_path(tree), f"{folder} ({item})")
+            check_fits(shapes_by_path(saved[item].tree), shapes_by_path(tree), f"{folder} ({item})")
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, expected)
         items = {name: ocp.args.StandardRestore(tree) for name, tree in abstract.items()}
         restored = manager.restore(step, args=ocp.args.Composite(data=CheckpointRestore(data_iterator), **items))
@@ -402,17 +402,6 @@ def _check_memory(saved: Any, checkpoint: epath.Path) -> None:
         raise _damaged(checkpoint, f"its files of {files:,} bytes state arrays of {arrays:,}")
 
 
-def fingerprint(params: Any) -> str:
-    """Return the SHA-256 of the names, shapes, dtypes and values of a parameter tree, as hexadecimal digits."""
-    digest = hashlib.sha256()
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    for path, leaf in sorted(leaves, key=lambda entry: jax.tree_util.keystr(entry[0])):
-        array = np.ascontiguousarray(jax.device_get(leaf))
-        digest.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}\n".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
-
-
 class _DamagedError(InputError):
     """An unreadable checkpoint."""
 
@@ -436,49 +425,3 @@ def _explain_damage(folder):
         raise InputError(
             f"{folder} cannot be read: {failure.reason}; {failure.remedy}, then give the same command again."
         ) from error
-
-
-def check_params(params: Any, expected: Any, source: str) -> None:
-    """Check that parameters fit a network.
-
-    Args:
-        params: the parameters.
-        expected: the result of ``Network.param_shapes``.
-        source: the path of ``params``, for the message.
-
-    Raises:
-        InputError: keys or shapes differ; lists the first five differences. Or a value is not finite.
-    """
-    _check_fits(_shapes_by_path(params), _shapes_by_path(expected), source)
-    for path, leaf in leaves_by_path(params).items():
-        if not np.isfinite(jax.device_get(leaf)).all():
-            raise InputError(f"{source}: {path} has values that are not finite. Such a network finds nothing.")
-
-
-def leaves_by_path(tree: Any) -> dict[str, Any]:
-    """Return the leaves of a tree by path, e.g. 'backbone/conv1_1/kernel', in the order of ``jax.tree.leaves``.
-
-    Keys of dicts, named tuples and sequences look the same, since a checkpoint stores all of them as dicts.
-    """
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
-
-
-def _shapes_by_path(tree):
-    return {path: tuple(np.shape(leaf)) for path, leaf in leaves_by_path(tree).items()}
-
-
-def _check_fits(shapes, expected, source):
-    differences = [f"{path}: missing" for path in expected if path not in shapes]
-    differences += [f"{path}: not expected" for path in shapes if path not in expected]
-    differences += [
-        f"{path}: {shapes[path]} instead of {expected[path]}"
-        for path in expected
-        if path in shapes and shapes[path] != expected[path]
-    ]
-    if differences:
-        shown = "\n  ".join(first_few(differences, 5))
-        raise InputError(
-            f"{source} does not fit the configured model:\n  {shown}\n"
-            "Use the config that it was trained with, or another workdir."
-        )

@@ -26,7 +26,7 @@ FLOORS = [
     ],
     ["command_line", "config", "structures", "pairs", "roll_call"],
     ["ops", "processes"],
-    ["losses", "models", "published", "parallel"],
+    ["losses", "models", "published", "parallel", "param_trees"],
     ["data", "checkpoints"],
     ["evaluation"],
     ["reports"],

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 from etils import epath
 
-from dcrl_jax import checkpoints, published
+from dcrl_jax import checkpoints, param_trees, published
 from dcrl_jax.errors import InputError
 from dcrl_jax.files import read_json_lines
 from dcrl_jax.inference.model_card import model_card
@@ -48,7 +48,7 @@ def publish(checkpoint: str, output: str | Path, dtype: str = "float32") -> None
     _, params, config, step = restore_trained(checkpoint)
     if config.role == "teacher":
         keep_numbers(config.data)
-    record = _read_record(checkpoint, checkpoints.fingerprint(params), step)
+    record = _read_record(checkpoint, param_trees.fingerprint(params), step)
     values = without_private_paths(checkpoints.config_to_json(config))
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     card = model_card(

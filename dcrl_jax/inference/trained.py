@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from dcrl_jax import checkpoints
+from dcrl_jax import checkpoints, param_trees
 from dcrl_jax.errors import InputError
 from dcrl_jax.models.network import Network, build_network
 from dcrl_jax.registration import Registration, names_file, read_registration, registration_of
@@ -32,7 +32,7 @@ def check_trained(params: Any, config: ConfigDict) -> Network:
     except (AttributeError, KeyError, TypeError) as error:
         reason = str(error).strip('"')
         raise InputError(f"the config does not describe a detector of this version: {reason}.") from error
-    checkpoints.check_params(params, network.param_shapes(), "the tree of parameters")
+    param_trees.check_params(params, network.param_shapes(), "the tree of parameters")
     return network
 
 

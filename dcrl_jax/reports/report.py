@@ -40,7 +40,7 @@ def write_report(
         bench: the bench of this evaluation.
         folder: created if needed.
         name: the name of the detector, for titles.
-        parameters: the ``checkpoints.fingerprint`` of the parameters; publishing checks that the scores belong to them.
+        parameters: the ``param_trees.fingerprint`` of the parameters; publishing checks that the scores belong to them.
         cfl_magnitudes: for a teacher with CFL, ``cfl_features.cfl_magnitudes`` as a function of (visible, lwir), each
             uint8 [B, H, W, C] at the network's input size.
         metrics: metrics.jsonl of the training run, if there is one.

@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from dcrl_jax import checkpoints, parallel
+from dcrl_jax import checkpoints, parallel, param_trees
 from dcrl_jax.config import config_mismatches, data_set_name
 from dcrl_jax.data import sources
 from dcrl_jax.data.records import open_split
@@ -59,7 +59,7 @@ def score_checkpoint(
     expected = network.param_shapes()
     if ADAPTION_LAYER not in expected:
         params.pop(ADAPTION_LAYER, None)  # only distillation uses this layer
-    checkpoints.check_params(params, expected, checkpoint)
+    param_trees.check_params(params, expected, checkpoint)
     name = f"{_name_of(trained_config)}, step {step}"
     bench = open_test_bench(config, detector)
     result = evaluation.evaluate(bench, parallel.replicate(params, bench.mesh), blanked=True)
@@ -74,7 +74,7 @@ def score_checkpoint(
             bench,
             folder,
             name,
-            parameters=checkpoints.fingerprint(params),
+            parameters=param_trees.fingerprint(params),
             cfl_magnitudes=magnitudes,
             metrics=metrics,
         )

@@ -9,12 +9,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dcrl_jax import checkpoints
-from dcrl_jax.checkpoints import leaves_by_path
 from dcrl_jax.config import data_set_name, has_key, keys_affecting, value_of
 from dcrl_jax.errors import InputError, first_few
 from dcrl_jax.models import pretrained
 from dcrl_jax.models.network import Network, anchor_range_px
 from dcrl_jax.models.rescale import rescale
+from dcrl_jax.param_trees import leaves_by_path
 from dcrl_jax.structures import Array
 
 Arrays = Mapping[str, Any]

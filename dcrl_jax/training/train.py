@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from dcrl_jax import checkpoints, parallel
+from dcrl_jax import parallel, param_trees
 from dcrl_jax.data import pipeline, sources
 from dcrl_jax.evaluation import evaluate as evaluation
 from dcrl_jax.models.network import build_network, crop_config
@@ -67,7 +67,7 @@ def train(
     metadata = builder.info.metadata or {}
     if resumes:
         workdirs.check_data_of(workdir, metadata)
-    fingerprint = checkpoints.fingerprint(teacher.params) if teacher else None
+    fingerprint = param_trees.fingerprint(teacher.params) if teacher else None
     if resumes and teacher and fingerprint:
         workdirs.check_teacher_of(workdir, fingerprint, teacher.source)
 

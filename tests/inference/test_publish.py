@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from run_records import START, scores
 
-from dcrl_jax import checkpoints, published
+from dcrl_jax import checkpoints, param_trees, published
 from dcrl_jax.errors import InputError
 from dcrl_jax.inference.publish import publish, without_private_paths
 
@@ -67,7 +67,7 @@ def card(tmp_path):
 
 
 def write_scores(workdir, params):
-    values = scores() if params is None else scores(parameters=checkpoints.fingerprint(params))
+    values = scores() if params is None else scores(parameters=param_trees.fingerprint(params))
     (workdir / "evaluation").mkdir()
     (workdir / "evaluation/scores.json").write_text(json.dumps(values))
 

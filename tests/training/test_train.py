@@ -12,7 +12,7 @@ import orbax.checkpoint as ocp
 import pytest
 from training_cases import assert_same_bits, changed, json_lines, newest_params, on_tiny_scenes, write_pairs
 
-from dcrl_jax import checkpoints
+from dcrl_jax import checkpoints, param_trees
 from dcrl_jax.errors import InputError, Preempted
 from dcrl_jax.models.network import build_network
 from dcrl_jax.training import data, distill, run, score, train
@@ -159,7 +159,7 @@ def test_one_command_leaves_teacher_student_scores_and_comparison(finished):
         scores = json.loads((folder / "evaluation" / "scores.json").read_text())
         assert compared[role] == {name: score["miss_rate_percent"] for name, score in scores["scores"].items()}
         assert set(scores["blanked"]) == ({"visible", "lwir"} if role == "teacher" else set())
-        assert scores["parameters"] == checkpoints.fingerprint(checkpoints.restore_params(str(folder))[0])
+        assert scores["parameters"] == param_trees.fingerprint(checkpoints.restore_params(str(folder))[0])
     assert compared["student"]["reasonable-all"] == 100 * result.scores["reasonable-all"].miss_rate
 
 
