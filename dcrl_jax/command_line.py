@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -268,8 +269,9 @@ def _without_late_errors() -> Iterator[None]:
     They are those of writes that a failed write took down: TensorStore's threads report to an event loop that is closed
     by then, and asyncio logs tasks that nobody awaits. And those of signals during a callback of the garbage collector.
     """
-    # For good, since asyncio does so when it deletes the tasks, as late as at exit.
+    # For good, since Python and asyncio do so when they delete tasks and coroutines, as late as at exit.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", r"coroutine .* was never awaited", RuntimeWarning)
     former = sys.unraisablehook
 
     def show(unraisable):

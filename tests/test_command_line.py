@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from types import SimpleNamespace
 
 import pytest
@@ -74,6 +75,16 @@ def test_only_traces_of_late_writes_and_of_discarded_signals_are_dropped(monkeyp
             sys.unraisablehook(SimpleNamespace(exc_value=error))
     assert [str(unraisable.exc_value) for unraisable in shown] == ["of the program"]
     assert sys.unraisablehook == shown.append
+
+
+def test_only_warnings_of_writes_that_nobody_awaits_are_dropped():
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        with command_line.exit_on_error():
+            pass
+        for text in ("coroutine 'serialize.<locals>.write' was never awaited", "of the program"):
+            warnings.warn(text, RuntimeWarning, stacklevel=1)
+    assert [str(each.message) for each in shown] == ["of the program"]
 
 
 def test_sigterm_is_a_preemption(monkeypatch):
